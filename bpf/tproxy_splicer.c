@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
+/*
+ * The transparent-proxy firewall on the ingress hook.
+ *
+ * judge() is the packet's life, top to bottom: what it is, who may always
+ * pass, whose session it is, which rule names it.  Each way out goes through
+ * conclude(), which counts it under its reason.
+ *
+ * This is the only file that touches maps.  A map is a placeholder (maps.h)
+ * which the loader replaces by a file descriptor.
+ */
+#include <linux/pkt_cls.h>
+
+#include "maps.h"
+#include "parse.h"
+#include "walk.h"
+
+#define MAP(name) ((void *)bpf_pseudo_fd(1, SLOT_##name))
+
+enum ports {
+	SSH_PORT = 22,
+	DHCP_SERVER_PORT = 67,      /* RFC 2131, section 4.1 */
+	DHCP_CLIENT_PORT = 68,
+};
+
+/* One packet on its way through. */
+struct passage {
+	struct policy *policy;      /* NULL: somebody removed it */
+	tp_u32 interface_slot;
+	tp_u32 flags;               /* of the policy */
+	tp_u32 rule;                /* slot of the best rule, 0 = none */
+	struct action *action;      /* of that rule */
+	long error;                 /* of bpf_sk_assign */
+	enum verdict verdict;
+};
+
+/* ---- the ways out --------------------------------------------------------- */
+
+static __always_inline enum reason pass(struct passage *way, enum reason reason)
+{
+	way->verdict = VERDICT_PASS;
+	return reason;
+}
+
+static __always_inline enum reason drop(struct passage *way, enum reason reason)
+{
+	way->verdict = VERDICT_DROP;
+	return reason;
+}
+
+static __always_inline enum reason obey_default(struct passage *way, enum reason reason)
+{
+	way->verdict = way->flags & POLICY_DEFAULT_PASS ? VERDICT_PASS : VERDICT_DROP;
+	return reason;
+}
+
+static __always_inline void count(void *map, tp_u32 index, tp_u32 bytes)
+{
+	struct counter *counter = bpf_map_lookup_elem(map, &index);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += bytes;
+}
+
+static __always_inline int conclude(struct __sk_buff *skb, struct passage *way, enum reason reason)
+{
+	enum verdict verdict = way->flags & POLICY_LOOPBACK ? VERDICT_PASS : way->verdict;
+
+	count(MAP(reasons), (way->interface_slot * REASONS + reason) * VERDICTS + verdict, skb->len);
+	skb->cb[TRACE_REASON] = reason | verdict << 8;
+	skb->cb[TRACE_RULE] = way->rule;
+	skb->cb[TRACE_ERROR] = way->error;
+	if (verdict == VERDICT_DROP)
+		return TC_ACT_SHOT;
+	if (reason != REASON_SPLICED && way->flags & POLICY_ACCEPT_UNSPEC)
+		return TC_ACT_UNSPEC;
+	return TC_ACT_OK;
+}
+
+/* ---- what is known of the interface -------------------------------------- */
+
+/* A policy that was removed by hand leaves the interface closed but for SSH: never open, never locked. */
+static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
+{
+	struct policy *policy;
+	tp_u32 i, slot;
+
+	way->interface_slot = UNKNOWN_SLOT;
+	way->flags = POLICY_ALLOW_SSH;
+	for (i = 0; i < PROBES; i++) {
+		slot = (skb->ifindex + i) & (INTERFACES - 1);
+		policy = bpf_map_lookup_elem(MAP(policy), &slot);
+		if (!policy || policy->ifindex != skb->ifindex)
+			continue;
+		way->policy = policy;
+		way->interface_slot = slot;
+		way->flags = policy->flags;
+		return;
+	}
+}
+
+static __always_inline struct interface_addresses *recorded_addresses(tp_u32 ifindex)
+{
+	struct interface_addresses *entry;
+	tp_u32 i, slot;
+
+	for (i = 0; i < PROBES; i++) {
+		slot = (ifindex + i) & (INTERFACES - 1);
+		entry = bpf_map_lookup_elem(MAP(ifindex_ip_map), &slot);
+		if (entry && entry->ifindex == ifindex && entry->count)
+			return entry;
+	}
+	return 0;
+}
+
+static __always_inline int lists(struct interface_addresses *entry, const union address *address)
+{
+	tp_u32 i;
+
+	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
+		const union address *own = (const void *)entry->address[i];
+
+		if (own->half[1] == address->half[1] && own->half[0] == address->half[0])
+			return 1;
+	}
+	return 0;
+}
+
+/* ---- who may always pass -------------------------------------------------- */
+
+static __always_inline tp_u64 host64(tp_u64 value)
+{
+	return (tp_u64)host32((tp_u32)value) << 32 | host32((tp_u32)(value >> 32));
+}
+
+/* Whether the address lies in the prefix of `length` bits. */
+static __always_inline int covers(const tp_u8 *prefix, tp_u32 length, const union address *address)
+{
+	const union address *network = (const void *)prefix;
+	tp_u64 high = host64(network->half[0] ^ address->half[0]);
+	tp_u64 low = host64(network->half[1] ^ address->half[1]);
+
+	if (!length)
+		return 1;
+	if (length <= 64)
+		return !(high >> ((64 - length) & 63));
+	return !high && !(low >> ((128 - length) & 63));
+}
+
+static __always_inline int is_management(const struct policy *policy, const struct flow *flow)
+{
+	tp_u32 i;
+
+	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
+		const struct management *entry = &policy->management[i];
+
+		if (entry->protocol == flow->protocol && entry->port == host16(flow->port) &&
+		    covers(entry->source, entry->source_length, &flow->source))
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int is_dhcp(const struct flow *flow)
+{
+	return flow->protocol == IPPROTO_UDP && flow->source_port == DHCP_SERVER_PORT && flow->port == DHCP_CLIENT_PORT;
+}
+
+/* To a recorded address of the interface, or to any while none is recorded. */
+static __always_inline int is_ssh(struct __sk_buff *skb, const struct passage *way, const struct flow *flow)
+{
+	struct interface_addresses *entry;
+
+	if (flow->protocol != IPPROTO_TCP || flow->port != SSH_PORT || !(way->flags & POLICY_ALLOW_SSH))
+		return 0;
+	entry = recorded_addresses(skb->ifindex);
+	return !entry || lists(entry, &flow->destination);
+}
+
+/* ---- whose session it is ---------------------------------------------------- */
+
+static __always_inline void ipv4_tuple(struct bpf_sock_tuple *tuple, const struct flow *flow)
+{
+	tuple->ipv4.saddr = flow->source.word[3];
+	tuple->ipv4.daddr = flow->destination.word[3];
+	tuple->ipv4.sport = host16(flow->source_port);
+	tuple->ipv4.dport = host16(flow->port);
+}
+
+/*
+ * TCP in any state but LISTEN (TIME_WAIT included, which must answer a SYN
+ * itself), or a connected UDP socket.  Such a packet is left to the stack,
+ * whose early demux finds the socket again: assigning it here would cost a
+ * route look-up for each packet.
+ *
+ * The two branches stay apart down to the release: the verifier refuses one
+ * load through a sock_common and a sock pointer ("same insn cannot be used
+ * with different pointers").
+ */
+static __always_inline int is_own_session(struct __sk_buff *skb, const struct flow *flow)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	int own;
+
+	ipv4_tuple(&tuple, flow);
+	if (flow->protocol == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return 0;
+		own = sk->state != BPF_TCP_LISTEN;
+		bpf_sk_release(sk);
+		return own;
+	}
+	sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	own = sk->dst_port != 0;
+	bpf_sk_release(sk);
+	return own;
+}
+
+/* ---- which rule names it ---------------------------------------------------- */
+
+static __always_inline void *current_image(const struct policy *policy)
+{
+	tp_u32 generation = policy && policy->deadline && bpf_ktime_get_ns() > policy->deadline;
+
+	return bpf_map_lookup_elem(MAP(image), &generation);
+}
+
+static __always_inline struct page *page_of(void *image, tp_u32 number)
+{
+	return bpf_map_lookup_elem(image, &number);
+}
+
+static __always_inline tp_u32 class_of(void *image, tp_u32 ifindex)
+{
+	struct page *bound = page_of(image, 1);
+	tp_u32 i, at;
+
+	if (!bound)
+		return 0;
+	for (i = 0; i < PROBES; i++) {
+		at = ((ifindex + i) & (BOUND_INTERFACES - 1)) * 2;
+		if (bound->word[at] == ifindex)
+			return bound->word[at + 1];
+	}
+	return 0;
+}
+
+/* Slot of the best rule for an IPv4 flow. */
+static __always_inline tp_u32 walk_ipv4(void *image, tp_u32 root, const struct flow *flow)
+{
+	tp_u32 destination = host32(flow->destination.word[3]);
+	tp_u32 source = host32(flow->source.word[3]);
+	tp_u64 fields = (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
+			(tp_u64)flow->port << 16 * FIELD4_PORT |
+			(tp_u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
+			(tp_u64)source << 16 * FIELD4_SOURCE_LOW;
+	struct page *page = page_of(image, root + (destination >> 24));
+	tp_u32 node, field;
+	int i;
+
+	if (!page)
+		return 0;
+	node = page->word[destination >> 16 & (PAGE_WORDS - 1)];
+	for (i = 0; i < WALK4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+		page = page_of(image, node_page(node));
+		if (!page)
+			return 0;
+		field = node >> NODE_FIELD_SHIFT & 3;
+		node = next_node(page, node, fields >> 16 * field & 0xffff);
+	}
+	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT : 0;
+}
+
+static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	void *image = current_image(way->policy);
+	struct page *head, *actions;
+	tp_u32 class = 0, root;
+
+	if (!image)
+		return;
+	head = page_of(image, 0);
+	if (!head)
+		return;
+	if (head->word[HEADER_CLASSES] > 1)
+		class = class_of(image, skb->ifindex);
+	root = CLASS_BASE + class * CLASS_WORDS + (flow->protocol == IPPROTO_UDP ? CLASS_IPV4_UDP : CLASS_IPV4_TCP);
+	root = head->word[root & (PAGE_WORDS - 1)];
+	if (!root)
+		return;
+	way->rule = walk_ipv4(image, root, flow);
+	if (!way->rule)
+		return;
+	actions = page_of(image, head->word[HEADER_ACTIONS] + way->rule / ACTIONS_PER_PAGE);
+	if (actions)
+		way->action = (struct action *)&actions->word[way->rule % ACTIONS_PER_PAGE * ACTION_WORDS];
+}
+
+/* ---- what the rule does ------------------------------------------------------- */
+
+static __always_inline void set_mark(struct __sk_buff *skb, const struct passage *way)
+{
+	tp_u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
+
+	if (way->policy) {
+		mark = way->policy->mark;
+		mask = way->policy->mark_mask;
+	}
+	skb->mark = (skb->mark & ~mask) | (mark & mask);
+}
+
+/* Give the packet to the socket that listens on the rule's proxy address. */
+static __always_inline enum reason splice(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	const union address *proxy = (const void *)way->action->tproxy_ip;
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+
+	ipv4_tuple(&tuple, flow);
+	tuple.ipv4.daddr = proxy->word[3];
+	tuple.ipv4.dport = way->action->tproxy_port;
+	if (flow->protocol == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return REASON_NO_LISTENER;
+		if (sk->state != BPF_TCP_LISTEN) {
+			bpf_sk_release(sk);
+			return REASON_NO_LISTENER;
+		}
+		way->error = bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+	} else {
+		sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return REASON_NO_LISTENER;
+		way->error = bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+	}
+	return way->error ? REASON_ASSIGN_ERROR : REASON_SPLICED;
+}
+
+static __always_inline enum reason intercept(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	struct interface_addresses *entry = recorded_addresses(skb->ifindex);
+	enum reason reason;
+
+	if (entry && lists(entry, &flow->destination))
+		return pass(way, REASON_LOCAL);
+	reason = splice(skb, way, flow);
+	if (reason == REASON_SPLICED) {
+		set_mark(skb, way);
+		return pass(way, reason);
+	}
+	if (reason == REASON_NO_LISTENER && way->action->flags & ACTION_PASS_WHEN_MISSING)
+		return pass(way, reason);
+	return drop(way, reason);
+}
+
+static __always_inline enum reason obey_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	count(MAP(hits), way->rule, skb->len);
+	switch (way->action->kind) {
+	case ACTION_TPROXY:
+		return intercept(skb, way, flow);
+	case ACTION_PASS:
+		return pass(way, REASON_RULE);
+	default:
+		return drop(way, REASON_RULE);
+	}
+}
+
+/* ---- the packet's life ---------------------------------------------------------- */
+
+static __always_inline enum reason judge_flow(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	if (way->policy && is_management(way->policy, flow))
+		return pass(way, REASON_MANAGEMENT);
+	if (is_dhcp(flow))
+		return pass(way, REASON_DHCP);
+	if (is_ssh(skb, way, flow))
+		return pass(way, REASON_SSH);
+	find_rule(skb, way, flow);
+	if (is_own_session(skb, flow)) {
+		/* Its route must lead to the socket too, once early demux has no cached one. */
+		if (way->action && way->action->kind == ACTION_TPROXY)
+			set_mark(skb, way);
+		return pass(way, REASON_ESTABLISHED);
+	}
+	if (way->action)
+		return obey_rule(skb, way, flow);
+	return obey_default(way, REASON_DEFAULT);
+}
+
+static __always_inline enum reason judge(struct __sk_buff *skb, struct passage *way)
+{
+	struct flow flow = {};
+
+	if (skb->protocol == host16(ETH_P_ARP))
+		return pass(way, REASON_ARP);
+	/* VLAN 0 only carries a priority: the frame is this interface's own, see vlan_do_receive(). */
+	if (skb->vlan_present && skb->vlan_tci & 0xfff)
+		return pass(way, REASON_VLAN);
+	if (skb->protocol != host16(ETH_P_IP))
+		return obey_default(way, REASON_OTHER);
+	switch (parse_ipv4(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow)) {
+	case PARSED_FLOW:
+		return judge_flow(skb, way, &flow);
+	case PARSED_FRAGMENT:
+		return obey_default(way, REASON_FRAGMENT);
+	case PARSED_MALFORMED:
+		return drop(way, REASON_MALFORMED);
+	default:
+		return obey_default(way, REASON_OTHER);
+	}
+}
+
+int tproxy_splicer(struct __sk_buff *skb)
+{
+	struct passage way = {};
+
+	enter(skb, &way);
+	return conclude(skb, &way, judge(skb, &way));
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
+/*
+ * The contract between the program and user space: every struct that both sides
+ * touch, every limit, every name.  Plain C, no kernel and no BCC word in it, so
+ * that a host compiler can print it: bpf/gen_layout.py turns it (and maps.h)
+ * into plugins/module_utils/_layout.py, and a test proves both sides equal.
+ *
+ * 1. Constants are named enums, never #define.
+ * 2. An address is 16 bytes in network order; IPv4 is mapped (::ffff:a.b.c.d).
+ * 3. Padding is explicit and zero.
+ * 4. A change here is a new LAYOUT: pins live under v<LAYOUT>/.
+ */
+#ifndef TPROXY_TYPES_H
+#define TPROXY_TYPES_H
+
+typedef unsigned char tp_u8;
+typedef unsigned short tp_u16;
+typedef unsigned int tp_u32;
+typedef unsigned long long tp_u64;
+typedef tp_u16 tp_be16;
+
+enum layout {
+	LAYOUT = 1,
+};
+
+enum limits {
+	INTERFACES = 256,     /* slots of the policy and address tables, a power of two */
+	PROBES = 8,           /* neighbouring slots in which an ifindex may stand */
+	UNKNOWN_SLOT = 256,   /* counters of an interface without a policy */
+	ADDRESSES = 32,       /* recorded addresses per interface */
+	MANAGEMENT = 16,      /* management prefixes per interface */
+	INTERFACE_NAME = 16,  /* IFNAMSIZ */
+	RULES = 131071,       /* rule slots 1..RULES; slot 0 means "no rule" */
+	GENERATIONS = 2,      /* slots of the outer image map: current, previous */
+};
+
+/* ---- the rule image: an array of u32 words in pages of 1 KiB ---------------- */
+
+enum image {
+	PAGE_WORDS = 256,
+	IMAGE_MAGIC = 0x54505331,
+	IMAGE_FORMAT = 1,
+	IMAGE_PAGES_MIN = 1024,     /* a fresh image map holds 1 MiB */
+	IMAGE_PAGES_MAX = 262144,   /* 256 MiB */
+	CLASSES = 48,               /* interface classes: distinct sets of rules */
+	CLASS_WORDS = 4,
+	CLASS_BASE = 64,            /* first word of the class directory in page 0 */
+	BOUND_INTERFACES = 128,     /* page 1: (ifindex, class) pairs, a power of two */
+	ACTION_WORDS = 8,
+	ACTIONS_PER_PAGE = 32,
+};
+
+/* Words of page 0. */
+enum header_word {
+	HEADER_MAGIC = 0,
+	HEADER_FORMAT = 1,
+	HEADER_GENERATION = 2,
+	HEADER_PAGES = 3,           /* pages in use */
+	HEADER_RULES = 4,
+	HEADER_SLOTS = 5,           /* highest rule slot in use + 1 */
+	HEADER_CLASSES = 6,         /* 1: every interface has the same rules */
+	HEADER_ACTIONS = 7,         /* page of the action of rule slot 0 */
+	HEADER_SOURCE = 8,          /* word where the canonical rules begin */
+	HEADER_SOURCE_BYTES = 9,
+	HEADER_SOURCE_CRC = 10,     /* CRC-32 (zlib) of these bytes */
+};
+
+/* Words of a class directory entry: 0 = no rule of that family and protocol. */
+enum class_word {
+	CLASS_IPV4_TCP = 0,         /* page of a root of 65536 words, indexed by address >> 16 */
+	CLASS_IPV4_UDP = 1,
+	CLASS_IPV6_TCP = 2,         /* a node word */
+	CLASS_IPV6_UDP = 3,
+};
+
+/*
+ * Node word: [31:30] tag, [27:23] field of the packet that is examined here.
+ * LEAF    [29:0] rule slot, 0 = no match
+ * HIGH    [22:0] page; next = page[x >> 8]
+ * SEARCH  [29:28] c, n = 4 << c keys; [22:0] offset in units of four words:
+ *         u16 key[n] ascending, key[0] = 0, padded with 0xffff, then u32 value[n]
+ * LOW     [22:0] page; next = page[x & 255]
+ */
+enum node_tag {
+	NODE_LEAF = 0,
+	NODE_HIGH = 1,
+	NODE_SEARCH = 2,
+	NODE_LOW = 3,
+};
+
+enum field {
+	FIELD4_DESTINATION_LOW = 0,
+	FIELD4_PORT = 1,
+	FIELD4_SOURCE_HIGH = 2,
+	FIELD4_SOURCE_LOW = 3,
+	FIELD6_DESTINATION = 0,     /* 0..7, most significant first */
+	FIELD6_SOURCE = 8,          /* 8..15 */
+	FIELD6_PORT = 16,
+};
+
+enum walk {
+	WALK4_STEPS = 40,
+	WALK6_STEPS = 64,
+};
+
+enum action_kind {
+	ACTION_PASS = 1,
+	ACTION_DROP = 2,
+	ACTION_TPROXY = 3,
+};
+
+enum action_flag {
+	ACTION_PASS_WHEN_MISSING = 1,   /* on_missing: pass */
+};
+
+/* What a rule does; indexed by rule slot, in the image. */
+struct action {
+	tp_u8 tproxy_ip[16];
+	tp_be16 tproxy_port;
+	tp_u8 kind;                 /* enum action_kind */
+	tp_u8 flags;                /* enum action_flag */
+	tp_u32 reserved[3];
+};
+
+/* ---- policy: what is true for one interface -------------------------------- */
+
+enum policy_flag {
+	POLICY_DEFAULT_PASS = 1,
+	POLICY_ALLOW_SSH = 2,
+	POLICY_ALLOW_ECHO = 4,
+	POLICY_ACCEPT_UNSPEC = 8,   /* pass = TC_ACT_UNSPEC: later programs on the hook run */
+	POLICY_LOOPBACK = 16,       /* never drop here */
+	POLICY_LAYER3 = 32,         /* no Ethernet header (tun, WireGuard) */
+};
+
+struct management {
+	tp_u8 source[16];
+	tp_u8 source_length;        /* 0..128, of the mapped address */
+	tp_u8 protocol;             /* 6 or 17 */
+	tp_be16 port;
+	tp_u32 reserved;
+};
+
+/* Found by ifindex: slot (ifindex + i) % INTERFACES, i < PROBES. ifindex 0: free. */
+struct policy {
+	tp_u32 ifindex;
+	tp_u32 flags;               /* enum policy_flag */
+	tp_u32 mark;
+	tp_u32 mark_mask;
+	tp_u64 deadline;            /* CLOCK_MONOTONIC ns; past it generation 1 is in force; 0 = confirmed */
+	tp_u32 management_count;
+	tp_u32 reserved;
+	struct management management[MANAGEMENT];
+};
+
+/* ---- the addresses of one interface ---------------------------------------- */
+
+struct interface_addresses {
+	tp_u32 ifindex;             /* found as struct policy is */
+	tp_u32 count;
+	char name[INTERFACE_NAME];
+	tp_u8 address[ADDRESSES][16];
+};
+
+/* ---- counters, all per CPU -------------------------------------------------- */
+
+struct counter {
+	tp_u64 packets;
+	tp_u64 bytes;
+};
+
+/* Index into the reasons map: (slot * REASONS + reason) * VERDICTS + verdict. */
+enum reason {
+	REASON_OTHER = 0,           /* not judged by a row of its own: the default action */
+	REASON_ARP = 1,
+	REASON_VLAN = 2,
+	REASON_MALFORMED = 3,
+	REASON_MANAGEMENT = 4,
+	REASON_DHCP = 5,
+	REASON_SSH = 6,
+	REASON_ICMP = 7,
+	REASON_FRAGMENT = 8,
+	REASON_ESTABLISHED = 9,
+	REASON_RULE = 10,
+	REASON_LOCAL = 11,
+	REASON_SPLICED = 12,
+	REASON_NO_LISTENER = 13,
+	REASON_ASSIGN_ERROR = 14,
+	REASON_DEFAULT = 15,        /* TCP or UDP that no rule matched */
+	REASONS = 16,
+};
+
+enum verdict {
+	VERDICT_PASS = 0,
+	VERDICT_DROP = 1,
+	VERDICTS = 2,
+};
+
+enum counters {
+	REASON_COUNTERS = 8224,     /* (INTERFACES + 1) * REASONS * VERDICTS */
+	HIT_COUNTERS = 131072,      /* RULES + 1 */
+};
+
+/* ---- what the pins hold ------------------------------------------------------ */
+
+enum meta_size {
+	BLOB_BYTES = 262144,        /* room for the program's own blob */
+};
+
+struct meta {
+	tp_u32 layout;
+	tp_u32 instructions;
+	tp_u32 blob_bytes;
+	tp_u32 reserved;
+	tp_u8 identity[32];         /* SHA-256 of sources, defines, function and compiler */
+	tp_u8 source_sha256[32];
+	tp_u8 blob[BLOB_BYTES];     /* so that a bigger image can be bound without a compiler */
+};
+
+/* What the program leaves in skb->cb for a test run to read. */
+enum trace_word {
+	TRACE_REASON = 0,           /* enum reason | enum verdict << 8 */
+	TRACE_RULE = 1,             /* rule slot */
+	TRACE_ERROR = 2,            /* errno of bpf_sk_assign, negative */
+};
+
+enum default_mark {
+	DEFAULT_MARK = 0x10000000,
+	DEFAULT_MARK_MASK = 0x10000000,
+};
+
+_Static_assert(sizeof(struct action) == 4 * ACTION_WORDS, "struct action is ACTION_WORDS words");
+_Static_assert(sizeof(struct management) == 24, "struct management");
+_Static_assert(sizeof(struct policy) == 32 + 24 * MANAGEMENT, "struct policy");
+_Static_assert(sizeof(struct interface_addresses) == 24 + 16 * ADDRESSES, "struct interface_addresses");
+_Static_assert(sizeof(struct counter) == 16, "struct counter");
+_Static_assert(sizeof(struct meta) == 80 + BLOB_BYTES, "struct meta");
+_Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
+_Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
+_Static_assert(CLASS_BASE + CLASSES * CLASS_WORDS == PAGE_WORDS, "the class directory ends page 0");
+_Static_assert(BOUND_INTERFACES * 2 == PAGE_WORDS, "the bound interfaces fill page 1");
+
+#endif

@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's half of tc_bpf_attach: it ships the source, which modules cannot carry, or compiles it here.
+
+It imports nothing of the collection by name, since the checkout also finds it as a plugin of no collection.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pathlib
+import sys
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+COLLECTION = pathlib.Path(__file__).resolve().parents[2]
+DEFAULT_SOURCE = COLLECTION / "bpf" / "tproxy_splicer.c"
+DEFAULT_BLOB = COLLECTION / "roles" / "tproxy_splicer" / "files" / "tproxy_splicer.json"
+STUBS = COLLECTION / "bpf" / "stubs"
+SUFFIXES = (".c", ".h")
+SOURCE_BYTES_MAX = 1 << 20
+ROOMS = "netedge_tproxy_rooms"
+
+
+class ActionModule(ActionBase):
+    """Fill in `source_files` and `entry`, `compiled` or `blob_content`, and run the module."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Run the module on the target with what it needs from here."""
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        if arguments.get("state", "present") == "present":
+            self._fill_in(arguments)
+        return self._execute_module(module_args=arguments, task_vars=task_vars)
+
+    def _fill_in(self, arguments: dict) -> None:
+        if arguments.get("source_files") or arguments.get("blob_content"):
+            return
+        if arguments.get("blob"):
+            arguments["blob_content"] = self._find(arguments["blob"], "blob").read_text(encoding="utf-8")
+        elif arguments.get("source") or DEFAULT_SOURCE.exists():
+            self._ship_source(arguments)
+        else:
+            arguments["blob_content"] = DEFAULT_BLOB.read_text(encoding="utf-8")
+
+    def _ship_source(self, arguments: dict) -> None:
+        given = arguments.get("source")
+        source = self._find(given, "source") if given else DEFAULT_SOURCE
+        arguments["source"] = source.name
+        arguments["source_files"] = _files(source)
+        if arguments.get("compile_on") == "controller":
+            arguments["compiled"] = _compile(arguments)
+
+    def _find(self, path: str, option: str) -> pathlib.Path:
+        """Return where a file of the play lies, looked for as the copy module does."""
+        try:
+            return pathlib.Path(self._find_needle("files", path)).resolve()
+        except Exception as fault:
+            raise AnsibleActionFail(f"{option}: there is no {path} on the controller ({fault})") from fault
+
+
+def _files(source: pathlib.Path) -> dict:
+    """Return {path: text} of every C file in the source's folder, and the headers for the compiler."""
+    found = {}
+    for folder, prefix in ((source.parent, ""), (STUBS, "stubs/")):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in SUFFIXES and path.is_file():
+                found.setdefault(prefix + str(path.relative_to(folder)), path.read_text(encoding="utf-8"))
+    size = sum(len(text) for text in found.values())
+    if size > SOURCE_BYTES_MAX:
+        raise AnsibleActionFail(
+            f"source: the C files below {source.parent} have {size} bytes, at most {SOURCE_BYTES_MAX} travel;"
+            " give the program a folder of its own"
+        )
+    return found
+
+
+def _compile(arguments: dict) -> dict:
+    compiler, splicer, errors = (_room(name) for name in ("_compiler", "_splicer", "_errors"))
+    try:
+        return compiler.Compiler().compile(
+            arguments["source_files"],
+            arguments["source"],
+            arguments.get("function", splicer.FUNCTION),
+            arguments.get("defines") or {},
+            splicer.placeholders(),
+        )
+    except errors.TproxyError as fault:
+        raise AnsibleActionFail(f"on the controller: {fault}") from fault
+
+
+def _room(name: str):
+    """Import a room of module_utils from beside this file."""
+    if ROOMS not in sys.modules:
+        folder = COLLECTION / "plugins" / "module_utils"
+        spec = importlib.util.spec_from_loader(ROOMS, None, is_package=True)
+        package = importlib.util.module_from_spec(spec)
+        package.__path__ = [str(folder)]
+        sys.modules[ROOMS] = package
+    return importlib.import_module(f"{ROOMS}.{name}")

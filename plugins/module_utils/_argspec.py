@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Option specifications, for modules, the role and the tests: each option's name, type and default stands here once."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from ._interface import Mark
+from ._splicer import FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE
+
+STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+PIN = {"type": "path", "default": PIN_DIR}
+NAMES = {"type": "list", "elements": "str"}
+
+RULE = {
+    "destination": {"type": "str"},
+    "source": {"type": "str"},
+    "protocol": {"type": "str", "choices": ["tcp", "udp"]},
+    "ports": {"type": "str", "aliases": ["port"]},
+    "interfaces": NAMES,
+    "action": {"type": "str", "choices": ["tproxy", "pass", "drop"]},
+    "tproxy_ip": {"type": "str"},
+    "tproxy_port": {"type": "int"},
+    "on_missing": {"type": "str", "choices": ["drop", "pass"]},
+    "name": {"type": "str"},
+}
+
+MANAGEMENT = {
+    "source": {"type": "str", "required": True},
+    "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
+    "port": {"type": "int", "required": True},
+}
+
+POLICY = {
+    "default_action": {"type": "str", "choices": ["drop", "pass"], "default": "drop"},
+    "allow_ssh": {"type": "bool", "default": True},
+    "accept": {"type": "str", "choices": ["ok", "unspec"], "default": "ok"},
+    "management": {"type": "list", "elements": "dict", "default": [], "options": MANAGEMENT},
+}
+
+
+def tproxy_rule() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_rule."""
+    items = {**RULE, "owner": {"type": "str"}}
+    return _copy(
+        argument_spec={
+            **RULE,
+            "rules": {"type": "list", "elements": "dict", "options": items},
+            "owner": {"type": "str", "default": "ansible"},
+            "purge": {"type": "bool", "default": False},
+            "state": STATE,
+            "pin_dir": PIN,
+        },
+        required_one_of=[("destination", "rules")],
+        mutually_exclusive=[(name, "rules") for name in RULE],
+    )
+
+
+def tc_bpf_attach() -> dict:
+    """Return the arguments of AnsibleModule for tc_bpf_attach."""
+    return _copy(
+        argument_spec={
+            "interface": {"type": "str", "required": True, "aliases": ["dev"]},
+            "direction": {"type": "str", "choices": ["ingress", "egress"], "default": "ingress"},
+            "state": STATE,
+            "source": {"type": "str"},
+            "source_files": {"type": "dict"},
+            "function": {"type": "str", "default": FUNCTION},
+            "defines": {"type": "dict", "default": {}},
+            "compile_on": {"type": "str", "choices": ["target", "controller"], "default": "target"},
+            "compiled": {"type": "dict"},
+            "blob": {"type": "str"},
+            "blob_content": {"type": "str"},
+            "priority": {"type": "int", "default": PRIORITY},
+            "handle": {"type": "int", "default": HANDLE},
+            "policy": {"type": "dict", "options": POLICY},
+            "pin_dir": PIN,
+        },
+        mutually_exclusive=[("source", "blob")],
+    )
+
+
+def ifindex_ip() -> dict:
+    """Return the arguments of AnsibleModule for ifindex_ip."""
+    return _copy(
+        argument_spec={
+            "interfaces": {**NAMES, "aliases": ["interface"]},
+            "addresses": NAMES,
+            "purge": {"type": "bool", "default": False},
+            "state": STATE,
+            "pin_dir": PIN,
+        },
+    )
+
+
+def tproxy_route() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_route."""
+    return _copy(
+        argument_spec={
+            "interfaces": {**NAMES, "required": True, "aliases": ["interface"]},
+            "mark": {"type": "str", "default": str(Mark())},
+            "table": {"type": "int", "default": ROUTE_TABLE},
+            "priority": {"type": "int", "default": ROUTE_PRIORITY},
+            "state": STATE,
+            "pin_dir": PIN,
+        },
+    )
+
+
+def tproxy_info() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_info."""
+    return _copy(argument_spec={"pin_dir": PIN})
+
+
+def _copy(**arguments) -> dict:
+    """Return specifications that share nothing: AnsibleModule writes into what it is given."""
+    return {**deepcopy(arguments), "supports_check_mode": True}

@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The door to bpffs: where pins live, and the lock that keeps two runs apart.
+
+It knows folders and names, not what is pinned. bpffs refuses dots in names, opens no pin (EIO), but takes flock on a
+folder.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+
+from ._errors import Busy, KernelRefused, NotMounted
+
+DEFAULT_MOUNT = "/sys/fs/bpf"
+LOCK_SECONDS = 120
+POLL_SECONDS = 0.05
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount_of(path: str) -> tuple:
+    """Return (mount point, file system type) of what holds `path`, from /proc/self/mountinfo (proc(5))."""
+    best = ("", "")
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            fields = line.split(" ")
+            point = fields[4].encode().decode("unicode_escape")
+            kind = fields[fields.index("-") + 1]
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best[0]):
+                best = (point, kind)
+    return best
+
+
+def is_mounted(folder: str) -> bool:
+    """Whether `folder` lies (or would lie) in a bpffs."""
+    return mount_of(os.path.abspath(folder))[1] == "bpf"
+
+
+def mount(folder: str) -> None:
+    """Mount a bpffs at /sys/fs/bpf. Raises NotMounted when `folder` would not lie in it."""
+    if not os.path.abspath(folder).startswith(DEFAULT_MOUNT + "/"):
+        raise NotMounted(f"{folder} is in no bpffs: mount one there, or use a folder under {DEFAULT_MOUNT}")
+    if _libc.mount(b"bpf", DEFAULT_MOUNT.encode(), b"bpf", 0, b"mode=0700"):
+        raise KernelRefused(ctypes.get_errno(), "mount a bpffs at", DEFAULT_MOUNT)
+
+
+@contextmanager
+def lock(folder: str, seconds: float = LOCK_SECONDS):
+    """Hold the bpffs that `folder` lies in, for one run at a time. Raises Busy after `seconds`.
+
+    The lock is on the mount point: it exists before the first pin and after the last.
+    """
+    point = mount_of(os.path.abspath(folder))[0]
+    descriptor = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _take(descriptor, point, seconds)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, point: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(f"another run holds {point} for more than {seconds:g} s; look for it with `fuser {point}`") from None
+            time.sleep(POLL_SECONDS)
+
+
+def names(folder: str) -> list:
+    """Return the names in a folder, sorted; [] when there is no such folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def make_folder(folder: str) -> None:
+    """Make a folder and those above it, for root alone."""
+    _guard("make folder", folder, os.makedirs, folder, 0o700, True)
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder if it is there and empty."""
+    try:
+        os.rmdir(folder)
+    except OSError as refusal:
+        if refusal.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise KernelRefused(refusal.errno, "remove folder", folder) from refusal
+
+
+def unpin(path: str) -> None:
+    """Remove a pin if it is there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "remove pin", path) from refusal
+
+
+def rename(source: str, target: str) -> None:
+    """Put a pin or folder in the place of another, in one step."""
+    _guard("rename pin to", target, os.rename, source, target)
+
+
+def _guard(operation: str, subject: str, call, *arguments) -> None:
+    try:
+        call(*arguments)
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, operation, subject) from refusal
+
+
+def is_folder(path: str) -> bool:
+    """Whether `path` is a folder."""
+    return os.path.isdir(path)

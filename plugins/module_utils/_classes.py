@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Interface classes: which interfaces have which rules of their own (bpf/types.h, page 1 of an image).
+
+Class 0 has the rules that name no interface. Interfaces that are named by the same rules share one class. This room
+sees names, indexes and slots; it compiles nothing.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ._errors import LimitExceeded
+from ._layout import BOUND_INTERFACES, CLASSES, PAGE_WORDS, PROBES
+
+
+class InterfaceClasses(NamedTuple):
+    """`restricted`[class]: slots of the rules that name an interface of that class. `bound`: {ifindex: class}."""
+
+    restricted: list
+    bound: dict
+
+
+def classes_of(slotted: list, ifindexes: Mapping) -> InterfaceClasses:
+    """Return the classes that [(Rule, slot)] need, {name: ifindex} being the interfaces there are now.
+
+    A name without an index binds nothing yet. Raises LimitExceeded.
+    """
+    named = {}
+    for rule, slot in slotted:
+        for ifindex in (ifindexes[name] for name in rule.interfaces if name in ifindexes):
+            named.setdefault(ifindex, set()).add(slot)
+    numbers = {frozenset(): 0}
+    bound = {ifindex: numbers.setdefault(frozenset(named[ifindex]), len(numbers)) for ifindex in sorted(named)}
+    if len(bound) > BOUND_INTERFACES:
+        raise LimitExceeded("interfaces named by rules", len(bound), BOUND_INTERFACES, "nothing was changed")
+    if len(numbers) > CLASSES:
+        raise LimitExceeded(
+            "different sets of rules per interface", len(numbers), CLASSES, "nothing was changed; name fewer interfaces"
+        )
+    return InterfaceClasses(list(numbers), bound)
+
+
+def bound_page(bound: Mapping) -> array:
+    """Return page 1: pairs (ifindex, class), each within PROBES slots from ifindex modulo BOUND_INTERFACES.
+
+    Raises LimitExceeded when too many indexes meet at one place.
+    """
+    slots = [None] * BOUND_INTERFACES
+    for ifindex in sorted(bound):
+        _settle(slots, ifindex)
+    page = array("I", bytes(4 * PAGE_WORDS))
+    for slot, ifindex in enumerate(slots):
+        if ifindex is not None:
+            page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex]
+    return page
+
+
+def _settle(slots: list, ifindex: int) -> None:
+    """Place an index; whoever is nearer to its own place moves on (Robin Hood hashing), so that none goes far."""
+    distance = 0
+    while distance < PROBES:
+        slot = (ifindex + distance) % BOUND_INTERFACES
+        if slots[slot] is None:
+            slots[slot] = ifindex
+            return
+        others = (slot - slots[slot]) % BOUND_INTERFACES
+        if others < distance:
+            slots[slot], ifindex, distance = ifindex, slots[slot], others
+        distance += 1
+    raise LimitExceeded(
+        f"interfaces whose index is near {ifindex} modulo {BOUND_INTERFACES}",
+        PROBES + 1,
+        PROBES,
+        "nothing was changed; name fewer interfaces, or create one of them anew for another index",
+    )

@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Struct bytes to values and back: the only reader of STRUCTS besides the image.
+
+Offsets come from bpf/types.h through _layout. Numbers are in host order but for ports, which are network order.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Mapping
+
+from ._interface import InterfaceAddresses, Management, Mark, Policy
+from ._layout import (
+    INTERFACES,
+    POLICY_ACCEPT_UNSPEC,
+    POLICY_ALLOW_SSH,
+    POLICY_DEFAULT_PASS,
+    POLICY_LAYER3,
+    POLICY_LOOPBACK,
+    PROBES,
+    STRUCTS,
+)
+from ._prefix import Prefix
+
+PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
+FORMATS = {1: "=B", 2: "=H", 4: "=I", 8: "=Q"}
+NETWORK_ORDER = ("port", "tproxy_port")
+
+
+def size_of(name: str) -> int:
+    """Return sizeof(struct name)."""
+    return STRUCTS[name][0]
+
+
+def encode(name: str, values: Mapping) -> bytes:
+    """Return struct `name` with these members, integers or bytes; what is not named is zero."""
+    size, members = STRUCTS[name]
+    out = bytearray(size)
+    for member, value in values.items():
+        offset, length = members[member]
+        if isinstance(value, int):
+            value = struct.pack((">H" if member in NETWORK_ORDER else FORMATS[length]), value)
+        out[offset : offset + len(value)] = value
+    return bytes(out)
+
+
+def decode(name: str, raw: bytes) -> dict:
+    """Return the members of struct `name`: integers where they are 1, 2, 4 or 8 bytes long, else bytes."""
+    values = {}
+    for member, (offset, length) in STRUCTS[name][1].items():
+        part = raw[offset : offset + length]
+        if length in FORMATS:
+            part = struct.unpack(">H" if member in NETWORK_ORDER else FORMATS[length], part)[0]
+        values[member] = part
+    return values
+
+
+def key(index: int) -> bytes:
+    """Return the key of an array entry."""
+    return struct.pack("=I", index)
+
+
+# ---- policy -----------------------------------------------------------------
+
+
+def encode_policy(ifindex: int, policy: Policy) -> bytes:
+    """Return struct policy."""
+    flags = sum(bit for bit, name, value in _policy_flags() if getattr(policy, name) == value)
+    entries = b"".join(_encode_management(entry) for entry in policy.management)
+    return encode(
+        "policy",
+        {
+            "ifindex": ifindex,
+            "flags": flags,
+            "mark": policy.mark.value,
+            "mark_mask": policy.mark.mask,
+            "deadline": policy.deadline,
+            "management_count": len(policy.management),
+            "management": entries,
+        },
+    )
+
+
+def decode_policy(raw: bytes) -> tuple:
+    """Return (ifindex, Policy); ifindex 0 is a free slot."""
+    values = decode("policy", raw)
+    width = size_of("management")
+    entries = [values["management"][i * width : (i + 1) * width] for i in range(values["management_count"])]
+    policy = Policy(
+        default_action="pass" if values["flags"] & POLICY_DEFAULT_PASS else "drop",
+        allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
+        accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
+        management=tuple(_decode_management(entry) for entry in entries),
+        mark=Mark(values["mark"], values["mark_mask"]),
+        layer3=bool(values["flags"] & POLICY_LAYER3),
+        loopback=bool(values["flags"] & POLICY_LOOPBACK),
+        deadline=values["deadline"],
+    )
+    return values["ifindex"], policy
+
+
+def _policy_flags() -> tuple:
+    return (
+        (POLICY_DEFAULT_PASS, "default_action", "pass"),
+        (POLICY_ALLOW_SSH, "allow_ssh", True),
+        (POLICY_ACCEPT_UNSPEC, "accept", "unspec"),
+        (POLICY_LAYER3, "layer3", True),
+        (POLICY_LOOPBACK, "loopback", True),
+    )
+
+
+def _encode_management(entry: Management) -> bytes:
+    return encode(
+        "management",
+        {
+            "source": entry.source.network.to_bytes(16, "big"),
+            "source_length": entry.source.length,
+            "protocol": PROTOCOL_NUMBERS[entry.protocol],
+            "port": entry.port,
+        },
+    )
+
+
+def _decode_management(raw: bytes) -> Management:
+    values = decode("management", raw)
+    source = Prefix(int.from_bytes(values["source"], "big"), values["source_length"])
+    return Management(source, PROTOCOL_NAMES[values["protocol"]], values["port"])
+
+
+# ---- addresses -----------------------------------------------------------------
+
+
+def encode_addresses(ifindex: int, entry: InterfaceAddresses) -> bytes:
+    """Return struct interface_addresses."""
+    return encode(
+        "interface_addresses",
+        {
+            "ifindex": ifindex,
+            "count": len(entry.addresses),
+            "name": entry.name.encode(),
+            "address": b"".join(entry.addresses),
+        },
+    )
+
+
+def decode_addresses(raw: bytes) -> tuple:
+    """Return (ifindex, InterfaceAddresses); ifindex 0 is a free slot."""
+    values = decode("interface_addresses", raw)
+    listed = values["address"]
+    addresses = tuple(listed[16 * i : 16 * (i + 1)] for i in range(values["count"]))
+    return values["ifindex"], InterfaceAddresses(values["name"].split(b"\0")[0].decode(), addresses)
+
+
+# ---- slots and counters ----------------------------------------------------------
+
+
+def place(ifindex: int, taken: Mapping[int, int]):
+    """Return the slot of an interface's entry: where it stands, else the first free one of its neighbours, else None.
+
+    `taken` is {slot: ifindex}. This is the order in which the program probes (bpf/tproxy_splicer.c).
+    """
+    slots = [(ifindex + i) % INTERFACES for i in range(PROBES)]
+    for slot in slots:
+        if taken.get(slot) == ifindex:
+            return slot
+    return next((slot for slot in slots if slot not in taken), None)
+
+
+def sum_counters(raw: bytes) -> dict:
+    """Return {packets, bytes} summed over the CPUs of one per-CPU entry."""
+    numbers = struct.unpack(f"={len(raw) // 8}Q", raw)
+    return {"packets": sum(numbers[0::2]), "bytes": sum(numbers[1::2])}
+
+
+def no_counters(cpus: int) -> bytes:
+    """Return the value that sets a per-CPU counter to zero."""
+    return bytes(size_of("counter") * cpus)
+
+

@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The compiler's own process: reads a request as JSON from standard input, answers as JSON on standard output.
+
+It is run as a script by a Python that has BCC (see _compiler.py), never imported for its function: clang may abort the
+whole process over a fault in the source, and libbcc holds 75 MB. It uses the standard library and BCC alone.
+
+BCC serves as a mere compiler. A program of ours names its maps by placeholders, so no map is made and no privilege is
+needed; a program with BCC's own tables has them made by BCC, and their descriptors are the placeholders.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import tempfile
+
+NO_BCC = 3
+
+
+def write_files(folder, files):
+    """Lay the sources out as they were on the controller."""
+    for name, text in files.items():
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(text)
+
+
+def flags(folder, entry, defines):
+    """Return the compiler's arguments: the project's headers first, the C library's only where ours end."""
+    found = ["-I" + os.path.dirname(os.path.join(folder, entry)), "-I" + folder]
+    # A name missing from the headers would become a call that only fails at load ("jump out of range").
+    found += ["-Wall", "-Wno-unused-function", "-Werror=implicit-function-declaration"]
+    for path in ("/usr/include", "/usr/include/" + os.uname().machine + "-linux-gnu"):
+        found += ["-idirafter", path]
+    return found + ["-D%s=%s" % item for item in sorted(defines.items())]
+
+
+def tables(bcc, module):
+    """Return {descriptor: [name, shape]} of the tables that BCC made."""
+    lib, found = bcc.lib, {}
+    for number in range(lib.bpf_num_tables(module)):
+        shape = [
+            lib.bpf_table_type_id(module, number),
+            lib.bpf_table_key_size_id(module, number),
+            lib.bpf_table_leaf_size_id(module, number),
+            lib.bpf_table_max_entries_id(module, number),
+            lib.bpf_table_flags_id(module, number),
+        ]
+        found[lib.bpf_table_fd_id(module, number)] = [lib.bpf_table_name(module, number).decode(), shape]
+    return found
+
+
+def compile_function(bcc, request, folder):
+    """Return the answer: the function's instructions, the maps it may name, the compiler."""
+    files = {"src_file": os.path.join(folder, request["entry"])}
+    program = bcc.BPF(cflags=flags(folder, request["entry"], request["defines"]), **files)
+    try:
+        code = program.dump_func(request["function"].encode())
+    except Exception:
+        sys.exit("there is no function %s in %s" % (request["function"], request["entry"]))
+    maps = {**request["placeholders"], **tables(bcc, program.module)}
+    return {"instructions": base64.b64encode(code).decode(), "maps": maps, "compiler": version(bcc)}
+
+
+def version(bcc):
+    """Name the compiler as it goes into a program's identity."""
+    return "bcc " + bcc.__version__
+
+
+def main():
+    """Answer one request; exit 3 when this Python has no BCC, 1 with words on standard error otherwise."""
+    request = json.load(sys.stdin)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BCC_KERNEL_SOURCE"] = os.path.join(folder, "stubs")
+        try:
+            import bcc
+
+            bcc.BPF  # noqa: B018  the project of that name on PyPI is another one and has no BPF
+        except (ImportError, AttributeError):
+            sys.exit(NO_BCC)
+        if "files" not in request:
+            answer = {"compiler": version(bcc)}
+        else:
+            write_files(folder, request["files"])
+            answer = compile_function(bcc, request, folder)
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

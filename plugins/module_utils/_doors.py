@@ -1,0 +1,46 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What the stories share: the doors that are handed in, and the turn-taking of runs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Callable, NamedTuple
+
+from ._errors import InvalidInput
+
+
+class Doors(NamedTuple):
+    """The kernel interfaces, or fakes of them. `netlink` and `compiler` are opened only by a story that needs them."""
+
+    bpf: Any
+    bpffs: Any
+    netlink: Callable[[], Any]
+    compiler: Callable[[], Any]
+    sysctl: Any
+    ifindex_of: Callable[[str], Any]
+    route_rule: Callable[..., Any]
+
+
+@contextmanager
+def turn(doors: Doors, pin_dir: str, check: bool):
+    """Hold the pin folder for one run at a time. A run that changes something mounts bpffs first."""
+    if not doors.bpffs.is_mounted(pin_dir):
+        if check:
+            yield
+            return
+        doors.bpffs.mount(pin_dir)
+    with doors.bpffs.lock(pin_dir):
+        yield
+
+
+def known_links(netlink, names: list, option: str = "interfaces") -> list:
+    """Return the interfaces of these names. Raises InvalidInput for all that do not exist, naming those that do."""
+    found = [netlink.link(name) for name in names]
+    strangers = [name for name, link in zip(names, found) if link is None]
+    if strangers:
+        there = ", ".join(sorted(entry.name for entry in netlink.interfaces()))
+        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in strangers])
+    return found

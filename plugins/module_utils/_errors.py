@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Errors, one class for each answer to "who must act?".
+
+Core and doors raise them, the shell alone translates them. A message says what was asked, what was found and what to
+do. `details` holds what is too long for a message, by name (e.g. {"log": ...}).
+"""
+
+from __future__ import annotations
+
+from errno import errorcode
+
+
+LOG_LINES = 12
+
+
+def _with_log(message: str, details: dict) -> str:
+    """Return the message with the last lines of the log in `details`, for whoever sees nothing but the message."""
+    lines = details.get("log", "").strip().splitlines()[-LOG_LINES:]
+    return "\n".join([message + ":", *lines]) if lines else message
+
+
+class TproxyError(Exception):
+    """Base of every error that this collection raises on purpose."""
+
+    def __init__(self, message: str, details: dict | None = None):
+        super().__init__(message)
+        self.message = message
+        self.details = details or {}
+
+
+class InvalidInput(TproxyError):
+    """The user must correct what was given. Raised before anything changes, with every fault of that input at once."""
+
+    def __init__(self, faults: list, details: dict | None = None):
+        self.faults = list(faults)
+        count = f"{len(self.faults)} faults: " if len(self.faults) > 1 else ""
+        super().__init__(count + "; ".join(self.faults), details)
+
+
+class MissingLibrary(TproxyError):
+    """The host's administrator must install a library. Raised where a door would have opened it."""
+
+    def __init__(self, library: str, remedy: str, details: dict | None = None):
+        self.library = library
+        super().__init__(f"{library} is not installed: {remedy}", details)
+
+
+class Unsupported(TproxyError):
+    """The host cannot do it (kernel, architecture, tool): choose another host, kernel or option."""
+
+
+class NotMounted(TproxyError):
+    """The host's administrator must mount a bpffs, or the user must name a folder inside one."""
+
+
+class LayoutMismatch(TproxyError):
+    """The operator must recreate or upgrade: what is pinned was made by a release with another layout."""
+
+
+class Conflict(TproxyError):
+    """Somebody else's object stands where ours belongs: its owner must yield, or the user must choose another place."""
+
+
+class LimitExceeded(TproxyError):
+    """The user must want less, or a release with larger limits. Raised before anything changes."""
+
+    def __init__(self, what: str, wanted: int, allowed: int, advice: str = ""):
+        self.wanted, self.allowed = wanted, allowed
+        super().__init__(f"{what}: {wanted} wanted, at most {allowed} fit" + (f"; {advice}" if advice else ""))
+
+
+class KernelRefused(TproxyError):
+    """The kernel said no: the operator must look at the errno (rights, memory, a race with another writer)."""
+
+    def __init__(self, errno: int, operation: str, subject: str, details: dict | None = None):
+        self.errno, self.operation, self.subject = errno, operation, subject
+        name = errorcode.get(errno, f"errno {errno}")
+        super().__init__(_with_log(f"the kernel refused to {operation} {subject}: {name}", details or {}), details)
+
+
+class CompileFailed(TproxyError):
+    """The author of the C source must act; the compiler's words are in details["log"]."""
+
+    def __init__(self, message: str, log: str = ""):
+        super().__init__(_with_log(message, {"log": log}), {"log": log})
+
+
+class VerificationFailed(TproxyError):
+    """What was made or read back is not what was asked for: a bug of ours, damage, or another writer. Report it."""
+
+
+class Busy(TproxyError):
+    """Another run holds the lock: wait, and run again."""

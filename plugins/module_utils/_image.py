@@ -1,0 +1,207 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The rule image: a whole rule set as one array of words, to be put in force by one map update (bpf/types.h).
+
+    page 0   header, class directory          then  IPv4 roots, 256 pages each
+    page 1   interfaces that have a class     then  actions, by rule slot
+                                              then  nodes
+                                              then  the canonical rules (_source)
+
+The room lays the pages out; _tree makes the nodes. It writes no map and verifies nothing (_verify does).
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ._action import encode_action
+from ._classes import InterfaceClasses, bound_page, classes_of
+from ._errors import LimitExceeded
+from ._layout import (
+    ACTION_WORDS,
+    ACTIONS_PER_PAGE,
+    CLASS_BASE,
+    CLASS_IPV4_TCP,
+    CLASS_IPV4_UDP,
+    CLASS_IPV6_TCP,
+    CLASS_IPV6_UDP,
+    CLASS_WORDS,
+    HEADER_ACTIONS,
+    HEADER_CLASSES,
+    HEADER_FORMAT,
+    HEADER_GENERATION,
+    HEADER_MAGIC,
+    HEADER_PAGES,
+    HEADER_RULES,
+    HEADER_SLOTS,
+    HEADER_SOURCE,
+    HEADER_SOURCE_BYTES,
+    HEADER_SOURCE_CRC,
+    IMAGE_FORMAT,
+    IMAGE_MAGIC,
+    IMAGE_PAGES_MAX,
+    PAGE_WORDS,
+    RULES,
+)
+from ._nodes import NodeTable
+from ._prefix import Prefix
+from ._source import encode_source
+from ._tree import FAMILIES, Claim, Tree
+
+ROOT_WORDS = 65536
+ROOT_PAGES = ROOT_WORDS // PAGE_WORDS
+ROOTS_PAGE = 2
+CLASS_WORD = {
+    (4, "tcp"): CLASS_IPV4_TCP,
+    (4, "udp"): CLASS_IPV4_UDP,
+    (6, "tcp"): CLASS_IPV6_TCP,
+    (6, "udp"): CLASS_IPV6_UDP,
+}
+
+
+class Row(NamedTuple):
+    """A rule as the tree wants it; `slot` is 0 unless the rule names interfaces."""
+
+    prefix: tuple
+    claim: Claim
+    slot: int
+
+
+class View(NamedTuple):
+    """The rules of one family and protocol as one class sees them: all unrestricted ones, and these slots."""
+
+    family: int
+    protocol: str
+    restricted: frozenset
+
+
+def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
+    """Return the image, an array of u32 words in whole pages, of [(Rule, slot)].
+
+    `ifindexes` is {name: ifindex}, one name for each interface there is now. Raises LimitExceeded; changes nothing.
+    """
+    _check_limits(slotted)
+    classes = classes_of(slotted, ifindexes)
+    tables = _tables(sorted(slotted, key=lambda pair: pair[0].precedence))
+    directory = _directory(tables, classes)
+    views = list(dict.fromkeys(directory.values()))
+    slots = 1 + max((slot for _rule, slot in slotted), default=0)
+    actions_page = ROOTS_PAGE + ROOT_PAGES * sum(view.family == 4 for view in views)
+    nodes = NodeTable(actions_page + -(-slots // ACTIONS_PER_PAGE))
+    roots = _write_roots(nodes, tables, views)
+    words = nodes.words
+    for (number, column), view in directory.items():
+        words[CLASS_BASE + CLASS_WORDS * number + column] = roots[view]
+    words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
+    _write_actions(words, actions_page, slotted)
+    header = _append_source(words, encode_source(slotted))
+    header.update(
+        {
+            HEADER_MAGIC: IMAGE_MAGIC,
+            HEADER_FORMAT: IMAGE_FORMAT,
+            HEADER_GENERATION: generation,
+            HEADER_RULES: len(slotted),
+            HEADER_SLOTS: slots,
+            HEADER_CLASSES: len(classes.restricted),
+            HEADER_ACTIONS: actions_page,
+        }
+    )
+    for word, value in header.items():
+        words[word] = value
+    return words
+
+
+def _check_limits(slotted: list) -> None:
+    highest = max((slot for _rule, slot in slotted), default=0)
+    if max(highest, len(slotted)) > RULES:
+        raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
+
+
+def _tables(ranked: list) -> dict:
+    """Return {(family, protocol): [Row]} of [(Rule, slot)], in the same order."""
+    tables = {}
+    for rule, slot in ranked:
+        family = rule.destination.family
+        source, length = _native(rule.source, family)
+        claim = Claim(rule.low, rule.high, (source, length, slot))
+        row = Row(_native(rule.destination, family), claim, slot if rule.interfaces else 0)
+        tables.setdefault((family, rule.protocol), []).append(row)
+    return tables
+
+
+def _native(prefix: Prefix, family: int) -> tuple:
+    """Return (network, length) in bits of the family: short numbers are quicker."""
+    return (prefix.network & 0xFFFFFFFF, prefix.length - 96) if family == 4 else tuple(prefix)
+
+
+def _directory(tables: dict, classes: InterfaceClasses) -> dict:
+    """Return {(class, column of the class directory): View}, without views that no rule is in."""
+    directory = {}
+    for (family, protocol), rows in tables.items():
+        ours = {row.slot for row in rows}
+        for number, restricted in enumerate(classes.restricted):
+            view = View(family, protocol, restricted & ours)
+            if view.restricted or 0 in ours:
+                directory[number, CLASS_WORD[family, protocol]] = view
+    return directory
+
+
+def _write_roots(nodes: NodeTable, tables: dict, views: list) -> dict:
+    """Compile every view, once however many classes share it; return {View: word for the class directory}."""
+    roots, page = {}, ROOTS_PAGE
+    for view in views:
+        family = FAMILIES[view.family]
+        partition = Tree(nodes, family).partition(_claims(tables[view.family, view.protocol], view))
+        if view.family == 6:
+            roots[view] = nodes.trie(family.destination, partition)
+            continue
+        roots[view] = page
+        first = page * PAGE_WORDS
+        nodes.words[first : first + ROOT_WORDS] = _spread(nodes.first_field(family.destination, partition))
+        page += ROOT_PAGES
+    return roots
+
+
+def _claims(rows: list, view: View) -> dict:
+    """Return {prefix: [Claim, best first]} of the rows that the view sees."""
+    claims = {}
+    for prefix, claim, slot in rows:
+        if not slot or slot in view.restricted:
+            claims.setdefault(prefix, []).append(claim)
+    return claims
+
+
+def _spread(partition: list) -> array:
+    """Return a root: one word for each value of the first field."""
+    root = array("I")
+    ends = [start for start, _word in partition[1:]] + [ROOT_WORDS]
+    for (start, word), end in zip(partition, ends):
+        root.extend(array("I", (word,)) * (end - start))
+    return root
+
+
+def _write_actions(words: array, page: int, slotted: list) -> None:
+    for rule, slot in slotted:
+        at = page * PAGE_WORDS + slot * ACTION_WORDS
+        words[at : at + ACTION_WORDS] = array("I", encode_action(rule))
+
+
+def _append_source(words: array, source: bytes) -> dict:
+    """Append the canonical rules in whole pages; return the header words that tell of them and of the size."""
+    start = len(words)
+    page_bytes = 4 * PAGE_WORDS
+    pages = start // PAGE_WORDS + -(-len(source) // page_bytes)
+    if pages > IMAGE_PAGES_MAX:
+        raise LimitExceeded("pages of the image", pages, IMAGE_PAGES_MAX, "nothing was changed; use fewer rules")
+    words.frombytes(source.ljust(pages * page_bytes - 4 * start, b"\0"))
+    return {
+        HEADER_PAGES: pages,
+        HEADER_SOURCE: start,
+        HEADER_SOURCE_BYTES: len(source),
+        HEADER_SOURCE_CRC: zlib.crc32(source),
+    }

@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The tables of interfaces: policy and recorded addresses, keyed by ifindex.
+
+Each entry stands in one of the PROBES slots that follow its ifindex, where the program looks for it. An update of one
+entry is what the kernel makes of it; entries of other interfaces are never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from . import _codec as codec
+from ._diff import Changes
+from ._errors import LimitExceeded
+from ._layout import INTERFACES, PROBES, REASONS, VERDICTS
+
+
+class InterfaceTable:
+    """{ifindex: value} in one array map; `decode` and `encode` are the codec's."""
+
+    map_name = ""
+    struct_name = ""
+
+    def __init__(self, bpf, pins):
+        self._bpf, self._pins = bpf, pins
+
+    def observe(self) -> dict:
+        """Return {ifindex: value}; {} while there are no maps."""
+        if self.map_name in self._pins.missing():
+            return {}
+        return {ifindex: value for ifindex, value in self._slots().values()}
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Write the changes. Every place is found before the first entry is written."""
+        self._pins.ensure()
+        slots = {slot: ifindex for slot, (ifindex, _value) in self._slots().items() if ifindex in want}
+        freed = [slot for slot, (ifindex, _value) in self._slots().items() if ifindex in changes.deletes]
+        writes = [(slot, bytes(codec.size_of(self.struct_name))) for slot in freed]
+        for ifindex, value in changes.puts.items():
+            slot = self._place(ifindex, slots)
+            if slots.get(slot) != ifindex:
+                self.settle(slot)
+            slots[slot] = ifindex
+            writes.append((slot, self.encode(ifindex, value)))
+        for slot, raw in writes:
+            self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
+
+    def slot_of(self, ifindex: int):
+        """Return the slot of an interface, or None."""
+        return next((slot for slot, (index, _value) in self._slots().items() if index == ifindex), None)
+
+    def settle(self, slot: int) -> None:
+        """Prepare a slot for an interface that is new to it."""
+
+    def encode(self, ifindex: int, value) -> bytes:
+        """Return the entry's bytes."""
+        raise NotImplementedError
+
+    def decode(self, raw: bytes) -> tuple:
+        """Return (ifindex, value)."""
+        raise NotImplementedError
+
+    def _slots(self) -> dict:
+        """Return {slot: (ifindex, value)} of the slots in use."""
+        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
+        found = {}
+        for slot in range(INTERFACES):
+            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
+            if any(raw[:4]):
+                found[slot] = self.decode(raw)
+        return found
+
+    def _place(self, ifindex: int, taken: Mapping[int, int]) -> int:
+        slot = codec.place(ifindex, taken)
+        if slot is None:
+            raise LimitExceeded(
+                f"interfaces in {self.map_name}", len(taken) + 1, INTERFACES, f"the {PROBES} slots of {ifindex} are taken"
+            )
+        return slot
+
+
+class PolicyTable(InterfaceTable):
+    """{ifindex: Policy}; an interface that gets a slot starts with its drop reasons at zero."""
+
+    map_name = "policy"
+    struct_name = "policy"
+
+    def encode(self, ifindex: int, value) -> bytes:
+        """Return struct policy."""
+        return codec.encode_policy(ifindex, value)
+
+    def decode(self, raw: bytes) -> tuple:
+        """Return (ifindex, Policy)."""
+        return codec.decode_policy(raw)
+
+    def settle(self, slot: int) -> None:
+        """Set the slot's counters to zero."""
+        zero = codec.no_counters(self._bpf.possible_cpus())
+        first = slot * REASONS * VERDICTS
+        for index in range(first, first + REASONS * VERDICTS):
+            self._bpf.update(self._pins.fd("reasons"), codec.key(index), zero, "reasons")
+
+
+class AddressTable(InterfaceTable):
+    """{ifindex: InterfaceAddresses}."""
+
+    map_name = "ifindex_ip_map"
+    struct_name = "interface_addresses"
+
+    def encode(self, ifindex: int, value) -> bytes:
+        """Return struct interface_addresses."""
+        return codec.encode_addresses(ifindex, value)
+
+    def decode(self, raw: bytes) -> tuple:
+        """Return (ifindex, InterfaceAddresses)."""
+        return codec.decode_addresses(raw)

@@ -1,0 +1,169 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of tproxy_route: the policy route that delivers spliced packets to this host.
+
+Per family and interface: `ip rule iif IF fwmark MARK lookup TABLE proto kernel`, and in TABLE `local default dev lo`.
+The rule names the interface: without `iif` the reverse look-up of src_valid_mark takes the table too, and packets are
+dropped as martians. Protocol kernel, since systemd-networkd deletes the rules of others at each restart. The rule for
+table local is never touched.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from typing import Mapping
+
+from ._diff import Changes
+from ._doors import Doors, known_links, turn
+from ._errors import InvalidInput
+from ._interface import Mark, parse_mark
+from ._interface_tables import PolicyTable
+from ._pins import splicer_pins
+from ._reconcile import Outcome, reconcile
+
+FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
+RULE, LOCAL = "rule", "local default"
+RTPROT_KERNEL = 2
+
+
+class RouteTable:
+    """{(RULE, family, interface, priority, mark, mask, table): True, (LOCAL, family, table): True}."""
+
+    def __init__(self, netlink, make_rule, tables):
+        self._netlink, self._make_rule, self._tables = netlink, make_rule, tables
+
+    def observe(self) -> dict:
+        """Return our rules and the local routes that they lead to."""
+        found = {}
+        for family in FAMILIES.values():
+            rules = [rule for rule in self._netlink.rules(family) if is_ours(rule)]
+            found.update({_key(rule): True for rule in rules})
+            for table in {rule.table for rule in rules} | set(self._tables):
+                if self._netlink.local_default(table, family):
+                    found[(LOCAL, family, table)] = True
+        return found
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Routes before the rules that lead to them; the other way round when they go."""
+        for key in sorted(changes.puts):
+            self._change(key, self._netlink.add_local_default, self._netlink.add_rule)
+        for key in sorted(changes.deletes, reverse=True):
+            self._change(key, self._netlink.delete_local_default, self._netlink.delete_rule)
+
+    def _change(self, key: tuple, on_local, on_rule) -> None:
+        if key[0] == LOCAL:
+            _kind, family, table = key
+            on_local(table, family)
+            return
+        _kind, family, interface, priority, mark, mask, table = key
+        on_rule(self._make_rule(family, priority, interface, mark, mask, table))
+
+
+def is_ours(rule) -> bool:
+    """Whether a policy rule is of the kind that we make: proto kernel, with an interface and a mark."""
+    return rule.plain and rule.protocol == RTPROT_KERNEL and bool(rule.iif) and bool(rule.mask)
+
+
+def _key(rule) -> tuple:
+    return (RULE, rule.family, rule.iif, rule.priority, rule.mark, rule.mask, rule.table)
+
+
+def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Add or remove the policy route of interfaces. Returns what tproxy_route returns.
+
+    Where our program is attached already, its policy is told the mark, so that either may come first.
+    """
+    mark = _validated(options)
+    present = options["state"] == "present"
+    with turn(doors, options["pin_dir"], check), doors.netlink() as netlink:
+        links = known_links(netlink, options["interfaces"]) if present else []
+        table = RouteTable(netlink, doors.route_rule, [options["table"]])
+        routes = reconcile(table, lambda have: _intended(have, options, mark), check)
+        warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
+        policies = _mark_policies(doors, options["pin_dir"], {link.ifindex for link in links}, mark, check)
+    return {
+        "changed": routes.changed or policies.changed,
+        "routes": lines(routes.after),
+        "mark": str(mark),
+        "table": options["table"],
+        "warnings": warnings,
+        "diff": {"before": _text(routes.before, policies.before), "after": _text(routes.after, policies.after)},
+    }
+
+
+def _mark_policies(doors: Doors, pin_dir: str, ifindexes: set, mark: Mark, check: bool) -> Outcome:
+    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+
+        def intend(have: Mapping) -> dict:
+            return {key: replace(policy, mark=mark) if key in ifindexes else policy for key, policy in have.items()}
+
+        return reconcile(PolicyTable(doors.bpf, pins), intend, check)
+
+
+def _validated(options: Mapping) -> Mark:
+    faults, mark = [], Mark()
+    try:
+        mark = parse_mark(options["mark"])
+    except InvalidInput as fault:
+        faults += fault.faults
+    if options["table"] in RESERVED_TABLES or not 0 < options["table"] < 2**32:
+        faults.append(f"table: {options['table']} is reserved or no table; take one of your own, such as the default")
+    if not 0 < options["priority"] < 32766:
+        faults.append(f"priority: {options['priority']} must lie between table local (0) and table main (32766)")
+    if faults:
+        raise InvalidInput(faults)
+    return mark
+
+
+def _intended(have: Mapping, options: Mapping, mark: Mark) -> dict:
+    """Return the wanted set: other interfaces' rules stay, and each table that a rule leads to has its local route."""
+    names = set(options["interfaces"])
+    want = {key: True for key in have if key[0] == RULE and key[2] not in names}
+    if options["state"] == "present":
+        for family in FAMILIES.values():
+            for name in sorted(names):
+                want[(RULE, family, name, options["priority"], mark.value, mark.mask, options["table"])] = True
+    for key in [key for key in want]:
+        want[(LOCAL, key[1], key[6])] = True
+    return want
+
+
+def lines(entries: Mapping) -> list:
+    """Return the entries as `ip rule` and `ip route` would write them, in order."""
+    return [_line(key) for key in sorted(entries)]
+
+
+def _text(entries: Mapping, policies: Mapping) -> str:
+    marks = [f"interface {ifindex} marks {policies[ifindex].mark}" for ifindex in sorted(policies)]
+    return "".join(f"{line}\n" for line in lines(entries) + marks)
+
+
+def _line(key: tuple) -> str:
+    family = "-4" if key[1] == socket.AF_INET else "-6"
+    if key[0] == LOCAL:
+        return f"ip {family} route local default dev lo table {key[2]}"
+    _kind, _family, interface, priority, mark, mask, table = key
+    return f"ip {family} rule priority {priority} iif {interface} fwmark {mark:#x}/{mask:#x} lookup {table} proto kernel"
+
+
+def _warnings(sysctl, netlink, interfaces: list, mark: Mark) -> list:
+    """Return what in the settings keeps spliced packets from being delivered (networking/ip-sysctl.rst)."""
+    found = []
+    strays = [rule for rule in netlink.rules(socket.AF_INET) if not rule.iif and rule.mask and rule.mark & mark.value]
+    for name in interfaces:
+        if sysctl.interface_setting(name, "rp_filter") == 1:
+            found.append(
+                f"rp_filter of {name} is strict (1): a packet whose way back leads through another interface is dropped"
+                f" before it is delivered; set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
+            )
+        if strays and sysctl.interface_setting(name, "src_valid_mark") == 1:
+            found.append(
+                f"src_valid_mark of {name} is 1 and the policy rule at priority {strays[0].priority} matches our mark on"
+                f" every interface: spliced packets are dropped as martians; bind that rule to an interface or set"
+                f" net.ipv4.conf.{name}.src_valid_mark and net.ipv4.conf.all.src_valid_mark to 0"
+            )
+    return found

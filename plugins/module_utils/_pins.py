@@ -1,0 +1,189 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The pinned maps of one program: made whole, checked before each use, removed whole.
+
+Doors are handed in: `bpf` (maps, pins), `bpffs` (folders). A first set is built in a folder aside and renamed, so there
+is never half a set; a map that somebody removed later is made anew, alone.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Mapping
+
+from ._errors import LayoutMismatch
+from ._layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_WORDS, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
+
+PAGE_BYTES = 4 * PAGE_WORDS
+FIELDS = ("type", "key size", "value size", "entries", "flags")
+
+
+def inner_shape(pages: int) -> tuple:
+    """Return the shape of an image of this many pages."""
+    return (TYPE_ARRAY, 4, PAGE_BYTES, pages, FLAG_MMAPABLE)
+
+
+class Pins:
+    """The maps {name: shape} under `folder`, and whatever else of the program is pinned there. A context manager."""
+
+    def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
+        self._bpf, self._bpffs = bpf, bpffs
+        self.folder, self.shapes = folder, shapes
+        self._descriptors: dict = {}
+
+    def __enter__(self) -> Pins:
+        return self
+
+    def __exit__(self, *_fault) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every descriptor; the pins stay."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def path(self, name: str) -> str:
+        """Return where `name` is pinned."""
+        return f"{self.folder}/{name}"
+
+    def names(self) -> list:
+        """Return what is pinned; [] where no bpffs is mounted."""
+        return self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else []
+
+    def missing(self) -> list:
+        """Return the names of the maps that are not pinned."""
+        there = self.names()
+        return [name for name in self.shapes if name not in there]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every map is pinned."""
+        return not self.missing()
+
+    def fd(self, name: str) -> int:
+        """Return the descriptor of a pinned map. Raises LayoutMismatch when it is not of our shape."""
+        if name not in self._descriptors:
+            descriptor = self._bpf.open_pin(self.path(name))
+            if descriptor is None:
+                raise LayoutMismatch(f"{self.path(name)} is gone: run tc_bpf_attach again, which makes it anew")
+            self._descriptors[name] = descriptor
+            self._check(name, self.shapes[name], self._bpf.map_info(descriptor).shape)
+        return self._descriptors[name]
+
+    def check(self) -> None:
+        """Compare every pinned map with its shape."""
+        absent = self.missing()
+        for name in self.shapes:
+            if name not in absent:
+                self.fd(name)
+
+    def descriptors(self) -> dict:
+        """Return {name: descriptor} of all maps."""
+        return {name: self.fd(name) for name in self.shapes}
+
+    def map_ids(self) -> set:
+        """Return the kernel's ids of the maps."""
+        return {self._bpf.map_info(descriptor).id for descriptor in self.descriptors().values()}
+
+    def ensure(self) -> None:
+        """Make and pin what is missing. Mounts bpffs when it is not."""
+        if not self._bpffs.is_mounted(self.folder):
+            self._bpffs.mount(self.folder)
+        self._bpf.raise_memory_limit()
+        self.check()
+        if not self._bpffs.names(self.folder):
+            self._build_aside()
+        for name in self.missing():
+            self._pin_new(name, self.path(name))
+
+    def replace(self, name: str, descriptor: int) -> None:
+        """Pin another object under a name that may be taken, in one step."""
+        aside = self.path(f"{name}_new")
+        self._bpffs.unpin(aside)
+        self._bpf.pin(descriptor, aside)
+        self._bpffs.rename(aside, self.path(name))
+        stale = self._descriptors.pop(name, None)
+        if stale is not None:
+            os.close(stale)
+
+    def set_marker(self, name: str) -> None:
+        """Note a fact that must live exactly as long as the pins do: an empty folder beside them."""
+        self._bpffs.make_folder(self.path(name))
+
+    def has_marker(self, name: str) -> bool:
+        """Whether the fact was noted."""
+        return name in self.names()
+
+    def clear_marker(self, name: str) -> None:
+        """Forget the fact."""
+        self._bpffs.remove_folder(self.path(name))
+
+    def remove(self) -> None:
+        """Remove every pin and the folder, and the folder above when nothing else is in it."""
+        self.close()
+        self._empty(self.folder)
+        self._bpffs.remove_folder(self.folder)
+        self._bpffs.remove_folder(os.path.dirname(self.folder))
+
+    def _build_aside(self) -> None:
+        aside = f"{self.folder}_new"
+        self._empty(aside)
+        self._bpffs.make_folder(aside)
+        for name in self.shapes:
+            self._pin_new(name, f"{aside}/{name}")
+        self._bpffs.remove_folder(self.folder)
+        self._bpffs.rename(aside, self.folder)
+
+    def _pin_new(self, name: str, path: str) -> None:
+        descriptor = self.create(name)
+        try:
+            self._bpf.pin(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def create(self, name: str, pages: int = IMAGE_PAGES_MIN) -> int:
+        """Return the descriptor of a new map; a map of maps will hold arrays of `pages` pages."""
+        shape = self.shapes[name]
+        if shape[0] != TYPE_ARRAY_OF_MAPS:
+            return self._bpf.create_map(shape, name)
+        template = self._bpf.create_map(inner_shape(pages), "pages")
+        try:
+            return self._bpf.create_map(shape, name, template)
+        finally:
+            os.close(template)
+
+    def _empty(self, folder: str) -> None:
+        for name in self._bpffs.names(folder):
+            path = f"{folder}/{name}"
+            if self._bpffs.is_folder(path):
+                self._bpffs.remove_folder(path)
+            else:
+                self._bpffs.unpin(path)
+
+    def _check(self, name: str, wanted: tuple, found: tuple) -> None:
+        if wanted == found:
+            return
+        faults = [f"{f} {have} instead of {want}" for f, have, want in zip(FIELDS, found, wanted) if have != want]
+        raise LayoutMismatch(
+            f"{self.path(name)} is no map of this release: {', '.join(faults)}."
+            f" Nothing was changed; remove it (`rm {self.path(name)}`) or use another pin_dir"
+        )
+
+
+def splicer_pins(bpf, bpffs, pin_dir: str) -> Pins:
+    """Return the pins of our own program under a pin folder."""
+    return Pins(bpf, bpffs, f"{pin_dir}/v{LAYOUT}", {name: shape for name, (_slot, shape) in MAPS.items()})
+
+
+def other_pins(bpf, bpffs, folder: str) -> Pins:
+    """Return the pins of a program that is not ours: whatever maps are pinned in its folder."""
+    shapes = {}
+    for name in bpffs.names(folder) if bpffs.is_mounted(folder) else []:
+        if name == "program" or bpffs.is_folder(f"{folder}/{name}"):
+            continue
+        descriptor = bpf.open_pin(f"{folder}/{name}")
+        shapes[name] = bpf.map_info(descriptor).shape
+        os.close(descriptor)
+    return Pins(bpf, bpffs, folder, shapes)

@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The one story: observe, intend, compare, (check mode stops here), apply, verify.
+
+A table is anything with `observe() -> {key: value}` and `apply(changes, want)`. The doors are the tables' affair.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, NamedTuple, Protocol
+
+from ._diff import Changes, diff
+from ._errors import VerificationFailed
+
+
+class Table(Protocol):
+    """A keyed set in the kernel."""
+
+    def observe(self) -> Mapping:
+        """Return what is there now. Changes nothing."""
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Make the changes, of which `want` is the whole outcome. A failure leaves what was there in force."""
+
+
+class Outcome(NamedTuple):
+    """What was, what is (or, in check mode, would be), and what it took."""
+
+    before: Mapping
+    after: Mapping
+    changes: Changes
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything had to be done."""
+        return bool(self.changes)
+
+
+def reconcile(table: Table, intend: Callable[[Mapping], Mapping], check: bool) -> Outcome:
+    """Bring a table to what `intend` makes of it. Raises VerificationFailed when it does not read back so."""
+    have = table.observe()
+    want = intend(have)
+    changes = diff(have, want)
+    if changes and not check:
+        table.apply(changes, want)
+        left = diff(table.observe(), want)
+        if left:
+            raise VerificationFailed(
+                f"{type(table).__name__} reads back other than written ({len(left.puts)} entries differ,"
+                f" {len(left.deletes)} too many): is another program writing to the same maps?"
+            )
+    return Outcome(have, want, changes)

@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The rule table: {identity: Rule} in the image that the program walks.
+
+1. What is enforced and what is read back is one object: the canonical rules lie behind the nodes compiled from them.
+2. An image is filled aside, verified there, and then put in force by one update of the outer map.
+3. A rule keeps its slot, and so its counters, for as long as its identity lives.
+4. An image that outgrows its map gets a bigger outer map; `rebind` then moves the attached programs over to it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Callable, Mapping, Optional
+
+from . import _codec as codec
+from ._diff import Changes
+from ._errors import LayoutMismatch
+from ._image import compile_image
+from ._layout import IMAGE_PAGES_MIN, PAGE_WORDS
+from ._pins import PAGE_BYTES, inner_shape
+from ._ruleset import assign_slots
+from ._source import ImageContents, read_image
+from ._verify import verify_image
+
+CURRENT = codec.key(0)
+EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
+
+
+class RuleTable:
+    """Rules by identity. `ifindex_of` gives an interface's index by name, or None while there is no such interface."""
+
+    def __init__(self, bpf, pins, ifindex_of: Callable[[str], Optional[int]], rebind: Callable[[int], None]):
+        self._bpf, self._pins = bpf, pins
+        self._ifindex_of, self._rebind = ifindex_of, rebind
+
+    def observe(self) -> dict:
+        """Return {identity: Rule}; {} while there are no maps."""
+        return {rule.identity: rule for rule, _slot in self.contents().rules}
+
+    def contents(self) -> ImageContents:
+        """Return what the image in force says of itself."""
+        if "image" in self._pins.missing():
+            return EMPTY
+        inner = self._open_current()
+        if inner is None:
+            return EMPTY
+        try:
+            return read_image(self._words(inner))
+        finally:
+            os.close(inner)
+
+    def capacity(self) -> int:
+        """Return how many pages an image may have before its map must grow."""
+        inner = self._open_current()
+        if inner is None:
+            return IMAGE_PAGES_MIN
+        try:
+            return self._bpf.map_info(inner).entries
+        finally:
+            os.close(inner)
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Put the whole set in force with one update."""
+        self._pins.ensure()
+        before = self.contents()
+        kept = {rule.identity: slot for rule, slot in before.rules}
+        slots = assign_slots(want.values(), kept)
+        slotted = [(rule, slots[identity]) for identity, rule in want.items()]
+        ifindexes = self._ifindexes(want.values())
+        words = compile_image(slotted, ifindexes, before.generation + 1)
+        verify_image(words, slotted, ifindexes)
+        self._zero(slot for identity, slot in slots.items() if identity not in kept)
+        self._commit(words)
+
+    def hits(self, slots) -> dict:
+        """Return {slot: {packets, bytes}}."""
+        descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
+        return {slot: codec.sum_counters(self._bpf.lookup(descriptor, codec.key(slot), size)) for slot in slots}
+
+    def _ifindexes(self, rules) -> dict:
+        names = {name for rule in rules for name in rule.interfaces}
+        found = {name: self._ifindex_of(name) for name in sorted(names)}
+        return {name: ifindex for name, ifindex in found.items() if ifindex is not None}
+
+    def _zero(self, slots) -> None:
+        descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())
+        for slot in slots:
+            self._bpf.update(descriptor, codec.key(slot), zero, "hits")
+
+    def _commit(self, words) -> None:
+        pages = len(words) // PAGE_WORDS
+        capacity = self.capacity()
+        if pages <= capacity:
+            self._fill(self._pins.fd("image"), words, capacity)
+            return
+        outer = self._pins.create("image", _room_for(pages))
+        try:
+            self._fill(outer, words, _room_for(pages))
+            self._rebind(outer)
+            self._pins.replace("image", outer)
+        finally:
+            os.close(outer)
+
+    def _fill(self, outer: int, words, capacity: int) -> None:
+        """Write the words into a new inner map and put it in force."""
+        inner = self._bpf.create_map(inner_shape(capacity), "pages")
+        try:
+            with self._bpf.window(inner, capacity * PAGE_BYTES, True) as memory:
+                memory[: 4 * len(words)] = words.tobytes()
+            self._bpf.update(outer, CURRENT, struct.pack("=I", inner), "image")
+        finally:
+            os.close(inner)
+
+    def _open_current(self):
+        """Return a descriptor of the inner map in force, or None when none ever was."""
+        number = self._bpf.lookup(self._pins.fd("image"), CURRENT, 4)
+        return None if number is None else self._bpf.map_by_id(struct.unpack("=I", number)[0])
+
+    def _words(self, inner: int):
+        """Return the image's words, after a look at the map's shape."""
+        info = self._bpf.map_info(inner)
+        if info.shape != inner_shape(info.entries):
+            raise LayoutMismatch(f"the image in {self._pins.path('image')} is no image of this release: remove the pin")
+        with self._bpf.window(inner, info.entries * PAGE_BYTES, False) as memory:
+            raw = memory[:]
+        return memoryview(raw).cast("I")
+
+
+def _room_for(pages: int) -> int:
+    """Return a power of two that leaves the image room to grow a little."""
+    room = IMAGE_PAGES_MIN
+    while room < pages:
+        room *= 2
+    return room

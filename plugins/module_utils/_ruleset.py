@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Rule sets: which slot each rule has, and which rule answers a packet.
+
+The answer here is a look-up by dictionary, one probe for each prefix length in use. It shares nothing with the
+compiler but the meaning of a rule, so that one can judge the other. It never touches an image.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping
+
+from ._errors import LimitExceeded
+from ._layout import RULES
+from ._prefix import ADDRESS_BITS, family_of
+from ._rule import Rule
+
+
+def assign_slots(rules: Iterable[Rule], previous: Mapping) -> dict:
+    """Return {identity: slot}, slots 1 to RULES. Raises LimitExceeded.
+
+    An identity keeps its slot, so that its counters go on. A new one gets the lowest slot that `previous` does not use:
+    packets are counted under the old image until the new one is in force. Only when those run out are slots reused
+    that this very change sets free.
+    """
+    identities = [rule.identity for rule in rules]
+    if len(identities) > RULES:
+        raise LimitExceeded("rules", len(identities), RULES, "nothing was changed")
+    slots = {identity: previous[identity] for identity in identities if identity in previous}
+    free = _free_slots(set(previous.values()), set(slots.values()))
+    for identity in identities:
+        if identity not in slots:
+            slots[identity] = next(free)
+    return slots
+
+
+def _free_slots(used: set, kept: set) -> Iterable[int]:
+    """Yield slots that nobody uses, then those that lose their rule now; lowest first."""
+    yield from (slot for slot in range(1, RULES + 1) if slot not in used)
+    yield from sorted(used - kept)
+
+
+class Index:
+    """Answers which rule of a set holds for a packet (DESIGN 3)."""
+
+    def __init__(self, rules: Iterable[Rule]):
+        self._protocols = {}  # (family, protocol) -> _Longest of destinations, whose values are _Longest of sources
+        for rule in rules:
+            key = rule.destination.family, rule.protocol
+            destinations = self._protocols.setdefault(key, _Longest())
+            sources = destinations.at(rule.destination, _Longest)
+            sources.at(rule.source, _Ports).rules.append(rule)
+
+    def best(self, destination: int, source: int, protocol: str, port: int, interface: str | None = None):
+        """Return the Rule that holds, or None. Addresses are mapped 128-bit numbers.
+
+        `interface` is a name; None stands for an interface that no rule names.
+        """
+        return first_owner(self.chain(destination, source, protocol, interface), port)
+
+    def chain(self, destination: int, source: int, protocol: str, interface: str | None = None) -> list:
+        """Return what decides about the ports of these addresses, for first_owner: [(starts, owners)], best first.
+
+        owners[i] is the Rule for ports from starts[i] up to the next start, or None.
+        """
+        destinations = self._protocols.get((family_of(destination), protocol))
+        if destinations is None:
+            return []
+        return [
+            ports.view(interface) for sources in destinations.around(destination) for ports in sources.around(source)
+        ]
+
+
+def first_owner(chain: list, port: int) -> Rule | None:
+    """Return the first rule in a chain of (starts, owners) that owns the port, or None."""
+    for starts, owners in chain:
+        rule = owners[bisect_right(starts, port) - 1]
+        if rule is not None:
+            return rule
+    return None
+
+
+class _Longest:
+    """Values by prefix; asked for an address it gives those of all prefixes around it, the longest first."""
+
+    def __init__(self):
+        self._lengths = []  # (bits below the prefix, {network >> these bits: value}), the longest prefix first
+
+    def at(self, prefix, make):
+        """Return the value of a prefix, made if it is not there."""
+        below = ADDRESS_BITS - prefix.length
+        for shift, networks in self._lengths:
+            if shift == below:
+                break
+        else:
+            networks = {}
+            self._lengths.append((below, networks))
+            self._lengths.sort(key=lambda entry: entry[0])
+        network = prefix.network >> below
+        if network not in networks:
+            networks[network] = make()
+        return networks[network]
+
+    def around(self, address: int) -> list:
+        """Return the values of all prefixes that hold the address."""
+        return [networks[address >> shift] for shift, networks in self._lengths if address >> shift in networks]
+
+
+class _Ports:
+    """The rules of one destination and source: who owns which ports, as seen on an interface."""
+
+    def __init__(self):
+        self.rules = []
+        self._views = {}
+
+    def view(self, interface: str | None) -> tuple:
+        """Return (starts, owners) for an interface; see Index.chain. The rules must be complete by now."""
+        view = self._views.get(interface)
+        if view is None:
+            named = any(interface in rule.interfaces for rule in self.rules)
+            view = self._paint(interface) if named or interface is None else self.view(None)
+            self._views[interface] = view
+        return view
+
+    def _paint(self, interface: str | None) -> tuple:
+        """Paint the ports of each rule over those of worse ones."""
+        rules = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
+        rules.sort(key=lambda rule: rule.precedence, reverse=True)
+        starts = sorted({0, *(rule.low for rule in rules), *(rule.high + 1 for rule in rules)})
+        owners = [None] * len(starts)
+        for rule in rules:
+            first, end = bisect_left(starts, rule.low), bisect_left(starts, rule.high + 1)
+            owners[first:end] = [rule] * (end - first)
+        return starts, owners

@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The shell: opens the doors, runs one story, and speaks Ansible. The only room that knows both sides."""
+
+from __future__ import annotations
+
+import socket
+from typing import Callable, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
+from . import _bpf, _bpffs, _sysctl
+from ._compiler import INTERPRETERS, Compiler
+from ._doors import Doors
+from ._errors import MissingLibrary, TproxyError
+from ._netlink import Netlink, RouteRule
+
+
+def run(arguments: dict, story: Callable) -> None:
+    """Run a story for one module: its parameters in, its answer or its error out."""
+    module = AnsibleModule(**arguments)
+    try:
+        answer = story(module.params, open_doors(), module.check_mode)
+    except MissingLibrary as missing:
+        _respawn(missing.library)
+        module.fail_json(msg=str(missing), **missing.details)
+    except TproxyError as error:
+        module.fail_json(msg=str(error), **error.details)
+    for warning in answer.pop("warnings", []):
+        module.warn(warning)
+    if not module._diff:
+        answer.pop("diff", None)
+    module.exit_json(**answer)
+
+
+def open_doors() -> Doors:
+    """Return the real doors. None of them costs anything before it is used."""
+    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule)
+
+
+def ifindex_of(name: str) -> Optional[int]:
+    """Return the index of an interface, or None while there is none of that name."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def _respawn(library: str) -> None:
+    """Run this module again under the distribution's Python, if that one has the library. Returns when none has."""
+    if library != "pyroute2" or has_respawned():
+        return
+    interpreter = probe_interpreters_for_module(list(INTERPRETERS), library)
+    if interpreter:
+        respawn_module(interpreter)

@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The canonical rules that an image carries behind its nodes: what `observe` reads is what the kernel enforces.
+
+Layout, little endian: u32 rules, u32 bytes of a record; the records; the heap. The heap is UTF-8 texts joined by NUL,
+each once; records name them by number. Interface names are one text, joined by '/', which no name contains.
+
+The room encodes and decodes. It never looks into the nodes (_walk does).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+from ._action import KIND_NAMES, KINDS, MISSING_FLAGS
+from ._errors import LayoutMismatch, VerificationFailed
+from ._layout import (
+    HEADER_FORMAT,
+    HEADER_GENERATION,
+    HEADER_MAGIC,
+    HEADER_PAGES,
+    HEADER_RULES,
+    HEADER_SLOTS,
+    HEADER_SOURCE,
+    HEADER_SOURCE_BYTES,
+    HEADER_SOURCE_CRC,
+    IMAGE_FORMAT,
+    IMAGE_MAGIC,
+    PAGE_WORDS,
+)
+from ._prefix import Prefix
+from ._rule import PROTOCOLS, Rule
+
+PAGE_BYTES = 4 * PAGE_WORDS
+HEAD = struct.Struct("<II")
+# destination and its length, source and its length; low, high, tproxy_port; protocol, kind, flags;
+# slot; texts: tproxy_ip, name, owner, interfaces
+RECORD = struct.Struct("<17s17s3H3Bx5I")
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
+
+
+class ImageContents(NamedTuple):
+    """What an image says of itself.
+
+    `rules` is [(Rule, slot)] by ascending slot; `bindings` is {ifindex: class} as _classes.classes_of gives it, so that
+    one can see whether an interface came or went since; `slots` is the highest slot in use + 1.
+    """
+
+    generation: int
+    rules: list
+    bindings: dict
+    pages: int
+    slots: int
+
+
+def encode_source(slotted: list) -> bytes:
+    """Return the bytes of [(Rule, slot)]; the same rules and slots give the same bytes, whatever their order."""
+    texts = {}
+    records = [_record(rule, slot, texts) for rule, slot in sorted(slotted, key=lambda pair: pair[1])]
+    heap = "\0".join(texts).encode("utf-8")
+    return b"".join((HEAD.pack(len(records), RECORD.size), *records, heap))
+
+
+def _record(rule: Rule, slot: int, texts: dict) -> bytes:
+    """Return one record; a text not seen before is added to `texts`, {text: number}."""
+    named = (rule.tproxy_ip, rule.name, rule.owner, "/".join(rule.interfaces))
+    return RECORD.pack(
+        _prefix_bytes(rule.destination),
+        _prefix_bytes(rule.source),
+        rule.low,
+        rule.high,
+        rule.tproxy_port,
+        PROTOCOLS[rule.protocol],
+        KINDS[rule.action],
+        MISSING_FLAGS[rule.on_missing],
+        slot,
+        *[texts.setdefault(text, len(texts)) for text in named],
+    )
+
+
+def _prefix_bytes(prefix: Prefix) -> bytes:
+    return (prefix.network << 8 | prefix.length).to_bytes(17, "big")
+
+
+def decode_source(source: bytes) -> list:
+    """Return [(Rule, slot)]. Raises LayoutMismatch when another release wrote the records."""
+    count, size = HEAD.unpack_from(source)
+    if size != RECORD.size:
+        raise LayoutMismatch(f"the rules in the image have records of {size} bytes, this release has {RECORD.size}")
+    end = HEAD.size + count * size
+    texts = source[end:].decode("utf-8").split("\0")
+    interfaces = [tuple(text.split("/")) if text else () for text in texts]
+    prefixes = _Prefixes()
+    return [
+        (_rule(record, prefixes, texts, interfaces), record[8])
+        for record in RECORD.iter_unpack(source[HEAD.size : end])
+    ]
+
+
+class _Prefixes(dict):
+    """{17 bytes: Prefix}: many rules share theirs."""
+
+    def __missing__(self, raw: bytes) -> Prefix:
+        number = int.from_bytes(raw, "big")
+        prefix = self[raw] = Prefix(number >> 8, number & 0xFF)
+        return prefix
+
+
+def _rule(record: tuple, prefixes: _Prefixes, texts: list, interfaces: list) -> Rule:
+    destination, source, low, high, tproxy_port, protocol, kind, flags, _slot, tproxy_ip, name, owner, where = record
+    action = KIND_NAMES[kind]
+    return Rule(
+        prefixes[destination],
+        prefixes[source],
+        PROTOCOL_NAMES[protocol],
+        low,
+        high,
+        interfaces[where],
+        action,
+        texts[tproxy_ip],
+        tproxy_port,
+        MISSING_NAMES[flags] if action == "tproxy" else "",
+        texts[name],
+        texts[owner],
+    )
+
+
+def read_image(image) -> ImageContents:
+    """Return what an image (any buffer of whole words) says of itself.
+
+    Raises LayoutMismatch for the image of another release, VerificationFailed for a damaged one.
+    """
+    data = memoryview(image).cast("B")
+    if len(data) < 2 * PAGE_BYTES:
+        raise VerificationFailed(f"an image has at least {2 * PAGE_BYTES} bytes, this one has {len(data)}")
+    header, pairs = data[:PAGE_BYTES].cast("I"), data[PAGE_BYTES : 2 * PAGE_BYTES].cast("I").tolist()
+    if (header[HEADER_MAGIC], header[HEADER_FORMAT]) != (IMAGE_MAGIC, IMAGE_FORMAT):
+        raise LayoutMismatch(
+            f"the image has magic {header[HEADER_MAGIC]:#x} and format {header[HEADER_FORMAT]}, this release reads"
+            f" {IMAGE_MAGIC:#x} and {IMAGE_FORMAT}; attach the program again to start with a new image"
+        )
+    rules = decode_source(_checked_source(data, header))
+    if len(rules) != header[HEADER_RULES]:
+        raise VerificationFailed(f"the image's header counts {header[HEADER_RULES]} rules, it holds {len(rules)}")
+    bindings = {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
+    return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], header[HEADER_SLOTS])
+
+
+def _checked_source(data: memoryview, header: memoryview) -> bytes:
+    """Return the bytes of the canonical rules, if they are whole."""
+    start, size = 4 * header[HEADER_SOURCE], header[HEADER_SOURCE_BYTES]
+    source = bytes(data[start : start + size])
+    if len(source) != size or size < HEAD.size or zlib.crc32(source) != header[HEADER_SOURCE_CRC]:
+        raise VerificationFailed(
+            f"the rules in the image ({size} bytes from word {header[HEADER_SOURCE]}) do not have their checksum;"
+            " the image is damaged: commit the rules again"
+        )
+    return source

@@ -1,0 +1,21 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Facts about our own program that stories and tests share."""
+
+from __future__ import annotations
+
+from ._layout import MAPS
+
+FUNCTION = "tproxy_splicer"
+PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
+PRIORITY = 10
+HANDLE = 1
+ROUTE_TABLE = 1080
+ROUTE_PRIORITY = 1080
+
+
+def placeholders() -> dict:
+    """Return {placeholder: [map name, shape]}: what the compiler finds in place of descriptors."""
+    return {slot: [name, list(shape)] for name, (slot, shape) in MAPS.items()}

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The walk of an image, step by step as the program does it (bpf/types.h, "Node word").
+
+A walk returns the rule slot, 0 for none. Where the program would read on in damaged words, this room raises
+VerificationFailed: such an image must never be put in force. It never asks what the right answer is (_verify does).
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from ._errors import VerificationFailed
+from ._image import CLASS_WORD, ROOT_PAGES
+from ._layout import (
+    ACTION_WORDS,
+    BOUND_INTERFACES,
+    CLASS_BASE,
+    CLASS_WORDS,
+    FIELD4_PORT,
+    FIELD6_PORT,
+    HEADER_ACTIONS,
+    HEADER_CLASSES,
+    HEADER_PAGES,
+    HEADER_SLOTS,
+    NODE_HIGH,
+    NODE_LEAF,
+    NODE_SEARCH,
+    PAGE_WORDS,
+    PROBES,
+    WALK4_STEPS,
+    WALK6_STEPS,
+)
+from ._prefix import family_of
+
+STEPS = {4: WALK4_STEPS, 6: WALK6_STEPS}
+PORT_FIELD = {4: FIELD4_PORT, 6: FIELD6_PORT}
+POINTER = (1 << 23) - 1
+PAGE_HALVES = 2 * PAGE_WORDS
+
+
+def walk(image, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
+    """Return the slot of the rule that holds for a packet; addresses are mapped 128-bit numbers."""
+    return Walker(image).slot(ifindex, destination, source, protocol, port)
+
+
+class Walker:
+    """An image to walk in, often."""
+
+    def __init__(self, image):
+        """`image` is any buffer of whole words; what is beyond the pages in use is not looked at."""
+        data = memoryview(image).cast("B")
+        self.words, self._halves = array("I", bytes(data)), array("H", bytes(data))
+        used = self.words[HEADER_PAGES] * PAGE_WORDS if len(self.words) >= PAGE_WORDS else 0
+        if not 2 * PAGE_WORDS <= used <= len(self.words):
+            raise VerificationFailed(f"the image says that it has {used} words, it has {len(self.words)}")
+
+    def slot(self, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
+        """Return what `walk` returns."""
+        family = family_of(destination)
+        word = self.root(self.class_of(ifindex), protocol, destination)
+        return self.follow(word, fields_of(destination, source, port), STEPS[family])[0]
+
+    def class_of(self, ifindex: int) -> int:
+        """Return the class of an interface."""
+        if self.words[HEADER_CLASSES] > 1:
+            for distance in range(PROBES):
+                pair = PAGE_WORDS + 2 * ((ifindex + distance) % BOUND_INTERFACES)
+                if self.words[pair] == ifindex:
+                    return self.words[pair + 1]
+        return 0
+
+    def bound(self) -> dict:
+        """Return {ifindex: class} of page 1."""
+        pairs = self.words[PAGE_WORDS : 2 * PAGE_WORDS]
+        return {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
+
+    def directory(self, number: int, family: int, protocol: str) -> int:
+        """Return the word of the class directory."""
+        return self.words[CLASS_BASE + CLASS_WORDS * number + CLASS_WORD[family, protocol]]
+
+    def root(self, number: int, protocol: str, destination: int) -> int:
+        """Return the word at which a walk begins, `number` being the class."""
+        family = family_of(destination)
+        root = self.directory(number, family, protocol)
+        if family == 6 or not root:
+            return root
+        if root + ROOT_PAGES > self.words[HEADER_PAGES]:
+            raise _damaged(root)
+        return self.words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
+
+    def follow(self, word: int, fields: list, steps: int, stop: int = -1) -> tuple:
+        """Walk from a word to a leaf, or to the first word that examines the field `stop`.
+
+        Returns (word, steps left). Raises VerificationFailed when the steps do not suffice: the program would give up.
+        """
+        words = self.words
+        while word >> 30 != NODE_LEAF:
+            tag, field = word >> 30, word >> 23 & 31
+            if field == stop:
+                break
+            if not steps or field >= len(fields):
+                raise _damaged(word)
+            steps -= 1
+            value = fields[field]
+            if tag == NODE_SEARCH:
+                word = self._search(word, value)
+                continue
+            at = (word & POINTER) * PAGE_WORDS
+            if at >= len(words):
+                raise _damaged(word)
+            word = words[at + (value >> 8 if tag == NODE_HIGH else value & 0xFF)]
+        return word, steps
+
+    def action(self, slot: int) -> bytes:
+        """Return struct action of a rule slot."""
+        if slot >= self.words[HEADER_SLOTS]:
+            raise _damaged(slot)
+        at = self.words[HEADER_ACTIONS] * PAGE_WORDS + slot * ACTION_WORDS
+        return self.words[at : at + ACTION_WORDS].tobytes()
+
+    def _search(self, word: int, value: int) -> int:
+        """Return the value of the last key that is not above `value`; the first key is never looked at."""
+        size = word >> 28 & 3
+        keys, at = self._halves, (word & POINTER) << 3
+        if at >= len(keys) or at % PAGE_HALVES + (12 << size) > PAGE_HALVES:
+            raise _damaged(word)
+        if not size:
+            found = (keys[at + 1] <= value) + (keys[at + 2] <= value) + (keys[at + 3] <= value)
+        else:
+            found, half = 0, 2 << size
+            while half:
+                if keys[at + found + half] <= value:
+                    found += half
+                half >>= 1
+        return self.words[(at >> 1) + (2 << size) + found]
+
+
+def fields_of(destination: int, source: int, port: int) -> list:
+    """Return the fields of a packet, by their number in a node word."""
+    if family_of(destination) == 4:
+        return [destination & 0xFFFF, port, source >> 16 & 0xFFFF, source & 0xFFFF]
+    chunks = (destination << 128 | source).to_bytes(32, "big")
+    return [chunks[at] << 8 | chunks[at + 1] for at in range(0, 32, 2)] + [port]
+
+
+def _damaged(word: int) -> VerificationFailed:
+    return VerificationFailed(f"the image is damaged: a walk meets {word:#010x}, which leads nowhere")

@@ -1,0 +1,95 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ifindex_ip
+short_description: Record the addresses of interfaces for the splicer
+version_added: 0.1.0
+description:
+  - A TC program cannot see the addresses of its interface. This module records them in the map C(ifindex_ip_map).
+  - They decide which TCP port 22 is this host's own SSH, and which intercepted destinations are this host itself.
+  - All global and link-local addresses are recorded, secondary ones included, up to 32 for each interface.
+  - Entries of interfaces that are gone, or that have another index now, are removed.
+author:
+  - netedge.tproxy contributors (@netedge)
+extends_documentation_fragment:
+  - netedge.tproxy.splicer
+  - netedge.tproxy.splicer.changes
+options:
+  interfaces:
+    description: Names of the interfaces. Those that have the splicer attached when not given.
+    type: list
+    elements: str
+    aliases: [interface]
+  addresses:
+    description:
+      - Record these addresses instead of those that the kernel has. Goes with exactly one interface.
+    type: list
+    elements: str
+  purge:
+    description: Remove the entries of all other interfaces.
+    type: bool
+    default: false
+  state:
+    description: Whether the interfaces shall have an entry.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: netedge.tproxy.tc_bpf_attach
+"""
+
+EXAMPLES = r"""
+- name: Every interface that has the splicer
+  netedge.tproxy.ifindex_ip:
+
+- name: One interface, with the address that a neighbour may take over too
+  netedge.tproxy.ifindex_ip:
+    interfaces: [lan0]
+    addresses: [10.1.1.1, 10.1.1.254]
+
+- name: Forget one interface
+  netedge.tproxy.ifindex_ip:
+    interfaces: [lan0]
+    state: absent
+"""
+
+RETURN = r"""
+interfaces:
+  description: All entries after the run, or as they would be, by index.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    interface:
+      description: Name of the interface.
+      type: str
+    ifindex:
+      description: Its index.
+      type: int
+    addresses:
+      description: Its recorded addresses.
+      type: list
+      elements: str
+  sample:
+    - interface: lan0
+      ifindex: 3
+      addresses: [10.1.1.1, "fe80::1"]
+"""
+
+from ..module_utils._argspec import ifindex_ip
+from ..module_utils._record_addresses import record_addresses
+from ..module_utils._runner import run
+
+
+def main() -> None:
+    """Run the module."""
+    run(ifindex_ip(), record_addresses)
+
+
+if __name__ == "__main__":
+    main()
