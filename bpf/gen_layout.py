@@ -60,7 +60,8 @@ def struct_members(text: str) -> dict:
 
 def probe(enums: dict, structs: dict) -> str:
     """Return a C program that prints the layout as JSON."""
-    lines = ['#include <stddef.h>', '#include <stdio.h>', f'#include "{HERE}/maps.h"', "int main(void) {", 'printf("{");']
+    lines = ["#include <stddef.h>", "#include <stdio.h>", f'#include "{HERE}/maps.h"']
+    lines += ["int main(void) {", 'printf("{");']
     for names in enums.values():
         lines += [f'printf("\\"{n}\\": %lld, ", (long long){n});' for n in names]
     for struct, members in structs.items():

@@ -31,6 +31,7 @@ struct flow {
 	tp_u16 source_port;
 	tp_u16 port;
 	tp_u8 protocol;
+	tp_u32 end;         /* of what the IP header calls the packet; a short frame is padded behind it */
 };
 
 enum parsed {
@@ -76,12 +77,15 @@ static __always_inline void *header(struct __sk_buff *skb, tp_u32 offset, tp_u32
 
 static __always_inline enum parsed parse_ports(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
 {
+	tp_u32 length = flow->protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
 	struct udphdr *ports;
 
 	if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP)
 		return PARSED_OTHER;
+	if (offset + length > flow->end)
+		return PARSED_MALFORMED;
 	/* Both protocols begin with the two ports: RFC 768, RFC 9293. */
-	ports = header(skb, offset, flow->protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr));
+	ports = header(skb, offset, length);
 	if (!ports)
 		return PARSED_MALFORMED;
 	flow->source_port = host16(ports->source);
@@ -93,30 +97,28 @@ static __always_inline enum parsed parse_ports(struct __sk_buff *skb, tp_u32 off
  * A packet of more than 64 KiB (BIG TCP, Linux 6.3) says total length 0: the
  * kernel then takes the length of the buffer, see iph_totlen().
  */
-static __always_inline int ipv4_length_fits(struct __sk_buff *skb, tp_u32 offset, tp_u32 header_length, tp_u32 total)
+static __always_inline tp_u32 ipv4_length(tp_u32 total, tp_u32 present)
 {
-	tp_u32 present = skb->len - offset;
-
-	if (!total && present > IPV4_LENGTH_MAX)
-		return 1;
-	return total >= header_length && total <= present;
+	return !total && present > IPV4_LENGTH_MAX ? present : total;
 }
 
 static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
 {
 	struct iphdr *ip = header(skb, offset, sizeof(*ip));
-	tp_u32 header_length;
+	tp_u32 header_length, length;
 
 	if (!ip)
 		return PARSED_MALFORMED;
 	header_length = ip->ihl * 4;
 	if (ip->version != 4 || header_length < sizeof(*ip))
 		return PARSED_MALFORMED;
-	if (!ipv4_length_fits(skb, offset, header_length, host16(ip->tot_len)))
+	length = ipv4_length(host16(ip->tot_len), skb->len - offset);
+	if (length < header_length || offset + length > skb->len)
 		return PARSED_MALFORMED;
 	map_ipv4(&flow->source, ip->saddr);
 	map_ipv4(&flow->destination, ip->daddr);
 	flow->protocol = ip->protocol;
+	flow->end = offset + length;
 	if (ip->frag_off & host16(IPV4_FRAGMENT))
 		return PARSED_FRAGMENT;
 	return parse_ports(skb, offset + header_length, flow);

@@ -211,7 +211,7 @@ struct meta {
 	tp_u32 layout;
 	tp_u32 instructions;
 	tp_u32 blob_bytes;
-	tp_u32 reserved;
+	tp_u32 program_id;          /* the program that the other members describe */
 	tp_u8 identity[32];         /* SHA-256 of sources, defines, function and compiler */
 	tp_u8 source_sha256[32];
 	tp_u8 blob[BLOB_BYTES];     /* so that a bigger image can be bound without a compiler */

@@ -54,9 +54,9 @@ class ActionModule(ActionBase):
         given = arguments.get("source")
         source = self._find(given, "source") if given else DEFAULT_SOURCE
         arguments["source"] = source.name
-        arguments["source_files"] = _files(source)
+        arguments["source_files"] = source_files(source)
         if arguments.get("compile_on") == "controller":
-            arguments["compiled"] = _compile(arguments)
+            arguments["compiled"] = compile_here(arguments)
 
     def _find(self, path: str, option: str) -> pathlib.Path:
         """Return where a file of the play lies, looked for as the copy module does."""
@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{option}: there is no {path} on the controller ({fault})") from fault
 
 
-def _files(source: pathlib.Path) -> dict:
+def source_files(source: pathlib.Path) -> dict:
     """Return {path: text} of every C file in the source's folder, and the headers for the compiler."""
     found = {}
     for folder, prefix in ((source.parent, ""), (STUBS, "stubs/")):
@@ -82,8 +82,9 @@ def _files(source: pathlib.Path) -> dict:
     return found
 
 
-def _compile(arguments: dict) -> dict:
-    compiler, splicer, errors = (_room(name) for name in ("_compiler", "_splicer", "_errors"))
+def compile_here(arguments: dict) -> dict:
+    """Return what the controller's own compiler makes of the shipped source."""
+    compiler, splicer, errors = (room(name) for name in ("_compiler", "_splicer", "_errors"))
     try:
         return compiler.Compiler().compile(
             arguments["source_files"],
@@ -96,7 +97,7 @@ def _compile(arguments: dict) -> dict:
         raise AnsibleActionFail(f"on the controller: {fault}") from fault
 
 
-def _room(name: str):
+def room(name: str):
     """Import a room of module_utils from beside this file."""
     if ROOMS not in sys.modules:
         folder = COLLECTION / "plugins" / "module_utils"

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
-from ._attachments import Programs, move_to_image
+from ._attachments import MOVING, move_to_image
 from ._doors import Doors, turn
 from ._errors import InvalidInput
 from ._interface_tables import AddressTable, PolicyTable
 from ._pins import splicer_pins
+from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._rule_options import identities_from_params, rules_from_params
 from ._rule_table import RuleTable
@@ -39,21 +40,41 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     with turn(doors, options["pin_dir"], check), splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
         pins.check()
         table = rule_table(doors, pins)
-        generation = table.contents().generation
+        had = table.contents()
+        moved = _finish_move(doors, pins, check)
         outcome = reconcile(table, intend, check)
+        if not outcome.changed and table.bindings(had.rules) != had.bindings:
+            moved = True
+            if not check:
+                table.apply(outcome.changes, outcome.after)
         if not check:
             _leave_no_empty_maps(outcome, pins, doors)
-    return {**_answer(outcome, generation), "warnings": warnings}
+    return {**_answer(outcome, had.generation, moved), "warnings": warnings}
 
 
 def rule_table(doors: Doors, pins) -> RuleTable:
     """Return the table of rules, which moves attached programs when its image must grow."""
 
-    def rebind(image: int) -> None:
-        with doors.netlink() as netlink:
-            move_to_image(doors.bpf, netlink, Programs(doors.bpf, pins), FUNCTION, image)
+    return RuleTable(doors.bpf, pins, doors.ifindex_of, lambda image: _move(doors, pins, image))
 
-    return RuleTable(doors.bpf, pins, doors.ifindex_of, rebind)
+
+def _move(doors: Doors, pins, image: int) -> None:
+    """Pin a bigger image map; where a program runs, move it over."""
+    programs = Programs(doors.bpf, pins)
+    if programs.blob() is None:
+        pins.replace("image", image)
+        return
+    with doors.netlink() as netlink:
+        move_to_image(doors.bpf, netlink, programs, FUNCTION, image)
+
+
+def _finish_move(doors: Doors, pins, check: bool) -> bool:
+    """Finish what a run began that was killed while it moved programs; return whether there was such a run."""
+    if not pins.has_marker(MOVING):
+        return False
+    if not check:
+        _move(doors, pins, pins.fd("image"))
+    return True
 
 
 def _intention(options: Mapping) -> tuple:
@@ -65,7 +86,8 @@ def _intention(options: Mapping) -> tuple:
         if options["purge"]:
             raise InvalidInput(["purge: goes with state=present only; it removes what `rules` does not list"])
         identities, warnings = identities_from_params(items, single)
-        return (lambda have: {key: rule for key, rule in have.items() if key not in set(identities)}), warnings
+        gone = set(identities)
+        return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), warnings
     rules, warnings = rules_from_params(items, single)
     wanted = {rule.identity: rule for rule in rules}
     return (lambda have: {**_kept(have, options), **wanted}), warnings
@@ -85,17 +107,19 @@ def _leave_no_empty_maps(outcome: Outcome, pins, doors: Doors) -> None:
     pins.remove()
 
 
-def _answer(outcome: Outcome, generation: int) -> dict:
+def _answer(outcome: Outcome, generation: int, moved: bool) -> dict:
+    """Return the module's answer; `moved` says that interfaces changed, or a run was killed: compiled anew."""
     puts = outcome.changes.puts
     changed = [key for key in puts if key in outcome.before]
+    note = "(compiled and bound anew for the interfaces of today)\n" if moved else ""
     return {
-        "changed": outcome.changed,
+        "changed": outcome.changed or moved,
         "rules": [rule.to_params() for rule in _sorted(outcome.after)],
         "added": len(puts) - len(changed),
         "changed_rules": len(changed),
         "removed": len(outcome.changes.deletes),
-        "generation": generation + outcome.changed,
-        "diff": {"before": _text(outcome.before), "after": _text(outcome.after)},
+        "generation": generation + (outcome.changed or moved),
+        "diff": {"before": _text(outcome.before), "after": _text(outcome.after) + note},
     }
 
 

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Mapping, NamedTuple, Optional
+from typing import NamedTuple
 
-from . import _codec as codec
-from ._blob import Blob, blob_from_json
 from ._diff import Changes
-from ._errors import Conflict, InvalidInput, KernelRefused, LimitExceeded, VerificationFailed
-from ._layout import BLOB_BYTES, LAYOUT
+from ._errors import Conflict, VerificationFailed
+from ._programs import Programs
 
-META = codec.key(0)
 IDENTITY_DIGITS = 12
 OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
 DIRECTIONS = ("ingress", "egress")
+MOVING = "moving"
 
 
 class Hook(NamedTuple):
@@ -47,90 +46,6 @@ class Attached(NamedTuple):
 def filter_name(function: str, identity: str) -> str:
     """Return the name that a filter running this program bears."""
     return f"{function}:{identity[:IDENTITY_DIGITS]}"
-
-
-class Programs:
-    """The program pinned in one pin folder, and the blob it came from."""
-
-    def __init__(self, bpf, pins):
-        self._bpf, self.pins = bpf, pins
-
-    def meta(self) -> Optional[dict]:
-        """Return struct meta, or None when no program of ours was loaded yet."""
-        if "meta" not in self.pins.shapes or "meta" in self.pins.missing():
-            return None
-        values = codec.decode("meta", self._bpf.lookup(self.pins.fd("meta"), META, codec.size_of("meta")))
-        return values if values["blob_bytes"] else None
-
-    def blob(self) -> Optional[Blob]:
-        """Return the blob of the pinned program, or None where none is kept or another release wrote it."""
-        meta = self.meta()
-        if meta is None:
-            return None
-        try:
-            return blob_from_json(meta["blob"][: meta["blob_bytes"]].decode())
-        except (InvalidInput, UnicodeDecodeError):
-            return None
-
-    def open(self, blob: Blob) -> int:
-        """Return a descriptor of this program: the pinned one when it is the same, else newly loaded."""
-        meta = self.meta()
-        if meta is not None and meta["identity"].hex() == blob.identity and self.is_bound(self.pinned()):
-            return self._bpf.open_pin(self.pins.path("program"))
-        return self.load(blob)
-
-    def load(self, blob: Blob, image: Optional[int] = None) -> int:
-        """Load a blob on the pinned maps (or on another image map) and return its descriptor."""
-        descriptors = {name: self.pins.fd(name) for name in blob.maps}
-        if image is not None:
-            descriptors["image"] = image
-        return self._bpf.load_program(blob.bind(descriptors), blob.function)
-
-    def remember(self, program: int, blob: Blob) -> None:
-        """Pin a program as the current one, with the blob to load it again."""
-        if "meta" in self.pins.shapes:
-            self._bpf.update(self.pins.fd("meta"), META, _encode_meta(blob), "meta")
-        self.pins.replace("program", program)
-
-    def pinned(self) -> Optional[int]:
-        """Return the id of the pinned program, or None."""
-        if "program" not in self.pins.names():
-            return None
-        descriptor = self._bpf.open_pin(self.pins.path("program"))
-        try:
-            return self._bpf.program_info(descriptor).id
-        finally:
-            os.close(descriptor)
-
-    def is_bound(self, program_id: Optional[int]) -> bool:
-        """Whether a loaded program uses no map but those pinned now."""
-        if program_id is None or "program" not in self.pins.names() or not self.pins.complete:
-            return False
-        try:
-            descriptor = self._bpf.program_by_id(program_id)
-        except KernelRefused:
-            return False  # it went between the listing and now
-        try:
-            return set(self._bpf.program_info(descriptor).map_ids) <= self.pins.map_ids()
-        finally:
-            os.close(descriptor)
-
-
-def _encode_meta(blob: Blob) -> bytes:
-    text = blob.to_json().encode()
-    if len(text) > BLOB_BYTES:
-        raise LimitExceeded("bytes of the program's blob", len(text), BLOB_BYTES)
-    return codec.encode(
-        "meta",
-        {
-            "layout": LAYOUT,
-            "instructions": blob.count,
-            "blob_bytes": len(text),
-            "identity": bytes.fromhex(blob.identity),
-            "source_sha256": bytes.fromhex(blob.source_sha256),
-            "blob": text,
-        },
-    )
 
 
 class AttachmentTable:
@@ -163,16 +78,16 @@ class AttachmentTable:
         ours = self.filter()
         for entry in self._at_priority():
             if entry != ours and (entry.handle == self._hook.handle or entry.kind != "bpf"):
+                hook = self._hook
                 raise Conflict(
-                    f"priority {self._hook.priority} handle {self._hook.handle:#x} of {self._hook.direction} is taken by a"
-                    f" filter that is not ours ({entry.kind} {entry.name or 'without a name'}, handle {entry.handle:#x}):"
-                    " nothing was changed; choose another priority, or remove it with `tc filter del`"
+                    f"priority {hook.priority} handle {hook.handle:#x} of {hook.direction} is taken by a filter that is"
+                    f" not ours ({entry.kind} {entry.name or 'without a name'}, handle {entry.handle:#x}): nothing was"
+                    " changed; choose another priority, or remove it with `tc filter del`"
                 )
 
     def ahead(self) -> list:
         """Return the filters that run before ours."""
-        hook = self._hook
-        return [entry for entry in self._netlink.filters(hook.ifindex, hook.direction) if entry.priority < hook.priority]
+        return [entry for entry in self._filters() if entry.priority < self._hook.priority]
 
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Attach in place, or detach."""
@@ -182,23 +97,29 @@ class AttachmentTable:
             self._netlink.delete_filter(*self._hook)
             self._drop_clsact()
 
+    def restore(self, have: Mapping) -> None:
+        """Nothing to do: attaching is one request; the story that replaced a program brings it back."""
+
     def _at_priority(self) -> list:
-        hook = self._hook
-        return [entry for entry in self._netlink.filters(hook.ifindex, hook.direction) if entry.priority == hook.priority]
+        return [entry for entry in self._filters() if entry.priority == self._hook.priority]
+
+    def _filters(self) -> list:
+        return self._netlink.filters(self._hook.ifindex, self._hook.direction)
 
     def _attach(self, attached: Attached) -> None:
         program, number = self._program()
         with ExitStack() as undo:
             if self._netlink.add_clsact(self._hook.ifindex):
+                undo.callback(self._netlink.delete_clsact, self._hook.ifindex)
                 self._programs.pins.set_marker(self._marker())
-                undo.callback(self._drop_clsact)
+                undo.callback(self._programs.pins.clear_marker, self._marker())
             self._netlink.replace_filter(*self._hook, program, attached.name)
             undo.pop_all()
         found = self.filter()
         if found is None or found.program_id != number:
             raise VerificationFailed(
-                f"the filter on {self._hook.direction} runs program {found and found.program_id}, not {number} as asked:"
-                " is another program managing this hook?"
+                f"the filter on {self._hook.direction} runs program {found and found.program_id}, not {number} as"
+                " asked: is another program managing this hook?"
             )
 
     def _drop_clsact(self) -> None:
@@ -213,35 +134,39 @@ class AttachmentTable:
 
 
 def users(netlink, programs: Programs, function: str) -> list:
-    """Return (Link, direction, Filter) of every filter that runs this function on the maps pinned here."""
+    """Return (Link, direction, Filter) of every filter that runs this function on maps pinned here."""
     found = []
     for link in netlink.interfaces():
         for direction in DIRECTIONS:
             for entry in netlink.filters(link.ifindex, direction):
                 named = OUR_NAME.fullmatch(entry.name)
-                if named and named.group(1) == function and programs.is_bound(entry.program_id):
+                if named and named.group(1) == function and programs.shares_maps(entry.program_id):
                     found.append((link, direction, entry))
     return found
 
 
 def move_to_image(bpf, netlink, programs: Programs, function: str, image: int) -> None:
-    """Put the pinned program, loaded on another image map, in the place of each of its filters.
+    """Pin another image map, and put the program, loaded on it, in the place of each of its filters.
 
-    Each replacement is in place; when one fails, those before it are taken back.
+    Each replacement is in place; when one fails, all before it is taken back. A run that is killed half way leaves the
+    marker, and the next one moves again.
     """
-    blob = programs.blob()
-    if blob is None:
-        return
-    moved = programs.load(blob, image)
-    try:
-        with ExitStack() as undo:
-            for link, direction, entry in users(netlink, programs, function):
-                hook = Hook(link.ifindex, direction, entry.priority, entry.handle)
-                old = bpf.program_by_id(entry.program_id)
-                undo.callback(os.close, old)
-                netlink.replace_filter(*hook, moved, filter_name(function, blob.identity))
-                undo.callback(netlink.replace_filter, *hook, old, entry.name)
-            programs.remember(moved, blob)
-            undo.pop_all()
-    finally:
-        os.close(moved)
+    pins, blob = programs.pins, programs.blob()
+    with ExitStack() as done, ExitStack() as undo:
+        pins.set_marker(MOVING)
+        undo.callback(pins.clear_marker, MOVING)
+        moved = programs.load(blob, image)
+        done.callback(os.close, moved)
+        old_image = os.dup(pins.fd("image"))
+        done.callback(os.close, old_image)
+        undo.callback(pins.replace, "image", old_image)
+        pins.replace("image", image)
+        for link, direction, entry in users(netlink, programs, function):
+            hook = Hook(link.ifindex, direction, entry.priority, entry.handle)
+            old = bpf.program_by_id(entry.program_id)
+            done.callback(os.close, old)
+            undo.callback(netlink.replace_filter, *hook, old, entry.name)
+            netlink.replace_filter(*hook, moved, filter_name(function, blob.identity))
+        programs.remember(moved, blob, undo)
+        undo.pop_all()
+    pins.clear_marker(MOVING)

@@ -15,8 +15,8 @@ import base64
 import hashlib
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 from ._errors import InvalidInput
 from ._layout import LAYOUT, MAPS
@@ -46,7 +46,8 @@ class Blob:
     @property
     def is_splicer(self) -> bool:
         """Whether this is a program of ours: it uses the maps of the layout, and no other."""
-        return bool(self.maps) and all(MAPS[name][1] == shape if name in MAPS else False for name, shape in self.maps.items())
+        ours = {name: shape for name, (_slot, shape) in MAPS.items()}
+        return bool(self.maps) and all(ours.get(name) == shape for name, shape in self.maps.items())
 
     @property
     def count(self) -> int:
@@ -95,7 +96,8 @@ def blob_from_json(text: str) -> Blob:
     if body.get("format") != BLOB_FORMAT or digest != _digest(body):
         raise InvalidInput(["blob: its digest or format does not fit its contents; build or copy it again"])
     if body.get("layout") not in (None, LAYOUT):
-        raise InvalidInput([f"blob: built for map layout {body['layout']}, this release has layout {LAYOUT}; build it again"])
+        found = body["layout"]
+        raise InvalidInput([f"blob: built for map layout {found}, this release has layout {LAYOUT}; build it again"])
     return blob
 
 

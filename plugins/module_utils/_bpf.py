@@ -11,6 +11,7 @@ older and newer kernels alike accept.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -112,10 +113,9 @@ def raise_memory_limit() -> None:
     """Lift RLIMIT_MEMLOCK: up to Linux 5.10 maps are charged to it and creation fails with EPERM."""
     import resource
 
-    try:
+    # Where it is not ours to lift, a kernel that needs it says so at map creation.
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):
-        pass  # not ours to lift: a kernel that needs it will say so at map creation
 
 
 # ---- maps ---------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _take(descriptor: int, point: str, seconds: float) -> None:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise Busy(f"another run holds {point} for more than {seconds:g} s; look for it with `fuser {point}`") from None
+                raise Busy(f"another run holds {point} for over {seconds:g} s; find it with `fuser {point}`") from None
             time.sleep(POLL_SECONDS)
 
 

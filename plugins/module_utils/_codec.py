@@ -10,7 +10,7 @@ Offsets come from bpf/types.h through _layout. Numbers are in host order but for
 from __future__ import annotations
 
 import struct
-from typing import Mapping
+from collections.abc import Mapping
 
 from ._interface import InterfaceAddresses, Management, Mark, Policy
 from ._layout import (

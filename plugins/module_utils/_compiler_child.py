@@ -63,7 +63,7 @@ def compile_function(bcc, request, folder):
     try:
         code = program.dump_func(request["function"].encode())
     except Exception:
-        sys.exit("there is no function %s in %s" % (request["function"], request["entry"]))
+        raise SystemExit("there is no function %s in %s" % (request["function"], request["entry"])) from None
     maps = {**request["placeholders"], **tables(bcc, program.module)}
     return {"instructions": base64.b64encode(code).decode(), "maps": maps, "compiler": version(bcc)}
 
@@ -83,7 +83,7 @@ def main():
 
             bcc.BPF  # noqa: B018  the project of that name on PyPI is another one and has no BPF
         except (ImportError, AttributeError):
-            sys.exit(NO_BCC)
+            raise SystemExit(NO_BCC) from None
         if "files" not in request:
             answer = {"compiler": version(bcc)}
         else:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from errno import errorcode
 
-
 LOG_LINES = 12
 
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 from ._doors import Doors
 
@@ -62,7 +62,7 @@ def _hooks(doors: Doors, attachments: list) -> list:
             found.append(_finding("warning", f"{other} on {name} runs before ours and may end the chain", remedy))
         if doors.sysctl.packet_sockets(entry["ifindex"]):
             remedy = "stop the program that opened it (often a DHCP client) or let it use ETH_P_ALL: see `ss -0p`"
-            found.append(_finding("error", f"a packet socket for IPv4 on {name} keeps packets from being spliced", remedy))
+            found.append(_finding("error", f"a packet socket for IPv4 on {name} defeats splicing", remedy))
     return found
 
 

@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import rule_table
-from ._attachments import OUR_NAME, Programs
+from ._attachments import OUR_NAME
 from ._doors import Doors
 from ._findings import findings
 from ._interface_tables import AddressTable, PolicyTable
 from ._lay_route import RouteTable, lines
 from ._pins import PAGE_BYTES, splicer_pins
+from ._programs import Programs
 from ._splicer import FUNCTION
 
 REASON_NAMES = {
@@ -112,7 +113,7 @@ def _reasons(doors: Doors, pins, slot: int) -> dict:
     return found
 
 
-def _program(programs: Programs) -> Optional[dict]:
+def _program(programs: Programs) -> dict | None:
     meta = programs.meta()
     if meta is None:
         return None

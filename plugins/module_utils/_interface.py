@@ -9,8 +9,8 @@ Pure values, as a user gives them and as a diff shows them. Bytes are the codec'
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
 
 from ._errors import InvalidInput, LimitExceeded
 from ._layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT
@@ -82,7 +82,7 @@ class Policy:
         }
 
 
-def policy_from_params(params: Optional[Mapping]) -> dict:
+def policy_from_params(params: Mapping | None) -> dict:
     """Return the fields of Policy that a user gives. Raises InvalidInput with every fault."""
     params, faults, entries = params or {}, [], []
     for number, entry in enumerate(params.get("management") or []):

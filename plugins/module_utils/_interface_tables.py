@@ -10,12 +10,13 @@ entry is what the kernel makes of it; entries of other interfaces are never touc
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 from . import _codec as codec
 from ._diff import Changes
 from ._errors import LimitExceeded
 from ._layout import INTERFACES, PROBES, REASONS, VERDICTS
+from ._reconcile import put_back
 
 
 class InterfaceTable:
@@ -31,7 +32,7 @@ class InterfaceTable:
         """Return {ifindex: value}; {} while there are no maps."""
         if self.map_name in self._pins.missing():
             return {}
-        return {ifindex: value for ifindex, value in self._slots().values()}
+        return dict(self._slots().values())
 
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Write the changes. Every place is found before the first entry is written."""
@@ -47,6 +48,10 @@ class InterfaceTable:
             writes.append((slot, self.encode(ifindex, value)))
         for slot, raw in writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
+
+    def restore(self, have: Mapping) -> None:
+        """Write back what a failed apply() changed."""
+        put_back(self, have)
 
     def slot_of(self, ifindex: int):
         """Return the slot of an interface, or None."""
@@ -76,9 +81,8 @@ class InterfaceTable:
     def _place(self, ifindex: int, taken: Mapping[int, int]) -> int:
         slot = codec.place(ifindex, taken)
         if slot is None:
-            raise LimitExceeded(
-                f"interfaces in {self.map_name}", len(taken) + 1, INTERFACES, f"the {PROBES} slots of {ifindex} are taken"
-            )
+            crowd = f"the {PROBES} slots of interface {ifindex} are taken"
+            raise LimitExceeded(f"interfaces in {self.map_name}", len(taken) + 1, INTERFACES, crowd)
         return slot
 
 

@@ -13,8 +13,9 @@ table local is never touched.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Mapping
 
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
@@ -22,7 +23,7 @@ from ._errors import InvalidInput
 from ._interface import Mark, parse_mark
 from ._interface_tables import PolicyTable
 from ._pins import splicer_pins
-from ._reconcile import Outcome, reconcile
+from ._reconcile import Outcome, put_back, reconcile
 
 FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
@@ -47,12 +48,21 @@ class RouteTable:
                     found[(LOCAL, family, table)] = True
         return found
 
+    def shared(self) -> set:
+        """Return the (family, table) that rules of somebody else's lead to."""
+        rules = [rule for family in FAMILIES.values() for rule in self._netlink.rules(family)]
+        return {(rule.family, rule.table) for rule in rules if not is_ours(rule)}
+
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Routes before the rules that lead to them; the other way round when they go."""
         for key in sorted(changes.puts):
             self._change(key, self._netlink.add_local_default, self._netlink.add_rule)
         for key in sorted(changes.deletes, reverse=True):
             self._change(key, self._netlink.delete_local_default, self._netlink.delete_rule)
+
+    def restore(self, have: Mapping) -> None:
+        """Take back what a failed apply() changed."""
+        put_back(self, have)
 
     def _change(self, key: tuple, on_local, on_rule) -> None:
         if key[0] == LOCAL:
@@ -82,9 +92,13 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
     with turn(doors, options["pin_dir"], check), doors.netlink() as netlink:
         links = known_links(netlink, options["interfaces"]) if present else []
         table = RouteTable(netlink, doors.route_rule, [options["table"]])
-        routes = reconcile(table, lambda have: _intended(have, options, mark), check)
+        shared = table.shared()
+        routes = reconcile(table, lambda have: _intended(have, options, mark, shared), check)
         warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
-        policies = _mark_policies(doors, options["pin_dir"], {link.ifindex for link in links}, mark, check)
+        with ExitStack() as undo:
+            undo.callback(put_back, table, routes.before)
+            policies = _mark_policies(doors, options["pin_dir"], {link.ifindex for link in links}, mark, check)
+            undo.pop_all()
     return {
         "changed": routes.changed or policies.changed,
         "routes": lines(routes.after),
@@ -119,17 +133,20 @@ def _validated(options: Mapping) -> Mark:
     return mark
 
 
-def _intended(have: Mapping, options: Mapping, mark: Mark) -> dict:
-    """Return the wanted set: other interfaces' rules stay, and each table that a rule leads to has its local route."""
+def _intended(have: Mapping, options: Mapping, mark: Mark, shared: set) -> dict:
+    """Return the wanted set: other interfaces' rules stay, and each table that a rule leads to has its local route.
+
+    A local route that a rule of somebody else's leads to stays too.
+    """
     names = set(options["interfaces"])
     want = {key: True for key in have if key[0] == RULE and key[2] not in names}
     if options["state"] == "present":
         for family in FAMILIES.values():
             for name in sorted(names):
                 want[(RULE, family, name, options["priority"], mark.value, mark.mask, options["table"])] = True
-    for key in [key for key in want]:
+    for key in list(want):
         want[(LOCAL, key[1], key[6])] = True
-    return want
+    return {**{key: True for key in have if key[0] == LOCAL and key[1:] in shared}, **want}
 
 
 def lines(entries: Mapping) -> list:
@@ -147,7 +164,8 @@ def _line(key: tuple) -> str:
     if key[0] == LOCAL:
         return f"ip {family} route local default dev lo table {key[2]}"
     _kind, _family, interface, priority, mark, mask, table = key
-    return f"ip {family} rule priority {priority} iif {interface} fwmark {mark:#x}/{mask:#x} lookup {table} proto kernel"
+    mark_text = Mark(mark, mask)
+    return f"ip {family} rule priority {priority} iif {interface} fwmark {mark_text} lookup {table} proto kernel"
 
 
 def _warnings(sysctl, netlink, interfaces: list, mark: Mark) -> list:
@@ -157,13 +175,13 @@ def _warnings(sysctl, netlink, interfaces: list, mark: Mark) -> list:
     for name in interfaces:
         if sysctl.interface_setting(name, "rp_filter") == 1:
             found.append(
-                f"rp_filter of {name} is strict (1): a packet whose way back leads through another interface is dropped"
-                f" before it is delivered; set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
+                f"rp_filter of {name} is strict (1): a packet whose way back leads through another interface is"
+                f" dropped before it is delivered; set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
             )
         if strays and sysctl.interface_setting(name, "src_valid_mark") == 1:
             found.append(
-                f"src_valid_mark of {name} is 1 and the policy rule at priority {strays[0].priority} matches our mark on"
-                f" every interface: spliced packets are dropped as martians; bind that rule to an interface or set"
+                f"src_valid_mark of {name} is 1 and the policy rule at priority {strays[0].priority} matches our mark"
+                " on every interface: spliced packets are dropped as martians; bind that rule to an interface or set"
                 f" net.ipv4.conf.{name}.src_valid_mark and net.ipv4.conf.all.src_valid_mark to 0"
             )
     return found

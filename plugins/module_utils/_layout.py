@@ -198,7 +198,7 @@ STRUCTS = {
             "layout": (0, 4),
             "instructions": (4, 4),
             "blob_bytes": (8, 4),
-            "reserved": (12, 4),
+            "program_id": (12, 4),
             "identity": (16, 32),
             "source_sha256": (48, 32),
             "blob": (80, 262144),

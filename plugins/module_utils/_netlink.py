@@ -162,7 +162,7 @@ class Netlink:
         return [read_rule(message) for message in self._list(request, but=(errno.EAFNOSUPPORT,))]
 
     def add_rule(self, rule: RouteRule) -> bool:
-        """Add a plain policy rule; return whether it was missing. Raises Conflict where the kernel takes another for it."""
+        """Add a plain policy rule; return whether it was missing. Raises Conflict if the kernel sees another in it."""
         if self._send(add_rule(rule), but=(errno.EEXIST,)) is not None:
             return True
         if rule not in self.rules(rule.family):
@@ -170,7 +170,7 @@ class Netlink:
         return False
 
     def delete_rule(self, rule: RouteRule) -> bool:
-        """Delete a plain policy rule; return whether it was there. Raises Conflict where the kernel could take another."""
+        """Delete a plain policy rule; return whether it was there. Raises Conflict if the kernel could take another."""
         there = self.rules(rule.family)
         if rule not in there:
             return False

@@ -11,7 +11,8 @@ is never half a set; a map that somebody removed later is made anew, alone.
 from __future__ import annotations
 
 import os
-from typing import Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 from ._errors import LayoutMismatch
 from ._layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_WORDS, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
@@ -84,8 +85,9 @@ class Pins:
         return {name: self.fd(name) for name in self.shapes}
 
     def map_ids(self) -> set:
-        """Return the kernel's ids of the maps."""
-        return {self._bpf.map_info(descriptor).id for descriptor in self.descriptors().values()}
+        """Return the kernel's ids of the maps that are pinned."""
+        absent = self.missing()
+        return {self._bpf.map_info(self.fd(name)).id for name in self.shapes if name not in absent}
 
     def ensure(self) -> None:
         """Make and pin what is missing. Mounts bpffs when it is not."""
@@ -108,6 +110,10 @@ class Pins:
         if stale is not None:
             os.close(stale)
 
+    def unpin(self, name: str) -> None:
+        """Remove one pin if it is there."""
+        self._bpffs.unpin(self.path(name))
+
     def set_marker(self, name: str) -> None:
         """Note a fact that must live exactly as long as the pins do: an empty folder beside them."""
         self._bpffs.make_folder(self.path(name))
@@ -124,17 +130,20 @@ class Pins:
         """Remove every pin and the folder, and the folder above when nothing else is in it."""
         self.close()
         self._empty(self.folder)
-        self._bpffs.remove_folder(self.folder)
+        self._empty(f"{self.folder}_new")
         self._bpffs.remove_folder(os.path.dirname(self.folder))
 
     def _build_aside(self) -> None:
         aside = f"{self.folder}_new"
         self._empty(aside)
-        self._bpffs.make_folder(aside)
-        for name in self.shapes:
-            self._pin_new(name, f"{aside}/{name}")
-        self._bpffs.remove_folder(self.folder)
-        self._bpffs.rename(aside, self.folder)
+        with ExitStack() as undo:
+            undo.callback(self._empty, aside)
+            self._bpffs.make_folder(aside)
+            for name in self.shapes:
+                self._pin_new(name, f"{aside}/{name}")
+            self._bpffs.remove_folder(self.folder)
+            self._bpffs.rename(aside, self.folder)
+            undo.pop_all()
 
     def _pin_new(self, name: str, path: str) -> None:
         descriptor = self.create(name)
@@ -155,12 +164,14 @@ class Pins:
             os.close(template)
 
     def _empty(self, folder: str) -> None:
+        """Remove a folder with all that is pinned in it, if it is there."""
         for name in self._bpffs.names(folder):
             path = f"{folder}/{name}"
             if self._bpffs.is_folder(path):
                 self._bpffs.remove_folder(path)
             else:
                 self._bpffs.unpin(path)
+        self._bpffs.remove_folder(folder)
 
     def _check(self, name: str, wanted: tuple, found: tuple) -> None:
         if wanted == found:

@@ -9,10 +9,12 @@ A table is anything with `observe() -> {key: value}` and `apply(changes, want)`.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple, Protocol
+import contextlib
+from collections.abc import Mapping
+from typing import Callable, NamedTuple, Protocol
 
 from ._diff import Changes, diff
-from ._errors import VerificationFailed
+from ._errors import TproxyError, VerificationFailed
 
 
 class Table(Protocol):
@@ -22,7 +24,10 @@ class Table(Protocol):
         """Return what is there now. Changes nothing."""
 
     def apply(self, changes: Changes, want: Mapping) -> None:
-        """Make the changes, of which `want` is the whole outcome. A failure leaves what was there in force."""
+        """Make the changes, of which `want` is the whole outcome."""
+
+    def restore(self, have: Mapping) -> None:
+        """Bring back `have` after a failed apply(), as far as the kernel lets us."""
 
 
 class Outcome(NamedTuple):
@@ -44,11 +49,25 @@ def reconcile(table: Table, intend: Callable[[Mapping], Mapping], check: bool) -
     want = intend(have)
     changes = diff(have, want)
     if changes and not check:
-        table.apply(changes, want)
-        left = diff(table.observe(), want)
-        if left:
-            raise VerificationFailed(
-                f"{type(table).__name__} reads back other than written ({len(left.puts)} entries differ,"
-                f" {len(left.deletes)} too many): is another program writing to the same maps?"
-            )
+        _apply(table, changes, have, want)
     return Outcome(have, want, changes)
+
+
+def _apply(table: Table, changes: Changes, have: Mapping, want: Mapping) -> None:
+    try:
+        table.apply(changes, want)
+    except TproxyError:
+        table.restore(have)
+        raise
+    left = diff(table.observe(), want)
+    if left:
+        raise VerificationFailed(
+            f"{type(table).__name__} reads back other than written ({len(left.puts)} entries differ,"
+            f" {len(left.deletes)} too many): is another program writing to the same maps?"
+        )
+
+
+def put_back(table: Table, have: Mapping) -> None:
+    """Undo entry by entry what a failed apply() did; a refusal on the way does not hide the first error."""
+    with contextlib.suppress(TproxyError):
+        table.apply(diff(table.observe(), have), have)

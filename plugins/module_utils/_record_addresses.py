@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
-from ._attachments import Programs, users
+from ._attachments import users
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._interface import interface_addresses
 from ._interface_tables import AddressTable
 from ._pins import splicer_pins
 from ._prefix import parse_address
+from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._splicer import FUNCTION
 

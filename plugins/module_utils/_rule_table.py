@@ -7,16 +7,18 @@
 1. What is enforced and what is read back is one object: the canonical rules lie behind the nodes compiled from them.
 2. An image is filled aside, verified there, and then put in force by one update of the outer map.
 3. A rule keeps its slot, and so its counters, for as long as its identity lives.
-4. An image that outgrows its map gets a bigger outer map; `rebind` then moves the attached programs over to it.
+4. An image that outgrows its map gets a bigger outer map; `rebind` pins it and moves the attached programs over to it.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from typing import Callable, Mapping, Optional
+from collections.abc import Mapping
+from typing import Callable
 
 from . import _codec as codec
+from ._classes import classes_of
 from ._diff import Changes
 from ._errors import LayoutMismatch
 from ._image import compile_image
@@ -33,7 +35,7 @@ EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 class RuleTable:
     """Rules by identity. `ifindex_of` gives an interface's index by name, or None while there is no such interface."""
 
-    def __init__(self, bpf, pins, ifindex_of: Callable[[str], Optional[int]], rebind: Callable[[int], None]):
+    def __init__(self, bpf, pins, ifindex_of: Callable[[str], int | None], rebind: Callable[[int], None]):
         self._bpf, self._pins = bpf, pins
         self._ifindex_of, self._rebind = ifindex_of, rebind
 
@@ -52,6 +54,10 @@ class RuleTable:
             return read_image(self._words(inner))
         finally:
             os.close(inner)
+
+    def bindings(self, rules) -> dict:
+        """Return {ifindex: class} that an image of these [(Rule, slot)] would have with today's interfaces."""
+        return classes_of(rules, self._ifindexes(rule for rule, _slot in rules)).bound
 
     def capacity(self) -> int:
         """Return how many pages an image may have before its map must grow."""
@@ -75,6 +81,9 @@ class RuleTable:
         verify_image(words, slotted, ifindexes)
         self._zero(slot for identity, slot in slots.items() if identity not in kept)
         self._commit(words)
+
+    def restore(self, have: Mapping) -> None:
+        """Nothing to do: apply() is one update, and what comes before it is in nobody's sight."""
 
     def hits(self, slots) -> dict:
         """Return {slot: {packets, bytes}}."""
@@ -101,7 +110,6 @@ class RuleTable:
         try:
             self._fill(outer, words, _room_for(pages))
             self._rebind(outer)
-            self._pins.replace("image", outer)
         finally:
             os.close(outer)
 

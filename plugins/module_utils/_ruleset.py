@@ -59,23 +59,24 @@ class Index:
 
         `interface` is a name; None stands for an interface that no rule names.
         """
-        return first_owner(self.chain(destination, source, protocol, interface), port)
+        return first_owner(chain(self.around(destination, protocol), source, interface), port)
 
-    def chain(self, destination: int, source: int, protocol: str, interface: str | None = None) -> list:
-        """Return what decides about the ports of these addresses, for first_owner: [(starts, owners)], best first.
-
-        owners[i] is the Rule for ports from starts[i] up to the next start, or None.
-        """
+    def around(self, destination: int, protocol: str) -> list:
+        """Return what all prefixes around a destination hold, the longest first; for chain()."""
         destinations = self._protocols.get((family_of(destination), protocol))
-        if destinations is None:
-            return []
-        return [
-            ports.view(interface) for sources in destinations.around(destination) for ports in sources.around(source)
-        ]
+        return destinations.around(destination) if destinations else []
+
+
+def chain(around: list, source: int, interface: str | None) -> list:
+    """Return what decides about the ports of two addresses, best first: [(starts, owners)]; for first_owner().
+
+    owners[i] is the Rule for ports from starts[i] up to the next start, or None.
+    """
+    return [ports.view(interface) for sources in around for ports in sources.around(source)]
 
 
 def first_owner(chain: list, port: int) -> Rule | None:
-    """Return the first rule in a chain of (starts, owners) that owns the port, or None."""
+    """Return the first rule in a chain that owns the port, or None."""
     for starts, owners in chain:
         rule = owners[bisect_right(starts, port) - 1]
         if rule is not None:
@@ -87,26 +88,24 @@ class _Longest:
     """Values by prefix; asked for an address it gives those of all prefixes around it, the longest first."""
 
     def __init__(self):
-        self._lengths = []  # (bits below the prefix, {network >> these bits: value}), the longest prefix first
+        self._tables = {}  # bits below the prefix -> {network >> these bits: value}
+        self._longest_first = []  # the same, as pairs
 
     def at(self, prefix, make):
         """Return the value of a prefix, made if it is not there."""
         below = ADDRESS_BITS - prefix.length
-        for shift, networks in self._lengths:
-            if shift == below:
-                break
-        else:
-            networks = {}
-            self._lengths.append((below, networks))
-            self._lengths.sort(key=lambda entry: entry[0])
-        network = prefix.network >> below
+        if below not in self._tables:
+            self._tables[below] = {}
+            self._longest_first = sorted(self._tables.items())
+        networks, network = self._tables[below], prefix.network >> below
         if network not in networks:
             networks[network] = make()
         return networks[network]
 
     def around(self, address: int) -> list:
         """Return the values of all prefixes that hold the address."""
-        return [networks[address >> shift] for shift, networks in self._lengths if address >> shift in networks]
+        longest_first = self._longest_first
+        return [value for below, networks in longest_first if (value := networks.get(address >> below)) is not None]
 
 
 class _Ports:
@@ -117,7 +116,7 @@ class _Ports:
         self._views = {}
 
     def view(self, interface: str | None) -> tuple:
-        """Return (starts, owners) for an interface; see Index.chain. The rules must be complete by now."""
+        """Return (starts, owners) for an interface; see chain(). The rules must be complete by now."""
         view = self._views.get(interface)
         if view is None:
             named = any(interface in rule.interfaces for rule in self.rules)

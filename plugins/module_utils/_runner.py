@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Callable, Optional
+from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
@@ -41,7 +41,7 @@ def open_doors() -> Doors:
     return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule)
 
 
-def ifindex_of(name: str) -> Optional[int]:
+def ifindex_of(name: str) -> int | None:
     """Return the index of an interface, or None while there is none of that name."""
     try:
         return socket.if_nametoindex(name)
@@ -49,8 +49,12 @@ def ifindex_of(name: str) -> Optional[int]:
         return None
 
 
-def _respawn(library: str) -> None:
-    """Run this module again under the distribution's Python, if that one has the library. Returns when none has."""
+def _respawn(missing: str) -> None:
+    """Run this module again under the distribution's Python, if that one has pyroute2. Returns when none has.
+
+    BCC needs no such turn: the compiler's door looks for an interpreter by itself.
+    """
+    library = missing.split()[0]
     if library != "pyroute2" or has_respawned():
         return
     interpreter = probe_interpreters_for_module(list(INTERPRETERS), library)

@@ -13,14 +13,14 @@ The room reads the image through _walk only. It repairs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ._action import decode_action
 from ._errors import VerificationFailed
 from ._prefix import ADDRESS_BITS, Prefix, family_of, format_number
-from ._rule import PORT_MAX
-from ._ruleset import Index, first_owner
-from ._walk import PORT_FIELD, STEPS, Walker, fields_of
+from ._rule import PORT_MAX, Rule
+from ._ruleset import Index, chain, first_owner
+from ._walk import DESTINATION_END, PORT_FIELD, STEPS, Walker, fields_of
 
 
 def verify_image(image, slotted: list, ifindexes: Mapping) -> int:
@@ -66,27 +66,26 @@ class _Judge:
         self._walker = walker
         self._rules = {0: None, **{slot: rule for rule, slot in slotted}}
         self._index = Index(rule for rule, _slot in slotted)
-        self._ports = {}  # (family, protocol) -> {(destination, source): ports of the corners, the first one inside}
+        self._ports = {}  # (family, protocol) -> {destination: {source: ports of the corners, the first one inside}}
         self._names = {}  # (family, protocol) -> names of interfaces in these rules
         for rule, _slot in slotted:
-            key = rule.destination.family, rule.protocol
-            ports = self._ports.setdefault(key, {}).setdefault((rule.destination, rule.source), {})
+            table = rule.destination.family, rule.protocol
+            sources = self._ports.setdefault(table, {}).setdefault(rule.destination, {})
+            ports = sources.setdefault(rule.source, {})
             for port in (rule.low, rule.high, max(rule.low - 1, 0), min(rule.high + 1, PORT_MAX)):
                 ports[port] = None
-            self._names.setdefault(key, set()).update(rule.interfaces)
+            self._names.setdefault(table, set()).update(rule.interfaces)
 
     def judge(self, interface: str | None, number: int) -> int:
         """Judge class `number` as `interface` sees it; return how many points were looked at."""
         points = 0
-        for (family, protocol), pairs in self._ports.items():
-            if number and self._is_class_0(interface, number, (family, protocol)):
+        for table, destinations in self._ports.items():
+            if number and self._is_class_0(interface, number, table):
                 continue
-            view = protocol, interface, number
-            for (destination, source), ports in pairs.items():
-                for corner in _corners(destination, source):
-                    points += self._compare(view, corner, ports)
-                for corner in _outside(destination, source):
-                    points += self._compare(view, corner, list(ports)[:1])
+            view = table[1], interface, number
+            for destination, sources in destinations.items():
+                for address, questions in _questions(destination, sources).items():
+                    points += self._compare(view, address, questions)
         return points
 
     def _is_class_0(self, interface: str, number: int, table: tuple) -> bool:
@@ -94,49 +93,57 @@ class _Judge:
         shared = self._walker.directory(number, *table) == self._walker.directory(0, *table)
         return shared and interface not in self._names[table]
 
-    def _compare(self, view: tuple, corner: tuple, ports: Iterable[int]) -> int:
-        """Judge these ports at (destination, source). The walk of the destination serves all of them."""
+    def _compare(self, view: tuple, destination: int, questions: list) -> int:
+        """Judge [(source, ports)] at one destination, which is walked and looked up once for all of them."""
         protocol, interface, number = view
-        destination, source = corner
-        family = family_of(destination)
-        field, fields = PORT_FIELD[family], fields_of(destination, source, 0)
-        follow = self._walker.follow
-        word, steps = follow(self._walker.root(number, protocol, destination), fields, STEPS[family], field)
-        chain = self._index.chain(destination, source, protocol, interface)
-        for port in ports:
-            fields[field] = port
-            slot = follow(word, fields, steps)[0]
-            want = first_owner(chain, port)
-            if slot not in self._rules or self._rules[slot] is not want:
-                raise VerificationFailed(self._difference(view, corner, port, (slot, want)))
-        return len(ports)
+        family, follow = family_of(destination), self._walker.follow
+        root = self._walker.root(number, protocol, destination)
+        word, steps = follow(root, fields_of(destination, 0, 0), STEPS[family], DESTINATION_END[family])
+        around = self._index.around(destination, protocol)
+        for source, ports in questions:
+            fields = fields_of(destination, source, 0)
+            owners = chain(around, source, interface)
+            for port in ports:
+                fields[PORT_FIELD[family]] = port
+                slot, want = follow(word, fields, steps)[0], first_owner(owners, port)
+                if slot not in self._rules or self._rules[slot] is not want:
+                    raise VerificationFailed(self._difference(view, (destination, source, port), slot, want))
+        return sum(len(ports) for _source, ports in questions)
 
-    def _difference(self, view: tuple, corner: tuple, port: int, answers: tuple) -> str:
+    def _difference(self, view: tuple, point: tuple, slot: int, want: Rule | None) -> str:
         protocol, interface, number = view
-        destination, source = (format_number(address) for address in corner)
-        slot, want = answers
+        destination, source, port = point
         return (
-            f"{protocol} {destination} port {port} from {source} on {interface or 'any other interface'}"
-            f" (class {number}) belongs to {want or 'no rule'}, the image gives slot {slot}"
-            f" ({self._rules.get(slot) or 'no rule'}); nothing was put in force, please report it"
+            f"{protocol} {format_number(destination)} port {port} from {format_number(source)}"
+            f" on {interface or 'any other interface'} (class {number}) belongs to {want or 'no rule'}, the image gives"
+            f" slot {slot} ({self._rules.get(slot) or 'no rule'}); nothing was put in force, please report it"
         )
 
 
-def _corners(destination: Prefix, source: Prefix) -> set:
-    """Return the outermost addresses, (destination, source)."""
-    corners = {(destination.network, source.network), (destination.last, source.last)}
-    if source.bits:
-        corners |= {(destination.network, source.last), (destination.last, source.network)}
-    return corners
+def _questions(destination: Prefix, sources: Mapping) -> dict:
+    """Return {destination address: [(source address, ports)]}: the corners of {source prefix: ports}, and beside them.
 
-
-def _outside(destination: Prefix, source: Prefix) -> list:
-    """Return the addresses next to a prefix, each with an address inside the other one."""
-    beside = [(address, source.network) for address in _neighbours(destination)]
-    return beside + [(destination.network, address) for address in _neighbours(source)]
+    Beside a prefix the first port is enough: there no rule of that prefix may answer.
+    """
+    corners, beside, outside = [], [], []
+    for source, ports in sources.items():
+        one = tuple(ports)[:1]
+        corners += [(address, ports) for address in {source.network, source.last}]
+        beside += [(address, one) for address in _neighbours(source)]
+        outside.append((source.network, one))
+    return {
+        **dict.fromkeys(_neighbours(destination), outside),
+        **({destination.last: corners} if _is_of(destination.last, destination) else {}),
+        destination.network: corners + beside,
+    }
 
 
 def _neighbours(prefix: Prefix) -> list:
     """Return the addresses of the same family just before and just after a prefix."""
     around = (prefix.network - 1, prefix.last + 1)
-    return [address for address in around if 0 <= address < 1 << ADDRESS_BITS and family_of(address) == prefix.family]
+    return [address for address in around if 0 <= address < 1 << ADDRESS_BITS and _is_of(address, prefix)]
+
+
+def _is_of(address: int, prefix: Prefix) -> bool:
+    """Say whether the families are the same; the last address of e.g. ::/80 names an IPv4 address."""
+    return family_of(address) == prefix.family

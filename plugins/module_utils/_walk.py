@@ -19,7 +19,9 @@ from ._layout import (
     BOUND_INTERFACES,
     CLASS_BASE,
     CLASS_WORDS,
+    FIELD4_DESTINATION_LOW,
     FIELD4_PORT,
+    FIELD6_DESTINATION,
     FIELD6_PORT,
     HEADER_ACTIONS,
     HEADER_CLASSES,
@@ -37,6 +39,8 @@ from ._prefix import family_of
 
 STEPS = {4: WALK4_STEPS, 6: WALK6_STEPS}
 PORT_FIELD = {4: FIELD4_PORT, 6: FIELD6_PORT}
+DESTINATION_END = {4: FIELD4_DESTINATION_LOW + 1, 6: FIELD6_DESTINATION + 8}
+FIELDS = 32
 POINTER = (1 << 23) - 1
 PAGE_HALVES = 2 * PAGE_WORDS
 
@@ -91,27 +95,27 @@ class Walker:
             raise _damaged(root)
         return self.words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
 
-    def follow(self, word: int, fields: list, steps: int, stop: int = -1) -> tuple:
-        """Walk from a word to a leaf, or to the first word that examines the field `stop`.
+    def follow(self, word: int, fields: list, steps: int, end: int = FIELDS) -> tuple:
+        """Walk from a word to a leaf, or to the first word that examines field `end` or one beyond it.
 
         Returns (word, steps left). Raises VerificationFailed when the steps do not suffice: the program would give up.
         """
-        words = self.words
-        while word >> 30 != NODE_LEAF:
-            tag, field = word >> 30, word >> 23 & 31
-            if field == stop:
-                break
-            if not steps or field >= len(fields):
-                raise _damaged(word)
-            steps -= 1
-            value = fields[field]
-            if tag == NODE_SEARCH:
-                word = self._search(word, value)
-                continue
-            at = (word & POINTER) * PAGE_WORDS
-            if at >= len(words):
-                raise _damaged(word)
-            word = words[at + (value >> 8 if tag == NODE_HIGH else value & 0xFF)]
+        words, begun = self.words, word
+        try:
+            while word >> 30 != NODE_LEAF:
+                tag, field = word >> 30, word >> 23 & 31
+                if field >= end:
+                    break
+                if not steps:
+                    raise _damaged(begun)
+                steps -= 1
+                value = fields[field]
+                if tag == NODE_SEARCH:
+                    word = self._search(word, value)
+                else:
+                    word = words[(word & POINTER) * PAGE_WORDS + (value >> 8 if tag == NODE_HIGH else value & 0xFF)]
+        except IndexError:  # no such field, or beyond the image
+            raise _damaged(begun) from None
         return word, steps
 
     def action(self, slot: int) -> bytes:
@@ -125,7 +129,7 @@ class Walker:
         """Return the value of the last key that is not above `value`; the first key is never looked at."""
         size = word >> 28 & 3
         keys, at = self._halves, (word & POINTER) << 3
-        if at >= len(keys) or at % PAGE_HALVES + (12 << size) > PAGE_HALVES:
+        if at % PAGE_HALVES + (12 << size) > PAGE_HALVES:
             raise _damaged(word)
         if not size:
             found = (keys[at + 1] <= value) + (keys[at + 2] <= value) + (keys[at + 3] <= value)
@@ -147,4 +151,4 @@ def fields_of(destination: int, source: int, port: int) -> list:
 
 
 def _damaged(word: int) -> VerificationFailed:
-    return VerificationFailed(f"the image is damaged: a walk meets {word:#010x}, which leads nowhere")
+    return VerificationFailed(f"the image is damaged: a walk from {word:#010x} leads nowhere")

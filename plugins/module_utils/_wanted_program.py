@@ -9,7 +9,8 @@ It compiles only when nothing at hand has that identity.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple, Optional
+from collections.abc import Mapping
+from typing import Callable, NamedTuple
 
 from ._attachments import Attached, filter_name
 from ._blob import Blob, blob_from_json, blob_from_object, program_identity, source_digest
@@ -23,7 +24,7 @@ class Wanted(NamedTuple):
     function: str
     identity: str
     source_sha256: str
-    blob: Optional[Blob]
+    blob: Blob | None
     compiled: bool
 
     @property
@@ -32,7 +33,7 @@ class Wanted(NamedTuple):
         return Attached(filter_name(self.function, self.identity))
 
 
-def wanted_program(options: Mapping, compiler: Callable, kept: Optional[Blob], running: Optional[Attached]) -> Wanted:
+def wanted_program(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
     """Return the program that the options ask for.
 
     `kept` is the blob beside the pinned program, `running` what stands on the hook. Raises InvalidInput, CompileFailed,
@@ -44,7 +45,7 @@ def wanted_program(options: Mapping, compiler: Callable, kept: Optional[Blob], r
     return wanted
 
 
-def _choose(options: Mapping, compiler: Callable, kept: Optional[Blob], running: Optional[Attached]) -> Wanted:
+def _choose(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
     function = options["function"]
     if options["blob_content"]:
         return _of_blob(_read_blob(options["blob_content"], function), False)
@@ -88,5 +89,5 @@ def _refuse_foreign_maps(blob: Blob) -> None:
     """Refuse a program that bears our name but not our maps: it would find its policy nowhere."""
     if blob.function == FUNCTION and not blob.is_splicer:
         raise InvalidInput(
-            [f"function: {FUNCTION} is our own program's name, but this source has other maps; name your function otherwise"]
+            [f"function: {FUNCTION} is our own program, but this source has other maps; name your function otherwise"]
         )

@@ -10,10 +10,10 @@ module: tc_bpf_attach
 short_description: Compile a TC program and attach it to an interface
 version_added: 0.1.0
 description:
-  - Brings a TC BPF program onto the ingress or egress hook of an interface, as a direct-action filter of a clsact qdisc.
+  - Brings a TC BPF program onto the ingress or egress hook of an interface, as a direct-action filter.
   - Without further options that program is the collection's splicer, with its policy for the interface.
-  - Compiles by BCC only when nothing at hand has the identity that source, defines and compiler give. BCC needs no kernel
-    headers, and runs in a process of its own.
+  - Compiles by BCC only when nothing at hand has the identity that source, defines and compiler give. BCC needs no
+    kernel headers, and runs in a process of its own.
   - A program in force is replaced in place, in one step. No packet is lost and none passes unfiltered.
   - Other filters on the hook, and a clsact qdisc that was there before, are never touched.
 author:
@@ -22,8 +22,8 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
 requirements:
-  - BCC's Python module (Debian C(python3-bpfcc)) where the program is compiled. Never C(bcc) from PyPI, which is another
-    project.
+  - BCC's Python module (Debian C(python3-bpfcc)) where the program is compiled. Never C(bcc) from PyPI, which is
+    another project.
 options:
   interface:
     description: Name of the interface.
@@ -44,8 +44,8 @@ options:
   source:
     description:
       - Path on the controller of the C file to compile. All C(.c) and C(.h) files of its folder travel with it.
-      - The collection's C(bpf/tproxy_splicer.c) when neither this nor O(blob) is given; or the collection's prebuilt blob,
-        where the C(bpf) folder was left out of the installation.
+      - The collection's C(bpf/tproxy_splicer.c) when neither this nor O(blob) is given; or the collection's prebuilt
+        blob, where the C(bpf) folder was left out of the installation.
     type: str
   source_files:
     description:
@@ -96,13 +96,14 @@ options:
         default: drop
       allow_ssh:
         description:
-          - Let TCP port 22 through to the addresses that M(netedge.tproxy.ifindex_ip) recorded for the interface, or to any
-            address while none is recorded.
+          - Let TCP port 22 through to the addresses that M(netedge.tproxy.ifindex_ip) recorded for the interface, or to
+            any address while none is recorded.
         type: bool
         default: true
       accept:
         description:
-          - How the splicer passes a packet that it does not splice. V(ok) ends the hook, V(unspec) lets later filters judge.
+          - How the splicer passes a packet that it does not splice. V(ok) ends the hook, V(unspec) lets later filters
+            judge it too.
         type: str
         choices: [ok, unspec]
         default: ok

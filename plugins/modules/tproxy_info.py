@@ -75,7 +75,7 @@ attachments:
       elements: str
     reasons:
       description:
-        - For each reason met, packets and bytes passed and dropped, for example C(spliced), C(established), C(ssh), C(default).
+        - For each reason met, packets and bytes passed and dropped, for example C(spliced), C(established), C(ssh).
       type: dict
     ahead:
       description: Other programs that see the packets first.
@@ -117,7 +117,7 @@ generation:
   type: int
   sample: 7
 image:
-  description: Size of the compiled rules, in pages of 1 KiB and bytes, and the room they have before their map must grow.
+  description: Size of the compiled rules, in pages of 1 KiB and bytes, and the room before their map must grow.
   returned: success
   type: dict
   sample: {pages: 548, bytes: 561152, rules: 3, capacity_bytes: 1048576}

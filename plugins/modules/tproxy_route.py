@@ -10,10 +10,11 @@ module: tproxy_route
 short_description: Deliver spliced packets to this host
 version_added: 0.1.0
 description:
-  - A packet that the splicer gave to a socket must still be routed to this host. This module makes the policy route for that.
+  - A packet that the splicer gave to a socket must still be routed to this host. This module makes the policy route.
   - For each interface, and for IPv4 and IPv6, C(ip rule iif IF fwmark MARK lookup TABLE proto kernel), and in the table
     C(local default dev lo).
-  - The rules bear protocol kernel, so that systemd-networkd leaves them alone. The rule for table local is never touched.
+  - The rules bear protocol kernel, so that systemd-networkd leaves them alone.
+  - The rule for table local is never touched.
   - Where the splicer is attached to an interface already, its policy is told the mark.
   - Warns when the reverse-path settings of an interface keep spliced packets from being delivered.
 author:
@@ -41,7 +42,8 @@ options:
     type: int
     default: 1080
   state:
-    description: Whether the interfaces shall have the policy route. With the last rule that leads to it the table's route goes.
+    description:
+      - Whether the interfaces shall have the policy route. With the last rule that leads to it the table's route goes.
     type: str
     choices: [present, absent]
     default: present

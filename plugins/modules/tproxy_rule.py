@@ -13,8 +13,8 @@ description:
   - Adds, changes and removes the rules by which the splicer judges TCP and UDP flows.
   - One run applies all its rules in one step. No packet ever meets half of them.
   - The rules live in the kernel, beside what was compiled from them. There is no state file.
-  - Among the rules that match a packet the one with the longest destination prefix wins, then the longest source prefix,
-    then the narrowest port range. A prefix that matches but has no range for the port hides nothing behind it.
+  - Among the rules that match a packet the one with the longest destination prefix wins, then the longest source
+    prefix, then the narrowest port range. A prefix that has no range for the port hides nothing behind it.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -23,8 +23,8 @@ extends_documentation_fragment:
 options:
   destination:
     description:
-      - Destination prefix or address, IPv4 or IPv6. Host bits are masked, with a warning. V(0.0.0.0/0) is a prefix like any
-        other.
+      - Destination prefix or address, IPv4 or IPv6. Host bits are masked, with a warning. V(0.0.0.0/0) is a prefix like
+        any other.
       - Either this or O(rules) must be given.
     type: str
   source:

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of tc_bpf_attach with state absent: our filter goes, and with the last one everything of ours."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from ._attachments import Hook, users
+from ._interface_tables import AddressTable, PolicyTable
+from ._reconcile import put_back, reconcile
+from ._scene import Scene, state
+
+
+def detach(scene: Scene, check: bool) -> dict:
+    """Remove our filter from one hook. Returns what tc_bpf_attach returns."""
+    link = scene.netlink.link(scene.options["interface"])
+    ifindex = link.ifindex if link else None
+    had = scene.policies().get(ifindex)
+    stood = scene.table(ifindex).observe().get(scene.hook(ifindex)) if link else None
+    others = [hook for hook in _users(scene) if link is None or hook != scene.hook(ifindex)]
+    changed = stood is not None or had is not None or (not others and bool(scene.pins.names()))
+    if changed and not check:
+        _remove(scene, link, last=not others)
+    return {
+        "changed": changed,
+        "attachment": None,
+        "program": None,
+        "policy": None,
+        "warnings": [],
+        "diff": {"before": state(link, stood, had), "after": state(link, None, None)},
+    }
+
+
+def _users(scene: Scene) -> list:
+    """Return the hooks on which the program runs."""
+    found = users(scene.netlink, scene.programs, scene.options["function"])
+    return [Hook(link.ifindex, direction, entry.priority, entry.handle) for link, direction, entry in found]
+
+
+def _remove(scene: Scene, link, last: bool) -> None:
+    """Filter first: without its policy the program would close the interface."""
+    with ExitStack() as done, ExitStack() as undo:
+        if link is not None:
+            _remove_filter(scene, link, done, undo)
+            if scene.is_splicer:
+                _forget(scene, link.ifindex, undo)
+        if last:
+            scene.pins.remove()
+        undo.pop_all()
+
+
+def _remove_filter(scene: Scene, link, done: ExitStack, undo: ExitStack) -> None:
+    table, hook = scene.table(link.ifindex), scene.hook(link.ifindex)
+    stood = table.filter()
+    if stood is None:
+        return
+    old = scene.doors.bpf.program_by_id(stood.program_id)
+    done.callback(os.close, old)
+    undo.callback(scene.netlink.replace_filter, *hook, old, stood.name)
+    undo.callback(scene.netlink.add_clsact, link.ifindex)
+    reconcile(table, lambda _have: {}, False)
+
+
+def _forget(scene: Scene, ifindex: int, undo: ExitStack) -> None:
+    """Remove what was recorded for the interface."""
+    for kind in (PolicyTable, AddressTable):
+        table = kind(scene.doors.bpf, scene.pins)
+        undo.callback(put_back, table, table.observe())
+        reconcile(table, lambda have: {key: value for key, value in have.items() if key != ifindex}, False)

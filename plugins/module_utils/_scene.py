@@ -1,0 +1,71 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What the stories of tc_bpf_attach work with, once the doors are open: one hook, its pins and its program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ._attachments import AttachmentTable, Hook
+from ._doors import Doors
+from ._interface import Policy
+from ._interface_tables import PolicyTable
+from ._pins import Pins, other_pins, splicer_pins
+from ._programs import Programs
+from ._splicer import FUNCTION
+
+
+class Scene(NamedTuple):
+    """Options, doors, the open netlink door and the pins that a run is about."""
+
+    options: Mapping
+    doors: Doors
+    netlink: Any
+    pins: Pins
+
+    @property
+    def is_splicer(self) -> bool:
+        """Whether it is about our own program."""
+        return self.options["function"] == FUNCTION
+
+    @property
+    def programs(self) -> Programs:
+        """Return the programs of the pin folder."""
+        return Programs(self.doors.bpf, self.pins)
+
+    def table(self, ifindex: int, program=None) -> AttachmentTable:
+        """Return the table of the one hook that the options name."""
+        return AttachmentTable(self.netlink, self.programs, self.hook(ifindex), self.options["function"], program)
+
+    def hook(self, ifindex: int) -> Hook:
+        """Return the hook that the options name."""
+        return Hook(ifindex, self.options["direction"], self.options["priority"], self.options["handle"])
+
+    def policies(self) -> dict:
+        """Return {ifindex: Policy}; {} for a program that is not ours."""
+        return PolicyTable(self.doors.bpf, self.pins).observe() if self.is_splicer else {}
+
+
+def pins_of(options: Mapping, doors: Doors) -> Pins:
+    """Return the pins of our own program, or those of the other one in a folder of its own."""
+    if options["function"] == FUNCTION:
+        return splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"])
+    return other_pins(doors.bpf, doors.bpffs, f"{options['pin_dir']}/{options['function']}")
+
+
+def shown(policy: Policy | None) -> dict | None:
+    """Return a policy as the user reads it."""
+    return policy and policy.to_params()
+
+
+def state(link, attached, policy: Policy | None) -> dict:
+    """Return one side of the diff."""
+    return {
+        "interface": link and link.name,
+        "filter": attached and attached.name,
+        "bound": bool(attached and attached.bound),
+        "policy": shown(policy),
+    }
