@@ -23,6 +23,10 @@ enum ports {
 	DHCP_CLIENT_PORT = 68,
 };
 
+enum {
+	MAPPED_BITS = 96,           /* of ::ffff:0:0/96, RFC 4291, section 2.5.5.2 */
+};
+
 /* One packet on its way through. */
 struct passage {
 	struct policy *policy;      /* NULL: somebody removed it */
@@ -156,8 +160,12 @@ static __always_inline int is_management(const struct policy *policy, const stru
 	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
 		const struct management *entry = &policy->management[i];
 
-		if (entry->protocol == flow->protocol && entry->port == host16(flow->port) &&
-		    covers(entry->source, entry->source_length, &flow->source))
+		if (entry->protocol != flow->protocol || entry->port != host16(flow->port))
+			continue;
+		/* A prefix shorter than the mapping is IPv6, ::/0 too, and says nothing of IPv4. */
+		if (entry->source_length < MAPPED_BITS)
+			continue;
+		if (covers(entry->source, entry->source_length, &flow->source))
 			return 1;
 	}
 	return 0;

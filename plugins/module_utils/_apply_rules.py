@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from ._attachments import MOVING, move_to_image
 from ._doors import Doors, turn
@@ -37,7 +38,8 @@ RULE_OPTIONS = (
 def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
-    with turn(doors, options["pin_dir"], check), splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+    present, pin_dir = options["state"] == "present", options["pin_dir"]
+    with turn(doors, pin_dir, check, present), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
         pins.check()
         table = rule_table(doors, pins)
         had = table.contents()
@@ -45,10 +47,15 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
         outcome = reconcile(table, intend, check)
         if not outcome.changed and table.bindings(had.rules) != had.bindings:
             moved = True
+            table.prepare(outcome.changes, outcome.after)
             if not check:
                 table.apply(outcome.changes, outcome.after)
         if not check:
-            _leave_no_empty_maps(outcome, pins, doors)
+            with ExitStack() as undo:
+                undo.callback(reconcile, table, lambda _have: outcome.before, False)
+                _leave_no_empty_maps(outcome, pins, doors)
+                undo.pop_all()
+            pins.sweep()
     return {**_answer(outcome, had.generation, moved), "warnings": warnings}
 
 
@@ -100,11 +107,11 @@ def _kept(have: Mapping, options: Mapping) -> dict:
 
 def _leave_no_empty_maps(outcome: Outcome, pins, doors: Doors) -> None:
     """Remove the maps when the last rule went and no program uses them."""
-    if outcome.after or "program" in pins.names():
+    if outcome.after or not pins.names() or "program" in pins.names():
         return
     if AddressTable(doors.bpf, pins).observe() or PolicyTable(doors.bpf, pins).observe():
         return
-    pins.remove()
+    pins.retire()
 
 
 def _answer(outcome: Outcome, generation: int, moved: bool) -> dict:
@@ -124,7 +131,12 @@ def _answer(outcome: Outcome, generation: int, moved: bool) -> dict:
 
 
 def _sorted(rules: Mapping) -> list:
-    return sorted(rules.values(), key=lambda rule: (rule.destination, rule.precedence))
+    return sorted(rules.values(), key=reading_order)
+
+
+def reading_order(rule) -> tuple:
+    """Return the key by which rules are listed for people: by destination, then as they are tried."""
+    return (rule.destination, rule.protocol, rule.precedence)
 
 
 def _text(rules: Mapping) -> str:

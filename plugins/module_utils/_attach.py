@@ -17,6 +17,7 @@ from contextlib import ExitStack
 
 from ._attachments import Hook
 from ._detach import detach
+from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._interface import Mark, Policy, policy_from_params
@@ -32,10 +33,11 @@ from ._wanted_program import Wanted, wanted_program
 def attach(options: Mapping, doors: Doors, check: bool) -> dict:
     """Attach or detach one program on one hook. Returns what tc_bpf_attach returns."""
     given = _validated(options)
-    with turn(doors, options["pin_dir"], check), doors.netlink() as netlink, pins_of(options, doors) as pins:
+    present = options["state"] == "present"
+    with turn(doors, options["pin_dir"], check, present), doors.netlink() as netlink, pins_of(options, doors) as pins:
         scene = Scene(options, doors, netlink, pins)
         pins.check()
-        return detach(scene, check) if options["state"] == "absent" else _attach(scene, given, check)
+        return _attach(scene, given, check) if present else detach(scene, check)
 
 
 def _validated(options: Mapping) -> dict:
@@ -80,6 +82,8 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         scene = scene._replace(pins=pins)
         had = scene.policies()
         want = _wanted_policies(scene, given, link, had)
+        if scene.is_splicer:
+            reconcile(PolicyTable(scene.doors.bpf, scene.pins), lambda _have: want, True)
         changed = stood != wanted.attached or had != want
         if changed and not check:
             _apply(scene, link, wanted, want)
@@ -136,8 +140,6 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
     """Maps, program (which the verifier may refuse), policy, filter; backwards when one of them fails."""
     hook = scene.hook(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
-        if not scene.pins.names():
-            undo.callback(scene.pins.remove)
         scene.pins.ensure()
         program = None
         if scene.table(link.ifindex).observe() != {hook: wanted.attached}:
@@ -157,12 +159,12 @@ def _put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: Ex
     table = scene.table(hook.ifindex, lambda: (program, number))
     stood = table.filter()
     if stood is None:
-        undo.callback(scene.netlink.delete_filter, *hook)
+        undo.callback(table.apply, Changes({}, (hook,)), {})
     else:
         old = bpf.program_by_id(stood.program_id)
         done.callback(os.close, old)
         undo.callback(scene.netlink.replace_filter, *hook, old, stood.name)
-    scene.programs.remember(program, wanted.blob, undo)
+    scene.programs.remember(program, wanted.blob, done, undo)
     reconcile(table, lambda _have: {hook: wanted.attached}, False)
 
 

@@ -89,13 +89,16 @@ class AttachmentTable:
         """Return the filters that run before ours."""
         return [entry for entry in self._filters() if entry.priority < self._hook.priority]
 
+    def prepare(self, changes: Changes, want: Mapping) -> None:
+        """Nothing to work out: the story has the program loaded."""
+
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Attach in place, or detach."""
         for attached in changes.puts.values():
             self._attach(attached)
         if changes.deletes:
             self._netlink.delete_filter(*self._hook)
-            self._drop_clsact()
+            self.drop_clsact()
 
     def restore(self, have: Mapping) -> None:
         """Nothing to do: attaching is one request; the story that replaced a program brings it back."""
@@ -109,10 +112,11 @@ class AttachmentTable:
     def _attach(self, attached: Attached) -> None:
         program, number = self._program()
         with ExitStack() as undo:
-            if self._netlink.add_clsact(self._hook.ifindex):
-                undo.callback(self._netlink.delete_clsact, self._hook.ifindex)
+            if not self._netlink.has_clsact(self._hook.ifindex):
+                # The marker comes first: a run that is killed in between must not leave a qdisc that nobody owns.
+                undo.callback(self.drop_clsact)
                 self._programs.pins.set_marker(self._marker())
-                undo.callback(self._programs.pins.clear_marker, self._marker())
+                self._netlink.add_clsact(self._hook.ifindex)
             self._netlink.replace_filter(*self._hook, program, attached.name)
             undo.pop_all()
         found = self.filter()
@@ -122,7 +126,7 @@ class AttachmentTable:
                 " asked: is another program managing this hook?"
             )
 
-    def _drop_clsact(self) -> None:
+    def drop_clsact(self) -> None:
         """Remove the clsact qdisc if we made it and nothing is left on it."""
         pins, ifindex = self._programs.pins, self._hook.ifindex
         if pins.has_marker(self._marker()) and not any(self._netlink.filters(ifindex, way) for way in DIRECTIONS):
@@ -157,7 +161,7 @@ def move_to_image(bpf, netlink, programs: Programs, function: str, image: int) -
         undo.callback(pins.clear_marker, MOVING)
         moved = programs.load(blob, image)
         done.callback(os.close, moved)
-        old_image = os.dup(pins.fd("image"))
+        old_image = bpf.open_pin(pins.path("image"))
         done.callback(os.close, old_image)
         undo.callback(pins.replace, "image", old_image)
         pins.replace("image", image)
@@ -167,6 +171,6 @@ def move_to_image(bpf, netlink, programs: Programs, function: str, image: int) -
             done.callback(os.close, old)
             undo.callback(netlink.replace_filter, *hook, old, entry.name)
             netlink.replace_filter(*hook, moved, filter_name(function, blob.identity))
-        programs.remember(moved, blob, undo)
+        programs.remember(moved, blob, done, undo)
+        pins.clear_marker(MOVING)
         undo.pop_all()
-    pins.clear_marker(MOVING)

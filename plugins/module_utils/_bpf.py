@@ -130,6 +130,12 @@ def create_map(shape: tuple, name: str, inner: int = 0) -> int:
     return _bpf(MAP_CREATE, attribute, "create map", name)[0]
 
 
+def is_map(descriptor: int) -> bool:
+    """Whether it is a map: bpf(2) itself answers for programs and links alike, in other structs."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
+        return any(line.startswith("map_type:") for line in facts)
+
+
 def map_info(descriptor: int) -> MapInfo:
     """Return what the kernel says of the map behind a descriptor."""
     raw = _info(descriptor)

@@ -26,31 +26,44 @@ POLL_SECONDS = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount_of(path: str) -> tuple:
-    """Return (mount point, file system type) of what holds `path`, from /proc/self/mountinfo (proc(5))."""
-    best = ("", "")
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        for line in table:
-            fields = line.split(" ")
-            point = fields[4].encode().decode("unicode_escape")
-            kind = fields[fields.index("-") + 1]
-            inside = path == point or path.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best[0]):
-                best = (point, kind)
-    return best
-
-
 def is_mounted(folder: str) -> bool:
-    """Whether `folder` lies (or would lie) in a bpffs."""
-    return mount_of(os.path.abspath(folder))[1] == "bpf"
+    """Whether `folder` lies (or would lie) in a bpffs, by the device number in /proc/self/mountinfo (proc(5)).
+
+    By number, not by path: a mount may be hidden under another.
+    """
+    device = os.stat(_nearest(folder)).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        rows = [line.split(" ") for line in table]
+    return any(row[2] == number and row[row.index("-") + 1] == "bpf" for row in rows)
 
 
-def mount(folder: str) -> None:
-    """Mount a bpffs at /sys/fs/bpf. Raises NotMounted when `folder` would not lie in it."""
+def refuse_unmountable(folder: str) -> None:
+    """Raise NotMounted when `folder` would not lie in the bpffs that mount() makes."""
     if not os.path.abspath(folder).startswith(DEFAULT_MOUNT + "/"):
         raise NotMounted(f"{folder} is in no bpffs: mount one there, or use a folder under {DEFAULT_MOUNT}")
+
+
+def mount() -> None:
+    """Mount a bpffs at /sys/fs/bpf."""
     if _libc.mount(b"bpf", DEFAULT_MOUNT.encode(), b"bpf", 0, b"mode=0700"):
         raise KernelRefused(ctypes.get_errno(), "mount a bpffs at", DEFAULT_MOUNT)
+
+
+def _nearest(folder: str) -> str:
+    """Return the folder itself, or the nearest one above it that exists."""
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _mount_point(folder: str) -> str:
+    path = _nearest(folder)
+    device = os.stat(path).st_dev
+    while os.path.dirname(path) != path and os.stat(os.path.dirname(path)).st_dev == device:
+        path = os.path.dirname(path)
+    return path
 
 
 @contextmanager
@@ -59,7 +72,7 @@ def lock(folder: str, seconds: float = LOCK_SECONDS):
 
     The lock is on the mount point: it exists before the first pin and after the last.
     """
-    point = mount_of(os.path.abspath(folder))[0]
+    point = _mount_point(folder)
     descriptor = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _take(descriptor, point, seconds)
@@ -85,6 +98,8 @@ def names(folder: str) -> list:
         return sorted(os.listdir(folder))
     except FileNotFoundError:
         return []
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "list the pins in", folder) from refusal
 
 
 def make_folder(folder: str) -> None:

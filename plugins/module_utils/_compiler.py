@@ -83,6 +83,8 @@ def _candidates() -> list:
 
 
 def _reason(status: int) -> str:
+    if status == _compiler_child.BAD_SOURCE:
+        return "the source does not compile"
     if status < 0:
         return f"the compiler was killed by signal {-status}"
-    return "the source does not compile"
+    return "the compiler's process failed"

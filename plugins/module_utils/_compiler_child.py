@@ -14,12 +14,13 @@ needed; a program with BCC's own tables has them made by BCC, and their descript
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import os
 import sys
 import tempfile
 
-NO_BCC = 3
+NO_BCC, BAD_SOURCE = 3, 4
 
 
 def write_files(folder, files):
@@ -44,6 +45,8 @@ def flags(folder, entry, defines):
 def tables(bcc, module):
     """Return {descriptor: [name, shape]} of the tables that BCC made."""
     lib, found = bcc.lib, {}
+    # BCC 0.26 leaves this one undeclared, and ctypes would take the pointer for an int.
+    lib.bpf_table_name.restype, lib.bpf_table_name.argtypes = ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_size_t]
     for number in range(lib.bpf_num_tables(module)):
         shape = [
             lib.bpf_table_type_id(module, number),
@@ -58,14 +61,23 @@ def tables(bcc, module):
 
 def compile_function(bcc, request, folder):
     """Return the answer: the function's instructions, the maps it may name, the compiler."""
-    files = {"src_file": os.path.join(folder, request["entry"])}
-    program = bcc.BPF(cflags=flags(folder, request["entry"], request["defines"]), **files)
+    source = os.path.join(folder, request["entry"])
+    try:
+        program = bcc.BPF(src_file=source, cflags=flags(folder, request["entry"], request["defines"]))
+    except Exception as fault:
+        refuse(str(fault))
     try:
         code = program.dump_func(request["function"].encode())
     except Exception:
-        raise SystemExit("there is no function %s in %s" % (request["function"], request["entry"])) from None
+        refuse("there is no function %s in %s" % (request["function"], request["entry"]))
     maps = {**request["placeholders"], **tables(bcc, program.module)}
     return {"instructions": base64.b64encode(code).decode(), "maps": maps, "compiler": version(bcc)}
+
+
+def refuse(words):
+    """End, saying what is wrong with the source; clang has said its part already."""
+    print(words, file=sys.stderr)
+    raise SystemExit(BAD_SOURCE)
 
 
 def version(bcc):
@@ -74,7 +86,7 @@ def version(bcc):
 
 
 def main():
-    """Answer one request; exit 3 when this Python has no BCC, 1 with words on standard error otherwise."""
+    """Answer one request; exit NO_BCC when this Python has none, BAD_SOURCE with words on standard error."""
     request = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BCC_KERNEL_SOURCE"] = os.path.join(folder, "stubs")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from ._attachments import Hook, users
+from ._attachments import Attached, Hook, users
+from ._diff import Changes
 from ._interface_tables import AddressTable, PolicyTable
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, state
@@ -22,9 +23,10 @@ def detach(scene: Scene, check: bool) -> dict:
     had = scene.policies().get(ifindex)
     stood = scene.table(ifindex).observe().get(scene.hook(ifindex)) if link else None
     others = [hook for hook in _users(scene) if link is None or hook != scene.hook(ifindex)]
-    changed = stood is not None or had is not None or (not others and bool(scene.pins.names()))
+    last = not others and bool(scene.pins.names())
+    changed = last or any(known is not None for known in (stood, had, _recorded(scene, ifindex)))
     if changed and not check:
-        _remove(scene, link, last=not others)
+        _remove(scene, link, last)
     return {
         "changed": changed,
         "attachment": None,
@@ -33,6 +35,11 @@ def detach(scene: Scene, check: bool) -> dict:
         "warnings": [],
         "diff": {"before": state(link, stood, had), "after": state(link, None, None)},
     }
+
+
+def _recorded(scene: Scene, ifindex: int | None):
+    """Return what is recorded of the interface's addresses."""
+    return AddressTable(scene.doors.bpf, scene.pins).observe().get(ifindex) if scene.is_splicer else None
 
 
 def _users(scene: Scene) -> list:
@@ -49,19 +56,29 @@ def _remove(scene: Scene, link, last: bool) -> None:
             if scene.is_splicer:
                 _forget(scene, link.ifindex, undo)
         if last:
-            scene.pins.remove()
+            _drop_clsacts(scene)
+            scene.pins.retire()
         undo.pop_all()
+    if last:
+        scene.pins.sweep()
+
+
+def _drop_clsacts(scene: Scene) -> None:
+    """Remove what clsact qdiscs of ours are left on other interfaces, from which our filter was taken by hand."""
+    for link in scene.netlink.interfaces():
+        scene.table(link.ifindex).drop_clsact()
 
 
 def _remove_filter(scene: Scene, link, done: ExitStack, undo: ExitStack) -> None:
     table, hook = scene.table(link.ifindex), scene.hook(link.ifindex)
     stood = table.filter()
     if stood is None:
+        table.drop_clsact()  # what a run that was killed may have left
         return
     old = scene.doors.bpf.program_by_id(stood.program_id)
     done.callback(os.close, old)
-    undo.callback(scene.netlink.replace_filter, *hook, old, stood.name)
-    undo.callback(scene.netlink.add_clsact, link.ifindex)
+    back = scene.table(link.ifindex, lambda: (old, stood.program_id))
+    undo.callback(back.apply, Changes({hook: Attached(stood.name)}, ()), {})
     reconcile(table, lambda _have: {}, False)
 
 

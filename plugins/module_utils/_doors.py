@@ -25,13 +25,17 @@ class Doors(NamedTuple):
 
 
 @contextmanager
-def turn(doors: Doors, pin_dir: str, check: bool):
-    """Hold the pin folder for one run at a time. A run that changes something mounts bpffs first."""
+def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
+    """Hold the pin folder for one run at a time. With `mount` the run will need a bpffs: one is mounted first.
+
+    Raises NotMounted, in check mode too, when `pin_dir` could lie in none.
+    """
     if not doors.bpffs.is_mounted(pin_dir):
-        if check:
+        doors.bpffs.refuse_unmountable(pin_dir)
+        if check or not mount:
             yield
             return
-        doors.bpffs.mount(pin_dir)
+        doors.bpffs.mount()
     with doors.bpffs.lock(pin_dir):
         yield
 

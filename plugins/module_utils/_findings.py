@@ -16,13 +16,13 @@ CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/
 
 
 def findings(doors: Doors, pin_dir: str, attachments: list, routes: Mapping) -> list:
-    """Return [{severity, found, remedy}], errors first."""
+    """Return [{severity, interface, found, remedy}], errors first; interface None: the whole machine."""
     found = [*_machine(doors, pin_dir), *_hooks(doors, attachments), *_delivery(doors, attachments, routes)]
     return sorted(found, key=lambda finding: finding["severity"])
 
 
-def _finding(severity: str, found: str, remedy: str) -> dict:
-    return {"severity": severity, "found": found, "remedy": remedy}
+def _finding(severity: str, found: str, remedy: str, interface: str | None = None) -> dict:
+    return {"severity": severity, "interface": interface, "found": found, "remedy": remedy}
 
 
 def _machine(doors: Doors, pin_dir: str) -> list:
@@ -53,16 +53,16 @@ def _hooks(doors: Doors, attachments: list) -> list:
         name = entry["interface"]
         if entry["drift"] == "no_filter":
             remedy = "run tc_bpf_attach again; until then the interface is unfiltered"
-            found.append(_finding("error", f"{name} has a policy but no filter of ours", remedy))
+            found.append(_finding("error", f"{name} has a policy but no filter of ours", remedy, name))
         if entry["drift"] == "other_maps":
             remedy = "run tc_bpf_attach again: it loads the program on the maps that are pinned"
-            found.append(_finding("error", f"the filter on {name} uses maps that are not pinned any more", remedy))
+            found.append(_finding("error", f"the filter on {name} uses maps that are pinned no more", remedy, name))
         for other in entry["ahead"]:
             remedy = "let it pass packets with TC_ACT_UNSPEC (TCX: TCX_NEXT), or move it behind ours"
-            found.append(_finding("warning", f"{other} on {name} runs before ours and may end the chain", remedy))
+            found.append(_finding("warning", f"{other} on {name} runs before ours and may end the chain", remedy, name))
         if doors.sysctl.packet_sockets(entry["ifindex"]):
             remedy = "stop the program that opened it (often a DHCP client) or let it use ETH_P_ALL: see `ss -0p`"
-            found.append(_finding("error", f"a packet socket for IPv4 on {name} defeats splicing", remedy))
+            found.append(_finding("error", f"a packet socket for IPv4 on {name} defeats splicing", remedy, name))
     return found
 
 
@@ -73,8 +73,8 @@ def _delivery(doors: Doors, attachments: list, routes: Mapping) -> list:
         name = entry["interface"]
         if name not in routed:
             remedy = f"run tproxy_route with interfaces={name}"
-            found.append(_finding("warning", f"no policy route delivers what {name} splices", remedy))
+            found.append(_finding("warning", f"no policy route delivers what {name} splices", remedy, name))
         if doors.sysctl.interface_setting(name, "rp_filter") == 1:
             remedy = f"set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
-            found.append(_finding("note", f"rp_filter of {name} is strict", remedy))
+            found.append(_finding("note", f"rp_filter of {name} is strict", remedy, name))
     return found

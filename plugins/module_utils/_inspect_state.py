@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from . import _codec as codec
 from . import _layout as layout
-from ._apply_rules import rule_table
+from ._apply_rules import reading_order, rule_table
 from ._attachments import OUR_NAME
 from ._doors import Doors
 from ._findings import findings
@@ -100,6 +100,8 @@ def _ahead(doors: Doors, link, filters: list, ours) -> list:
 
 def _reasons(doors: Doors, pins, slot: int) -> dict:
     """Return {reason: {passed, dropped}} of the reasons that were met; each has packets and bytes."""
+    if "reasons" in pins.missing():
+        return {}
     descriptor, size = pins.fd("reasons"), codec.size_of("counter") * doors.bpf.possible_cpus()
     found = {}
     for number, name in REASON_NAMES.items():
@@ -130,7 +132,7 @@ def _rules(doors: Doors, pins) -> dict:
     table = rule_table(doors, pins)
     contents = table.contents()
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
-    ordered = sorted(contents.rules, key=lambda pair: (pair[0].destination, pair[0].precedence))
+    ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
     image = {"pages": contents.pages, "bytes": contents.pages * PAGE_BYTES, "rules": len(contents.rules)}
     if pins.complete:
         image["capacity_bytes"] = table.capacity() * PAGE_BYTES

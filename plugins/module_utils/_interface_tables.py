@@ -27,26 +27,33 @@ class InterfaceTable:
 
     def __init__(self, bpf, pins):
         self._bpf, self._pins = bpf, pins
+        self._writes: list = []
+        self._new: list = []
 
     def observe(self) -> dict:
         """Return {ifindex: value}; {} while there are no maps."""
-        if self.map_name in self._pins.missing():
-            return {}
         return dict(self._slots().values())
 
-    def apply(self, changes: Changes, want: Mapping) -> None:
-        """Write the changes. Every place is found before the first entry is written."""
-        self._pins.ensure()
-        slots = {slot: ifindex for slot, (ifindex, _value) in self._slots().items() if ifindex in want}
-        freed = [slot for slot, (ifindex, _value) in self._slots().items() if ifindex in changes.deletes]
-        writes = [(slot, bytes(codec.size_of(self.struct_name))) for slot in freed]
+    def prepare(self, changes: Changes, want: Mapping) -> None:
+        """Find every entry its place. Raises LimitExceeded when one has none."""
+        stand = {slot: ifindex for slot, (ifindex, _value) in self._slots().items()}
+        taken = {slot: ifindex for slot, ifindex in stand.items() if ifindex in want}
+        nothing = bytes(codec.size_of(self.struct_name))
+        self._writes = [(slot, nothing) for slot, ifindex in stand.items() if ifindex in changes.deletes]
+        self._new = []
         for ifindex, value in changes.puts.items():
-            slot = self._place(ifindex, slots)
-            if slots.get(slot) != ifindex:
-                self.settle(slot)
-            slots[slot] = ifindex
-            writes.append((slot, self.encode(ifindex, value)))
-        for slot, raw in writes:
+            slot = self._place(ifindex, taken)
+            if slot not in taken:
+                self._new.append(slot)
+            taken[slot] = ifindex
+            self._writes.append((slot, self.encode(ifindex, value)))
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Write what was prepared."""
+        self._pins.ensure()
+        for slot in self._new:
+            self.settle(slot)
+        for slot, raw in self._writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
 
     def restore(self, have: Mapping) -> None:
@@ -69,7 +76,9 @@ class InterfaceTable:
         raise NotImplementedError
 
     def _slots(self) -> dict:
-        """Return {slot: (ifindex, value)} of the slots in use."""
+        """Return {slot: (ifindex, value)} of the slots in use; {} while there is no map."""
+        if self.map_name in self._pins.missing():
+            return {}
         descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
         found = {}
         for slot in range(INTERFACES):

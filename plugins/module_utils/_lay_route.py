@@ -53,6 +53,9 @@ class RouteTable:
         rules = [rule for family in FAMILIES.values() for rule in self._netlink.rules(family)]
         return {(rule.family, rule.table) for rule in rules if not is_ours(rule)}
 
+    def prepare(self, changes: Changes, want: Mapping) -> None:
+        """Nothing to work out."""
+
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Routes before the rules that lead to them; the other way round when they go."""
         for key in sorted(changes.puts):
@@ -89,12 +92,12 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
     """
     mark = _validated(options)
     present = options["state"] == "present"
-    with turn(doors, options["pin_dir"], check), doors.netlink() as netlink:
+    with turn(doors, options["pin_dir"], check, mount=False), doors.netlink() as netlink:
         links = known_links(netlink, options["interfaces"]) if present else []
+        warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
         table = RouteTable(netlink, doors.route_rule, [options["table"]])
         shared = table.shared()
         routes = reconcile(table, lambda have: _intended(have, options, mark, shared), check)
-        warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
         with ExitStack() as undo:
             undo.callback(put_back, table, routes.before)
             policies = _mark_policies(doors, options["pin_dir"], {link.ifindex for link in links}, mark, check)

@@ -19,6 +19,7 @@ from ._layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_WORDS, T
 
 PAGE_BYTES = 4 * PAGE_WORDS
 FIELDS = ("type", "key size", "value size", "entries", "flags")
+ASIDE = "_new"
 
 
 def inner_shape(pages: int) -> tuple:
@@ -27,18 +28,24 @@ def inner_shape(pages: int) -> tuple:
 
 
 class Pins:
-    """The maps {name: shape} under `folder`, and whatever else of the program is pinned there. A context manager."""
+    """The maps {name: shape} under `folder`, and whatever else of the program is pinned there.
+
+    A context manager: a run that made the folder and then fails takes it away again.
+    """
 
     def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
         self._bpf, self._bpffs = bpf, bpffs
         self.folder, self.shapes = folder, shapes
         self._descriptors: dict = {}
+        self._is_new = False
 
     def __enter__(self) -> Pins:
         return self
 
-    def __exit__(self, *_fault) -> None:
+    def __exit__(self, fault, *_where) -> None:
         self.close()
+        if fault and self._is_new:
+            self.remove()
 
     def close(self) -> None:
         """Close every descriptor; the pins stay."""
@@ -66,11 +73,13 @@ class Pins:
     def fd(self, name: str) -> int:
         """Return the descriptor of a pinned map. Raises LayoutMismatch when it is not of our shape."""
         if name not in self._descriptors:
+            if self._bpffs.is_folder(self.path(name)):
+                raise self._mismatch(name, "it is a folder")
             descriptor = self._bpf.open_pin(self.path(name))
             if descriptor is None:
                 raise LayoutMismatch(f"{self.path(name)} is gone: run tc_bpf_attach again, which makes it anew")
             self._descriptors[name] = descriptor
-            self._check(name, self.shapes[name], self._bpf.map_info(descriptor).shape)
+            self._check(name, self.shapes[name], descriptor)
         return self._descriptors[name]
 
     def check(self) -> None:
@@ -92,7 +101,7 @@ class Pins:
     def ensure(self) -> None:
         """Make and pin what is missing. Mounts bpffs when it is not."""
         if not self._bpffs.is_mounted(self.folder):
-            self._bpffs.mount(self.folder)
+            self._bpffs.mount()
         self._bpf.raise_memory_limit()
         self.check()
         if not self._bpffs.names(self.folder):
@@ -102,10 +111,13 @@ class Pins:
 
     def replace(self, name: str, descriptor: int) -> None:
         """Pin another object under a name that may be taken, in one step."""
-        aside = self.path(f"{name}_new")
+        aside = self.path(f"{name}{ASIDE}")
         self._bpffs.unpin(aside)
-        self._bpf.pin(descriptor, aside)
-        self._bpffs.rename(aside, self.path(name))
+        with ExitStack() as undo:
+            undo.callback(self._bpffs.unpin, aside)
+            self._bpf.pin(descriptor, aside)
+            self._bpffs.rename(aside, self.path(name))
+            undo.pop_all()
         stale = self._descriptors.pop(name, None)
         if stale is not None:
             os.close(stale)
@@ -128,10 +140,23 @@ class Pins:
 
     def remove(self) -> None:
         """Remove every pin and the folder, and the folder above when nothing else is in it."""
+        self.retire()
+        self.sweep()
+
+    def retire(self) -> None:
+        """Put the folder out of everybody's sight, in one step."""
         self.close()
-        self._empty(self.folder)
-        self._empty(f"{self.folder}_new")
-        self._bpffs.remove_folder(os.path.dirname(self.folder))
+        if self._bpffs.is_folder(self.folder):
+            self._empty(f"{self.folder}_old")
+            self._bpffs.rename(self.folder, f"{self.folder}_old")
+
+    def sweep(self) -> None:
+        """Remove what retired, or was never finished."""
+        for leftover in (f"{self.folder}_old", f"{self.folder}_new"):
+            if self._bpffs.is_folder(leftover):
+                self._empty(leftover)
+        if not self._bpffs.is_folder(self.folder):
+            self._bpffs.remove_folder(os.path.dirname(self.folder))
 
     def _build_aside(self) -> None:
         aside = f"{self.folder}_new"
@@ -144,6 +169,7 @@ class Pins:
             self._bpffs.remove_folder(self.folder)
             self._bpffs.rename(aside, self.folder)
             undo.pop_all()
+        self._is_new = True
 
     def _pin_new(self, name: str, path: str) -> None:
         descriptor = self.create(name)
@@ -173,13 +199,19 @@ class Pins:
                 self._bpffs.unpin(path)
         self._bpffs.remove_folder(folder)
 
-    def _check(self, name: str, wanted: tuple, found: tuple) -> None:
-        if wanted == found:
-            return
-        faults = [f"{f} {have} instead of {want}" for f, have, want in zip(FIELDS, found, wanted) if have != want]
-        raise LayoutMismatch(
-            f"{self.path(name)} is no map of this release: {', '.join(faults)}."
-            f" Nothing was changed; remove it (`rm {self.path(name)}`) or use another pin_dir"
+    def _check(self, name: str, wanted: tuple, descriptor: int) -> None:
+        if not self._bpf.is_map(descriptor):
+            raise self._mismatch(name, "it is a program or a link")
+        found = self._bpf.map_info(descriptor).shape
+        if wanted != found:
+            faults = [f"{f} {have} instead of {want}" for f, have, want in zip(FIELDS, found, wanted) if have != want]
+            raise self._mismatch(name, ", ".join(faults))
+
+    def _mismatch(self, name: str, fault: str) -> LayoutMismatch:
+        path = self.path(name)
+        return LayoutMismatch(
+            f"{path} is no map of this release: {fault}. Nothing was changed; remove it (`rm -r {path}`) or use another"
+            " pin_dir"
         )
 
 
@@ -192,9 +224,11 @@ def other_pins(bpf, bpffs, folder: str) -> Pins:
     """Return the pins of a program that is not ours: whatever maps are pinned in its folder."""
     shapes = {}
     for name in bpffs.names(folder) if bpffs.is_mounted(folder) else []:
-        if name == "program" or bpffs.is_folder(f"{folder}/{name}"):
+        if name in ("program", f"program{ASIDE}") or bpffs.is_folder(f"{folder}/{name}"):
             continue
         descriptor = bpf.open_pin(f"{folder}/{name}")
-        shapes[name] = bpf.map_info(descriptor).shape
-        os.close(descriptor)
+        try:
+            shapes[name] = bpf.map_info(descriptor).shape
+        finally:
+            os.close(descriptor)
     return Pins(bpf, bpffs, folder, shapes)

@@ -9,6 +9,7 @@ Doors are handed in. It attaches nothing (_attachments does).
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 
@@ -58,26 +59,23 @@ class Programs:
             descriptors["image"] = image
         return self._bpf.load_program(blob.bind(descriptors), blob.function)
 
-    def remember(self, program: int, blob: Blob, undo: ExitStack) -> None:
-        """Pin a program as the current one, with the blob to load it again; `undo` learns how to take it back.
+    def remember(self, program: int, blob: Blob, done: ExitStack, undo: ExitStack) -> None:
+        """Pin a program as the current one, with the blob to load it again.
+
+        `undo` learns how to take it back, `done` what to close afterwards in any case.
 
         A run that is killed between the two leaves a meta that names another program, which open() then loads anew.
         """
-        undo.callback(*self._pin_back())
+        old = self._bpf.open_pin(self.pins.path("program"))
+        if old is None:
+            undo.callback(self.pins.unpin, "program")
+        else:
+            done.callback(os.close, old)
+            undo.callback(self.pins.replace, "program", old)
         self.pins.replace("program", program)
         if "meta" in self.pins.shapes:
             undo.callback(self._write_meta, self._read_meta())
             self._write_meta(_encode_meta(blob, self._bpf.program_info(program).id))
-
-    def _pin_back(self) -> tuple:
-        """Return the call that pins again what is pinned now."""
-        if "program" not in self.pins.names():
-            return (self.pins.unpin, "program")
-        return (self._replace_and_close, self._bpf.open_pin(self.pins.path("program")))
-
-    def _replace_and_close(self, program: int) -> None:
-        self.pins.replace("program", program)
-        os.close(program)
 
     def _read_meta(self) -> bytes:
         return self._bpf.lookup(self.pins.fd("meta"), META, codec.size_of("meta"))
@@ -113,8 +111,10 @@ class Programs:
             return None
         try:
             descriptor = self._bpf.program_by_id(program_id)
-        except KernelRefused:
-            return None  # it went between the listing and now
+        except KernelRefused as refusal:
+            if refusal.errno == errno.ENOENT:
+                return None  # it went between the listing and now
+            raise
         try:
             return set(self._bpf.program_info(descriptor).map_ids)
         finally:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The one story: observe, intend, compare, (check mode stops here), apply, verify.
+"""The one story: observe, intend, compare, prepare, (check mode stops here), apply, verify.
 
-A table is anything with `observe() -> {key: value}` and `apply(changes, want)`. The doors are the tables' affair.
+A table is anything that can do what `Table` says. The doors are the tables' affair.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ class Table(Protocol):
     def observe(self) -> Mapping:
         """Return what is there now. Changes nothing."""
 
+    def prepare(self, changes: Changes, want: Mapping) -> None:
+        """Work out what apply() will write, and refuse what cannot be. Changes nothing; check mode comes here too."""
+
     def apply(self, changes: Changes, want: Mapping) -> None:
-        """Make the changes, of which `want` is the whole outcome."""
+        """Make the changes that were prepared, of which `want` is the whole outcome."""
 
     def restore(self, have: Mapping) -> None:
         """Bring back `have` after a failed apply(), as far as the kernel lets us."""
@@ -48,6 +51,8 @@ def reconcile(table: Table, intend: Callable[[Mapping], Mapping], check: bool) -
     have = table.observe()
     want = intend(have)
     changes = diff(have, want)
+    if changes:
+        table.prepare(changes, want)
     if changes and not check:
         _apply(table, changes, have, want)
     return Outcome(have, want, changes)
@@ -56,9 +61,13 @@ def reconcile(table: Table, intend: Callable[[Mapping], Mapping], check: bool) -
 def _apply(table: Table, changes: Changes, have: Mapping, want: Mapping) -> None:
     try:
         table.apply(changes, want)
+        _verify(table, want)
     except TproxyError:
         table.restore(have)
         raise
+
+
+def _verify(table: Table, want: Mapping) -> None:
     left = diff(table.observe(), want)
     if left:
         raise VerificationFailed(
@@ -70,4 +79,6 @@ def _apply(table: Table, changes: Changes, have: Mapping, want: Mapping) -> None
 def put_back(table: Table, have: Mapping) -> None:
     """Undo entry by entry what a failed apply() did; a refusal on the way does not hide the first error."""
     with contextlib.suppress(TproxyError):
-        table.apply(diff(table.observe(), have), have)
+        back = diff(table.observe(), have)
+        table.prepare(back, have)
+        table.apply(back, have)

@@ -25,12 +25,13 @@ RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/lin
 def record_addresses(options: Mapping, doors: Doors, check: bool) -> dict:
     """Record or forget the addresses of interfaces. Returns what ifindex_ip returns."""
     given = _given_addresses(options)
-    with turn(doors, options["pin_dir"], check), splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+    present, pin_dir = options["state"] == "present", options["pin_dir"]
+    with turn(doors, pin_dir, check, present), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
         pins.check()
         with doors.netlink() as netlink:
             links = _links(options, netlink, Programs(doors.bpf, pins))
             there = {link.ifindex: link.name for link in netlink.interfaces()}
-            want = {} if options["state"] == "absent" else _wanted(links, netlink, given)
+            want = _wanted(links, netlink, given) if present else {}
         keep = _keep(options, links, there)
         table = AddressTable(doors.bpf, pins)
         outcome = reconcile(table, lambda have: {**{k: v for k, v in have.items() if keep(k, v)}, **want}, check)

@@ -38,6 +38,7 @@ class RuleTable:
     def __init__(self, bpf, pins, ifindex_of: Callable[[str], int | None], rebind: Callable[[int], None]):
         self._bpf, self._pins = bpf, pins
         self._ifindex_of, self._rebind = ifindex_of, rebind
+        self._compiled, self._new = None, []
 
     def observe(self) -> dict:
         """Return {identity: Rule}; {} while there are no maps."""
@@ -69,24 +70,30 @@ class RuleTable:
         finally:
             os.close(inner)
 
-    def apply(self, changes: Changes, want: Mapping) -> None:
-        """Put the whole set in force with one update."""
-        self._pins.ensure()
+    def prepare(self, changes: Changes, want: Mapping) -> None:
+        """Compile and verify the whole set. Raises LimitExceeded, VerificationFailed."""
         before = self.contents()
         kept = {rule.identity: slot for rule, slot in before.rules}
         slots = assign_slots(want.values(), kept)
         slotted = [(rule, slots[identity]) for identity, rule in want.items()]
         ifindexes = self._ifindexes(want.values())
-        words = compile_image(slotted, ifindexes, before.generation + 1)
-        verify_image(words, slotted, ifindexes)
-        self._zero(slot for identity, slot in slots.items() if identity not in kept)
-        self._commit(words)
+        self._compiled = compile_image(slotted, ifindexes, before.generation + 1)
+        self._new = [slot for identity, slot in slots.items() if identity not in kept]
+        verify_image(self._compiled, slotted, ifindexes)
+
+    def apply(self, changes: Changes, want: Mapping) -> None:
+        """Put the whole set in force with one update."""
+        self._pins.ensure()
+        self._zero(self._new)
+        self._commit(self._compiled)
 
     def restore(self, have: Mapping) -> None:
         """Nothing to do: apply() is one update, and what comes before it is in nobody's sight."""
 
     def hits(self, slots) -> dict:
-        """Return {slot: {packets, bytes}}."""
+        """Return {slot: {packets, bytes}}; zeros when somebody removed the counters."""
+        if "hits" in self._pins.missing():
+            return {slot: {"packets": 0, "bytes": 0} for slot in slots}
         descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
         return {slot: codec.sum_counters(self._bpf.lookup(descriptor, codec.key(slot), size)) for slot in slots}
 

@@ -6,7 +6,8 @@
 
 At the corners of every rule the walk of the image must give the rule that an independent look-up gives
 (_ruleset.Index), seen from an interface of every class. The corners are first and last address of destination and
-source, with first and last port and the ports just outside; and the addresses just outside, with the first port.
+source, with first and last port and the ports just outside; and the addresses just outside, with the first port. A
+destination where a class has no rule of its own, and its walk stands where that of class 0 does, is judged once.
 
 The room reads the image through _walk only. It repairs nothing.
 """
@@ -14,6 +15,7 @@ The room reads the image through _walk only. It repairs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ._action import decode_action
 from ._errors import VerificationFailed
@@ -59,64 +61,66 @@ def _views(walker: Walker, slotted: list, ifindexes: Mapping) -> list:
     return list(views.values())
 
 
+class _View(NamedTuple):
+    """What is judged at a time: a class, as an interface sees it, and the rules that name this interface."""
+
+    interface: str | None
+    number: int
+    own: Index
+
+
 class _Judge:
-    """Compares walks with an Index, class by class."""
+    """Compares walks with an Index, class 0 first."""
 
     def __init__(self, walker: Walker, slotted: list):
         self._walker = walker
         self._rules = {0: None, **{slot: rule for rule, slot in slotted}}
         self._index = Index(rule for rule, _slot in slotted)
         self._ports = {}  # (family, protocol) -> {destination: {source: ports of the corners, the first one inside}}
-        self._names = {}  # (family, protocol) -> names of interfaces in these rules
+        self._starts = {}  # (protocol, destination address) -> where its walk stands in class 0, all of which was right
         for rule, _slot in slotted:
             table = rule.destination.family, rule.protocol
             sources = self._ports.setdefault(table, {}).setdefault(rule.destination, {})
             ports = sources.setdefault(rule.source, {})
             for port in (rule.low, rule.high, max(rule.low - 1, 0), min(rule.high + 1, PORT_MAX)):
                 ports[port] = None
-            self._names.setdefault(table, set()).update(rule.interfaces)
 
     def judge(self, interface: str | None, number: int) -> int:
         """Judge class `number` as `interface` sees it; return how many points were looked at."""
+        rules = filter(None, self._rules.values())
+        view = _View(interface, number, Index(rule for rule in rules if interface in rule.interfaces))
         points = 0
-        for table, destinations in self._ports.items():
-            if number and self._is_class_0(interface, number, table):
-                continue
-            view = table[1], interface, number
+        for (_family, protocol), destinations in self._ports.items():
             for destination, sources in destinations.items():
                 for address, questions in _questions(destination, sources).items():
-                    points += self._compare(view, address, questions)
+                    points += self._compare(protocol, view, address, questions)
         return points
 
-    def _is_class_0(self, interface: str, number: int, table: tuple) -> bool:
-        """Say whether a class shares, and should share, a root with class 0, which is judged first."""
-        shared = self._walker.directory(number, *table) == self._walker.directory(0, *table)
-        return shared and interface not in self._names[table]
-
-    def _compare(self, view: tuple, destination: int, questions: list) -> int:
+    def _compare(self, protocol: str, view: _View, destination: int, questions: list) -> int:
         """Judge [(source, ports)] at one destination, which is walked and looked up once for all of them."""
-        protocol, interface, number = view
         family, follow = family_of(destination), self._walker.follow
-        root = self._walker.root(number, protocol, destination)
-        word, steps = follow(root, fields_of(destination, 0, 0), STEPS[family], DESTINATION_END[family])
+        root = self._walker.root(view.number, protocol, destination)
+        start = follow(root, fields_of(destination, 0, 0), STEPS[family], DESTINATION_END[family])
+        known = self._starts.setdefault((protocol, destination), start)
+        if view.number and start == known and not view.own.around(destination, protocol):
+            return 0
         around = self._index.around(destination, protocol)
         for source, ports in questions:
             fields = fields_of(destination, source, 0)
-            owners = chain(around, source, interface)
+            owners = chain(around, source, view.interface)
             for port in ports:
                 fields[PORT_FIELD[family]] = port
-                slot, want = follow(word, fields, steps)[0], first_owner(owners, port)
+                slot, want = follow(start[0], fields, start[1])[0], first_owner(owners, port)
                 if slot not in self._rules or self._rules[slot] is not want:
-                    raise VerificationFailed(self._difference(view, (destination, source, port), slot, want))
+                    point = f"{protocol} {format_number(destination)} port {port} from {format_number(source)}"
+                    raise self._difference(view, point, slot, want)
         return sum(len(ports) for _source, ports in questions)
 
-    def _difference(self, view: tuple, point: tuple, slot: int, want: Rule | None) -> str:
-        protocol, interface, number = view
-        destination, source, port = point
-        return (
-            f"{protocol} {format_number(destination)} port {port} from {format_number(source)}"
-            f" on {interface or 'any other interface'} (class {number}) belongs to {want or 'no rule'}, the image gives"
-            f" slot {slot} ({self._rules.get(slot) or 'no rule'}); nothing was put in force, please report it"
+    def _difference(self, view: _View, point: str, slot: int, want: Rule | None) -> VerificationFailed:
+        where = f"{view.interface or 'an interface that no rule names'} (class {view.number})"
+        return VerificationFailed(
+            f"{point} on {where} belongs to {want or 'no rule'}, the image gives slot {slot}"
+            f" ({self._rules.get(slot) or 'no rule'}); nothing was put in force, please report it"
         )
 
 

@@ -19,6 +19,7 @@ from ._layout import (
     BOUND_INTERFACES,
     CLASS_BASE,
     CLASS_WORDS,
+    CLASSES,
     FIELD4_DESTINATION_LOW,
     FIELD4_PORT,
     FIELD6_DESTINATION,
@@ -54,12 +55,14 @@ class Walker:
     """An image to walk in, often."""
 
     def __init__(self, image):
-        """`image` is any buffer of whole words; what is beyond the pages in use is not looked at."""
+        """`image` is any buffer of whole words; what lies beyond the pages in use is not looked at."""
         data = memoryview(image).cast("B")
-        self.words, self._halves = array("I", bytes(data)), array("H", bytes(data))
-        used = self.words[HEADER_PAGES] * PAGE_WORDS if len(self.words) >= PAGE_WORDS else 0
-        if not 2 * PAGE_WORDS <= used <= len(self.words):
-            raise VerificationFailed(f"the image says that it has {used} words, it has {len(self.words)}")
+        header = array("I", bytes(data[: 4 * PAGE_WORDS]))
+        used = 4 * PAGE_WORDS * header[HEADER_PAGES] if len(header) == PAGE_WORDS else 0
+        if not 8 * PAGE_WORDS <= used <= len(data):
+            raise VerificationFailed(f"the image says that {used} bytes are in use, it has {len(data)}")
+        raw = bytes(data[:used])
+        self.words, self._halves = array("I", raw), array("H", raw)
 
     def slot(self, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
         """Return what `walk` returns."""
@@ -82,11 +85,13 @@ class Walker:
         return {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
 
     def directory(self, number: int, family: int, protocol: str) -> int:
-        """Return the word of the class directory."""
+        """Return the word of the class directory, `number` being the class."""
+        if number >= min(self.words[HEADER_CLASSES], CLASSES):
+            raise _damaged(number)
         return self.words[CLASS_BASE + CLASS_WORDS * number + CLASS_WORD[family, protocol]]
 
     def root(self, number: int, protocol: str, destination: int) -> int:
-        """Return the word at which a walk begins, `number` being the class."""
+        """Return the word at which a walk in a class begins."""
         family = family_of(destination)
         root = self.directory(number, family, protocol)
         if family == 6 or not root:
@@ -120,10 +125,11 @@ class Walker:
 
     def action(self, slot: int) -> bytes:
         """Return struct action of a rule slot."""
-        if slot >= self.words[HEADER_SLOTS]:
-            raise _damaged(slot)
         at = self.words[HEADER_ACTIONS] * PAGE_WORDS + slot * ACTION_WORDS
-        return self.words[at : at + ACTION_WORDS].tobytes()
+        action = self.words[at : at + ACTION_WORDS]
+        if slot >= self.words[HEADER_SLOTS] or len(action) < ACTION_WORDS:
+            raise _damaged(slot)
+        return action.tobytes()
 
     def _search(self, word: int, value: int) -> int:
         """Return the value of the last key that is not above `value`; the first key is never looked at."""

@@ -127,12 +127,13 @@ routes:
   type: list
   elements: str
 findings:
-  description: What is wrong or will be, by severity V(error), V(note) or V(warning), with what to do.
+  description: What is wrong or will be, by severity V(error), V(note) or V(warning), on which interface, what to do.
   returned: success
   type: list
   elements: dict
   sample:
     - severity: warning
+      interface: lan0
       found: no policy route delivers what lan0 splices
       remedy: run tproxy_route with interfaces=lan0
 """

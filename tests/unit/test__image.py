@@ -1,0 +1,238 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _image, _nodes
+from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._action import encode_action
+from ansible_collections.netedge.tproxy.plugins.module_utils._classes import bound_page, classes_of
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import LimitExceeded
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.tests.unit import image_reader, rule_sets
+
+
+def slotted_from(*items):
+    options = {"protocol": "tcp", "action": "drop"}
+    rules, _warnings = rules_from_params([{**options, **item} for item in items])
+    return [(rule, slot) for slot, rule in enumerate(rules, 1)]
+
+
+def directory(words, number):
+    first = layout.CLASS_BASE + number * layout.CLASS_WORDS
+    return list(words[first : first + layout.CLASS_WORDS])
+
+
+def test_no_rules():
+    words = compile_image([], {}, 3)
+    assert len(words) == 4 * layout.PAGE_WORDS  # header, interfaces, one page of actions, an empty source
+    expected = {
+        layout.HEADER_MAGIC: layout.IMAGE_MAGIC,
+        layout.HEADER_FORMAT: layout.IMAGE_FORMAT,
+        layout.HEADER_GENERATION: 3,
+        layout.HEADER_PAGES: 4,
+        layout.HEADER_RULES: 0,
+        layout.HEADER_SLOTS: 1,
+        layout.HEADER_CLASSES: 1,
+        layout.HEADER_ACTIONS: 2,
+        layout.HEADER_SOURCE: 3 * layout.PAGE_WORDS,
+        layout.HEADER_SOURCE_BYTES: 8,
+    }
+    assert {word: words[word] for word in expected} == expected
+    assert not any(words[layout.CLASS_BASE : 3 * layout.PAGE_WORDS])
+
+
+def test_one_rule_word_by_word():
+    words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
+    root = directory(words, 0)
+    assert root == [2, 0, 0, 0]
+    assert words[layout.HEADER_ACTIONS] == 2 + 256
+    node = 259 * layout.PAGE_WORDS
+    search = layout.NODE_SEARCH << 30 | layout.FIELD4_PORT << 23 | node // 4
+    starts = words[2 * layout.PAGE_WORDS :][:65536]
+    assert {index: word for index, word in enumerate(starts) if word} == {0x0A00: search, 0x0A01: search}
+    keys = memoryview(words[node : node + 2]).cast("B").cast("H").tolist()
+    assert keys == [0, 80, 444, 0xFFFF]
+    assert list(words[node + 2 : node + 6]) == [0, 1, 0, 0]
+
+
+def test_one_rule_for_everything_needs_no_node():
+    items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
+    words = compile_image(slotted_from(*items), {}, 1)
+    assert directory(words, 0) == [0, 2, 0, 2]
+    assert set(words[2 * layout.PAGE_WORDS :][:65536]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"action": "pass"}, "00" * 16 + "0000 01 00"),
+        ({"action": "drop"}, "00" * 16 + "0000 02 00"),
+        ({"action": "tproxy", "tproxy_port": 8080}, "00" * 10 + "ffff 7f000001 1f90 03 00"),
+        (
+            {"destination": "fd00::/8", "action": "tproxy", "tproxy_port": 1, "on_missing": "pass"},
+            "00" * 15 + "01 0001 03 01",
+        ),
+    ],
+)
+def test_action_bytes(option, expected):
+    ((rule, _slot),) = slotted_from({"destination": "10.0.0.0/8", "ports": 80, **option})
+    assert encode_action(rule) == bytes.fromhex(expected) + bytes(12)
+
+
+def test_actions_lie_by_slot():
+    rules = [rule for rule, _slot in rule_sets.to_slotted(rule_sets.draw_rules(1, 70))]
+    slots = random.Random(1).sample(range(1, 200), 70)
+    words = compile_image(list(zip(rules, slots)), {}, 1)
+    first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
+    assert words[layout.HEADER_SLOTS] == max(slots) + 1
+    actions = {slot: words[first + 8 * slot : first + 8 * slot + 8].tobytes() for slot in range(max(slots) + 1)}
+    expected = {slot: encode_action(rule) for rule, slot in zip(rules, slots)}
+    assert actions == {slot: expected.get(slot, bytes(32)) for slot in actions}
+
+
+def test_order_of_rules_does_not_matter():
+    slotted = rule_sets.to_slotted(rule_sets.draw_rules(5, 80))
+    words = compile_image(slotted, rule_sets.INTERFACES, 1)
+    mixed = random.Random(5).sample(slotted, len(slotted))
+    assert compile_image(mixed, rule_sets.INTERFACES, 1) == words
+
+
+def test_classes_share_what_is_equal():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80},
+        {"destination": "10.0.0.0/8", "ports": 53, "protocol": "udp"},
+        {"destination": "fd00::/8", "ports": 80, "interfaces": ["eth0", "eth1"]},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth2", "gone0"]},
+    )
+    words = compile_image(slotted, {"eth0": 2, "eth1": 3, "eth2": 4, "eth3": 5}, 1)
+    assert words[layout.HEADER_CLASSES] == 3
+    everyone, eth01, eth2 = (directory(words, number) for number in range(3))
+    assert eth01[:2] == everyone[:2]
+    assert (everyone[2], eth2[2]) == (0, 0)
+    assert eth01[2] != 0
+    assert eth2[0] != everyone[0]
+    assert eth2[1] == everyone[1]
+    assert words[layout.HEADER_ACTIONS] == 2 + 3 * 256
+
+
+def test_bound_interfaces():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth0", "wan"]},
+        {"destination": "10.0.0.0/8", "ports": 81, "interfaces": ["wan"]},
+    )
+    words = compile_image(slotted, {"eth0": 2, "wan": 130, "lo": 1}, 1)
+    pairs = words[layout.PAGE_WORDS : 2 * layout.PAGE_WORDS]
+    assert {slot: tuple(pairs[2 * slot : 2 * slot + 2]) for slot in range(128) if pairs[2 * slot]} == {
+        2: (2, 1),
+        3: (130, 2),
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_bound_interface_is_near_its_place(seed):
+    chance = random.Random(seed)
+    bound = {ifindex: 1 + ifindex % 47 for ifindex in chance.sample(range(1, 1000), 80)}
+    page = bound_page(bound)
+    found = {}
+    for slot in range(128):
+        ifindex, number = page[2 * slot], page[2 * slot + 1]
+        if ifindex:
+            assert (slot - ifindex) % 128 < layout.PROBES
+            found[ifindex] = number
+    assert found == bound
+
+
+def test_a_full_page_of_interfaces():
+    bound = dict.fromkeys(range(300, 300 + layout.BOUND_INTERFACES), 1)
+    assert sorted(bound_page(bound)[0::2]) == sorted(bound)
+
+
+def refused(call, *arguments):
+    with pytest.raises(LimitExceeded) as refusal:
+        call(*arguments)
+    assert str(refusal.value.wanted) in str(refusal.value)
+    assert str(refusal.value.allowed) in str(refusal.value)
+    return refusal.value.wanted, refusal.value.allowed
+
+
+def test_limit_of_indexes_at_one_place():
+    indexes = [5 + 128 * step for step in range(layout.PROBES + 1)]
+    bound_page(dict.fromkeys(indexes[:-1], 1))
+    assert refused(bound_page, dict.fromkeys(indexes, 1)) == (9, 8)
+
+
+def on_interfaces(count):
+    """Return rules that put `count` interfaces into classes of their own, and their indexes."""
+    items = [{"destination": "10.0.0.0/8", "ports": n, "interfaces": [f"v{n}"]} for n in range(count)]
+    return slotted_from(*items), {f"v{n}": n + 1 for n in range(count)}
+
+
+def test_limit_of_classes():
+    assert len(classes_of(*on_interfaces(layout.CLASSES - 1)).restricted) == layout.CLASSES
+    assert refused(compile_image, *on_interfaces(layout.CLASSES), 1) == (layout.CLASSES + 1, layout.CLASSES)
+
+
+def test_limit_of_bound_interfaces():
+    assert refused(compile_image, *on_interfaces(129), 1) == (129, 128)
+
+
+def test_limit_of_slots():
+    rule = slotted_from({"destination": "10.0.0.0/8", "ports": 80})[0][0]
+    compile_image([(rule, layout.RULES)], {}, 1)
+    assert refused(compile_image, [(rule, layout.RULES + 1)], {}, 1) == (layout.RULES + 1, layout.RULES)
+
+
+@pytest.mark.parametrize(("room", "limit"), [(_nodes, "NODE_PAGES_MAX"), (_image, "IMAGE_PAGES_MAX")])
+def test_limit_of_pages(monkeypatch, room, limit):
+    slotted = rule_sets.to_slotted(rule_sets.draw_rules(6, 150))
+    pages = compile_image(slotted, {}, 1)[layout.HEADER_PAGES]
+    monkeypatch.setattr(room, limit, pages)
+    compile_image(slotted, {}, 1)
+    monkeypatch.setattr(room, limit, pages - 20)
+    assert refused(compile_image, slotted, {}, 1)[1] == pages - 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_node_is_well_formed(seed):
+    words = compile_image(rule_sets.to_slotted(rule_sets.draw_rules(seed, 300)), rule_sets.INTERFACES, 1)
+    first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
+    nodes = [node for node in image_reader.reachable(words).values() if node.words]
+    for node in nodes:
+        assert first < node.at < words[layout.HEADER_SOURCE]
+        assert node.at % layout.PAGE_WORDS + node.words <= layout.PAGE_WORDS
+    for node in (node for node in nodes if node.tag == layout.NODE_SEARCH):
+        real = node.keys.index(0xFFFF) + 1 if 0xFFFF in node.keys else len(node.keys)
+        assert node.keys[0] == 0
+        assert node.keys[:real] == sorted(set(node.keys[:real]))
+        assert set(node.keys[real:]) <= {0xFFFF}
+        line = node.at // 16
+        assert node.at % 16 == 0 if node.words > 16 else (node.at + node.words - 1) // 16 == line
+
+
+def nested(base, lengths, items):
+    return slotted_from(*({"destination": f"{base}/{length}", **item} for length in lengths for item in items))
+
+
+DEEP = {
+    "IPv4": nested("10.1.2.3", range(33), [{"ports": "80-90"}, {"ports": 85}]),
+    "IPv4, more than 32 ranges": nested("10.1.2.3", range(33), [{"ports": 2 * n} for n in range(1, 20)]),
+    "IPv4, sources": nested("10.1.2.3", range(33), [{"ports": 80, "source": f"192.0.2.{n}"} for n in range(0, 80, 2)]),
+    "IPv6": nested("fd00::1:2:3", range(129), [{"ports": "80-90"}, {"ports": 85}]),
+    "IPv6, sources": nested("fd00::1:2:3", range(129), [{"ports": 80, "source": f"fd01::{n}"} for n in range(3)]),
+    "IPv6, many sources": nested(
+        "fd00::1:2:3", range(100, 129), [{"ports": 80, "source": f"fd01:{n:x}::{n:x}"} for n in range(0, 80, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_walks_are_bounded(name):
+    words = compile_image(DEEP[name], {}, 1)
+    bound = layout.WALK4_STEPS if name.startswith("IPv4") else layout.WALK6_STEPS
+    assert max(image_reader.longest_walk(words, starts) for starts in image_reader.roots(words).values()) <= bound

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import VerificationFailed
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import family_of
+from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._walk import Walker
+from ansible_collections.netedge.tproxy.tests.unit import image_reader, rule_sets
+
+INTERFACES = rule_sets.INTERFACES
+
+
+def made(seed, count, families=(4, 6)):
+    plain = rule_sets.draw_rules(seed, count, families)
+    slotted = rule_sets.to_slotted(plain)
+    return plain, slotted, compile_image(slotted, INTERFACES, 1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_the_compiler_makes_is_right(seed):
+    _plain, slotted, words = made(seed, (1, 10, 60, 200)[seed % 4])
+    assert verify_image(words, slotted, INTERFACES) >= 4 * len(slotted)
+
+
+def test_no_rules():
+    assert verify_image(compile_image([], {}, 1), [], {}) == 0
+
+
+def refused(words, slotted, ifindexes=INTERFACES):
+    with pytest.raises(VerificationFailed) as refusal:
+        verify_image(words, slotted, ifindexes)
+    return str(refusal.value)
+
+
+def test_another_set_of_rules():
+    _plain, slotted, words = made(1, 30)
+    refused(words, made(2, 30)[1])
+    refused(words, [pair for pair in slotted if pair[0].interfaces])
+
+
+def test_message_names_rule_and_point():
+    plain = [(4, (0x0A000000, 8), (0, 0), "tcp", 80, 80, (), "ansible")]
+    slotted = rule_sets.to_slotted(plain)
+    words = compile_image(rule_sets.to_slotted([(*plain[0][:5], 81, *plain[0][6:])]), {}, 1)
+    text = refused(words, slotted)
+    assert "tcp 10.0.0.0 port 81" in text or "tcp 10.255.255.255 port 81" in text
+    assert "belongs to no rule, the image gives slot 1 (tcp 10.0.0.0/8 ports 80: pass" in text
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        (((0x0A000000, 15), (0, 0)), ((0x0A000000, 16), (0, 0))),
+        (((0x0A000000, 15), (0, 0)), ((0x0A010000, 16), (0, 0))),
+        (((0, 0), (0x0A000000, 15)), ((0, 0), (0x0A000000, 16))),
+        (((0, 0), (0x0A000000, 15)), ((0, 0), (0x0A010000, 16))),
+    ],
+)
+def test_an_image_that_reaches_too_far(wide, narrow):
+    """Inside the narrow prefix all is right; only the address beside it tells."""
+    made_of, asked = (
+        rule_sets.to_slotted([(4, destination, source, "tcp", 80, 80, (), "ansible")])
+        for destination, source in (wide, narrow)
+    )
+    refused(compile_image(made_of, {}, 1), asked, {})
+
+
+def test_a_wrong_action():
+    _plain, slotted, words = made(3, 30)
+    words[words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS + 30 * layout.ACTION_WORDS + 4] ^= 1 << 16
+    assert str(slotted[29][0]) in refused(words, slotted)
+
+
+def test_interfaces_that_came_and_went():
+    _plain, slotted, words = made(4, 60)
+    assert "binds the interfaces" in refused(words, slotted, {**INTERFACES, "gone0": 44})
+    assert "binds the interfaces" in refused(words, slotted, {"eth0": 2})
+
+
+def test_interface_in_the_class_of_another():
+    _plain, slotted, words = made(5, 60)
+    numbers = [at for at in range(layout.PAGE_WORDS + 1, 2 * layout.PAGE_WORDS, 2) if words[at]]
+    words[numbers[0]], words[numbers[1]] = words[numbers[1]], words[numbers[0]]
+    refused(words, slotted)
+
+
+def corner_flows(plain):
+    """Return (ifindex, destination, source, protocol, port): first and last of everything, and the ports beside."""
+    flows = set()
+    for family, destination, source, protocol, low, high, _interfaces, _owner in plain:
+        first, second = (rule_sets.to_prefix(family, prefix) for prefix in (destination, source))
+        for address in (first.network, first.last):
+            if family_of(address) != family:
+                continue  # an IPv6 prefix may end inside ::ffff:0:0/96, where no IPv6 packet can be
+            for origin in (second.network, second.last):
+                for port in {max(low - 1, 0), low, high, min(high + 1, 65535)}:
+                    flows |= {(ifindex, address, origin, protocol, port) for ifindex in (2, 131, 9)}
+    return sorted(flows)
+
+
+def answers(words, flows):
+    """Return the slot for each flow; a walk that ends in damage answers -1."""
+    walker, found = Walker(words), []
+    for flow in flows:
+        try:
+            found.append(walker.slot(*flow))
+        except VerificationFailed:
+            found.append(-1)
+    return found
+
+
+def node_words(words):
+    """Return the indexes of all words that a walk can read: roots and nodes, not the actions nor the source."""
+    places = {at for node in image_reader.reachable(words).values() for at in range(node.at, node.at + node.words)}
+    return sorted(places | set(range(2 * layout.PAGE_WORDS, words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS)))
+
+
+@pytest.mark.parametrize("families", [(4,), (6,)])
+def test_corruption_is_found(families):
+    """Of many damaged images, each one that answers differently at a corner is refused."""
+    plain, slotted, words = made(6, 25, families)
+    places, flows, chance = node_words(words), corner_flows(plain), random.Random(6)
+    if families == (4,):
+        nodes = [at for at in places if at >= words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS]
+        roots = [at for at in places if at < nodes[0] and words[at]]
+        places = nodes + chance.sample(roots, len(nodes))
+    expected = answers(words, flows)
+    changed = found = 0
+    for _ in range(120):
+        damaged = words[:]
+        damaged[chance.choice(places)] ^= 1 << chance.randrange(32)
+        differs = answers(damaged, flows) != expected
+        try:
+            verify_image(damaged, slotted, INTERFACES)
+        except VerificationFailed:
+            found += differs
+        changed += differs
+    assert changed > 15
+    assert found == changed, f"{found} of {changed} changes were found"
