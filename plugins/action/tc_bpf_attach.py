@@ -13,7 +13,7 @@ import importlib.util
 import pathlib
 import sys
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 COLLECTION = pathlib.Path(__file__).resolve().parents[2]
@@ -62,8 +62,9 @@ class ActionModule(ActionBase):
         """Return where a file of the play lies, looked for as the copy module does."""
         try:
             return pathlib.Path(self._find_needle("files", path)).resolve()
-        except Exception as fault:
-            raise AnsibleActionFail(f"{option}: there is no {path} on the controller ({fault})") from fault
+        except AnsibleError:
+            places = "the play's and its roles' folders, and files/ in them"
+            raise AnsibleActionFail(f"{option}: there is no {path} on the controller, looked for in {places}") from None
 
 
 def source_files(source: pathlib.Path) -> dict:

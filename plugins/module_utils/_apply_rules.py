@@ -45,6 +45,7 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
         had = table.contents()
         moved = _finish_move(doors, pins, check)
         outcome = reconcile(table, intend, check)
+        pins.keep()
         if not outcome.changed and table.bindings(had.rules) != had.bindings:
             moved = True
             table.prepare(outcome.changes, outcome.after)

@@ -15,23 +15,24 @@ STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 PIN = {"type": "path", "default": PIN_DIR}
 NAMES = {"type": "list", "elements": "str"}
 
+# Neither choices nor numbers here: Ansible would stop at the first fault of a list, _rule_options names them all.
 RULE = {
     "destination": {"type": "str"},
     "source": {"type": "str"},
-    "protocol": {"type": "str", "choices": ["tcp", "udp"]},
+    "protocol": {"type": "str"},
     "ports": {"type": "str", "aliases": ["port"]},
     "interfaces": NAMES,
-    "action": {"type": "str", "choices": ["tproxy", "pass", "drop"]},
+    "action": {"type": "str"},
     "tproxy_ip": {"type": "str"},
-    "tproxy_port": {"type": "int"},
-    "on_missing": {"type": "str", "choices": ["drop", "pass"]},
+    "tproxy_port": {"type": "str"},
+    "on_missing": {"type": "str"},
     "name": {"type": "str"},
 }
 
 MANAGEMENT = {
-    "source": {"type": "str", "required": True},
-    "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
-    "port": {"type": "int", "required": True},
+    "source": {"type": "str"},
+    "protocol": {"type": "str", "default": "tcp"},
+    "port": {"type": "str"},
 }
 
 POLICY = {

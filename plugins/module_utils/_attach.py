@@ -152,6 +152,7 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
         if program is not None:
             _put_filter(scene, hook, wanted, program, done, undo)
         undo.pop_all()
+        scene.pins.keep()
 
 
 def _put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack) -> None:

@@ -179,5 +179,3 @@ def sum_counters(raw: bytes) -> dict:
 def no_counters(cpus: int) -> bytes:
     """Return the value that sets a per-CPU counter to zero."""
     return bytes(size_of("counter") * cpus)
-
-

@@ -73,13 +73,18 @@ class Compiler:
         if child.returncode == _compiler_child.NO_BCC:
             return None
         if child.returncode:
-            raise CompileFailed(_reason(child.returncode), child.stderr.strip()[-LOG_KEPT:])
+            raise CompileFailed(_reason(child.returncode), _words(child.stderr, request))
         return json.loads(child.stdout)
 
 
 def _candidates() -> list:
     found = [sys.executable] if sys.executable else []
     return found + [path for path in INTERPRETERS if path not in found and os.access(path, os.X_OK)]
+
+
+def _words(stderr: str, request: dict) -> str:
+    """Return the end of what the compiler said, about the file by its own name: BCC calls it /virtual/main.c."""
+    return stderr.replace("/virtual/main.c", request.get("entry", "")).strip()[-LOG_KEPT:]
 
 
 def _reason(status: int) -> str:

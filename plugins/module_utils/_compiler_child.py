@@ -76,7 +76,7 @@ def compile_function(bcc, request, folder):
 
 def refuse(words):
     """End, saying what is wrong with the source; clang has said its part already."""
-    print(words, file=sys.stderr)
+    sys.stderr.write(words + "\n")
     raise SystemExit(BAD_SOURCE)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, Callable, NamedTuple
 
-from ._errors import InvalidInput
+from ._errors import InvalidInput, Unsupported
 
 
 class Doors(NamedTuple):
@@ -24,12 +24,23 @@ class Doors(NamedTuple):
     route_rule: Callable[..., Any]
 
 
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h
+
+
+def missing_rights(doors: Doors) -> list:
+    """Return the names of the capabilities that this process lacks: for filters and routes, for maps and programs."""
+    return [name for name, number in CAPABILITIES.items() if not doors.sysctl.has_capability(number)]
+
+
 @contextmanager
 def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
     """Hold the pin folder for one run at a time. With `mount` the run will need a bpffs: one is mounted first.
 
-    Raises NotMounted, in check mode too, when `pin_dir` could lie in none.
+    Raises NotMounted, in check mode too, when `pin_dir` could lie in none; Unsupported without the rights.
     """
+    lacking = missing_rights(doors)
+    if lacking:
+        raise Unsupported(f"{' and '.join(lacking)} missing: run the task as root (become: true); nothing was changed")
     if not doors.bpffs.is_mounted(pin_dir):
         doors.bpffs.refuse_unmountable(pin_dir)
         if check or not mount:

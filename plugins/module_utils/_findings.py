@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ._doors import Doors
+from ._doors import Doors, missing_rights
 
 KERNEL_NEEDED = (5, 10)
 KERNEL_REUSEPORT = (6, 6)
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h
 
 
 def findings(doors: Doors, pin_dir: str, attachments: list, routes: Mapping) -> list:
@@ -33,9 +32,8 @@ def _machine(doors: Doors, pin_dir: str) -> list:
     elif version < KERNEL_REUSEPORT:
         remedy = "run proxies without SO_REUSEPORT here, or Linux 6.6 and newer"
         found.append(_finding("note", f"kernel {release} cannot splice to SO_REUSEPORT sockets", remedy))
-    for name, number in CAPABILITIES.items():
-        if not doors.sysctl.has_capability(number):
-            found.append(_finding("error", f"{name} is missing", "run as root, or with that capability"))
+    for name in missing_rights(doors):
+        found.append(_finding("error", f"{name} is missing", "run as root (become: true), or with that capability"))
     if not doors.bpffs.is_mounted(pin_dir):
         remedy = "nothing to do: tc_bpf_attach mounts one at /sys/fs/bpf"
         found.append(_finding("note", f"{pin_dir} lies in no bpffs yet", remedy))

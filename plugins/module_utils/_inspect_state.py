@@ -12,7 +12,7 @@ from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
 from ._attachments import OUR_NAME
-from ._doors import Doors
+from ._doors import Doors, missing_rights
 from ._findings import findings
 from ._interface_tables import AddressTable, PolicyTable
 from ._lay_route import RouteTable, lines
@@ -27,8 +27,22 @@ REASON_NAMES = {
 }
 
 
+# What can be said without the right to look.
+NOTHING = {
+    "changed": False,
+    "attachments": [],
+    "program": None,
+    "rules": [],
+    "generation": 0,
+    "image": {"pages": 0, "bytes": 0, "rules": 0},
+    "routes": [],
+}
+
+
 def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
     """Return what tproxy_info returns."""
+    if missing_rights(doors):
+        return {**NOTHING, "findings": findings(doors, options["pin_dir"], [], {})}
     with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
         pins.check()
         attachments = _attachments(doors, netlink, pins)

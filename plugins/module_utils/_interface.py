@@ -9,6 +9,7 @@ Pure values, as a user gives them and as a diff shows them. Bytes are the codec'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -97,17 +98,17 @@ def policy_from_params(params: Mapping | None) -> dict:
 
 def _management(entry: Mapping, place: str, faults: list):
     """Return the entry, or add its faults."""
-    source = None
+    before = len(faults)
+    source, protocol, port = entry.get("source"), entry.get("protocol") or "tcp", str(entry.get("port"))
     try:
-        source = Prefix.parse(str(entry.get("source")))[0]
+        source = Prefix.parse(str(source or "nothing"))[0]
     except InvalidInput as fault:
         faults.append(f"{place}.source: {fault}")
-    protocol, port = entry.get("protocol") or "tcp", entry.get("port")
     if protocol not in PROTOCOLS:
         faults.append(f"{place}.protocol: {protocol!r} is neither tcp nor udp")
-    if not isinstance(port, int) or not 1 <= port <= PORT_MAX:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
         faults.append(f"{place}.port: {port!r} is no port, 1 to {PORT_MAX}")
-    return Management(source, protocol, port) if source else None
+    return Management(source, protocol, int(port)) if len(faults) == before else None
 
 
 @dataclass(frozen=True)

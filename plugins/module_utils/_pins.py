@@ -30,7 +30,7 @@ def inner_shape(pages: int) -> tuple:
 class Pins:
     """The maps {name: shape} under `folder`, and whatever else of the program is pinned there.
 
-    A context manager: a run that made the folder and then fails takes it away again.
+    A context manager: a run that made the folder, and fails before it says keep(), takes it away again.
     """
 
     def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
@@ -51,6 +51,10 @@ class Pins:
         """Close every descriptor; the pins stay."""
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
+
+    def keep(self) -> None:
+        """The run has done its work: what fails from now on takes nothing away."""
+        self._is_new = False
 
     def path(self, name: str) -> str:
         """Return where `name` is pinned."""
@@ -162,7 +166,7 @@ class Pins:
         aside = f"{self.folder}_new"
         self._empty(aside)
         with ExitStack() as undo:
-            undo.callback(self._empty, aside)
+            undo.callback(self.sweep)
             self._bpffs.make_folder(aside)
             for name in self.shapes:
                 self._pin_new(name, f"{aside}/{name}")

@@ -114,18 +114,15 @@ options:
         default: []
         suboptions:
           source:
-            description: Source prefix or address.
+            description: Source prefix or address. Required.
             type: str
-            required: true
           protocol:
             description: V(tcp) or V(udp).
             type: str
-            choices: [tcp, udp]
             default: tcp
           port:
-            description: Destination port.
-            type: int
-            required: true
+            description: Destination port, 1 to 65535. Required.
+            type: str
 notes:
   - The packet mark that the splicer sets is that of the interface's policy route, see M(netedge.tproxy.tproxy_route).
   - Maps of a program that is not the splicer are pinned by name in a folder of O(pin_dir) named after the function.

@@ -35,10 +35,10 @@ options:
     description:
       - V(tcp) or V(udp). Required for each rule.
     type: str
-    choices: [tcp, udp]
   ports:
     description:
-      - Destination port or range, 0 to 65535, as V(80), V(80-443) or V(80:443). Required for each rule.
+      - Destination port or range, 0 to 65535, as V(80), V(80-443) or V("80:443"). Required for each rule.
+      - With a colon it needs quotes in YAML, where V(22:50) is the number 1370.
     type: str
     aliases: [port]
   interfaces:
@@ -53,7 +53,6 @@ options:
       - V(pass) leaves it to the kernel, V(drop) drops it.
       - V(tproxy) when not given.
     type: str
-    choices: [tproxy, pass, drop]
   tproxy_ip:
     description:
       - Address on which the proxy listens. V(127.0.0.1), or V(::1) for an IPv6 destination, when not given.
@@ -61,12 +60,11 @@ options:
   tproxy_port:
     description:
       - Port on which the proxy listens, 1 to 65535. Required for O(action=tproxy).
-    type: int
+    type: str
   on_missing:
     description:
-      - What becomes of the flow while nothing listens there. V(drop) when not given.
+      - What becomes of the flow while nothing listens there, V(drop) or V(pass). V(drop) when not given.
     type: str
-    choices: [drop, pass]
   name:
     description:
       - Free text of up to 63 bytes, for people. Not part of what makes a rule the same rule.
@@ -86,7 +84,6 @@ options:
       protocol:
         description: As O(protocol). Required.
         type: str
-        choices: [tcp, udp]
       ports:
         description: As O(ports). Required.
         type: str
@@ -98,17 +95,15 @@ options:
       action:
         description: As O(action).
         type: str
-        choices: [tproxy, pass, drop]
       tproxy_ip:
         description: As O(tproxy_ip).
         type: str
       tproxy_port:
         description: As O(tproxy_port).
-        type: int
+        type: str
       on_missing:
         description: As O(on_missing).
         type: str
-        choices: [drop, pass]
       name:
         description: As O(name).
         type: str

@@ -76,7 +76,7 @@ def draw_flows(seed, rules, count):
     """Return flows at the edges of rules: first and last address and one beyond, first and last port and one beyond."""
     chance = random.Random(seed)
     flows = []
-    for _ in range(count):
+    for _number in range(count):
         family, destination, source, protocol, low, high, interfaces, _owner = chance.choice(rules)
         other = chance.choice(rules)
         if other[0] == family and chance.random() < 0.3:

@@ -50,7 +50,7 @@ def test_disjoint_prefixes(prefixes, expected):
 def test_disjoint_prefixes_everywhere(seed):
     chance = random.Random(seed)
     prefixes = {}
-    for _ in range(chance.randint(0, 12)):
+    for _number in range(chance.randint(0, 12)):
         length = chance.randint(0, 8)
         prefixes[chance.randrange(256) >> 8 - length << 8 - length, length] = chance.choice("abcd")
     partition = disjoint_prefixes(sorted((*key, value) for key, value in prefixes.items()), 8, GAP)

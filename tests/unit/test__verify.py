@@ -134,7 +134,7 @@ def test_corruption_is_found(families):
         places = nodes + chance.sample(roots, len(nodes))
     expected = answers(words, flows)
     changed = found = 0
-    for _ in range(120):
+    for _number in range(120):
         damaged = words[:]
         damaged[chance.choice(places)] ^= 1 << chance.randrange(32)
         differs = answers(damaged, flows) != expected

@@ -71,7 +71,7 @@ def test_many_ranges_on_nested_prefixes(family, count):
 def test_many_hosts(family, spread):
     chance = random.Random(spread)
     bits, base = precedence.BITS[family], rule_sets.BASES[family]
-    hosts = {base ^ chance.getrandbits(20) % spread for _ in range(400)}
+    hosts = {base ^ chance.getrandbits(20) % spread for _number in range(400)}
     plain = [(family, (host, bits), (0, 0), "udp", 53, 53, (), "ansible") for host in sorted(hosts)]
     plain += [(family, (base, bits), (host, bits), "udp", 53, 53, (), "ansible") for host in sorted(hosts)]
     compare(plain, rule_sets.draw_flows(spread, plain, 300), f"spread {spread}")
@@ -86,7 +86,7 @@ def test_deep_nests_with_sources(family, seed):
     plain = {}
     for length in range(bits + 1):
         network = base >> bits - length << bits - length, length
-        for _ in range(4):
+        for _number in range(4):
             source_length = chance.choice((0, bits - 2, bits - 1, bits))
             source = (base >> bits - source_length << bits - source_length), source_length
             low = chance.randrange(12)

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Frames, byte by byte: every length and field may be a lie, since a firewall must bear that.
+
+Headers: RFC 791, RFC 768, RFC 9293, IEEE 802.1Q. Checksums are right only where `checksum` is asked for; the program
+reads none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+TCP, UDP, ICMP = 6, 17, 1
+ETH_IP, ETH_ARP, ETH_IPV6, ETH_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
+MORE_FRAGMENTS, DONT_FRAGMENT = 0x2000, 0x4000
+SYN, ACK = 0x02, 0x10
+
+
+def ethernet(payload: bytes, protocol: int = ETH_IP, destination: bytes = bytes(6)) -> bytes:
+    """Return a frame."""
+    return destination + b"\x02" + bytes(5) + struct.pack(">H", protocol) + payload
+
+
+def tagged(payload: bytes, vlan: int, protocol: int = ETH_IP, destination: bytes = bytes(6)) -> bytes:
+    """Return a frame with an 802.1Q tag."""
+    return ethernet(struct.pack(">HH", vlan, protocol) + payload, ETH_VLAN, destination)
+
+
+def ipv4(
+    payload: bytes,
+    protocol: int,
+    source: str = "10.1.0.2",
+    destination: str = "192.0.2.1",
+    **header: int | bytes,
+) -> bytes:
+    """Return a datagram; header fields: version, options (whole words), ihl, length, fragment."""
+    options = header.get("options", b"")
+    ihl = header.get("ihl", 5 + len(options) // 4)
+    length = header.get("length", 20 + len(options) + len(payload))
+    head = struct.pack(
+        ">BBHHHBBH4s4s",
+        header.get("version", 4) << 4 | ihl,
+        0,
+        length,
+        header.get("identification", 1),
+        header.get("fragment", DONT_FRAGMENT),
+        64,
+        protocol,
+        0,
+        ipaddress.IPv4Address(source).packed,
+        ipaddress.IPv4Address(destination).packed,
+    )
+    head = head[:10] + struct.pack(">H", checksum(head + options)) + head[12:]
+    return head + options + payload
+
+
+def tcp(port: int, source_port: int = 40000, flags: int = SYN, payload: bytes = b"") -> bytes:
+    """Return a segment."""
+    return struct.pack(">HHIIBBHHH", source_port, port, 1, 0, 5 << 4, flags, 65535, 0, 0) + payload
+
+
+def udp(port: int, source_port: int = 40000, payload: bytes = b"hello") -> bytes:
+    """Return a datagram without a checksum, which IPv4 allows."""
+    return struct.pack(">HHHH", source_port, port, 8 + len(payload), 0) + payload
+
+
+def checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071)."""
+    total = sum(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1]))
+    if len(data) & 1:
+        total += data[-1] << 8
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def tcp_frame(destination: str, port: int, source: str = "10.1.0.2", source_port: int = 40000, **header) -> bytes:
+    """Return a frame with a TCP SYN."""
+    return ethernet(ipv4(tcp(port, source_port), TCP, source, destination, **header))
+
+
+def udp_frame(destination: str, port: int, source: str = "10.1.0.2", source_port: int = 40000, **header) -> bytes:
+    """Return a frame with a UDP datagram."""
+    return ethernet(ipv4(udp(port, source_port), UDP, source, destination, **header))

@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A router in the test's namespace, told by the product's own stories, with a client in a namespace of its own.
+
+    client eth0 10.1.0.2/24 ---- lan0 10.1.0.1/24 router       192.0.2.0/24 lies behind the router, where nobody is
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import threading
+from contextlib import contextmanager
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
+from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._runner import open_doors
+from ansible_collections.netedge.tproxy.tests.unit.story_options import options
+
+CLONE_NEWNET = 0x40000000
+LAN, OWN, CLIENT, SERVER = "lan0", "10.1.0.1", "10.1.0.2", "192.0.2.1"
+IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_RCVBUFFORCE = 19, 20, 33
+BUFFER_BYTES = 1 << 24
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Client:
+    """A namespace beyond an interface of the router."""
+
+    def __init__(self, netns, name: str, interface: str, address: str, gateway: str):
+        self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        maker = threading.Thread(target=self._make)
+        maker.start()
+        maker.join()
+        netns.run(f"ip link set {name} netns /proc/{os.getpid()}/fd/{self._away}")
+        with self.inside():
+            netns.run("ip link set lo up")
+            netns.run(f"ip link set {name} up")
+            netns.run(f"ip address add {address}/24 dev {name}")
+            netns.run(f"ip route add default via {gateway}")
+
+    def _make(self) -> None:
+        assert libc.unshare(CLONE_NEWNET) == 0
+        self._away = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    @contextmanager
+    def inside(self):
+        """Be in the client's namespace; sockets that are made there stay there."""
+        assert libc.setns(self._away, CLONE_NEWNET) == 0
+        try:
+            yield
+        finally:
+            assert libc.setns(self._home, CLONE_NEWNET) == 0
+
+    def socket(self, kind: int, family: int = socket.AF_INET) -> socket.socket:
+        """Return a socket of the client."""
+        with self.inside():
+            made = socket.socket(family, kind)
+        if family == socket.AF_INET:
+            made.settimeout(5)
+        return made
+
+    def close(self) -> None:
+        """Let go of the namespace."""
+        os.close(self._away)
+        os.close(self._home)
+
+
+class Router:
+    """The stories, with the options that these tests share."""
+
+    def __init__(self, netns, blob, pin_dir: str):
+        self.netns, self.blob, self.pin_dir = netns, blob, pin_dir
+
+    def attach(self, interface: str = LAN, check: bool = False, **given) -> dict:
+        """Run tc_bpf_attach, with our program unless another is given."""
+        if not {"source", "blob_content", "state"} & set(given):
+            given["blob_content"] = self.blob.to_json()
+        return self._run(attach, "tc_bpf_attach", check, interface=interface, **given)
+
+    def rules(self, *rules: dict, check: bool = False, **given) -> dict:
+        """Run tproxy_rule with a list."""
+        return self._run(apply_rules, "tproxy_rule", check, rules=list(rules), **given)
+
+    def record(self, check: bool = False, **given) -> dict:
+        """Run ifindex_ip."""
+        return self._run(record_addresses, "ifindex_ip", check, **given)
+
+    def route(self, *interfaces: str, check: bool = False, **given) -> dict:
+        """Run tproxy_route."""
+        return self._run(lay_route, "tproxy_route", check, interfaces=list(interfaces or (LAN,)), **given)
+
+    def info(self) -> dict:
+        """Run tproxy_info."""
+        return self._run(inspect, "tproxy_info", False)
+
+    def reasons(self, interface: str = LAN) -> dict:
+        """Return {(reason, "passed" or "dropped"): packets} of an interface."""
+        entry = next(one for one in self.info()["attachments"] if one["interface"] == interface)
+        return {
+            (reason, verdict): counter["packets"]
+            for reason, verdicts in entry["reasons"].items()
+            for verdict, counter in verdicts.items()
+            if counter["packets"]
+        }
+
+    def pinned(self) -> dict:
+        """Return {path: inode} of all that is in the pin folder."""
+        return {
+            os.path.join(folder, name): os.stat(os.path.join(folder, name)).st_ino
+            for folder, folders, files in os.walk(self.pin_dir)
+            for name in (*folders, *files)
+        }
+
+    def forget(self) -> None:
+        """Remove every pin, however the test ended."""
+        shutil.rmtree(self.pin_dir, ignore_errors=True)
+        shutil.rmtree(f"{self.pin_dir}_new", ignore_errors=True)
+
+    def _run(self, story, module: str, check: bool, **given) -> dict:
+        return story(options(module, pin_dir=self.pin_dir, **given), open_doors(), check)
+
+
+def lay_wire(netns, interface: str = LAN, own: str = OWN, address: str = CLIENT) -> Client:
+    """Make an interface of the router, and a client behind it."""
+    peer = f"{interface}-peer"
+    netns.run(f"ip link add {interface} type veth peer name {peer}")
+    netns.run(f"ip address add {own}/24 dev {interface}")
+    netns.run(f"ip link set {interface} up")
+    return Client(netns, peer, interface, address, own)
+
+
+def transparent(kind: int, port: int, address: str = "127.0.0.1") -> socket.socket:
+    """Return a socket as a proxy has it."""
+    made = socket.socket(socket.AF_INET, kind)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+    made.bind((address, port))
+    if kind == socket.SOCK_STREAM:
+        made.listen(512)
+    else:
+        made.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    made.settimeout(5)
+    return made
+
+
+def original_destination(ancillary: list) -> tuple:
+    """Return (address, port) that a datagram was sent to, of recvmsg()'s ancillary data."""
+    raw = next(data for level, kind, data in ancillary if (level, kind) == (socket.SOL_IP, IP_RECVORIGDSTADDR))
+    return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], "big")

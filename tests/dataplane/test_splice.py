@@ -1,0 +1,213 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Splicing with real packets over a wire: what proxy and client see. Changes under traffic: test_traffic.py."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+
+import pytest
+from ansible_collections.netedge.tproxy.tests.dataplane.router import (
+    CLIENT,
+    OWN,
+    SERVER,
+    original_destination,
+    transparent,
+)
+
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+PROXY_PORT = 8443
+PATIENCE = 5  # seconds after which a packet counts as lost
+
+
+def rule(protocol: str = "tcp", ports: str = "443", **given) -> dict:
+    outcome = {"tproxy_port": PROXY_PORT} if given.get("action", "tproxy") == "tproxy" else {}
+    return {"destination": "192.0.2.0/24", "protocol": protocol, "ports": ports, **outcome, **given}
+
+
+@pytest.fixture
+def splicing(router):
+    """Return a router that splices TCP and UDP port 443 of the net behind it."""
+    router.route()
+    router.attach()
+    router.rules(rule("tcp"), rule("udp"))
+    return router
+
+
+def eventually(seen) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not seen():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
+
+
+def connect(client, port: int = 443, address: str = SERVER) -> socket.socket:
+    made = client.socket(TCP)
+    made.connect((address, port))
+    return made
+
+
+def attempt(client, port: int = 443) -> socket.socket:
+    """Return a socket that tries to connect, without waiting for it."""
+    made = client.socket(TCP)
+    made.setblocking(False)
+    made.connect_ex((SERVER, port))
+    return made
+
+
+# ---- what proxy and client see -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", [SERVER, "192.0.2.0", "192.0.2.255"])
+def test_a_connection_is_spliced_with_its_original_destination(splicing, client, address):
+    with transparent(TCP, PROXY_PORT) as proxy, connect(client, 443, address) as asking:
+        answering, peer = proxy.accept()
+        with answering:
+            assert answering.getsockname() == (address, 443)
+            assert peer == asking.getsockname()
+            asking.sendall(b"ping")
+            assert answering.recv(9) == b"ping"
+            answering.sendall(b"pong")
+            assert asking.recv(9) == b"pong"
+    counted = splicing.reasons()
+    assert counted["spliced", "passed"] == 1
+    assert counted["established", "passed"] >= 2
+
+
+def test_datagrams_are_spliced_and_answered_from_the_original_address(splicing, client):
+    with transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
+        asking.connect((SERVER, 443))  # so that an answer from elsewhere is refused
+        for number in range(3):
+            asking.send(b"ping %d" % number)
+            data, ancillary, _flags, peer = proxy.recvmsg(99, 99)
+            assert (data, original_destination(ancillary)) == (b"ping %d" % number, (SERVER, 443))
+            with transparent(UDP, 443, SERVER) as answering:
+                answering.connect(peer)
+                answering.send(b"pong")
+                assert asking.recv(99) == b"pong"
+    assert splicing.reasons()["spliced", "passed"] == 3
+
+
+def test_a_datagram_in_many_pages_is_spliced_whole(splicing, client, netns):
+    """Its data lies beyond the linear area of the packet's buffer."""
+    netns.run("ip link set lan0 mtu 65535")
+    with client.inside():
+        netns.run("ip link set lan0-peer mtu 65535")
+    payload = bytes(range(256)) * 240
+    with transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
+        asking.sendto(payload, (SERVER, 443))
+        assert proxy.recv(65535) == payload
+    assert splicing.reasons()["spliced", "passed"] == 1
+
+
+def test_bulk_data_in_segments_of_64_kib_arrives_whole(splicing, client):
+    payload = bytes(range(256)) * 4096 * 4
+    with transparent(TCP, PROXY_PORT) as proxy, connect(client) as asking:
+        answering, _peer = proxy.accept()
+        with answering, selectors.DefaultSelector() as ready:
+            asking.setblocking(False)
+            ready.register(asking, selectors.EVENT_WRITE)
+            sent, received = 0, bytearray()
+            while len(received) < len(payload):
+                if sent < len(payload) and ready.select(0):
+                    sent += asking.send(payload[sent : sent + (1 << 20)])
+                received += answering.recv(1 << 20)
+    assert bytes(received) == payload
+    assert "default" not in {reason for reason, _verdict in splicing.reasons()}
+
+
+def test_200_connections_at_once(splicing, client):
+    with transparent(TCP, PROXY_PORT) as proxy:
+        asking = [attempt(client) for _number in range(200)]
+        answering = [proxy.accept()[0] for _connection in asking]
+        assert {one.getsockname() for one in answering} == {(SERVER, 443)}
+        assert {one.getpeername() for one in answering} == {one.getsockname() for one in asking}
+        for one in (*asking, *answering):
+            one.close()
+    assert splicing.reasons()["spliced", "passed"] == 200
+
+
+# ---- what is not spliced -----------------------------------------------------------------------------
+
+
+def test_a_port_without_a_rule_is_dropped(splicing, client):
+    with transparent(TCP, PROXY_PORT), attempt(client, 444), client.socket(UDP) as asking:
+        asking.sendto(b"ping", (SERVER, 444))
+        eventually(lambda: splicing.reasons().get(("default", "dropped"), 0) >= 2)
+    assert ("spliced", "passed") not in splicing.reasons()
+
+
+def test_the_hosts_own_services_are_closed_but_for_ssh(splicing, client):
+    """SSH is told by its port alone here: nobody listens, and the kernel's reset comes back."""
+    splicing.record()
+    with pytest.raises(ConnectionRefusedError):
+        connect(client, 22, OWN)
+    with socket.socket(socket.AF_INET, UDP) as service, client.socket(UDP) as asking:
+        service.bind((OWN, 53))
+        asking.sendto(b"ping", (OWN, 53))
+        eventually(lambda: ("default", "dropped") in splicing.reasons())
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.recv(9)
+
+
+def test_a_dead_listener_is_missed_and_a_new_one_found_at_once(splicing, client):
+    proxy = transparent(TCP, PROXY_PORT)
+    with connect(client) as old:
+        answering, _peer = proxy.accept()
+        proxy.close()
+        with attempt(client):
+            eventually(lambda: ("no_listener", "dropped") in splicing.reasons())
+        old.sendall(b"still here")
+        assert answering.recv(99) == b"still here"
+        with transparent(TCP, PROXY_PORT) as proxy, connect(client) as new:
+            accepted, peer = proxy.accept()
+            assert peer == new.getsockname()
+            accepted.close()
+            old.sendall(b"and now")
+            assert answering.recv(99) == b"and now"
+        answering.close()
+
+
+def test_on_missing_pass_leaves_the_packet_to_routing(splicing, client, netns):
+    """Behind the router stands, for this test, a service on the router itself."""
+    netns.run(f"ip address add {SERVER}/32 dev lo")
+    splicing.rules(rule("tcp", on_missing="pass"))
+    with socket.socket(socket.AF_INET, TCP) as service:
+        service.bind((SERVER, 443))
+        service.listen()
+        service.settimeout(PATIENCE)
+        with connect(client) as asking:
+            served, peer = service.accept()
+            assert peer == asking.getsockname()
+            served.close()
+    assert splicing.reasons()["no_listener", "passed"] >= 1
+
+
+def test_an_established_connection_outlives_its_rule(splicing, client):
+    with transparent(TCP, PROXY_PORT) as proxy, connect(client) as asking:
+        answering, _peer = proxy.accept()
+        splicing.rules(purge=True)
+        asking.sendall(b"ping")
+        assert answering.recv(99) == b"ping"
+        answering.sendall(b"pong")
+        assert asking.recv(99) == b"pong"
+        with attempt(client):
+            eventually(lambda: ("default", "dropped") in splicing.reasons())
+        answering.close()
+
+
+def test_a_session_that_the_router_began_goes_on(splicing, client):
+    """Its answers match no rule; they belong to a connected socket of this host."""
+    with client.inside():
+        service = socket.create_server((CLIENT, 8080))
+    with service, socket.create_connection((CLIENT, 8080), PATIENCE) as asking:
+        served, _peer = service.accept()
+        served.sendall(b"pong")
+        assert asking.recv(9) == b"pong"
+        served.close()
+    assert splicing.reasons()["established", "passed"] >= 2

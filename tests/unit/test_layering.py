@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The house: which room may import what, and why. It reads the source and imports none of it.
+
+Every room stands in the table below. A new one must be entered there, by somebody who knows what it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+UTILS = ROOT / "plugins" / "module_utils"
+
+CORE = set(
+    "_errors _layout _prefix _rule _rule_options _ruleset _classes _action _intervals _nodes _tree _image _source _walk"
+    " _verify _blob _interface _codec _diff _splicer".split()
+)
+ENGINE = set(
+    "_reconcile _doors _pins _programs _attachments _interface_tables _rule_table _wanted_program _findings _scene"
+    " _detach".split()
+)
+STORIES = set("_apply_rules _attach _record_addresses _lay_route _inspect_state".split())
+# the door, its own parts, and the library that it opens
+DOORS = {
+    "_bpf": (set(), set()),
+    "_bpffs": (set(), set()),
+    "_sysctl": (set(), set()),
+    "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
+    "_netlink_answers": (set(), set()),
+    "_netlink_requests": ({"_netlink_answers"}, set()),
+    "_compiler": ({"_compiler_child"}, set()),
+    "_compiler_child": (set(), {"bcc"}),
+}
+SHELL = {"_argspec", "_runner"}
+
+LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", "functools", "enum", "copy"}
+PURE = LANGUAGE | {"array", "base64", "bisect", "errno", "hashlib", "ipaddress", "json", "re", "struct", "zlib"}
+
+
+class Law(NamedTuple):
+    """What a room may import, and the reason."""
+
+    rooms: set
+    libraries: set
+    reason: str
+
+
+def law_of(room: str) -> Law:
+    """Return the law that holds for a room."""
+    if room in CORE:
+        return Law(CORE, PURE, "the core is pure: no I/O, no clock, no chance, no Ansible, so it runs and is tested anywhere")
+    if room in ENGINE:
+        return Law(CORE | ENGINE, PURE | {"os", "socket"}, "the engine gets its doors as arguments, so a fake kernel will do")
+    if room in STORIES:
+        return Law(CORE | ENGINE | STORIES, PURE | {"os", "socket"}, "a story gets its doors as arguments; see the engine")
+    if room == "_argspec":
+        return Law(CORE, PURE, "options are data")
+    if room == "_runner":
+        return Law(set(DOORS) | {"_errors", "_doors"}, LANGUAGE | {"socket", "ansible"}, "the runner alone sees both sides")
+    raise AssertionError(f"{room} is in no table of this file: enter it where it belongs")
+
+
+@functools.lru_cache(maxsize=None)
+def tree(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def rooms() -> list:
+    return sorted(path.stem for path in UTILS.glob("*.py"))
+
+
+def imports(path: pathlib.Path) -> list:
+    """Return [(room or None, library or None, whether inside a function)] of a file."""
+    nested = {id(node) for outer in ast.walk(tree(path)) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}
+    found = []
+    for node in ast.walk(tree(path)):
+        inside = id(node) in nested
+        if isinstance(node, ast.Import):
+            found += [(None, name.name.split(".")[0], inside) for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append((None, node.module.split(".")[0], inside))
+        elif isinstance(node, ast.ImportFrom) and node.module in (None, "module_utils"):
+            found += [(name.name, None, inside) for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.module.split(".")[-1], None, inside))
+    return found
+
+
+def stranger(room: str, what: str, reason: str) -> str:
+    return f"{room} imports {what}: {reason} (tests/unit/test_layering.py)"
+
+
+@pytest.mark.parametrize("room", sorted(set(rooms()) - set(DOORS)))
+def test_a_room_imports_what_its_law_allows(room):
+    law = law_of(room)
+    for other, library, _inside in imports(UTILS / f"{room}.py"):
+        assert other is None or other in law.rooms, stranger(room, other, law.reason)
+        assert library is None or library in law.libraries, stranger(room, library, law.reason)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_knows_only_errors_its_parts_and_one_library(door):
+    parts, opened = DOORS[door]
+    reason = "a door speaks ints, bytes and str for one kernel interface, and knows no other room"
+    for other, library, inside in imports(UTILS / f"{door}.py"):
+        assert other is None or other in parts | {"_errors"}, stranger(door, other, reason)
+        assert library not in {"ansible", "yaml", "pyroute2", "bcc"} - opened, stranger(door, library, reason)
+        late = "where it is needed: the room must load without it, and nobody pays for what he does not use"
+        assert library not in opened or inside, stranger(door, f"{library} at its head", f"import it {late}")
+
+
+def test_every_room_of_the_tables_exists():
+    assert CORE | ENGINE | STORIES | set(DOORS) | SHELL == set(rooms())
+
+
+def test_imports_go_in_one_direction():
+    graph = {room: {other for other, _library, _inside in imports(UTILS / f"{room}.py") if other} for room in rooms()}
+    while graph:
+        leaves = {room for room, others in graph.items() if not others & set(graph)}
+        assert leaves, f"these rooms import each other in a circle: {sorted(graph)}"
+        graph = {room: others for room, others in graph.items() if room not in leaves}
+
+
+@pytest.mark.parametrize("room", sorted(ENGINE | STORIES))
+def test_the_engine_only_closes_descriptors_and_joins_paths(room):
+    allowed = {"os": {"close", "path"}, "socket": {"AF_INET", "AF_INET6"}}
+    for node in ast.walk(tree(UTILS / f"{room}.py")):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in allowed:
+            used = f"{node.value.id}.{node.attr}"
+            assert node.attr in allowed[node.value.id], f"{room} uses {used}: what touches the machine is behind a door"
+
+
+@pytest.mark.parametrize("room", sorted(set(rooms()) - {"_runner", "_compiler_child"}))
+def test_only_the_runner_speaks_to_the_outside(room):
+    for node in ast.walk(tree(UTILS / f"{room}.py")):
+        if isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            assert called not in ("print", "exit", "exit_json", "fail_json", "warn", "input"), (
+                f"{room} calls {called}: rooms raise, the runner alone translates"
+            )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem)
+def test_a_module_is_documentation_an_argspec_and_one_call(path):
+    found = [other for other, library, _inside in imports(path) if library != "__future__"]
+    assert set(found) - {"_argspec", "_runner"} <= STORIES, f"{path.name}: a module imports a story, and nothing beyond it"
+    assert len(found) == 3, f"{path.name}: {found} instead of _argspec, _runner and one story"
+    defined = [node.name for node in tree(path).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert defined == ["main"], f"{path.name} defines {defined}: what a module does is in its story"
+
+
+# ---- the C side ---------------------------------------------------------------------------------------------
+
+C_FILES = sorted((ROOT / "bpf").glob("*.[ch]"))
+HEADERS = [path for path in C_FILES if path.suffix == ".h"]
+NAMED = {"ids": lambda path: path.name}
+
+
+def c_code(path: pathlib.Path) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(encoding="utf-8"), flags=re.S)
+
+
+@pytest.mark.parametrize("path", HEADERS, **NAMED)
+def test_a_header_touches_no_map(path):
+    code = re.sub(r"#define TPROXY_MAPS\(MAP\).*?[^\\]\n", "", c_code(path), flags=re.S)
+    touched = re.findall(r"bpf_map_\w+|bpf_pseudo_fd|\bMAP\(|\.(?:lookup|update|increment)\w*\(", code)
+    assert not touched, f"{path.name} has {touched}: only the .c touches maps, where one can see all of it at once"
+
+
+@pytest.mark.parametrize("path", C_FILES, **NAMED)
+def test_no_macro_hides_the_way_out(path):
+    for macro in re.findall(r"^[ \t]*#define(?:.*\\\n)*.*", c_code(path), flags=re.M):
+        hidden = re.findall(r"\b(?:return|goto|break|continue)\b", macro)
+        assert not hidden, f"{path.name}: {macro.splitlines()[0]} hides {hidden}: control flow must be seen where it is"
+
+
+@pytest.mark.parametrize("path", HEADERS, **NAMED)
+def test_a_constant_is_a_named_enum(path):
+    constants = re.findall(r"^#define (\w+) +[-(]*[0-9]", c_code(path), flags=re.M)
+    assert not constants, f"{path.name}: {constants} are macros; the generator of _layout.py reads enums"

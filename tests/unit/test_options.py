@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An option stands in three places: the module's documentation, its argspec, the role. They agree."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+from ansible_collections.netedge.tproxy.plugins.module_utils import _argspec
+
+yaml = pytest.importorskip("yaml")
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
+ROLE = ROOT / "roles" / "tproxy_splicer"
+FACTS = ("type", "elements", "required", "default", "choices", "aliases")
+NO_FACT = {"required": False}
+
+# which option of which module a variable of the role becomes
+VARIABLES = {
+    "state": ("tc_bpf_attach", "state"),
+    "default_action": ("tc_bpf_attach", "policy", "default_action"),
+    "allow_ssh": ("tc_bpf_attach", "policy", "allow_ssh"),
+    "accept": ("tc_bpf_attach", "policy", "accept"),
+    "management": ("tc_bpf_attach", "policy", "management"),
+    "compile_on": ("tc_bpf_attach", "compile_on"),
+    "pin_dir": ("tc_bpf_attach", "pin_dir"),
+    "rules": ("tproxy_rule", "rules"),
+    "owner": ("tproxy_rule", "owner"),
+    "purge": ("tproxy_rule", "purge"),
+    "mark": ("tproxy_route", "mark"),
+    "table": ("tproxy_route", "table"),
+}
+
+
+def constants(path: pathlib.Path) -> dict:
+    """Return the texts that a file or a class in it assigns at its head."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    assigned = [node for node in nodes if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+    return {node.targets[0].id: node.value.value for node in assigned}
+
+
+def documented(module: str) -> dict:
+    """Return the options of a module's documentation, those of its fragments included."""
+    text = yaml.safe_load(constants(ROOT / "plugins" / "modules" / f"{module}.py")["DOCUMENTATION"])
+    fragments = constants(ROOT / "plugins" / "doc_fragments" / "splicer.py")
+    found = {}
+    for name in text.get("extends_documentation_fragment", []):
+        part = name.split(".")[3].upper() if name.count(".") == 3 else "DOCUMENTATION"
+        found.update(yaml.safe_load(fragments[part]).get("options", {}))
+    return {**found, **text.get("options", {})}
+
+
+def facts(options: dict, inner: str) -> dict:
+    """Return what a program can know of options, suboptions (under the key `inner`) included."""
+    found = {}
+    for name, about in options.items():
+        found[name] = {fact: about[fact] for fact in FACTS if about.get(fact) not in (None, NO_FACT.get(fact), [], {})}
+        if inner in about:
+            found[name]["inner"] = facts(about[inner], inner)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_documentation_and_argspec_agree(module):
+    spec = getattr(_argspec, module)()["argument_spec"]
+    assert facts(documented(module), "suboptions") == facts(spec, "options")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_supports_check_mode_and_shares_no_specification(module):
+    one, other = getattr(_argspec, module)(), getattr(_argspec, module)()
+    assert one["supports_check_mode"] is True
+    one["argument_spec"]["pin_dir"]["default"] = "changed"
+    assert getattr(_argspec, module)() == other
+
+
+def entry_points() -> dict:
+    return yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]
+
+
+def option_of(path: tuple) -> dict:
+    module, *names = path
+    found = {"options": getattr(_argspec, module)()["argument_spec"]}
+    for name in names:
+        found = found["options"][name]
+    return found
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_of_the_role_is_what_its_option_is(variable):
+    """But for a list that is empty where the module has none, and for what an entry of a list must hold."""
+    told, option = entry_points()["main"]["options"][f"tproxy_splicer_{variable}"], option_of(VARIABLES[variable])
+    both = [facts({"it": {**about, "default": about.get("default") or None}}, "options")["it"] for about in (told, option)]
+    entries = [{name: about.get("default") for name, about in one.pop("inner", {}).items()} for one in both]
+    assert both[0] == both[1]
+    assert entries[0] == entries[1]
+
+
+def test_the_defaults_of_the_role_are_those_of_its_specification():
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    told = {name: about.get("default") for name, about in entry_points()["main"]["options"].items()}
+    assert defaults == told
+
+
+def test_an_entry_point_tells_of_a_variable_what_main_tells():
+    main = facts(entry_points()["main"]["options"], "options")
+    for name, point in entry_points().items():
+        for variable, about in facts(point.get("options", {}), "options").items():
+            assert about == main[variable], f"{name}: {variable}"

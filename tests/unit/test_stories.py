@@ -1,0 +1,62 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every story promises: check mode tells the truth and touches nothing, a second run changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
+
+EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+# what no run can know before it has happened
+NUMBERS = ("program_id", "tag")
+
+
+def promised(answer: dict) -> dict:
+    """Return an answer without the kernel's own numbers."""
+    attachment = answer.get("attachment")
+    if attachment:
+        answer = {**answer, "attachment": {name: attachment[name] for name in attachment if name not in NUMBERS}}
+    return answer
+
+
+@EACH
+def test_check_mode_foretells_the_real_run_and_changes_nothing(scenario):
+    machine = scenario.machine()
+    before = machine.everything()
+    foretold = play(machine, scenario.run, check=True)
+    assert not machine.changes
+    assert machine.everything() == before
+    assert promised(foretold) == promised(play(machine, scenario.run))
+    assert foretold["changed"]
+
+
+@EACH
+def test_a_second_run_changes_nothing(scenario):
+    machine = scenario.machine()
+    play(machine, scenario.run)
+    after = machine.everything()
+    machine.start_over()
+    again = play(machine, scenario.run)
+    assert not again["changed"]
+    assert set(machine.changes.values()) <= {"remove_folder"}  # which removes nothing that is not there
+    assert machine.everything() == after
+    assert again["diff"]["before"] == again["diff"]["after"]
+
+
+@EACH
+def test_a_run_closes_what_it_opened(scenario):
+    machine = scenario.machine()
+    assert not machine.still_open()
+    play(machine, scenario.run)
+    assert not machine.still_open()
+
+
+@EACH
+def test_what_is_read_is_what_packets_meet(scenario):
+    machine = scenario.machine()
+    play(machine, scenario.run)
+    drift = [entry["drift"] for entry in readable(machine)["attachments"]]
+    assert not any(drift)

@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A failure half way leaves the old state in force: proven at every step of every run.
+
+A refusal lets the story take back what it did; a kill does not. Whatever happened, the same run again gets there.
+"""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
+from ansible_collections.netedge.tproxy.tests.unit.fake_kernel import Killed
+from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
+
+EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+TIDYING_UP = {"unpin", "remove_folder"}
+
+
+def outcome(scenario):
+    """Return (what is in force, what is read) before the run and after it, the number of its steps, its changes."""
+    machine = scenario.machine()
+    before = machine.in_force(), readable(machine)
+    machine.start_over()
+    play(machine, scenario.run)
+    steps, changes = machine.steps, machine.changes
+    return before, (machine.in_force(), readable(machine)), steps, changes
+
+
+@EACH
+def test_a_refusal_at_any_step_changes_nothing(scenario):
+    before, after, steps, _changes = outcome(scenario)
+    files = set(scenario.machine().files)
+    for number, machine in zip(range(1, steps + 1), scenario.machines()):
+        machine.start_over(refuse_at=number)
+        with pytest.raises(TproxyError):
+            play(machine, scenario.run)
+        what = f"step {number} of {steps}: {machine.refused} after {machine.changes}"
+        assert not machine.locked
+        name, changes = machine.refused
+        # all may be done already when it is read back, or when what is left over is removed
+        late = not changes or name in TIDYING_UP
+        found = machine.in_force(), readable(machine)
+        assert found == before or (found == after and late), what
+        assert late or set(machine.files) == files, what
+        play(machine, scenario.run)
+        assert machine.in_force() == after[0], what
+
+
+@EACH
+def test_a_run_killed_at_any_change_is_completed_by_the_next(scenario):
+    _before, after, _steps, changes = outcome(scenario)
+    for number, machine in zip(changes, scenario.machines()):
+        machine.start_over(kill_at=number)
+        with pytest.raises(Killed):
+            play(machine, scenario.run)
+        what = f"step {number}, after {machine.changes}"
+        machine.start_over()
+        play(machine, scenario.run)
+        assert (machine.in_force(), readable(machine)) == after, what
