@@ -111,6 +111,26 @@ def tproxy_route() -> dict:
     )
 
 
+FLOW = {
+    "interface": {"type": "str"},
+    "source": {"type": "str"},
+    "source_port": {"type": "str"},
+    "destination": {"type": "str"},
+    "protocol": {"type": "str"},
+    "port": {"type": "str"},
+    "expect": {"type": "raw"},
+}
+
+
+def tproxy_verdict() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_verdict."""
+    return _copy(
+        argument_spec={**FLOW, "flows": {"type": "list", "elements": "dict", "options": FLOW}, "pin_dir": PIN},
+        required_one_of=[("destination", "flows")],
+        mutually_exclusive=[(name, "flows") for name in FLOW],
+    )
+
+
 def tproxy_info() -> dict:
     """Return the arguments of AnsibleModule for tproxy_info."""
     return _copy(argument_spec={"pin_dir": PIN})

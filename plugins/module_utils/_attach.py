@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from ._attachments import Hook
+from ._attachments import Hook, clsact_marker, clsact_markers
 from ._detach import detach
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
@@ -141,6 +141,7 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
     hook = scene.hook(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
         scene.pins.ensure()
+        _forget_gone(scene)
         program = None
         if scene.table(link.ifindex).observe() != {hook: wanted.attached}:
             program = scene.programs.open(wanted.blob)
@@ -153,6 +154,12 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
             _put_filter(scene, hook, wanted, program, done, undo)
         undo.pop_all()
         scene.pins.keep()
+
+
+def _forget_gone(scene: Scene) -> None:
+    """Remove the notes on clsact qdiscs that went with their interfaces."""
+    for ifindex in clsact_markers(scene.pins) - {link.ifindex for link in scene.netlink.interfaces()}:
+        scene.pins.clear_marker(clsact_marker(ifindex))
 
 
 def _put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack) -> None:

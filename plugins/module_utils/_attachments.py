@@ -134,7 +134,17 @@ class AttachmentTable:
             pins.clear_marker(self._marker())
 
     def _marker(self) -> str:
-        return f"clsact_{self._hook.ifindex}"
+        return clsact_marker(self._hook.ifindex)
+
+
+def clsact_marker(ifindex: int) -> str:
+    """Return the marker that says that the interface's clsact qdisc is ours."""
+    return f"clsact_{ifindex}"
+
+
+def clsact_markers(pins) -> set:
+    """Return the indexes of the interfaces that have such a marker."""
+    return {int(name[len("clsact_") :]) for name in pins.names() if re.fullmatch("clsact_[0-9]+", name)}
 
 
 def users(netlink, programs: Programs, function: str) -> list:

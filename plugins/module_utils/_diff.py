@@ -23,6 +23,6 @@ class Changes:
 
 def diff(have: Mapping, want: Mapping) -> Changes:
     """Return what turns `have` into `want`. Applied to `have` it gives `want`; twice it is empty."""
-    puts = {key: value for key, value in want.items() if have.get(key) != value}
+    puts = {key: value for key, value in want.items() if key not in have or have[key] != value}
     deletes = tuple(key for key in have if key not in want)
     return Changes(puts, deletes)

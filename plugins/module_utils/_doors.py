@@ -32,15 +32,20 @@ def missing_rights(doors: Doors) -> list:
     return [name for name, number in CAPABILITIES.items() if not doors.sysctl.has_capability(number)]
 
 
+def refuse_without_rights(doors: Doors) -> None:
+    """Raise Unsupported when a capability is missing."""
+    lacking = missing_rights(doors)
+    if lacking:
+        raise Unsupported(f"{' and '.join(lacking)} missing: run the task as root (become: true); nothing was changed")
+
+
 @contextmanager
 def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
     """Hold the pin folder for one run at a time. With `mount` the run will need a bpffs: one is mounted first.
 
     Raises NotMounted, in check mode too, when `pin_dir` could lie in none; Unsupported without the rights.
     """
-    lacking = missing_rights(doors)
-    if lacking:
-        raise Unsupported(f"{' and '.join(lacking)} missing: run the task as root (become: true); nothing was changed")
+    refuse_without_rights(doors)
     if not doors.bpffs.is_mounted(pin_dir):
         doors.bpffs.refuse_unmountable(pin_dir)
         if check or not mount:

@@ -18,14 +18,8 @@ from ._interface_tables import AddressTable, PolicyTable
 from ._lay_route import RouteTable, lines
 from ._pins import PAGE_BYTES, splicer_pins
 from ._programs import Programs
+from ._reasons import REASON_NAMES
 from ._splicer import FUNCTION
-
-REASON_NAMES = {
-    number: name[len("REASON_") :].lower()
-    for name, number in vars(layout).items()
-    if name.startswith("REASON_") and name != "REASON_COUNTERS"
-}
-
 
 # What can be said without the right to look.
 NOTHING = {

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A router in the test's namespace, told by the product's own stories, with a client in a namespace of its own.
 
-    client eth0 10.1.0.2/24 ---- lan0 10.1.0.1/24 router       192.0.2.0/24 lies behind the router, where nobody is
+client eth0 10.1.0.2/24 ---- lan0 10.1.0.1/24 router       192.0.2.0/24 lies behind the router, where nobody is
 """
 
 from __future__ import annotations

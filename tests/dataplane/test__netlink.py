@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _netlink
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink

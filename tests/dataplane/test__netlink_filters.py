@@ -9,6 +9,7 @@ import errno
 import socket
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Conflict, KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 

@@ -11,6 +11,7 @@ import os
 import socket
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _netlink
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Conflict, KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink, RouteRule

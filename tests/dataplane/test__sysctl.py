@@ -9,6 +9,7 @@ import os
 import socket
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _sysctl
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
 

@@ -11,6 +11,7 @@ import socket
 import struct
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import (
     CompileFailed,
@@ -35,6 +36,7 @@ int count_packets(struct __sk_buff *skb)
     return TC_ACT_UNSPEC;
 }
 """
+OURS = COUNTER.replace("count_packets", "tproxy_splicer")
 UNSAFE = """
 int unsafe(struct __sk_buff *skb)
 {
@@ -208,7 +210,7 @@ def test_another_table_of_the_same_name_is_refused(wired):
         ({"source_files": with_stubs(UNSAFE), "function": "unsafe"}, KernelRefused, "refused to load program unsafe"),
         ({"source_files": with_stubs(UNSAFE), "function": "tproxy_splicer"}, CompileFailed, "there is no function"),
         (
-            {"source_files": with_stubs(COUNTER.replace("count_packets", "tproxy_splicer")), "function": "tproxy_splicer"},
+            {"source_files": with_stubs(OURS), "function": "tproxy_splicer"},
             InvalidInput,
             "tproxy_splicer is our own program, but this source has other maps",
         ),

@@ -10,6 +10,7 @@ seed gives the same rules and packets again.
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import format_number
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import tcp_frame, udp_frame
@@ -19,7 +20,8 @@ from ansible_collections.netedge.tproxy.tests.unit import precedence, rule_sets
 FRAMES = {"tcp": tcp_frame, "udp": udp_frame}
 INTERFACES = {**rule_sets.INTERFACES, "other0": 9}
 OUTCOMES = {"pass": ("pass", "rule"), "drop": ("drop", "rule")}
-SETS = [(1, 1, 600), (2, 2, 600), (3, 5, 1000)] + [(seed, count, 2500) for seed, count in enumerate([12, 40, 120, 300] * 2, 4)]
+SETS = [(1, 1, 600), (2, 2, 600), (3, 5, 1000)]  # seed, rules, packets
+SETS += [(seed, count, 2500) for seed, count in enumerate([12, 40, 120, 300] * 2, 4)]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Management
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
-
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     ACK,
     DONT_FRAGMENT,

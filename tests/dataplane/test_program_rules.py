@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Mark
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import ethernet, ipv4, tcp, tcp_frame, udp_frame
 
@@ -27,7 +28,8 @@ def told(answer) -> tuple:
 
 def rule(protocol: str, action: str = "tproxy", **given) -> dict:
     outcome = {"tproxy_port": PROXY_PORT} if action == "tproxy" else {}
-    return {"destination": f"{SERVER}/24", "protocol": protocol, "ports": "1-65535", "action": action, **outcome, **given}
+    flows = {"destination": f"{SERVER}/24", "protocol": protocol, "ports": "1-65535"}
+    return {**flows, "action": action, **outcome, **given}
 
 
 @pytest.fixture
@@ -245,7 +247,8 @@ def test_the_loopback_interface_drops_nothing(splicer, sockets, reason):
 
 def test_accept_unspec_lets_later_filters_judge_what_passes(splicer, sockets):
     splicer.policy(LAN, accept="unspec")
-    splicer.rules(rule("tcp", "pass", ports=80), rule("tcp", ports=443, on_missing="pass"), rule("tcp", "drop", ports=25))
+    passing = rule("tcp", "pass", ports=80), rule("tcp", ports=443, on_missing="pass")
+    splicer.rules(*passing, rule("tcp", "drop", ports=25))
     for frame, reason in (
         (tcp_frame(OWN, 22), "ssh"),
         (udp_frame(OWN, 68, source_port=67), "dhcp"),
@@ -259,7 +262,7 @@ def test_accept_unspec_lets_later_filters_judge_what_passes(splicer, sockets):
 
 
 def test_an_interface_without_ethernet_headers(splicer):
-    """The frame's bytes are the datagram; source 8.0.x.y makes them look like IPv4 to a test run, which wants Ethernet."""
+    """The frame is the datagram: its source 8.0.x.y stands where a test run reads the ethertype."""
     splicer.rules(rule("tcp", "pass", ports=443), rule("tcp", "drop", ports=80))
     splicer.policy(LAN, layer3=True)
     for port, action in ((443, "pass"), (80, "drop")):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import INTERFACES, PROBES, UNKNOWN_SLOT
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import ETH_ARP, ethernet, ipv4, tcp_frame, udp_frame

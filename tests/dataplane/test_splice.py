@@ -10,6 +10,7 @@ import socket
 import time
 
 import pytest
+
 from ansible_collections.netedge.tproxy.tests.dataplane.router import (
     CLIENT,
     OWN,

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes under traffic: nothing that is spliced gets lost, nothing that is denied gets through. Every packet counts."""
+"""Changes under traffic: nothing that is spliced gets lost, nothing that is denied gets through."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import threading
 import time
 
 import pytest
-from ansible_collections.netedge.tproxy.tests.dataplane.router import BUFFER_BYTES, OWN, SERVER, SO_RCVBUFFORCE, transparent
+
+from ansible_collections.netedge.tproxy.tests.dataplane.router import (
+    BUFFER_BYTES,
+    OWN,
+    SERVER,
+    SO_RCVBUFFORCE,
+    transparent,
+)
 
 PROXY_PORT, DENIED_PORT = 8053, 54
 LAST = b"last"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Frames that a test run refuses or cannot make: tagged, short, with headers in a page of their own, without Ethernet."""
+"""Frames that a test run refuses or cannot make: tagged, cut short, in pages, without Ethernet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import socket
 import struct
 
 import pytest
+
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     ETH_ARP,
     ETH_IP,
@@ -74,7 +75,7 @@ def test_tagged_frames_belong_to_the_vlan_but_for_vlan_0(router, wire):
 def test_a_datagram_cut_short_is_malformed(router, wire):
     lengths = (0, 1, 19, 20, 24, 39)
     found = {length: heard(router, functools.partial(wire.send, ethernet(ASKING[:length]))) for length in lengths}
-    assert found == dict.fromkeys(lengths, {("malformed", "dropped")})
+    assert found == {length: {("malformed", "dropped")} for length in lengths}
 
 
 @pytest.mark.parametrize("options", [b"", bytes(40)], ids=["no-options", "options"])

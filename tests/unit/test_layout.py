@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec as codec
 from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._action import decode_action, encode_action
@@ -28,7 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options impor
 
 GENERATOR = pathlib.Path(__file__).resolve().parents[2] / "bpf" / "gen_layout.py"
 
-pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the golden bytes are those of a little-endian machine")
+pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the golden bytes are little-endian")
 
 
 def golden(text: str, size: int) -> bytes:
@@ -37,7 +38,7 @@ def golden(text: str, size: int) -> bytes:
     return told.ljust(size, b"\0")
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="NO C COMPILER HERE: whether _layout.py is what types.h says was NOT tested")
+@pytest.mark.skipif(not shutil.which("cc"), reason="NO C COMPILER HERE: _layout.py was NOT held against types.h")
 def test_the_layout_is_what_the_compiler_says():
     done = subprocess.run([sys.executable, str(GENERATOR), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

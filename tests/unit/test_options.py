@@ -9,6 +9,7 @@ import ast
 import pathlib
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils import _argspec
 
 yaml = pytest.importorskip("yaml")
@@ -94,7 +95,8 @@ def option_of(path: tuple) -> dict:
 def test_a_variable_of_the_role_is_what_its_option_is(variable):
     """But for a list that is empty where the module has none, and for what an entry of a list must hold."""
     told, option = entry_points()["main"]["options"][f"tproxy_splicer_{variable}"], option_of(VARIABLES[variable])
-    both = [facts({"it": {**about, "default": about.get("default") or None}}, "options")["it"] for about in (told, option)]
+    both = [facts({"it": {**about, "default": about.get("default") or None}}, "options") for about in (told, option)]
+    both = [about["it"] for about in both]
     entries = [{name: about.get("default") for name, about in one.pop("inner", {}).items()} for one in both]
     assert both[0] == both[1]
     assert entries[0] == entries[1]

@@ -9,6 +9,7 @@ A refusal lets the story take back what it did; a kill does not. Whatever happen
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
 from ansible_collections.netedge.tproxy.tests.unit.fake_kernel import Killed
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable

@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of tproxy_verdict: the loaded program's own answer for a flow, without a packet on any wire.
+
+The program runs on the flow's first packet by BPF_PROG_TEST_RUN, in the network namespace and against the maps and
+sockets that it has. It leaves reason and rule in skb->cb. bpf_sk_assign refuses every packet of a test run with
+EOPNOTSUPP, since such a packet came in nowhere; up to there all has happened as for a real one, so that counts as
+spliced.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Mapping
+
+from ._apply_rules import rule_table
+from ._attachments import OUR_NAME
+from ._doors import Doors, known_links, refuse_without_rights
+from ._errors import InvalidInput, TproxyError, Unsupported
+from ._interface_tables import PolicyTable
+from ._layout import (
+    REASON_ASSIGN_ERROR,
+    REASON_SPLICED,
+    TRACE_ERROR,
+    TRACE_REASON,
+    TRACE_RULE,
+    VERDICT_DROP,
+    VERDICT_PASS,
+)
+from ._packet import Flow, first_packet
+from ._pins import splicer_pins
+from ._prefix import parse_address
+from ._reasons import REASON_NAMES
+from ._splicer import FUNCTION
+
+FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
+SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
+PORT_MAX = 65535
+
+# struct __sk_buff, include/uapi/linux/bpf.h: a context of this size, ifindex and cb at these offsets
+CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
+
+
+class Unexpected(TproxyError):
+    """The program's answer is not the one expected. Whoever wrote the rules or the test acts."""
+
+
+def ask_verdict(options: Mapping, doors: Doors, _check: bool) -> dict:
+    """Ask for one flow or a list. Returns what tproxy_verdict returns. Raises Unexpected, with all that differ."""
+    items = options["flows"] if options["flows"] is not None else [{name: options[name] for name in FLOW_OPTIONS}]
+    flows = _flows(items, single=options["flows"] is None)
+    refuse_without_rights(doors)
+    with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+        pins.check()
+        links = known_links(netlink, [item["interface"] for item in items], "interface")
+        rules = {slot: rule for rule, slot in rule_table(doors, pins).contents().rules}
+        policies = PolicyTable(doors.bpf, pins).observe()
+        answers = []
+        for link, flow, item in zip(links, flows, items):
+            _refuse_layer3(link, policies)
+            trace = _run(doors.bpf, _program_of(netlink, link), link.ifindex, flow)
+            answers.append({**_echo(item, flow), **_answer(trace, rules)})
+    _compare(answers, items)
+    first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
+    return {"changed": False, "flows": answers, **first}
+
+
+# ---- what is asked --------------------------------------------------------------
+
+
+def _flows(items: list, single: bool) -> list:
+    """Return a Flow for each item. Raises InvalidInput with every fault of all of them."""
+    faults, found = [], []
+    for number, item in enumerate(items):
+        found.append(_flow(item, "" if single else f"flows[{number}].", faults))
+    if faults:
+        raise InvalidInput(faults)
+    return found
+
+
+def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
+    before = len(faults)
+    if not item.get("interface"):
+        faults.append(f"{place}interface: missing; name the interface that the packet comes in by")
+    if item.get("protocol") not in ("tcp", "udp"):
+        faults.append(f"{place}protocol: {item.get('protocol')!r} is neither tcp nor udp")
+    ends = [_address(item.get(name), f"{place}{name}", faults) for name in ("source", "destination")]
+    ports = [_port(item.get("source_port") or SOURCE_PORT, f"{place}source_port", faults)]
+    ports.append(_port(item.get("port"), f"{place}port", faults))
+    if len(faults) > before:
+        return None
+    flow = Flow(item["protocol"], ends[0], ports[0], ends[1], ports[1])
+    if Flow("", 0, 0, ends[0], 0).family != flow.family:
+        faults.append(f"{place}source: {item['source']} is not of the family of the destination {item['destination']}")
+    return flow
+
+
+def _address(text, place: str, faults: list) -> int:
+    try:
+        return int.from_bytes(parse_address(str(text or "nothing")), "big")
+    except InvalidInput as fault:
+        faults.append(f"{place}: {fault}")
+        return 0
+
+
+def _port(value, place: str, faults: list) -> int:
+    text = str(value)
+    if text.isascii() and text.isdigit() and int(text) <= PORT_MAX:
+        return int(text)
+    faults.append(f"{place}: {value!r} is no port, 0 to {PORT_MAX}")
+    return 0
+
+
+# ---- the answer -------------------------------------------------------------------
+
+
+def _program_of(netlink, link) -> int:
+    """Return the id of our program on the interface. Raises Unsupported when it has none."""
+    for entry in netlink.filters(link.ifindex, "ingress"):
+        named = OUR_NAME.fullmatch(entry.name)
+        if named and named.group(1) == FUNCTION:
+            return entry.program_id
+    raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")
+
+
+def _refuse_layer3(link, policies: Mapping) -> None:
+    """A test run's packet begins with an Ethernet header, which a program on such an interface does not expect."""
+    if link.ifindex in policies and policies[link.ifindex].layer3:
+        raise Unsupported(f"{link.name} has no Ethernet header, and the kernel's test runs always give one")
+
+
+def _run(bpf, program_id: int, ifindex: int, flow: Flow) -> tuple:
+    """Return the words that the program left in skb->cb."""
+    context = bytearray(CONTEXT_BYTES)
+    struct.pack_into("=I", context, IFINDEX_OFFSET, ifindex)
+    descriptor = bpf.program_by_id(program_id)
+    try:
+        left = bpf.test_run(descriptor, first_packet(flow), bytes(context)).context
+    finally:
+        os.close(descriptor)
+    return struct.unpack_from("=5i", left, CB_OFFSET)
+
+
+def _answer(trace: tuple, rules: Mapping) -> dict:
+    reason, verdict = trace[TRACE_REASON] & 0xFF, trace[TRACE_REASON] >> 8
+    if reason == REASON_ASSIGN_ERROR and trace[TRACE_ERROR] == -errno.EOPNOTSUPP:
+        reason, verdict = REASON_SPLICED, VERDICT_PASS
+    rule = rules.get(trace[TRACE_RULE])
+    return {
+        "verdict": "drop" if verdict == VERDICT_DROP else "pass",
+        "reason": REASON_NAMES[reason],
+        "rule": rule.to_params() if rule else None,
+    }
+
+
+def _echo(item: Mapping, flow: Flow) -> dict:
+    """Return the flow as it was asked for, with what was filled in."""
+    asked = {name: item.get(name) for name in ("interface", "source", "destination", "protocol")}
+    return {**asked, "source_port": flow.source_port, "port": flow.port}
+
+
+def _compare(answers: list, items: list) -> None:
+    wrong = []
+    for answer, item in zip(answers, items):
+        expected = item.get("expect")
+        if expected and not _is_expected(expected, answer):
+            flow = "{protocol} {source}:{source_port} to {destination}:{port} on {interface}".format(**answer)
+            found = f"{answer['verdict']}, {answer['reason']}, rule {answer['rule'] and answer['rule']['name']!r}"
+            wrong.append(f"{flow}: expected {expected}, the program says {found}")
+    if wrong:
+        raise Unexpected("; ".join(wrong), {"flows": answers})
+
+
+def _is_expected(expected, answer: Mapping) -> bool:
+    """A word means the verdict or the reason; a dictionary any of verdict, reason and rule (its name)."""
+    if isinstance(expected, str):
+        return expected in (answer["verdict"], answer["reason"])
+    said = {**answer, "rule": answer["rule"] and answer["rule"]["name"]}
+    return all(said.get(name) == value for name, value in expected.items())

@@ -1,0 +1,146 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tproxy_verdict
+short_description: Ask the splicer what would happen to a packet
+version_added: 0.1.0
+description:
+  - Runs the program that is attached to an interface on the first packet of a flow, a TCP SYN or a UDP datagram, and
+    returns its verdict, the reason and the rule. No packet is on any wire.
+  - With O(expect) it fails when the answer is another one, so a playbook can test a policy.
+author:
+  - netedge.tproxy contributors (@netedge)
+extends_documentation_fragment:
+  - netedge.tproxy.splicer
+  - netedge.tproxy.splicer.reads
+options:
+  interface:
+    description: The interface that the packet comes in by. Required for each flow.
+    type: str
+  source:
+    description: Its source address. Required for each flow.
+    type: str
+  source_port:
+    description: Its source port. V(49152) when not given.
+    type: str
+  destination:
+    description:
+      - Its destination address. Required for each flow.
+      - Either this or O(flows) must be given.
+    type: str
+  protocol:
+    description: V(tcp) or V(udp). Required for each flow.
+    type: str
+  port:
+    description: Its destination port. Required for each flow.
+    type: str
+  expect:
+    description:
+      - What the answer must be. A word is a verdict (V(pass), V(drop)) or a reason (V(spliced), V(default), ...).
+      - A dictionary has any of C(verdict), C(reason) and C(rule), the rule's name.
+    type: raw
+  flows:
+    description: A list of flows, each with the options above. All that differ from what was expected are reported.
+    type: list
+    elements: dict
+    suboptions:
+      interface:
+        description: As O(interface).
+        type: str
+      source:
+        description: As O(source).
+        type: str
+      source_port:
+        description: As O(source_port).
+        type: str
+      destination:
+        description: As O(destination).
+        type: str
+      protocol:
+        description: As O(protocol).
+        type: str
+      port:
+        description: As O(port).
+        type: str
+      expect:
+        description: As O(expect).
+        type: raw
+notes:
+  - The program looks for sockets as it does for real packets. Without a listener the answer is C(no_listener).
+  - Interfaces without an Ethernet header cannot be asked, since the kernel's test runs always give one.
+seealso:
+  - module: netedge.tproxy.tproxy_rule
+"""
+
+EXAMPLES = r"""
+- name: What becomes of this call?
+  netedge.tproxy.tproxy_verdict:
+    interface: lan0
+    source: 10.1.1.2
+    destination: 172.16.240.9
+    protocol: udp
+    port: 5060
+  register: call
+
+- name: The policy does what it should
+  netedge.tproxy.tproxy_verdict:
+    flows:
+      - {interface: lan0, source: 10.1.1.2, destination: 172.16.1.5, protocol: tcp, port: 30022, expect: spliced}
+      - {interface: lan0, source: 10.1.1.2, destination: 172.16.1.5, protocol: tcp, port: 80, expect: drop}
+      - interface: lan0
+        source: 10.1.1.2
+        destination: 172.16.1.1
+        protocol: tcp
+        port: 30022
+        expect: {verdict: drop, rule: not the gateway}
+"""
+
+RETURN = r"""
+verdict:
+  description: V(pass) or V(drop). With O(flows) it stands in each entry of RV(flows) only; so do the next two.
+  returned: success, for a single flow
+  type: str
+  sample: pass
+reason:
+  description: The reason, by the name of its counter in M(netedge.tproxy.tproxy_info).
+  returned: success, for a single flow
+  type: str
+  sample: spliced
+rule:
+  description: The best rule for the flow, as M(netedge.tproxy.tproxy_rule) returns it; null when none names it.
+  returned: success, for a single flow
+  type: dict
+flows:
+  description: Each flow with its verdict, reason and rule.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - interface: lan0
+      source: 10.1.1.2
+      source_port: 49152
+      destination: 172.16.240.9
+      protocol: udp
+      port: 5060
+      verdict: pass
+      reason: spliced
+      rule: {destination: 172.16.240.0/24, protocol: udp, ports: "5060", tproxy_port: 58997}
+"""
+
+from ..module_utils._argspec import tproxy_verdict
+from ..module_utils._ask_verdict import ask_verdict
+from ..module_utils._runner import run
+
+
+def main() -> None:
+    """Run the module."""
+    run(tproxy_verdict(), ask_verdict)
+
+
+if __name__ == "__main__":
+    main()
