@@ -91,7 +91,8 @@ class _Reader:
         value = self.given(option) or default
         if value in allowed:
             return value
-        self.fault(option, f"{value!r} is not one of {', '.join(allowed)}")
+        allowed = ", ".join(allowed)
+        self.fault(option, f"missing; give one of {allowed}" if value is None else f"{value!r} is not one of {allowed}")
         return None
 
     def prefix(self, option: str) -> Prefix | None:

@@ -161,6 +161,18 @@ def blob():
         pytest.skip(f"NOTHING OF THE PROGRAM WAS TESTED: {missing}")
 
 
+@pytest.fixture(scope="session")
+def compiler():
+    """Let nothing that compiles run on a machine without BCC."""
+    from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
+    from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
+
+    try:
+        Compiler().version()
+    except MissingLibrary as missing:
+        pytest.skip(f"no compiler: {missing}")
+
+
 @pytest.fixture(scope="module")
 def loaded(blob):
     """Return our program, loaded on maps of its own."""

@@ -15,7 +15,6 @@ import pathlib
 import struct
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.action.tc_bpf_attach import source_files
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec
 from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._blob import (
@@ -49,12 +48,17 @@ VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
 
 def our_source() -> dict:
-    """Return {path: text} as the action plugin ships it."""
+    """Return {path: text} as the action plugin ships it; the plugin needs all of Ansible."""
+    from ansible_collections.netedge.tproxy.plugins.action.tc_bpf_attach import source_files
+
     return source_files(CHECKOUT / "bpf" / ENTRY)
 
 
 def our_blob() -> Blob:
-    """Return our program, compiled once for each identity."""
+    """Return our program, compiled once for each identity; TPROXY_BLOB names it where there is no compiler."""
+    given = os.environ.get("TPROXY_BLOB")
+    if given:
+        return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
     files, compiler = our_source(), Compiler()
     digest = source_digest(files, ENTRY, FUNCTION, {})
     kept = CACHE / f"{program_identity(digest, compiler.version())}.json"

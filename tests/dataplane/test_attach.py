@@ -50,9 +50,9 @@ def with_stubs(text: str) -> dict:
     return {"c.c": text, **{name: header for name, header in our_source().items() if name.startswith("stubs/")}}
 
 
-def counter(entries: int = 2, **given) -> dict:
+def counter(entries: int = 2, text: str = COUNTER, **given) -> dict:
     """Return the options that attach somebody's own program, with a table that BCC makes."""
-    source = {"source": "c.c", "source_files": with_stubs(COUNTER), "defines": {"ENTRIES": entries}}
+    source = {"source": "c.c", "source_files": with_stubs(text), "defines": {"ENTRIES": entries}}
     return {**source, "function": "count_packets", "priority": 20, **given}
 
 
@@ -161,6 +161,7 @@ def test_a_refused_newer_program_leaves_the_older_one_in_force(wired, blob):
 
 
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
+@pytest.mark.usefixtures("compiler")
 def test_somebodys_own_program_runs_with_its_table_pinned_by_name(wired, direction):
     answer = wired.attach(**counter(direction=direction))
     assert answer["program"]["compiled"] and answer["policy"] is None
@@ -179,6 +180,7 @@ def test_somebodys_own_program_runs_with_its_table_pinned_by_name(wired, directi
     assert wired.pinned() == {}
 
 
+@pytest.mark.usefixtures("compiler")
 def test_it_lives_beside_ours(wired):
     wired.attach()
     wired.rules(WEB)
@@ -194,6 +196,7 @@ def counter_identity(router) -> str:
     return router.attach(**counter(), check=True)["program"]["identity"]
 
 
+@pytest.mark.usefixtures("compiler")
 def test_another_table_of_the_same_name_is_refused(wired):
     wired.attach(**counter(2))
     before = told(wired.netns), wired.pinned()
@@ -206,19 +209,20 @@ def test_another_table_of_the_same_name_is_refused(wired):
     ("options", "error", "words"),
     [
         ({"function": "no_such"}, CompileFailed, "there is no function no_such in c.c"),
-        ({"source_files": with_stubs("int f( {")}, CompileFailed, "expected"),
-        ({"source_files": with_stubs(UNSAFE), "function": "unsafe"}, KernelRefused, "refused to load program unsafe"),
-        ({"source_files": with_stubs(UNSAFE), "function": "tproxy_splicer"}, CompileFailed, "there is no function"),
+        ({"text": "int f( {"}, CompileFailed, "expected"),
+        ({"text": UNSAFE, "function": "unsafe"}, KernelRefused, "refused to load program unsafe"),
+        ({"text": UNSAFE, "function": "tproxy_splicer"}, CompileFailed, "there is no function"),
         (
-            {"source_files": with_stubs(OURS), "function": "tproxy_splicer"},
+            {"text": OURS, "function": "tproxy_splicer"},
             InvalidInput,
             "tproxy_splicer is our own program, but this source has other maps",
         ),
     ],
     ids=["no-function", "broken-C", "verifier", "no-splicer", "our-name"],
 )
+@pytest.mark.usefixtures("compiler")
 def test_a_source_that_will_not_do_changes_nothing(wired, options, error, words):
     before = told(wired.netns)
     with pytest.raises(error, match=words):
-        wired.attach(**{**counter(), **options})
+        wired.attach(**counter(**options))
     assert (told(wired.netns), wired.pinned()) == (before, {})

@@ -118,7 +118,7 @@ FAULTS = [
     ({"source": ""}, "source", "''"),
     ({"source": "fd00::/8"}, "source", "IPv4"),
     ({"destination": "fd00::/8", "source": "10.0.0.0/8"}, "source", "IPv6"),
-    ({"protocol": None}, "protocol", "None is not one of tcp, udp"),
+    ({"protocol": None}, "protocol", "missing; give one of tcp, udp"),
     ({"protocol": "sctp"}, "protocol", "'sctp' is not one of tcp, udp"),
     ({"protocol": "TCP"}, "protocol", "'TCP'"),
     ({"ports": None}, "ports", "missing"),
