@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What the measured programs share: the product's own file, a table of random
+ * flows, and a way to let nothing be optimised away.
+ *
+ * SLOT_ names of the maps below and TARGETS come from programs.py.
+ */
+#ifndef TPROXY_BENCH_H
+#define TPROXY_BENCH_H
+
+/* The product's entry point becomes a function that a measured program can call. */
+#define tproxy_splicer static __always_inline whole_program
+#include "tproxy_splicer.c"
+#undef tproxy_splicer
+
+/* One packet of the table; addresses and ports in network order. Python: targets.py. */
+struct target {
+	tp_u32 destination;
+	tp_u32 source;
+	tp_be16 port;
+	tp_be16 source_port;
+	tp_u8 protocol;
+	tp_u8 padding[3];
+	tp_u32 answer;              /* what the measured program made of it */
+	tp_u32 checksum;            /* of the IPv4 header, network order */
+};
+
+struct progress {
+	tp_u64 runs;
+	tp_u64 wrong;
+};
+
+/* All of `value` is in memory here: the compiler may neither skip nor postpone what fills it. */
+#define SETTLED(value) asm volatile("" : : "r"(value) : "memory")
+
+static __always_inline struct progress *progress(void)
+{
+	tp_u32 first = 0;
+
+	return bpf_map_lookup_elem(MAP(progress), &first);
+}
+
+/* The next packet of the table, round and round. */
+static __always_inline struct target *next_target(tp_u32 *index)
+{
+	struct progress *at = progress();
+
+	if (!at)
+		return 0;
+	*index = at->runs++ & (TARGETS - 1);
+	return bpf_map_lookup_elem(MAP(targets), index);
+}
+
+static __always_inline void fill_flow(struct flow *flow, const struct target *target)
+{
+	map_ipv4(&flow->source, target->source);
+	map_ipv4(&flow->destination, target->destination);
+	flow->source_port = host16(target->source_port);
+	flow->port = host16(target->port);
+	flow->protocol = target->protocol;
+	SETTLED(flow);
+}
+
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Which rule is it?  Ours, the original's, one hash look-up of the exact flow,
+ * and nothing: each over the same table of random flows.
+ */
+#include "original.h"
+
+struct exact {
+	tp_u32 destination;
+	tp_be16 port;
+	tp_u8 protocol;
+	tp_u8 padding;
+};
+
+int classify_nothing(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	tp_u32 index;
+	struct target *target = next_target(&index);
+
+	if (!target)
+		return TC_ACT_SHOT;
+	fill_flow(&flow, target);
+	target->answer = flow.port;
+	return TC_ACT_OK;
+}
+
+int classify_ours(struct __sk_buff *skb)
+{
+	struct passage way = {};
+	struct flow flow = {};
+	tp_u32 index;
+	struct target *target = next_target(&index);
+
+	if (!target)
+		return TC_ACT_SHOT;
+	fill_flow(&flow, target);
+	find_rule(skb, &way, &flow);
+	SETTLED(&way);
+	target->answer = way.rule;
+	return TC_ACT_OK;
+}
+
+int classify_original(struct __sk_buff *skb)
+{
+	struct original_range *range;
+	struct flow flow = {};
+	tp_u32 index;
+	struct target *target = next_target(&index);
+
+	if (!target)
+		return TC_ACT_SHOT;
+	fill_flow(&flow, target);
+	range = original_find(flow.destination.word[3], flow.port, flow.protocol);
+	target->answer = range ? range->proxy_ip : 0;
+	return TC_ACT_OK;
+}
+
+int classify_hash(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+	tp_u32 index, *answer;
+	struct target *target = next_target(&index);
+
+	if (!target)
+		return TC_ACT_SHOT;
+	fill_flow(&flow, target);
+	struct exact key = { flow.destination.word[3], target->port, flow.protocol };
+
+	answer = bpf_map_lookup_elem(MAP(exact), &key);
+	target->answer = answer ? *answer : 0;
+	return TC_ACT_OK;
+}
+
+/* The floors: what any program on the hook pays, one packet again and again. */
+int floor_empty(struct __sk_buff *skb)
+{
+	return TC_ACT_OK;
+}
+
+int floor_parse(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+
+	if (parse_ipv4(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+		return TC_ACT_SHOT;
+	SETTLED(&flow);
+	return TC_ACT_OK;
+}
+
+int floor_hash(struct __sk_buff *skb)
+{
+	struct flow flow = {};
+
+	if (parse_ipv4(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+		return TC_ACT_SHOT;
+	SETTLED(&flow);
+	struct exact key = { flow.destination.word[3], host16(flow.port), flow.protocol };
+
+	return bpf_map_lookup_elem(MAP(exact), &key) ? TC_ACT_OK : TC_ACT_UNSPEC;
+}
+
+/* While rule sets are exchanged: every flow has the rule of the one or of the other. */
+int classify_either(struct __sk_buff *skb)
+{
+	struct passage way = {};
+	struct flow flow = {};
+	tp_u32 index;
+	struct target *target = next_target(&index);
+	struct progress *at = progress();
+	tp_u32 *either;
+
+	if (!target || !at)
+		return TC_ACT_SHOT;
+	either = bpf_map_lookup_elem(MAP(either), &index);
+	if (!either)
+		return TC_ACT_SHOT;
+	fill_flow(&flow, target);
+	find_rule(skb, &way, &flow);
+	if (way.rule != either[0] && way.rule != either[1])
+		at->wrong++;
+	return TC_ACT_OK;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The original splicer's way, written anew from its published description, as
+ * what ours is compared with: 33 hash probes from /32 down to /0, in each
+ * prefix found its ranges through an index table, and on to the next shorter
+ * prefix when none holds the port.  Its trace output per match is left out.
+ */
+#ifndef TPROXY_BENCH_ORIGINAL_H
+#define TPROXY_BENCH_ORIGINAL_H
+
+#include "bench.h"
+
+enum original {
+	ORIGINAL_INTERFACES = 50,
+};
+
+struct original_key {
+	tp_u32 destination;         /* network order */
+	tp_u16 length;
+	tp_u16 protocol;
+};
+
+struct original_range {
+	tp_u16 low;                 /* network order */
+	tp_u16 high;
+	tp_be16 proxy_port;
+	tp_u32 proxy_ip;
+};
+
+/* As published a range stands at the place of its low port: 65536 places, 786 KB. */
+struct original_ranges {
+	tp_u16 count;
+	tp_u16 index[ORIGINAL_RANGES];
+	struct original_range range[ORIGINAL_PLACES];
+};
+
+struct original_address {
+	tp_u32 address;
+	char name[INTERFACE_NAME];
+};
+
+static __always_inline struct original_range *original_range_of(struct original_ranges *ranges, tp_u16 port)
+{
+	tp_u32 i, place;
+
+	for (i = 0; i < ORIGINAL_RANGES && i < ranges->count; i++) {
+		place = ranges->index[i];
+		if (place >= ORIGINAL_PLACES)
+			continue;
+		if (port >= host16(ranges->range[place].low) && port <= host16(ranges->range[place].high))
+			return &ranges->range[place];
+	}
+	return 0;
+}
+
+/* `destination` in network order, `port` in host order. */
+static __always_inline struct original_range *original_find(tp_u32 destination, tp_u16 port, tp_u8 protocol)
+{
+	struct original_ranges *ranges;
+	struct original_range *range;
+	tp_u32 i, mask;
+
+	for (i = 0; i <= 32; i++) {
+		mask = i == 32 ? 0 : 0xffffffff << i;
+		struct original_key key = { destination & host32(mask), 32 - i, protocol };
+
+		ranges = bpf_map_lookup_elem(MAP(original), &key);
+		if (!ranges)
+			continue;
+		range = original_range_of(ranges, port);
+		if (range)
+			return range;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The product's maps, filled by its own rooms: the image of a rule set, and one interface with a policy."""
+
+from __future__ import annotations
+
+import struct
+
+from programs import Bench
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils import _codec as codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._interface import InterfaceAddresses, Policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+    IMAGE_PAGES_MIN,
+    MAPS,
+    PAGE_WORDS,
+    REASONS,
+    VERDICTS,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+
+OWN_ADDRESS = "192.0.2.2"
+BESIDE_THE_IMAGE = ("policy", "ifindex_ip_map", "hits", "reasons")
+
+
+def fill_image(bench: Bench, slotted: list) -> None:
+    """Compile [(Rule, slot)] and put the image in force, in a map of the product's shape."""
+    words = compile_image(slotted, {}, 1)
+    pages = IMAGE_PAGES_MIN
+    while pages < len(words) // PAGE_WORDS:
+        pages *= 2
+    inner = bench.adopt(bpf.create_map(inner_shape(pages), "pages"))
+    with bpf.window(inner, pages * PAGE_BYTES, True) as memory:
+        memory[: 4 * len(words)] = words.tobytes()
+    bench.maps["image"] = bench.adopt(bpf.create_map(MAPS["image"][1], "image", inner))
+    bpf.update(bench.maps["image"], codec.key(0), struct.pack("=I", inner), "image")
+
+
+def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
+    """Make the other maps: the interface drops by default and has one recorded address."""
+    for needed in BESIDE_THE_IMAGE:
+        bench.add_map(needed, MAPS[needed][1])
+    own = InterfaceAddresses(name, (parse_address(OWN_ADDRESS),))
+    entries = {"policy": codec.encode_policy(ifindex, Policy()), "ifindex_ip_map": codec.encode_addresses(ifindex, own)}
+    for map_name, entry in entries.items():
+        bpf.update(bench.maps[map_name], codec.key(codec.place(ifindex, {})), entry, map_name)
+
+
+def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:
+    """Return how many packets of the interface the product counted under a reason and verdict."""
+    index = (codec.place(ifindex, {}) * REASONS + reason) * VERDICTS + verdict
+    size = codec.size_of("counter") * bpf.possible_cpus()
+    return codec.sum_counters(bpf.lookup(bench.maps["reasons"], codec.key(index), size))["packets"]

@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who takes part in bench_live, and how each is set up on a stage. All say the same: UDP rules for single hosts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
+from namespace import command
+from original import fill_original, fill_original_address
+from ours import fill_image, fill_interface
+from programs import Bench
+from rules import PROXY_IP, PROXY_PORT
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+
+INTERFACE = "bench0"
+PIN = "/sys/fs/bpf/bench_peer"
+
+
+class Peer(NamedTuple):
+    """`set_up(bench, blobs, slotted)` returns the descriptor of the program it attached, or None."""
+
+    name: str
+    splices: bool
+    set_up: Callable
+    rules_max: int = 1_000_000
+
+
+def attach(program: int) -> int:
+    """Attach a program to the ingress hook."""
+    bpf.pin(program, PIN)
+    try:
+        command(f"tc qdisc add dev {INTERFACE} clsact")
+        command(f"tc filter add dev {INTERFACE} ingress prio 10 handle 1 bpf direct-action object-pinned {PIN}")
+    finally:
+        os.unlink(PIN)
+    return program
+
+
+def _nothing(_bench: Bench, _blobs: dict, _slotted: list) -> None:
+    return None
+
+
+def _empty(bench: Bench, blobs: dict, _slotted: list) -> int:
+    return attach(bench.load(blobs["floor_empty"]))
+
+
+def _ours(bench: Bench, blobs: dict, slotted: list) -> int:
+    fill_image(bench, slotted)
+    fill_interface(bench, socket.if_nametoindex(INTERFACE), INTERFACE)
+    return attach(bench.load(blobs["tproxy_splicer"]))
+
+
+def _original(bench: Bench, blobs: dict, slotted: list) -> int:
+    fill_original(bench, slotted, answer_is_slot=False)
+    fill_original_address(bench, socket.if_nametoindex(INTERFACE), INTERFACE)
+    return attach(bench.load(blobs["original_splicer"]))
+
+
+def _nftables(_bench: Bench, _blobs: dict, slotted: list) -> None:
+    """One rule and a set of address and port interval."""
+    elements = ", ".join(f"{_host(rule)} . {_ports(rule, '-')}" for rule, _slot in slotted)
+    command(
+        "nft -f -",
+        f"""table ip bench {{
+            set intercepts {{ type ipv4_addr . inet_service; flags interval; elements = {{ {elements} }} }}
+            chain prerouting {{
+                type filter hook prerouting priority mangle;
+                iifname {INTERFACE} ip daddr . udp dport @intercepts tproxy to {PROXY_IP}:{PROXY_PORT} accept
+            }}
+        }}""",
+    )
+
+
+def _iptables(kind: str) -> Callable:
+    """One rule after the other; `kind` is nft or legacy, whichever the kernel has, and Debian has the tools of both."""
+
+    def set_up(_bench: Bench, _blobs: dict, slotted: list) -> None:
+        target = f"-j TPROXY --on-ip {PROXY_IP} --on-port {PROXY_PORT}"
+        rules = "\n".join(
+            f"-A PREROUTING -i {INTERFACE} -p udp -d {_host(rule)} --dport {_ports(rule, ':')} {target}"
+            for rule, _slot in slotted
+        )
+        command(f"iptables-{kind}-restore", f"*mangle\n{rules}\nCOMMIT\n")
+
+    return set_up
+
+
+def _host(rule) -> str:
+    return str(rule.destination).partition("/")[0]
+
+
+def _ports(rule, between: str) -> str:
+    return str(rule.low) if rule.low == rule.high else f"{rule.low}{between}{rule.high}"
+
+
+NOTHING, EMPTY, OURS = "nothing attached", "empty program", "ours"
+PEERS = (
+    Peer(NOTHING, False, _nothing),
+    Peer(EMPTY, False, _empty),
+    Peer(OURS, True, _ours),
+    Peer("original", True, _original),
+    Peer("nftables set", True, _nftables),
+    Peer("iptables-legacy", True, _iptables("legacy")),
+    # Each rule is an nf_tables rule with two of xtables' modules in it: 20 us a packet at 1000 rules.
+    Peer("iptables-nft", True, _iptables("nft"), 1000),
+)
