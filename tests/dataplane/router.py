@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
@@ -27,8 +28,17 @@ CLONE_NEWNET = 0x40000000
 LAN, OWN, CLIENT, SERVER = "lan0", "10.1.0.1", "10.1.0.2", "192.0.2.1"
 IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_RCVBUFFORCE = 19, 20, 33
 BUFFER_BYTES = 1 << 24
+PATIENCE = 5  # seconds after which a packet counts as lost
 
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def eventually(seen) -> None:
+    """Wait until something is so: a busy machine may judge a packet only after send() has returned."""
+    deadline = time.monotonic() + PATIENCE
+    while not seen():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
 
 
 class Client:
@@ -64,7 +74,7 @@ class Client:
         with self.inside():
             made = socket.socket(family, kind)
         if family == socket.AF_INET:
-            made.settimeout(5)
+            made.settimeout(PATIENCE)
         return made
 
     def close(self) -> None:
@@ -78,6 +88,7 @@ class Router:
 
     def __init__(self, netns, blob, pin_dir: str):
         self.netns, self.blob, self.pin_dir = netns, blob, pin_dir
+        self.doors = open_doors
 
     def attach(self, interface: str = LAN, check: bool = False, **given) -> dict:
         """Run tc_bpf_attach, with our program unless another is given."""
@@ -112,20 +123,19 @@ class Router:
         }
 
     def pinned(self) -> dict:
-        """Return {path: inode} of all that is in the pin folder."""
-        return {
-            os.path.join(folder, name): os.stat(os.path.join(folder, name)).st_ino
-            for folder, folders, files in os.walk(self.pin_dir)
-            for name in (*folders, *files)
-        }
+        """Return {path: inode} of all that is in the pin folder; folders have none."""
+        found = {}
+        for folder, folders, files in os.walk(self.pin_dir):
+            found.update({os.path.join(folder, name): None for name in folders})
+            found.update({path: os.stat(path).st_ino for path in (os.path.join(folder, name) for name in files)})
+        return found
 
     def forget(self) -> None:
         """Remove every pin, however the test ended."""
-        shutil.rmtree(self.pin_dir, ignore_errors=True)
-        shutil.rmtree(f"{self.pin_dir}_new", ignore_errors=True)
+        shutil.rmtree(os.path.dirname(self.pin_dir), ignore_errors=True)
 
     def _run(self, story, module: str, check: bool, **given) -> dict:
-        return story(options(module, pin_dir=self.pin_dir, **given), open_doors(), check)
+        return story(options(module, pin_dir=self.pin_dir, **given), self.doors(), check)
 
 
 def lay_wire(netns, interface: str = LAN, own: str = OWN, address: str = CLIENT) -> Client:
@@ -148,7 +158,7 @@ def transparent(kind: int, port: int, address: str = "127.0.0.1") -> socket.sock
     else:
         made.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-    made.settimeout(5)
+    made.settimeout(PATIENCE)
     return made
 
 

@@ -29,6 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._image import compi
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Policy, interface_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._reasons import REASON_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import FUNCTION, placeholders
 
@@ -39,11 +40,6 @@ CACHE = CHECKOUT / ".work" / "cache" / "blobs"
 CONTEXT_BYTES = 192  # struct __sk_buff of include/uapi/linux/bpf.h
 MARK_AT, INGRESS_AT, IFINDEX_AT, CB_AT = 8, 36, 40, 48
 ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
-REASONS = {
-    number: name[len("REASON_") :].lower()
-    for name, number in vars(layout).items()
-    if name.startswith("REASON_") and name != "REASON_COUNTERS"
-}
 VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
 
@@ -81,6 +77,11 @@ class Told(NamedTuple):
     rule: int
     error: int
     mark: int
+
+
+def told(answer: Told) -> tuple:
+    """Return what a user sees of an answer."""
+    return answer.action, answer.reason
 
 
 class Splicer:
@@ -149,12 +150,12 @@ class Splicer:
         run = _bpf.test_run(self.fd, frame, bytes(context))
         reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
         after = struct.unpack_from("=I", run.context, MARK_AT)[0]
-        return Told(ACTIONS[run.value], REASONS[reason & 0xFF], VERDICTS[reason >> 8], rule, error, after)
+        return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICTS[reason >> 8], rule, error, after)
 
     def counted(self, slot: int) -> dict:
         """Return {(reason, verdict): (packets, bytes)} of a policy slot, where not zero."""
         found = {}
-        for reason, name in REASONS.items():
+        for reason, name in REASON_NAMES.items():
             for verdict, word in VERDICTS.items():
                 index = (slot % (layout.INTERFACES + 1) * layout.REASONS + reason) * layout.VERDICTS + verdict
                 counter = self._counter("reasons", index)

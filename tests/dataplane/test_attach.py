@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._errors import (
     LayoutMismatch,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
-from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN
+from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, eventually
 from ansible_collections.netedge.tproxy.tests.dataplane.splicer import our_source
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
@@ -171,7 +171,7 @@ def test_somebodys_own_program_runs_with_its_table_pinned_by_name(wired, directi
         raw.bind((LAN if direction == "egress" else f"{LAN}-peer", 0))
         for _packet in range(3):
             raw.send(bytes(12) + b"\x08\x00" + bytes(46))
-    assert struct.unpack("=Q", _bpf.lookup(table, struct.pack("=I", 1), 8))[0] >= 3
+    eventually(lambda: struct.unpack("=Q", _bpf.lookup(table, struct.pack("=I", 1), 8))[0] >= 3)
     os.close(table)
     again = wired.attach(**counter(direction=direction))
     assert not again["changed"] and not again["program"]["compiled"]

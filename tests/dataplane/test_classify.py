@@ -9,6 +9,8 @@ seed gives the same rules and packets again.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
@@ -43,6 +45,26 @@ def interfaces(netns, roomy):
         roomy.policy(ifindex, slot, allow_ssh=False)
 
 
+def crowd(seed: int, count: int) -> list:
+    """Return rules that crowd one field each: hosts of a net, ports of a host, senders to a host.
+
+    More than 32 keys in a field make the compiler leave its search nodes for a table of high bytes, and more than 32
+    below one of these for a table of low bytes.
+    """
+    chance = random.Random(seed)
+    net, anybody = 0x0A020000, (0, 0)
+    hosts = [((net | low, 32), anybody, 80) for low in _crowded(chance, count)]
+    ports = [((net, 32), anybody, port) for port in _crowded(chance, count)]
+    senders = [((net, 31), (0x0A030000 | low, 32), 80) for low in _crowded(chance, count)]
+    rules = [(4, *one[:2], "tcp", one[2], one[2], (), "ansible") for one in (*hosts, *ports, *senders)]
+    return [*rules, (4, (net, 16), anybody, "tcp", 0, 65535, (), "ansible")]
+
+
+def _crowded(chance, count: int) -> list:
+    """Return different values of 16 bits, half of them near each other."""
+    return chance.sample(range(1, 600), count // 2) + chance.sample(range(600, 65536), count // 2)
+
+
 def expected(slotted, number):
     """Return (action, reason, rule slot); where nothing listens, a rule that splices does what is for that case."""
     if number is None:
@@ -59,13 +81,22 @@ def frame_of(flow):
     return FRAMES[protocol](texts[0], port, texts[1], 40000)
 
 
-@pytest.mark.parametrize(("seed", "count", "packets"), SETS)
-def test_the_rule_that_holds_is_the_one_of_the_precedence(roomy, interfaces, seed, count, packets):
-    rules = rule_sets.draw_rules(seed, count, families=(4,))
+def judge(program, rules: list, seed: int, packets: int) -> None:
+    """Ask the program and the judge about packets at the edges of the rules."""
     slotted = rule_sets.to_slotted(rules)
-    roomy.image(slotted, INTERFACES)
+    program.image(slotted, INTERFACES)
     for flow in rule_sets.draw_flows(seed, rules, packets):
-        answer = roomy.ask(frame_of(flow), INTERFACES[flow[5]])
+        answer = program.ask(frame_of(flow), INTERFACES[flow[5]])
         found = answer.action, answer.reason, answer.rule
         wanted = expected(slotted, precedence.winner(rules, flow))
-        assert found == wanted, f"seed {seed}, {count} rules, flow {flow}"
+        assert found == wanted, f"seed {seed}, {len(rules)} rules, flow {flow}"
+
+
+@pytest.mark.parametrize(("seed", "count", "packets"), SETS)
+def test_the_rule_that_holds_is_the_one_of_the_precedence(roomy, interfaces, seed, count, packets):
+    judge(roomy, rule_sets.draw_rules(seed, count, families=(4,)), seed, packets)
+
+
+@pytest.mark.parametrize("seed", [21, 22])
+def test_so_it_is_where_one_field_has_many_values(roomy, interfaces, seed):
+    judge(roomy, crowd(seed, 250), seed, 1500)

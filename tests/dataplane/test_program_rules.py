@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Mark
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import ethernet, ipv4, tcp, tcp_frame, udp_frame
+from ansible_collections.netedge.tproxy.tests.dataplane.splicer import told
 
 LAN = 1
 SERVER, OWN, CLIENT = "192.0.2.1", "10.1.0.1", "10.1.0.2"
@@ -20,10 +21,6 @@ PROXY_PORT = 8443
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 FRAMES = {"tcp": tcp_frame, "udp": udp_frame}
 BOTH = pytest.mark.parametrize("protocol", ["tcp", "udp"])
-
-
-def told(answer) -> tuple:
-    return answer.action, answer.reason
 
 
 def rule(protocol: str, action: str = "tproxy", **given) -> dict:
@@ -165,14 +162,15 @@ def test_without_a_listener_on_missing_decides(splicer, sockets, protocol, defau
 
 
 @BOTH
+@pytest.mark.parametrize("on_missing", ["drop", "pass"])
 @pytest.mark.parametrize(("bound_to", "proxy"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), (OWN, OWN)])
-def test_a_listener_gets_the_packet(splicer, sockets, protocol, bound_to, proxy):
+def test_a_listener_gets_the_packet(splicer, sockets, protocol, bound_to, proxy, on_missing):
     """In a test run the assignment itself fails: that it was tried shows that the socket was found."""
     proxy_socket = sockets(protocol, bound_to, PROXY_PORT)
     splicer.policy(LAN)
-    splicer.rules(rule(protocol, tproxy_ip=proxy))
+    splicer.rules(rule(protocol, tproxy_ip=proxy, on_missing=on_missing))
     if protocol == "tcp":
-        assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == ("drop", "no_listener")
+        assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == (on_missing, "no_listener")
         proxy_socket.listen()
     answer = splicer.ask(FRAMES[protocol](SERVER, 443), LAN)
     assert (*told(answer), answer.rule, answer.error) == ("drop", "assign_error", 1, -errno.EOPNOTSUPP)
@@ -192,6 +190,17 @@ def test_a_socket_elsewhere_is_no_listener(splicer, sockets, protocol, bound_to,
     splicer.policy(LAN)
     splicer.rules(rule(protocol))
     assert told(splicer.ask(FRAMES[protocol](SERVER, 443), LAN)) == ("drop", "no_listener")
+
+
+def test_a_connection_to_the_proxy_itself_is_no_listener(splicer, sockets):
+    """It has the client's address and port as the packet has, and the look-up would prefer it."""
+    listener = sockets("tcp", "127.0.0.1", PROXY_PORT)
+    listener.listen()
+    sockets("tcp", CLIENT, 40000, ("127.0.0.1", PROXY_PORT))
+    splicer.policy(LAN)
+    splicer.rules(rule("tcp"))
+    assert told(splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40000), LAN)) == ("drop", "no_listener")
+    assert told(splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40001), LAN)) == ("drop", "assign_error")
 
 
 def test_a_closed_listener_is_missed_at_once(splicer, sockets):

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import INTERFACES, PROBES, UNKNOWN_SLOT
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import ETH_ARP, ethernet, ipv4, tcp_frame, udp_frame
+from ansible_collections.netedge.tproxy.tests.dataplane.splicer import told
 
 LAN = 1
 SERVER, OWN = "192.0.2.1", "10.1.0.1"
@@ -21,10 +22,6 @@ CROWDS = [
     tuple(7 + INTERFACES * number for number in range(1, PROBES + 1)),
     (2147483647, 4095),
 ]
-
-
-def told(answer) -> tuple:
-    return answer.action, answer.reason
 
 
 def plug(netns, *ifindexes: int) -> None:

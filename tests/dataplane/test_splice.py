@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import selectors
 import socket
-import time
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 from ansible_collections.netedge.tproxy.tests.dataplane.router import (
     CLIENT,
     OWN,
+    PATIENCE,
     SERVER,
+    eventually,
     original_destination,
     transparent,
 )
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 PROXY_PORT = 8443
-PATIENCE = 5  # seconds after which a packet counts as lost
+TC_ACT_SHOT = 2
 
 
 def rule(protocol: str = "tcp", ports: str = "443", **given) -> dict:
@@ -36,14 +38,6 @@ def splicing(router):
     router.attach()
     router.rules(rule("tcp"), rule("udp"))
     return router
-
-
-def eventually(seen) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not seen():
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.01)
 
 
 def connect(client, port: int = 443, address: str = SERVER) -> socket.socket:
@@ -130,6 +124,26 @@ def test_200_connections_at_once(splicing, client):
         for one in (*asking, *answering):
             one.close()
     assert splicing.reasons()["spliced", "passed"] == 200
+
+
+def test_what_is_spliced_ends_the_hook_and_what_only_passes_need_not(splicing, client, program):
+    """With accept=unspec a later filter, which drops all that it sees, sees what is not spliced."""
+    splicing.attach(policy={"accept": "unspec", "management": [{"source": CLIENT, "protocol": "udp", "port": 161}]})
+    ifindex = splicing.info()["attachments"][0]["ifindex"]
+    service = socket.socket(socket.AF_INET, UDP)
+    with transparent(UDP, PROXY_PORT) as proxy, service, client.socket(UDP) as asking:
+        service.bind((OWN, 161))
+        asking.sendto(b"so that ARP is done with", (SERVER, 443))
+        proxy.recv(99)
+        with Netlink() as netlink:
+            netlink.replace_filter(ifindex, "ingress", 20, 1, program(TC_ACT_SHOT).fd, "later")
+        asking.sendto(b"to the later filter", (OWN, 161))
+        asking.sendto(b"to the proxy", (SERVER, 443))
+        assert proxy.recv(99) == b"to the proxy"
+        service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.recv(99)
+    assert splicing.reasons()["management", "passed"] == 1
 
 
 # ---- what is not spliced -----------------------------------------------------------------------------

@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _sysctl
+from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
+from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBpf, FakeBpffs
+from ansible_collections.netedge.tproxy.tests.unit.fake_machine import FakeCompiler, FakeNetlink, FakeSysctl
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
 
 EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
@@ -60,3 +67,19 @@ def test_what_is_read_is_what_packets_meet(scenario):
     play(machine, scenario.run)
     drift = [entry["drift"] for entry in readable(machine)["attachments"]]
     assert not any(drift)
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [(FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler), (FakeSysctl, _sysctl)],
+    ids=lambda door: door.__name__.split(".")[-1],
+)
+def test_a_fake_door_is_opened_as_the_real_one_is(fake, real):
+    """A call that only the fake would take proves nothing."""
+    for name, method in vars(fake).items():
+        if not name.startswith("_"):
+            mine = list(inspect.signature(method).parameters.values())[1:]
+            theirs = list(inspect.signature(getattr(real, name)).parameters.values())
+            theirs = [one for one in theirs if one.name != "self"]
+            assert len(mine) <= len(theirs), name
+            assert all(one.default is not one.empty for one in theirs[len(mine) :]), name

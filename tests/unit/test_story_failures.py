@@ -8,6 +8,8 @@ A refusal lets the story take back what it did; a kill does not. Whatever happen
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
@@ -48,14 +50,25 @@ def test_a_refusal_at_any_step_changes_nothing(scenario):
         assert machine.in_force() == after[0], what
 
 
+def assert_whole(found: dict, states: tuple) -> None:
+    """Assert that each filter runs an old or a new program, on an old or a new rule set, with a policy."""
+    for hook, (name, tag, maps) in found["filters"].items():
+        known = [state["filters"][hook] for state in states if hook in state["filters"]]
+        assert (name, tag) in [(one[0], one[1]) for one in known]
+        if "image" in maps:
+            assert maps["image"] in [one[2]["image"] for one in known]
+            assert hook[0].to_bytes(4, sys.byteorder) in [raw[:4] for raw in maps["policy"].values()]
+
+
 @EACH
 def test_a_run_killed_at_any_change_is_completed_by_the_next(scenario):
-    _before, after, _steps, changes = outcome(scenario)
+    before, after, _steps, changes = outcome(scenario)
     for number, machine in zip(changes, scenario.machines()):
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):
             play(machine, scenario.run)
         what = f"step {number}, after {machine.changes}"
+        assert_whole(machine.in_force(), (before[0], after[0]))
         machine.start_over()
         play(machine, scenario.run)
         assert (machine.in_force(), readable(machine)) == after, what

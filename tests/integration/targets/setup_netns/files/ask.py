@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -42,8 +41,8 @@ def main() -> None:
     waits = [MOMENT if wanted == SILENCE else PATIENCE for wanted in awaited.values()]
     with ThreadPoolExecutor(len(awaited)) as pool:
         answers = dict(zip(awaited, pool.map(answer, awaited, waits)))
-    wrong = [f"{question}: {answers[question]}, not {awaited[question]}" for question in awaited if answers[question] != awaited[question]]
-    sys.exit("\n".join(wrong) or 0)
+    wrong = [f"{question}: {answers[question]}, not {awaited[question]}" for question in awaited]
+    sys.exit("\n".join(text for question, text in zip(awaited, wrong) if answers[question] != awaited[question]) or 0)
 
 
 if __name__ == "__main__":

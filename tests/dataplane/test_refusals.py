@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run that is refused half way leaves the real kernel as it was, and the same run again gets there.
+
+On a fake kernel every step of every story is refused (tests/unit/test_story_failures.py). Here the real one must take
+what a story does to take its changes back.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import errno
+import functools
+import itertools
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._runner import open_doors
+
+WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
+MANY_ROOTS = [
+    {**WEB, "protocol": protocol, "interfaces": [name]} for protocol in ("tcp", "udp") for name in ("lan0", "lan1")
+]
+CHANGES = {
+    *("create_map", "update", "load_program", "pin", "make_folder", "rename", "unpin", "remove_folder"),
+    *("add_clsact", "replace_filter", "delete_filter", "delete_clsact"),
+    *("add_rule", "delete_rule", "add_local_default", "delete_local_default"),
+}
+TIDYING_UP = {"unpin", "remove_folder"}
+
+
+class Clock:
+    """Counts changes, and refuses the one at `step`. Of each kind it knows two, and those in a row are one."""
+
+    def __init__(self, step: int):
+        self.step, self.refused, self._last, self._seen = step, None, None, collections.Counter()
+
+    def tick(self, name: str) -> None:
+        self._seen[name] += name != self._last
+        self.step -= name != self._last and self._seen[name] <= 2
+        self._last = name
+        if not self.step and not self.refused:
+            self.refused = name
+            raise KernelRefused(errno.EIO, name, "on purpose")
+
+
+class Door:
+    """A real door with a clock on its changes."""
+
+    def __init__(self, door, clock: Clock):
+        self._door, self._clock = door, clock
+
+    def __enter__(self):
+        self._door.__enter__()
+        return self
+
+    def __exit__(self, *fault):
+        self._door.__exit__(*fault)
+
+    def __getattr__(self, name):
+        found = getattr(self._door, name)
+        if name not in CHANGES:
+            return found
+
+        def change(*arguments):
+            self._clock.tick(name)
+            return found(*arguments)
+
+        return change
+
+
+def clocked(clock: Clock):
+    """Return the real doors with one clock on them."""
+    doors = open_doors()
+    return doors._replace(
+        bpf=Door(doors.bpf, clock), bpffs=Door(doors.bpffs, clock), netlink=lambda: Door(doors.netlink(), clock)
+    )
+
+
+def everything(router) -> tuple:
+    """Return what is attached, pinned, routed and read back."""
+    told = router.info()
+    for entry in told["attachments"]:
+        entry.pop("reasons")
+    hooks = [router.netns.run(f"tc {what} dev {name}") for name in ("lan0", "lan1") for what in WHAT]
+    return told, router.pinned(), hooks, [router.netns.run(f"ip {family} rule") for family in ("-4", "-6")]
+
+
+WHAT = ("qdisc show", "filter show", "filter show ingress", "filter show egress")
+OTHER = "newer program and policy"
+RUNS = {
+    "first attach": ((), lambda router: router.attach(policy={"default_action": "pass"})),
+    OTHER: (
+        ("lan0", "lan1", "rules"),
+        lambda router: router.attach(blob_content=newer(router.blob), policy={"default_action": "pass"}),
+    ),
+    "rules": (("lan0", "rules"), lambda router: router.rules({**WEB, "ports": "80"}, purge=True)),
+    "image that outgrows its map": (("lan0", "lan1", "rules"), lambda router: router.rules(*MANY_ROOTS)),
+    "addresses": (("lan0", "lan1"), lambda router: router.record()),
+    "route": (("lan0", "route"), lambda router: router.route("lan0", "lan1", mark="0x2/0x2", table=7)),
+    "detach": (("lan0", "lan1", "rules", "record"), lambda router: router.attach(state="absent")),
+}
+BEFORE = {
+    "lan0": lambda router: router.attach(),
+    "lan1": lambda router: router.attach("lan1"),
+    "rules": lambda router: router.rules(WEB),
+    "record": lambda router: router.record(),
+    "route": lambda router: router.route(),
+}
+
+
+def newer(blob) -> str:
+    return dataclasses.replace(blob, source_sha256="ab" * 32).to_json()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_refused_change_is_taken_back(bare_router, name):
+    router, (before, run) = bare_router, RUNS[name]
+    for lan in ("lan0", "lan1"):
+        router.netns.veth(lan, f"{lan}-peer")
+    for step in before:
+        BEFORE[step](router)
+    was = everything(router)
+    for step in itertools.count(1):
+        clock = Clock(step)
+        router.doors = functools.partial(clocked, clock)
+        try:
+            run(router)
+            break
+        except KernelRefused:
+            router.doors = open_doors
+        found = everything(router)
+        if found != was:
+            assert clock.refused in TIDYING_UP, f"step {step}, {clock.refused}"
+            break
+    assert not clock.refused or clock.refused in TIDYING_UP
+    run(router)
+    assert not run(router)["changed"]

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which packages kernels.lock should name: of every suite the newest kernel that the mirror really has."""
+
+from __future__ import annotations
+
+import re
+
+from lock import Candidate, Package
+from mirror import Mirror, Missing
+
+# {kernel: (beginning of its version, suites)}; "" is whatever is newest.
+KERNELS = {
+    "5.10": ("5.10.", ("bullseye-security", "bullseye")),
+    "6.1": ("6.1.", ("bookworm-security", "bookworm")),
+    "6.12": ("6.12.", ("trixie-security", "trixie")),
+    "newest": ("", ("trixie-backports", "sid")),
+}
+FLAVOUR = "-cloud-amd64"
+
+
+def newest(mirror: Mirror) -> list:
+    """Return the candidates, all of them fetched. Raises Unreachable, WrongDigest."""
+    suites = [suite for _beginning, group in KERNELS.values() for suite in group]
+    index, found = mirror.index(suites), []
+    for kernel, (beginning, group) in KERNELS.items():
+        of_suites = [_first_there(mirror, _candidates(kernel, beginning, suite, index)) for suite in group]
+        found += sorted((one for one in of_suites if one), key=_age)
+    return found
+
+
+def _candidates(kernel: str, beginning: str, suite: str, index: list) -> list:
+    """Return the kernels of a suite, the newest first."""
+    named = {package.name: package for package in index if package.suite == suite}
+    releases = [name[len("linux-image-") :] for name in named if re.fullmatch(rf"linux-image-\d.*{FLAVOUR}", name)]
+    groups = [Candidate(kernel, _parts(named, release)) for release in releases]
+    return sorted((one for one in groups if one.packages and one.version.startswith(beginning)), key=_age)
+
+
+def _parts(named: dict, release: str) -> tuple:
+    """Return image and modules; up to 6.18 they are one package, from 7.2 on the one called image is empty."""
+    image, binary, modules = (named.get(f"linux-{part}-{release}") for part in ("image", "binary", "modules"))
+    parts = (binary, modules) if modules else (image, binary)
+    found = tuple(part for part in parts if part)
+    return found if len({part.version for part in found}) == 1 else ()
+
+
+def _first_there(mirror: Mirror, candidates: list):
+    """Return the first candidate of which no package is missing; an index may name what the pool has lost."""
+    for candidate in candidates:
+        try:
+            for package in candidate.packages:
+                mirror.fetch(package)
+        except Missing as missing:
+            print(f"{candidate.kernel}: {missing}, taking the one before")
+        else:
+            return candidate
+    return None
+
+
+def _age(candidate: Candidate) -> list:
+    package: Package = candidate.packages[0]
+    return [-int(number) for number in re.findall(r"\d+", package.version)]

@@ -1,0 +1,89 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One boot of one kernel under qemu, and what its serial line said. Judges by words, never by time.
+
+Emulated (TCG) always: that /dev/kvm opens says nothing about whether a kernel boots under it. There is no network
+device, so nothing of a test can get out.
+
+    VERIFIER processed instructions    the program in this kernel
+    SKIPPED test reason                a test that did not run
+    FAILED test
+    RESULT PASS|FAIL kernel tests      of the tests that ran
+    SPLAT line                         what the kernel complained of
+    END
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+from typing import NamedTuple
+
+MEMORY_MIB = 768
+TIMEOUT_SECONDS = 600
+QEMU = (
+    *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MIB)),
+    *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"),
+)
+# No watchdog: on a busy machine an emulated processor may well stand still for a while.
+COMMAND_LINE = (
+    "console=ttyS0 quiet panic=-1 mitigations=off nokaslr audit=0 random.trust_cpu=on nowatchdog"
+    " rcupdate.rcu_cpu_stall_suppress=1"
+)
+# Why a test may stay out of a guest: it compiles, or the kernel lacks what it is about.
+RIGHTFUL = re.compile(r"no compiler\b|this kernel\b")
+
+
+class Outcome(NamedTuple):
+    """What a guest told. `faults` is empty when all is well."""
+
+    release: str
+    passed: int
+    skipped: dict
+    processed: str
+    instructions: str
+    faults: list
+
+
+def command(image: pathlib.Path, initrd: pathlib.Path) -> list:
+    """Return the words that start a guest."""
+    return [*QEMU, "-kernel", str(image), "-initrd", str(initrd), "-append", COMMAND_LINE]
+
+
+def boot(words: list, log: pathlib.Path) -> bool:
+    """Run a guest until it ends, its serial line into `log`; return whether it ended in time."""
+    with log.open("wb") as told, subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=told, stderr=told) as guest:
+        try:
+            guest.wait(TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            guest.kill()
+    return True
+
+
+def judge(told: str, in_time: bool, expected: int) -> Outcome:
+    """Return what a serial line of a guest says; `expected` is how many tests there are."""
+    lines = [line.strip() for line in told.splitlines()]
+    results = _after(lines, "RESULT")
+    verdict, release, passed = results[-1].split() if results else ("", "", "0")
+    skipped = dict(line.partition(" ")[::2] for line in _after(lines, "SKIPPED"))
+    processed, instructions = (_after(lines, "VERIFIER") or ["- -"])[-1].split()
+    faults = [f"failed: {test}" for test in _after(lines, "FAILED")]
+    faults += [f"kernel: {line}" for line in _after(lines, "SPLAT")]
+    faults += [f"skipped: {test}: {why}" for test, why in skipped.items() if not RIGHTFUL.match(why)]
+    if not results or "END" not in lines:
+        last = next((line for line in reversed(lines) if line), "nothing")
+        faults.append(f"no result{'' if in_time else f' within {TIMEOUT_SECONDS} s'}; its last words: {last}")
+    elif verdict != "PASS" and not faults:
+        faults.append("FAIL without a failed test")
+    elif int(passed) + len(skipped) < expected and not faults:
+        faults.append(f"{passed} tests passed and {len(skipped)} were skipped, but there are {expected}")
+    return Outcome(release, int(passed), skipped, processed, instructions, faults)
+
+
+def _after(lines: list, word: str) -> list:
+    """Return the rest of the lines that begin with a word; console messages of the kernel begin otherwise."""
+    return [line[len(word) + 1 :] for line in lines if line.startswith(f"{word} ")]

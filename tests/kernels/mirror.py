@@ -1,0 +1,164 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian's mirror, by apt: which URIs this machine uses, the locked packages, and what the indexes offer today.
+
+Everything lies in one folder, apt's own state included. Nothing is installed. The mirror is not trusted: what it gives
+is held against the lock's digest, and the lock is made from signed indexes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+from lock import Package
+
+HELPER = "/usr/lib/apt/apt-helper"
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+SECURITY = "-security"
+APT_OPTIONS = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
+CONFIGURATION = """\
+Dir::Etc "{0}/etc";
+Dir::Etc::SourceList "{0}/etc/sources.list";
+Dir::Etc::SourceParts "{0}/etc/sources.list.d";
+Dir::State "{0}/state";
+Dir::State::status "/var/lib/dpkg/status";
+Dir::Cache "{0}/cache";
+APT::Architecture "amd64";
+APT::Update::Post-Invoke-Success {{}};
+Acquire::Languages "none";
+Acquire::Check-Valid-Until "false";
+"""
+
+
+class WrongDigest(Exception):
+    """A package is not the one of the lock."""
+
+
+class Missing(Exception):
+    """The mirror has no such package any more."""
+
+
+class Unreachable(Exception):
+    """No mirror answers."""
+
+
+class Mirror:
+    """See above. `folder` holds the packages in debs/ and apt's private state in apt/."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._debs, self._apt = folder / "debs", folder / "apt"
+        self._uris = None
+        self._unreachable = None
+
+    # ---- what the lock names -------------------------------------------------------------------
+
+    def fetch(self, package: Package) -> pathlib.Path:
+        """Return the package's file. Raises WrongDigest, Missing, Unreachable."""
+        kept = self._file(package)
+        if not kept.exists():
+            self._download(package, kept)
+        found = _sha256(kept)
+        if found != package.sha256:
+            raise WrongDigest(f"{kept}: SHA-256 is {found}, kernels.lock says {package.sha256}; remove the file if it is spoilt")
+        return kept
+
+    def _file(self, package: Package) -> pathlib.Path:
+        return self._debs / f"{package.name}_{package.version}.deb"
+
+    def _download(self, package: Package, target: pathlib.Path) -> None:
+        if self._unreachable:
+            raise Unreachable(self._unreachable)
+        self._debs.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(f".{os.getpid()}")
+        told = ""
+        for uri in self.uris(package.suite):
+            told = _helper("download-file", f"{uri}/{package.path}", str(part))
+            if part.exists():
+                part.rename(target)
+                return
+        if not told or " 404 " in told:
+            raise Missing(f"no apt source of this machine has {package.path}")
+        self._unreachable = told
+        raise Unreachable(told)
+
+    def uris(self, suite: str) -> list:
+        """Return where this machine gets Debian from: its security archive, or all others, as `suite` wants."""
+        if self._uris is None:
+            self._uris = _sources()
+        return [uri for uri, source in self._uris if source.endswith(SECURITY) == suite.endswith(SECURITY)]
+
+    # ---- what there is today -----------------------------------------------------------------------
+
+    def index(self, suites: list) -> list:
+        """Return the Package of every Linux package in these suites. Raises Unreachable."""
+        self._configure(suites)
+        done = self._run("apt-get", "update", *APT_OPTIONS)
+        files = self._run("apt-get", "indextargets", "--format", "$(RELEASE) $(FILENAME)", "Created-By: Packages").stdout
+        if len(files.splitlines()) != len(suites):
+            raise Unreachable(f"some index is missing: {done.stderr}")
+        found = []
+        for line in files.splitlines():
+            suite, _space, file = line.partition(" ")
+            found += _packages(suite, self._run(HELPER, "cat-file", file).stdout)
+        shutil.rmtree(self._apt)  # 400 MB
+        return found
+
+    def forget_all_but(self, packages: list) -> None:
+        """Remove the files of other packages."""
+        kept = {self._file(package) for package in packages}
+        for path in self._debs.iterdir():
+            if path not in kept:
+                path.unlink()
+
+    def _configure(self, suites: list) -> None:
+        for folder in ("etc/sources.list.d", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.gpg.d"):
+            (self._apt / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("state/lists/partial", "cache/archives/partial"):
+            (self._apt / folder).mkdir(parents=True, exist_ok=True)
+        lines = [f"deb [arch=amd64 signed-by={KEYS}] {self._first_uri(suite)} {suite} main\n" for suite in suites]
+        (self._apt / "etc/sources.list").write_text("".join(lines), encoding="utf-8")
+        (self._apt / "apt.conf").write_text(CONFIGURATION.format(self._apt), encoding="utf-8")
+
+    def _first_uri(self, suite: str) -> str:
+        found = self.uris(suite)
+        if not found:
+            raise Unreachable(f"this machine's apt sources name no Debian archive with {suite}")
+        return found[0]
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            words, env={**os.environ, "APT_CONFIG": str(self._apt / "apt.conf")}, capture_output=True, text=True, check=False
+        )
+
+
+def _sources() -> list:
+    """Return [(URI, suite)] of the sources with Debian's suites; apt reads both forms of its sources by itself."""
+    told = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False).stdout
+    found = re.findall(r"^'(\S+)/dists/([^/']+)/(?:In)?Release'", told, re.MULTILINE)
+    release = dict(re.findall(r"^(\w+)=\"?([^\"\n]*)", pathlib.Path("/etc/os-release").read_text("utf-8"), re.MULTILINE))
+    ours = re.compile(rf"({release.get('VERSION_CODENAME', 'sid')}|(old)*stable|testing|unstable|sid)(-\w+)*$")
+    return list(dict.fromkeys((uri, suite) for uri, suite in found if ours.match(suite)))
+
+
+def _packages(suite: str, index: str) -> list:
+    found = []
+    for paragraph in index.split("\n\n"):
+        fields = dict(re.findall(r"^(Package|Version|SHA256|Filename): (.*)$", paragraph, re.MULTILINE))
+        if fields.get("Package", "").startswith("linux-"):
+            found.append(Package(suite, *(fields[name] for name in ("Package", "Version", "SHA256", "Filename"))))
+    return found
+
+
+def _helper(*words: str) -> str:
+    done = subprocess.run([HELPER, *APT_OPTIONS, *words], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def _sha256(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
