@@ -187,6 +187,16 @@ def test_an_interface_that_is_not_there_is_named_with_those_that_are():
     assert not play(prepared(), detaching("lan7"))["changed"]
 
 
+def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
+    machine = prepared(*BOTH, ruling(WEB))
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v1/reasons"]
+    play(machine, detaching("lan0"))
+    assert {"image", "policy", "program"} <= {path.rpartition("/")[2] for path in machine.files}
+    assert play(machine, attaching("lan1"))["changed"]
+    assert [(entry["interface"], entry["drift"]) for entry in told(machine)["attachments"]] == [("lan1", None)]
+    assert len(told(machine)["rules"]) == 1
+
+
 # ---- interfaces that come and go --------------------------------------------------------------------------
 
 
