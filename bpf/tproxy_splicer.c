@@ -11,6 +11,7 @@
  */
 #include <linux/pkt_cls.h>
 
+#include "icmp.h"
 #include "maps.h"
 #include "parse.h"
 #include "walk.h"
@@ -21,6 +22,8 @@ enum ports {
 	SSH_PORT = 22,
 	DHCP_SERVER_PORT = 67,      /* RFC 2131, section 4.1 */
 	DHCP_CLIENT_PORT = 68,
+	DHCPV6_SERVER_PORT = 547,   /* RFC 8415, section 7.2 */
+	DHCPV6_CLIENT_PORT = 546,
 };
 
 enum {
@@ -35,6 +38,7 @@ struct passage {
 	tp_u32 rule;                /* slot of the best rule, 0 = none */
 	struct action *action;      /* of that rule */
 	long error;                 /* of bpf_sk_assign */
+	enum parsed parsed;
 	enum verdict verdict;
 };
 
@@ -124,9 +128,7 @@ static __always_inline int lists(struct interface_addresses *entry, const union 
 	tp_u32 i;
 
 	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
-		const union address *own = (const void *)entry->address[i];
-
-		if (own->half[1] == address->half[1] && own->half[0] == address->half[0])
+		if (is_equal((const void *)entry->address[i], address))
 			return 1;
 	}
 	return 0;
@@ -163,7 +165,7 @@ static __always_inline int is_management(const struct policy *policy, const stru
 		if (entry->protocol != flow->protocol || entry->port != host16(flow->port))
 			continue;
 		/* A prefix shorter than the mapping is IPv6, ::/0 too, and says nothing of IPv4. */
-		if (entry->source_length < MAPPED_BITS)
+		if (!flow->ipv6 && entry->source_length < MAPPED_BITS)
 			continue;
 		if (covers(entry->source, entry->source_length, &flow->source))
 			return 1;
@@ -171,9 +173,15 @@ static __always_inline int is_management(const struct policy *policy, const stru
 	return 0;
 }
 
+/* DHCPv6 answers come from the link only: RFC 8415, section 18.4 has them sent to and from link-local addresses. */
 static __always_inline int is_dhcp(const struct flow *flow)
 {
-	return flow->protocol == IPPROTO_UDP && flow->source_port == DHCP_SERVER_PORT && flow->port == DHCP_CLIENT_PORT;
+	if (flow->protocol != IPPROTO_UDP)
+		return 0;
+	if (!flow->ipv6)
+		return flow->source_port == DHCP_SERVER_PORT && flow->port == DHCP_CLIENT_PORT;
+	return flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT &&
+	       is_link_local(&flow->source);
 }
 
 /* To a recorded address of the interface, or to any while none is recorded. */
@@ -189,45 +197,61 @@ static __always_inline int is_ssh(struct __sk_buff *skb, const struct passage *w
 
 /* ---- whose session it is ---------------------------------------------------- */
 
-static __always_inline void ipv4_tuple(struct bpf_sock_tuple *tuple, const struct flow *flow)
+/* The tuple of a look-up for a packet of this flow to `address` and `port`; returns its size, which says the family. */
+static __always_inline tp_u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow *flow,
+				       const union address *address, tp_be16 port)
 {
-	tuple->ipv4.saddr = flow->source.word[3];
-	tuple->ipv4.daddr = flow->destination.word[3];
-	tuple->ipv4.sport = host16(flow->source_port);
-	tuple->ipv4.dport = host16(flow->port);
+	if (!flow->ipv6) {
+		tuple->ipv4.saddr = flow->source.word[3];
+		tuple->ipv4.daddr = address->word[3];
+		tuple->ipv4.sport = host16(flow->source_port);
+		tuple->ipv4.dport = port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, &flow->source, sizeof(flow->source));
+	__builtin_memcpy(tuple->ipv6.daddr, address, sizeof(*address));
+	tuple->ipv6.sport = host16(flow->source_port);
+	tuple->ipv6.dport = port;
+	return sizeof(tuple->ipv6);
 }
+
+enum session {
+	SESSION_NONE,
+	SESSION_OPEN,       /* somebody listens, or has an unconnected UDP socket */
+	SESSION_OWN,
+};
 
 /*
  * TCP in any state but LISTEN (TIME_WAIT included, which must answer a SYN
- * itself), or a connected UDP socket.  Such a packet is left to the stack,
- * whose early demux finds the socket again: assigning it here would cost a
- * route look-up for each packet.
+ * itself), or a connected UDP socket, is a session of this host.  Its packets
+ * are left to the stack, whose early demux finds the socket again: assigning
+ * it here would cost a route look-up for each packet.
  *
  * The two branches stay apart down to the release: the verifier refuses one
  * load through a sock_common and a sock pointer ("same insn cannot be used
  * with different pointers").
  */
-static __always_inline int is_own_session(struct __sk_buff *skb, const struct flow *flow)
+static __always_inline enum session session_of(struct __sk_buff *skb, const struct flow *flow)
 {
 	struct bpf_sock_tuple tuple = {};
+	tp_u32 size = tuple_of(&tuple, flow, &flow->destination, host16(flow->port));
+	enum session session;
 	struct bpf_sock *sk;
-	int own;
 
-	ipv4_tuple(&tuple, flow);
 	if (flow->protocol == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk)
-			return 0;
-		own = sk->state != BPF_TCP_LISTEN;
+			return SESSION_NONE;
+		session = sk->state == BPF_TCP_LISTEN ? SESSION_OPEN : SESSION_OWN;
 		bpf_sk_release(sk);
-		return own;
+		return session;
 	}
-	sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
-		return 0;
-	own = sk->dst_port != 0;
+		return SESSION_NONE;
+	session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;
 	bpf_sk_release(sk);
-	return own;
+	return session;
 }
 
 /* ---- which rule names it ---------------------------------------------------- */
@@ -244,65 +268,116 @@ static __always_inline struct page *page_of(void *image, tp_u32 number)
 	return bpf_map_lookup_elem(image, &number);
 }
 
-static __always_inline tp_u32 class_of(void *image, tp_u32 ifindex)
+/* The page that holds the class directory of the interface: page 0 unless rules name it. */
+static __always_inline struct page *directory_of(void *image, struct page *head, tp_u32 ifindex)
 {
 	struct page *bound = page_of(image, 1);
 	tp_u32 i, at;
 
 	if (!bound)
-		return 0;
+		return head;
 	for (i = 0; i < PROBES; i++) {
 		at = ((ifindex + i) & (BOUND_INTERFACES - 1)) * 2;
 		if (bound->word[at] == ifindex)
-			return bound->word[at + 1];
+			return page_of(image, bound->word[at + 1]);
 	}
-	return 0;
+	return head;
 }
 
-/* Slot of the best rule for an IPv4 flow. */
-static __always_inline tp_u32 walk_ipv4(void *image, tp_u32 root, const struct flow *flow)
+static __always_inline tp_u32 leaf_of(tp_u32 node)
 {
-	tp_u32 destination = host32(flow->destination.word[3]);
-	tp_u32 source = host32(flow->source.word[3]);
-	tp_u64 fields = (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
-			(tp_u64)flow->port << 16 * FIELD4_PORT |
-			(tp_u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
-			(tp_u64)source << 16 * FIELD4_SOURCE_LOW;
-	struct page *page = page_of(image, root + (destination >> 24));
-	tp_u32 node, field;
+	/* A walk that ran out of steps found nothing. */
+	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT : 0;
+}
+
+static __always_inline tp_u32 walk_ipv4(void *image, tp_u32 node, tp_u64 fields)
+{
+	struct page *page;
 	int i;
 
-	if (!page)
-		return 0;
-	node = page->word[destination >> 16 & (PAGE_WORDS - 1)];
 	for (i = 0; i < WALK4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
 		page = page_of(image, node_page(node));
 		if (!page)
 			return 0;
-		field = node >> NODE_FIELD_SHIFT & 3;
-		node = next_node(page, node, fields >> 16 * field & 0xffff);
+		node = next_node(page, node, fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
 	}
-	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT : 0;
+	return leaf_of(node);
+}
+
+static __always_inline tp_u32 walk_ipv6(void *image, tp_u32 node, const struct flow *flow)
+{
+	struct page *page;
+	tp_u32 field, x;
+	int i;
+
+	for (i = 0; i < WALK6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+		page = page_of(image, node_page(node));
+		if (!page)
+			return 0;
+		field = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
+		if (field & FIELD6_PORT)
+			x = flow->port;
+		else if (field & FIELD6_SOURCE)
+			x = host16(flow->source.part[field & 7]);
+		else
+			x = host16(flow->destination.part[field & 7]);
+		node = next_node(page, node, x);
+	}
+	return leaf_of(node);
+}
+
+/* Slot of the best rule for the flow, by the class directory's word for its family and protocol. */
+static __always_inline tp_u32 rule_of(void *image, struct page *directory, const struct flow *flow)
+{
+	tp_u32 is_udp = flow->protocol == IPPROTO_UDP;
+	tp_u32 destination = host32(flow->destination.word[3]);
+	tp_u32 source = host32(flow->source.word[3]);
+	struct page *page;
+	tp_u32 root;
+
+	root = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_TCP : CLASS_IPV4_TCP) + is_udp];
+	if (!root)
+		return 0;
+	if (flow->ipv6)
+		return walk_ipv6(image, root, flow);
+	page = page_of(image, root + (destination >> 24));
+	if (!page)
+		return 0;
+	return walk_ipv4(image, page->word[destination >> 16 & (PAGE_WORDS - 1)],
+			 (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
+			 (tp_u64)flow->port << 16 * FIELD4_PORT |
+			 (tp_u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
+			 (tp_u64)source << 16 * FIELD4_SOURCE_LOW);
+}
+
+/* Slot of a rule that intercepts something at the destination, whatever the port; for what has no ports. */
+static __always_inline tp_u32 cover_of(void *image, struct page *directory, const struct flow *flow)
+{
+	tp_u32 destination = host32(flow->destination.word[3]);
+	tp_u32 node = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_COVER : CLASS_IPV4_COVER)];
+
+	if (flow->ipv6)
+		return walk_ipv6(image, node, flow);
+	return walk_ipv4(image, node,
+			 (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
+			 (tp_u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);
 }
 
 static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
 {
 	void *image = current_image(way->policy);
-	struct page *head, *actions;
-	tp_u32 class = 0, root;
+	struct page *head, *directory, *actions;
 
 	if (!image)
 		return;
-	head = page_of(image, 0);
+	head = directory = page_of(image, 0);
 	if (!head)
 		return;
 	if (head->word[HEADER_CLASSES] > 1)
-		class = class_of(image, skb->ifindex);
-	root = CLASS_BASE + class * CLASS_WORDS + (flow->protocol == IPPROTO_UDP ? CLASS_IPV4_UDP : CLASS_IPV4_TCP);
-	root = head->word[root & (PAGE_WORDS - 1)];
-	if (!root)
+		directory = directory_of(image, head, skb->ifindex);
+	if (!directory)
 		return;
-	way->rule = walk_ipv4(image, root, flow);
+	way->rule = way->parsed == PARSED_FRAGMENT ? cover_of(image, directory, flow) : rule_of(image, directory, flow);
 	if (!way->rule)
 		return;
 	actions = page_of(image, head->word[HEADER_ACTIONS] + way->rule / ACTIONS_PER_PAGE);
@@ -323,28 +398,46 @@ static __always_inline void set_mark(struct __sk_buff *skb, const struct passage
 	skb->mark = (skb->mark & ~mask) | (mark & mask);
 }
 
+static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, tp_u32 size)
+{
+	if (size == sizeof(tuple->ipv4))
+		tuple->ipv4.sport = 0;
+	else
+		tuple->ipv6.sport = 0;
+}
+
+static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, tp_u32 size)
+{
+	struct bpf_sock *sk;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (!sk || sk->state == BPF_TCP_LISTEN)
+			return sk;
+		/* The client's own session with the proxy, from the same port: it hides the listener. */
+		bpf_sk_release(sk);
+		forget_source_port(tuple, size);
+	}
+	return 0;
+}
+
 /* Give the packet to the socket that listens on the rule's proxy address. */
 static __always_inline enum reason splice(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
 {
 	const union address *proxy = (const void *)way->action->tproxy_ip;
 	struct bpf_sock_tuple tuple = {};
+	tp_u32 size = tuple_of(&tuple, flow, proxy, way->action->tproxy_port);
 	struct bpf_sock *sk;
 
-	ipv4_tuple(&tuple, flow);
-	tuple.ipv4.daddr = proxy->word[3];
-	tuple.ipv4.dport = way->action->tproxy_port;
 	if (flow->protocol == IPPROTO_TCP) {
-		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = listener(skb, &tuple, size);
 		if (!sk)
 			return REASON_NO_LISTENER;
-		if (sk->state != BPF_TCP_LISTEN) {
-			bpf_sk_release(sk);
-			return REASON_NO_LISTENER;
-		}
 		way->error = bpf_sk_assign(skb, sk, 0);
 		bpf_sk_release(sk);
 	} else {
-		sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk)
 			return REASON_NO_LISTENER;
 		way->error = bpf_sk_assign(skb, sk, 0);
@@ -385,21 +478,35 @@ static __always_inline enum reason obey_rule(struct __sk_buff *skb, struct passa
 
 /* ---- the packet's life ---------------------------------------------------------- */
 
-static __always_inline enum reason judge_flow(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+static __always_inline int is_intercept(const struct passage *way)
 {
-	if (way->policy && is_management(way->policy, flow))
-		return pass(way, REASON_MANAGEMENT);
-	if (is_dhcp(flow))
-		return pass(way, REASON_DHCP);
-	if (is_ssh(skb, way, flow))
-		return pass(way, REASON_SSH);
+	return way->action && way->action->kind == ACTION_TPROXY;
+}
+
+/* Its route must lead to the socket too: early demux may have no cached one. */
+static __always_inline enum reason keep(struct __sk_buff *skb, struct passage *way, enum reason reason)
+{
+	if (is_intercept(way))
+		set_mark(skb, way);
+	return pass(way, reason);
+}
+
+static __always_inline enum reason judge_session(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	enum session session;
+
 	find_rule(skb, way, flow);
-	if (is_own_session(skb, flow)) {
-		/* Its route must lead to the socket too, once early demux has no cached one. */
-		if (way->action && way->action->kind == ACTION_TPROXY)
-			set_mark(skb, way);
-		return pass(way, REASON_ESTABLISHED);
+	if (way->parsed == PARSED_FRAGMENT)
+		return is_intercept(way) ? drop(way, REASON_FRAGMENT) : obey_default(way, REASON_FRAGMENT);
+	session = session_of(skb, flow);
+	if (way->parsed == PARSED_QUOTE) {
+		/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
+		if (session == SESSION_OWN || is_intercept(way) || (session && flow->protocol == IPPROTO_UDP))
+			return keep(skb, way, REASON_ICMP);
+		return obey_default(way, REASON_ICMP);
 	}
+	if (session == SESSION_OWN)
+		return keep(skb, way, REASON_ESTABLISHED);
 	if (way->action)
 		return obey_rule(skb, way, flow);
 	return obey_default(way, REASON_DEFAULT);
@@ -414,18 +521,28 @@ static __always_inline enum reason judge(struct __sk_buff *skb, struct passage *
 	/* VLAN 0 only carries a priority: the frame is this interface's own, see vlan_do_receive(). */
 	if (skb->vlan_present && skb->vlan_tci & 0xfff)
 		return pass(way, REASON_VLAN);
-	if (skb->protocol != host16(ETH_P_IP))
-		return obey_default(way, REASON_OTHER);
-	switch (parse_ipv4(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow)) {
-	case PARSED_FLOW:
-		return judge_flow(skb, way, &flow);
-	case PARSED_FRAGMENT:
-		return obey_default(way, REASON_FRAGMENT);
+	way->parsed = parse_packet(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
+	switch (way->parsed) {
 	case PARSED_MALFORMED:
 		return drop(way, REASON_MALFORMED);
-	default:
+	case PARSED_OTHER:
 		return obey_default(way, REASON_OTHER);
+	case PARSED_CONTROL:
+		return pass(way, REASON_ICMP);
+	case PARSED_ECHO:
+		return way->flags & POLICY_ALLOW_ECHO ? pass(way, REASON_ICMP) : obey_default(way, REASON_ICMP);
+	case PARSED_FLOW:
+		if (way->policy && is_management(way->policy, &flow))
+			return pass(way, REASON_MANAGEMENT);
+		if (is_dhcp(&flow))
+			return pass(way, REASON_DHCP);
+		if (is_ssh(skb, way, &flow))
+			return pass(way, REASON_SSH);
+		break;
+	default:
+		break;
 	}
+	return judge_session(skb, way, &flow);
 }
 
 int tproxy_splicer(struct __sk_buff *skb)

@@ -42,10 +42,9 @@ enum image {
 	IMAGE_FORMAT = 1,
 	IMAGE_PAGES_MIN = 1024,     /* a fresh image map holds 1 MiB */
 	IMAGE_PAGES_MAX = 262144,   /* 256 MiB */
-	CLASSES = 48,               /* interface classes: distinct sets of rules */
-	CLASS_WORDS = 4,
-	CLASS_BASE = 64,            /* first word of the class directory in page 0 */
-	BOUND_INTERFACES = 128,     /* page 1: (ifindex, class) pairs, a power of two */
+	CLASS_BASE = 16,            /* first word of a class directory in its page; that of class 0 is page 0 */
+	CLASS_WORDS = 6,
+	BOUND_INTERFACES = 128,     /* page 1: (ifindex, page of its class) pairs, a power of two */
 	ACTION_WORDS = 8,
 	ACTIONS_PER_PAGE = 32,
 };
@@ -58,7 +57,7 @@ enum header_word {
 	HEADER_PAGES = 3,           /* pages in use */
 	HEADER_RULES = 4,
 	HEADER_SLOTS = 5,           /* highest rule slot in use + 1 */
-	HEADER_CLASSES = 6,         /* 1: every interface has the same rules */
+	HEADER_CLASSES = 6,         /* sets of rules that interfaces have; 1: all have the same */
 	HEADER_ACTIONS = 7,         /* page of the action of rule slot 0 */
 	HEADER_SOURCE = 8,          /* word where the canonical rules begin */
 	HEADER_SOURCE_BYTES = 9,
@@ -71,6 +70,8 @@ enum class_word {
 	CLASS_IPV4_UDP = 1,
 	CLASS_IPV6_TCP = 2,         /* a node word */
 	CLASS_IPV6_UDP = 3,
+	CLASS_IPV4_COVER = 4,       /* a node word: which destinations lie in an intercept, whatever the port */
+	CLASS_IPV6_COVER = 5,
 };
 
 /*
@@ -91,6 +92,7 @@ enum node_tag {
 enum field {
 	FIELD4_DESTINATION_LOW = 0,
 	FIELD4_PORT = 1,
+	FIELD4_DESTINATION_HIGH = 1, /* in a walk of CLASS_IPV4_COVER, which knows no port */
 	FIELD4_SOURCE_HIGH = 2,
 	FIELD4_SOURCE_LOW = 3,
 	FIELD6_DESTINATION = 0,     /* 0..7, most significant first */
@@ -237,7 +239,8 @@ _Static_assert(sizeof(struct counter) == 16, "struct counter");
 _Static_assert(sizeof(struct meta) == 80 + BLOB_BYTES, "struct meta");
 _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
-_Static_assert(CLASS_BASE + CLASSES * CLASS_WORDS == PAGE_WORDS, "the class directory ends page 0");
+_Static_assert(CLASS_BASE + CLASS_WORDS <= PAGE_WORDS, "a class directory lies in its page");
+_Static_assert((int)HEADER_SOURCE_CRC < CLASS_BASE, "the header ends before the directory of class 0");
 _Static_assert(BOUND_INTERFACES * 2 == PAGE_WORDS, "the bound interfaces fill page 1");
 
 #endif

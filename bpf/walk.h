@@ -7,7 +7,7 @@
 #ifndef TPROXY_WALK_H
 #define TPROXY_WALK_H
 
-#include "types.h"
+#include "parse.h"
 
 struct page {
 	tp_u32 word[PAGE_WORDS];
@@ -25,15 +25,12 @@ enum node_bits {
 	PAGE_BYTES = 1024,
 };
 
-/* Keep the compiler from turning the comparison below into an unpredictable branch. */
-#define OPAQUE(value) asm volatile("" : "+r"(value))
-
 /* 1 when key j is not above x, else 0. */
 static __always_inline tp_u64 at_most(const char *page, tp_u64 base, tp_u64 j, tp_u32 x)
 {
 	tp_u64 difference = (tp_u64) * (const tp_u16 *)(page + ((base + 2 * j) & (PAGE_BYTES - 2))) - x - 1;
 
-	OPAQUE(difference);
+	OPAQUE(difference);     /* else the compiler makes it an unpredictable branch */
 	return difference >> 63;
 }
 

@@ -38,6 +38,7 @@ MANAGEMENT = {
 POLICY = {
     "default_action": {"type": "str", "choices": ["drop", "pass"], "default": "drop"},
     "allow_ssh": {"type": "bool", "default": True},
+    "allow_echo": {"type": "bool", "default": False},
     "accept": {"type": "str", "choices": ["ok", "unspec"], "default": "ok"},
     "management": {"type": "list", "elements": "dict", "default": [], "options": MANAGEMENT},
 }

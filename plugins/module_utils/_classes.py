@@ -4,8 +4,9 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Interface classes: which interfaces have which rules of their own (bpf/types.h, page 1 of an image).
 
-Class 0 has the rules that name no interface. Interfaces that are named by the same rules share one class. This room
-sees names, indexes and slots; it compiles nothing.
+Class 0 has the rules that name no interface. Interfaces that are named by the same rules share one class. A class is
+known by the page that holds its directory: 0, then CLASS_PAGES and those behind it. This room sees names, indexes and
+slots; it compiles nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ._errors import LimitExceeded
-from ._layout import BOUND_INTERFACES, CLASSES, PAGE_WORDS, PROBES
+from ._layout import BOUND_INTERFACES, PAGE_WORDS, PROBES
+
+CLASS_PAGES = 2
 
 
 class InterfaceClasses(NamedTuple):
-    """`restricted`[class]: slots of the rules that name an interface of that class. `bound`: {ifindex: class}."""
+    """`numbers`: {slots of the rules that name an interface of a class: class}. `bound`: {ifindex: class}."""
 
-    restricted: list
+    numbers: dict
     bound: dict
 
 
@@ -34,19 +37,15 @@ def classes_of(slotted: list, ifindexes: Mapping) -> InterfaceClasses:
     for rule, slot in slotted:
         for ifindex in (ifindexes[name] for name in rule.interfaces if name in ifindexes):
             named.setdefault(ifindex, set()).add(slot)
-    numbers = {frozenset(): 0}
-    bound = {ifindex: numbers.setdefault(frozenset(named[ifindex]), len(numbers)) for ifindex in sorted(named)}
-    if len(bound) > BOUND_INTERFACES:
-        raise LimitExceeded("interfaces named by rules", len(bound), BOUND_INTERFACES, "nothing was changed")
-    if len(numbers) > CLASSES:
-        raise LimitExceeded(
-            "different sets of rules per interface", len(numbers), CLASSES, "nothing was changed; name fewer interfaces"
-        )
-    return InterfaceClasses(list(numbers), bound)
+    if len(named) > BOUND_INTERFACES:
+        raise LimitExceeded("interfaces named by rules", len(named), BOUND_INTERFACES, "nothing was changed")
+    sets = {ifindex: frozenset(slots) for ifindex, slots in sorted(named.items())}
+    numbers = {slots: number for number, slots in enumerate(dict.fromkeys(sets.values()), CLASS_PAGES)}
+    return InterfaceClasses({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
 
 
 def bound_page(bound: Mapping) -> array:
-    """Return page 1: pairs (ifindex, class), each within PROBES slots from ifindex modulo BOUND_INTERFACES.
+    """Return page 1: pairs (ifindex, page of its class), each within PROBES slots from ifindex modulo BOUND_INTERFACES.
 
     Raises LimitExceeded when too many indexes meet at one place.
     """

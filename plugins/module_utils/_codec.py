@@ -16,6 +16,7 @@ from ._interface import InterfaceAddresses, Management, Mark, Policy
 from ._layout import (
     INTERFACES,
     POLICY_ACCEPT_UNSPEC,
+    POLICY_ALLOW_ECHO,
     POLICY_ALLOW_SSH,
     POLICY_DEFAULT_PASS,
     POLICY_LAYER3,
@@ -93,6 +94,7 @@ def decode_policy(raw: bytes) -> tuple:
     policy = Policy(
         default_action="pass" if values["flags"] & POLICY_DEFAULT_PASS else "drop",
         allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
+        allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
         accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
         management=tuple(_decode_management(entry) for entry in entries),
         mark=Mark(values["mark"], values["mark_mask"]),
@@ -107,6 +109,7 @@ def _policy_flags() -> tuple:
     return (
         (POLICY_DEFAULT_PASS, "default_action", "pass"),
         (POLICY_ALLOW_SSH, "allow_ssh", True),
+        (POLICY_ALLOW_ECHO, "allow_echo", True),
         (POLICY_ACCEPT_UNSPEC, "accept", "unspec"),
         (POLICY_LAYER3, "layer3", True),
         (POLICY_LOOPBACK, "loopback", True),

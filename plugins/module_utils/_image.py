@@ -4,10 +4,10 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The rule image: a whole rule set as one array of words, to be put in force by one map update (bpf/types.h).
 
-    page 0   header, class directory          then  IPv4 roots, 256 pages each
+    page 0   header, directory of class 0     then  IPv4 roots, 256 pages each
     page 1   interfaces that have a class     then  actions, by rule slot
-                                              then  nodes
-                                              then  the canonical rules (_source)
+    page 2   directories of the classes       then  nodes
+             that rules make, a page each     then  the canonical rules (_source)
 
 The room lays the pages out; _tree makes the nodes. It writes no map and verifies nothing (_verify does).
 """
@@ -20,17 +20,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ._action import encode_action
-from ._classes import InterfaceClasses, bound_page, classes_of
+from ._classes import CLASS_PAGES, InterfaceClasses, bound_page, classes_of
 from ._errors import LimitExceeded
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
     CLASS_BASE,
+    CLASS_IPV4_COVER,
     CLASS_IPV4_TCP,
     CLASS_IPV4_UDP,
+    CLASS_IPV6_COVER,
     CLASS_IPV6_TCP,
     CLASS_IPV6_UDP,
-    CLASS_WORDS,
     HEADER_ACTIONS,
     HEADER_CLASSES,
     HEADER_FORMAT,
@@ -48,19 +49,22 @@ from ._layout import (
     PAGE_WORDS,
     RULES,
 )
+from ._node_order import WalkOrder
 from ._nodes import NodeTable
 from ._prefix import Prefix
 from ._source import encode_source
-from ._tree import FAMILIES, Claim, Tree
+from ._tree import FAMILIES, Claim, Tree, cover
 
 ROOT_WORDS = 65536
 ROOT_PAGES = ROOT_WORDS // PAGE_WORDS
-ROOTS_PAGE = 2
+COVER = "cover"
 CLASS_WORD = {
     (4, "tcp"): CLASS_IPV4_TCP,
     (4, "udp"): CLASS_IPV4_UDP,
     (6, "tcp"): CLASS_IPV6_TCP,
     (6, "udp"): CLASS_IPV6_UDP,
+    (4, COVER): CLASS_IPV4_COVER,
+    (6, COVER): CLASS_IPV6_COVER,
 }
 
 
@@ -73,11 +77,19 @@ class Row(NamedTuple):
 
 
 class View(NamedTuple):
-    """The rules of one family and protocol as one class sees them: all unrestricted ones, and these slots."""
+    """The rules of one family and protocol (COVER: those that intercept, of both) as one class sees them.
+
+    It sees all unrestricted ones, and these slots.
+    """
 
     family: int
     protocol: str
     restricted: frozenset
+
+    @property
+    def has_root(self) -> bool:
+        """Whether its word in the class directory is the page of a root, not a node."""
+        return self.family == 4 and self.protocol != COVER
 
 
 def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
@@ -87,16 +99,20 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     """
     _check_limits(slotted)
     classes = classes_of(slotted, ifindexes)
-    tables = _tables(sorted(slotted, key=lambda pair: pair[0].precedence))
+    tables = _tables(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
     directory = _directory(tables, classes)
     views = list(dict.fromkeys(directory.values()))
     slots = 1 + max((slot for _rule, slot in slotted), default=0)
-    actions_page = ROOTS_PAGE + ROOT_PAGES * sum(view.family == 4 for view in views)
-    nodes = NodeTable(actions_page + -(-slots // ACTIONS_PER_PAGE))
-    roots = _write_roots(nodes, tables, views)
-    words = nodes.words
+    roots_page = CLASS_PAGES + len(classes.numbers) - 1
+    actions_page = roots_page + ROOT_PAGES * sum(view.has_root for view in views)
+    first_page = actions_page + -(-slots // ACTIONS_PER_PAGE)
+    nodes = NodeTable(first_page)
+    partitions = {view: _partition(nodes, tables, view) for view in views}
+    order = WalkOrder(nodes, first_page)
+    roots = _write_roots(order, partitions, roots_page)
+    words = order.nodes.words
     for (number, column), view in directory.items():
-        words[CLASS_BASE + CLASS_WORDS * number + column] = roots[view]
+        words[PAGE_WORDS * number + CLASS_BASE + column] = roots[view]
     words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
     _write_actions(words, actions_page, slotted)
     header = _append_source(words, encode_source(slotted))
@@ -107,7 +123,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
             HEADER_GENERATION: generation,
             HEADER_RULES: len(slotted),
             HEADER_SLOTS: slots,
-            HEADER_CLASSES: len(classes.restricted),
+            HEADER_CLASSES: len(classes.numbers),
             HEADER_ACTIONS: actions_page,
         }
     )
@@ -123,7 +139,7 @@ def _check_limits(slotted: list) -> None:
 
 
 def _tables(ranked: list) -> dict:
-    """Return {(family, protocol): [Row]} of [(Rule, slot)], in the same order."""
+    """Return {(family, protocol or COVER): [Row]} of [(Rule, slot)], in the same order."""
     tables = {}
     for rule, slot in ranked:
         family = rule.destination.family
@@ -131,6 +147,8 @@ def _tables(ranked: list) -> dict:
         claim = Claim(rule.low, rule.high, (source, length, slot))
         row = Row(_native(rule.destination, family), claim, slot if rule.interfaces else 0)
         tables.setdefault((family, rule.protocol), []).append(row)
+        if rule.action == "tproxy":
+            tables.setdefault((family, COVER), []).append(row)
     return tables
 
 
@@ -144,27 +162,45 @@ def _directory(tables: dict, classes: InterfaceClasses) -> dict:
     directory = {}
     for (family, protocol), rows in tables.items():
         ours = {row.slot for row in rows}
-        for number, restricted in enumerate(classes.restricted):
+        for restricted, number in classes.numbers.items():
             view = View(family, protocol, restricted & ours)
             if view.restricted or 0 in ours:
                 directory[number, CLASS_WORD[family, protocol]] = view
     return directory
 
 
-def _write_roots(nodes: NodeTable, tables: dict, views: list) -> dict:
-    """Compile every view, once however many classes share it; return {View: word for the class directory}."""
-    roots, page = {}, ROOTS_PAGE
-    for view in views:
-        family = FAMILIES[view.family]
-        partition = Tree(nodes, family).partition(_claims(tables[view.family, view.protocol], view))
-        if view.family == 6:
-            roots[view] = nodes.trie(family.destination, partition)
+def _partition(nodes: NodeTable, tables: dict, view: View) -> list:
+    """Compile a view, once however many classes share it.
+
+    Returns the partition of the first field of the destination into words; one word for all where there is no root.
+    """
+    fields, partition = _destinations(nodes, _claims(tables[view.family, view.protocol], view), view)
+    if view.has_root:
+        return nodes.first_field(fields, partition)
+    return [(0, nodes.trie(fields, partition))]
+
+
+def _write_roots(order: WalkOrder, partitions: dict, page: int) -> dict:
+    """Bring the nodes into the order of a walk, and write the roots; return {View: word for the class directory}."""
+    roots = {}
+    for view, partition in partitions.items():
+        moved = [(start, order.move(word)) for start, word in partition]
+        if not view.has_root:
+            roots[view] = moved[0][1]
             continue
         roots[view] = page
         first = page * PAGE_WORDS
-        nodes.words[first : first + ROOT_WORDS] = _spread(nodes.first_field(family.destination, partition))
+        order.nodes.words[first : first + ROOT_WORDS] = _spread(moved)
         page += ROOT_PAGES
     return roots
+
+
+def _destinations(nodes: NodeTable, claims: dict, view: View) -> tuple:
+    """Return the fields that a walk of the view examines first, and the partition of the destinations into words."""
+    family = FAMILIES[view.family]
+    if view.protocol == COVER:
+        return family.cover, cover(claims, family.bits)
+    return family.destination, Tree(nodes, family).partition(claims)
 
 
 def _claims(rows: list, view: View) -> dict:

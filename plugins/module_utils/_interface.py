@@ -19,6 +19,7 @@ from ._prefix import Prefix, format_address
 
 PROTOCOLS = ("tcp", "udp")
 VERDICTS = ("drop", "pass")
+GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
 ACCEPTS = ("ok", "unspec")
 PORT_MAX = 65535
 
@@ -65,6 +66,7 @@ class Policy:
 
     default_action: str = "drop"
     allow_ssh: bool = True
+    allow_echo: bool = False
     accept: str = "ok"
     management: tuple = ()
     mark: Mark = field(default_factory=Mark)
@@ -77,6 +79,7 @@ class Policy:
         return {
             "default_action": self.default_action,
             "allow_ssh": self.allow_ssh,
+            "allow_echo": self.allow_echo,
             "accept": self.accept,
             "management": [entry.to_params() for entry in self.management],
             "mark": str(self.mark),
@@ -92,7 +95,7 @@ def policy_from_params(params: Mapping | None) -> dict:
         faults.append(f"policy.management: {len(entries)} entries, at most {MANAGEMENT} fit")
     if faults:
         raise InvalidInput(faults)
-    given = {name: params[name] for name in ("default_action", "allow_ssh", "accept") if params.get(name) is not None}
+    given = {name: params[name] for name in GIVEN if params.get(name) is not None}
     return {**given, "management": tuple(entries)}
 
 

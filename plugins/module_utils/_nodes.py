@@ -91,7 +91,7 @@ class NodeTable:
         size = SEARCH_SIZES[len(partition)]
         padding = (4 << size) - len(partition)
         starts, values = zip(*partition)
-        at = self._reserve(SEARCH_WORDS[size])
+        at = self.reserve(SEARCH_WORDS[size])
         SEARCH_STRUCTS[size].pack_into(
             self.words, 4 * at, 0, *starts[1:], *(0xFFFF,) * padding, *values, *values[-1:] * padding
         )
@@ -101,27 +101,27 @@ class NodeTable:
         page = array("I")
         for row in _rows(partition):
             page.append(self.node(field, row) if len(row) <= KEYS_MAX else self._low(field, row))
-        return NODE_HIGH << 30 | field << 23 | self._page(page)
+        return NODE_HIGH << 30 | field << 23 | self.append_page(page)
 
     def _low(self, field: int, row: list) -> int:
         ends = [start & 0xFF for start, _word in row[1:]] + [256]
         page = array("I")
         for end, (_start, word) in zip(ends, row):
             page.extend([word] * (end - len(page)))
-        return NODE_LOW << 30 | field << 23 | self._page(page)
+        return NODE_LOW << 30 | field << 23 | self.append_page(page)
 
-    def _reserve(self, count: int) -> int:
+    def reserve(self, count: int) -> int:
         """Return the word at which `count` free words begin; see rule 3."""
         at = self._cursor
         if count > LINE_WORDS or at % LINE_WORDS + count > LINE_WORDS:
             at = -(-at // LINE_WORDS) * LINE_WORDS
         # A page that ends here, or that a HIGH or LOW page was appended to, is full.
         if at % PAGE_WORDS + count > PAGE_WORDS or at % PAGE_WORDS == 0:
-            at = self._page(PAGE_BYTES) * PAGE_WORDS
+            at = self.append_page(PAGE_BYTES) * PAGE_WORDS
         self._cursor = at + count
         return at
 
-    def _page(self, content) -> int:
+    def append_page(self, content) -> int:
         """Append a page and return its number."""
         page = self.pages
         if page >= NODE_PAGES_MAX:

@@ -44,15 +44,18 @@ def _free_slots(used: set, kept: set) -> Iterable[int]:
 
 
 class Index:
-    """Answers which rule of a set holds for a packet (DESIGN 3)."""
+    """Answers which rule of a set holds for a packet (DESIGN 3), and which one covers a destination."""
 
     def __init__(self, rules: Iterable[Rule]):
         self._protocols = {}  # (family, protocol) -> _Longest of destinations, whose values are _Longest of sources
+        self._intercepts = {4: _Longest(), 6: _Longest()}  # of destinations, whose values are _Intercepts
         for rule in rules:
             key = rule.destination.family, rule.protocol
             destinations = self._protocols.setdefault(key, _Longest())
             sources = destinations.at(rule.destination, _Longest)
             sources.at(rule.source, _Ports).rules.append(rule)
+            if rule.action == "tproxy":
+                self._intercepts[rule.destination.family].at(rule.destination, _Intercepts).rules.append(rule)
 
     def best(self, destination: int, source: int, protocol: str, port: int, interface: str | None = None):
         """Return the Rule that holds, or None. Addresses are mapped 128-bit numbers.
@@ -60,6 +63,14 @@ class Index:
         `interface` is a name; None stands for an interface that no rule names.
         """
         return first_owner(chain(self.around(destination, protocol), source, interface), port)
+
+    def cover(self, destination: int, interface: str | None = None) -> Rule | None:
+        """Return the best Rule that intercepts something at the destination, whatever protocol, port and source.
+
+        The longest destination goes first, then the precedence, then tcp before udp.
+        """
+        around = self._intercepts[family_of(destination)].around(destination)
+        return next(filter(None, (intercepts.best(interface) for intercepts in around)), None)
 
     def around(self, destination: int, protocol: str) -> list:
         """Return what all prefixes around a destination hold, the longest first; for chain()."""
@@ -106,6 +117,21 @@ class _Longest:
         """Return the values of all prefixes that hold the address."""
         longest_first = self._longest_first
         return [value for below, networks in longest_first if (value := networks.get(address >> below)) is not None]
+
+
+class _Intercepts:
+    """The rules of one destination that splice, as seen on an interface."""
+
+    def __init__(self):
+        self.rules = []
+        self._best = {}
+
+    def best(self, interface: str | None) -> Rule | None:
+        """Return the best rule that the interface sees. The rules must be complete by now."""
+        if interface not in self._best:
+            seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
+            self._best[interface] = min(seen, key=lambda rule: (rule.precedence, rule.protocol), default=None)
+        return self._best[interface]
 
 
 class _Ports:

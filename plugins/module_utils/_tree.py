@@ -6,7 +6,7 @@
 
 Every destination prefix gets a *profile*: the partition of its ports into words. Where a profile has no answer, its
 word is the port node of the next shorter prefix that has rules. That is how a packet falls through (DESIGN 3): a walk
-may look at the port again, never at the destination.
+may look at the port again, never at the destination. What has no ports is judged by its destination alone: cover().
 
 1. A small profile takes the answers of its parent into its own node: one step less (INLINE_MAX).
 2. A chain of profiles is cut where a walk along it could take more than `chain_steps` steps: there the rules of all
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ._intervals import covers_all, disjoint_prefixes, joined, overlay, partition_of_ports
 from ._layout import (
+    FIELD4_DESTINATION_HIGH,
     FIELD4_DESTINATION_LOW,
     FIELD4_PORT,
     FIELD4_SOURCE_HIGH,
@@ -37,24 +38,33 @@ NO_MATCH = 0
 
 
 class Family(NamedTuple):
-    """Bits of an address, and the fields of a walk, most significant first."""
+    """Bits of an address, and the fields of a walk, most significant first; `cover` is the whole destination."""
 
     bits: int
     destination: tuple
     port: int
     source: tuple
     chain_steps: int
+    cover: tuple
 
 
 # IPv4's upper half of the destination is the index of the root. A field costs two steps at most, so one profile without
 # parents takes 2 + 4 steps (IPv6: 2 + 16) and the destination 2 (16) more: half of the walk is enough for a chain.
-IPV4 = Family(32, (FIELD4_DESTINATION_LOW,), FIELD4_PORT, (FIELD4_SOURCE_HIGH, FIELD4_SOURCE_LOW), WALK4_STEPS // 2)
+IPV4 = Family(
+    32,
+    (FIELD4_DESTINATION_LOW,),
+    FIELD4_PORT,
+    (FIELD4_SOURCE_HIGH, FIELD4_SOURCE_LOW),
+    WALK4_STEPS // 2,
+    (FIELD4_DESTINATION_HIGH, FIELD4_DESTINATION_LOW),
+)
 IPV6 = Family(
     128,
     tuple(range(FIELD6_DESTINATION, FIELD6_DESTINATION + 8)),
     FIELD6_PORT,
     tuple(range(FIELD6_SOURCE, FIELD6_SOURCE + 8)),
     WALK6_STEPS // 2,
+    tuple(range(FIELD6_DESTINATION, FIELD6_DESTINATION + 8)),
 )
 FAMILIES = {4: IPV4, 6: IPV6}
 
@@ -129,6 +139,12 @@ class Tree:
             partition = disjoint_prefixes(sorted(candidates), self._family.bits, key[1])
             word = self._source_words[key] = self._nodes.trie(self._family.source, partition)
         return word
+
+
+def cover(claims_by_prefix: dict, bits: int) -> list:
+    """Return the partition of all destinations into words: that of the best claim of the longest prefix around each."""
+    words = [(*prefix, claims[0].candidate[2]) for prefix, claims in claims_by_prefix.items()]
+    return disjoint_prefixes(sorted(words), bits, NO_MATCH)
 
 
 def _inlined(own: list, under: list) -> list | None:

@@ -6,7 +6,8 @@
 
 At the corners of every rule the walk of the image must give the rule that an independent look-up gives
 (_ruleset.Index), seen from an interface of every class. The corners are first and last address of destination and
-source, with first and last port and the ports just outside; and the addresses just outside, with the first port. A
+source, with first and last port and the ports just outside; and the addresses just outside, with the first port. At
+the corners of every rule that splices, and just outside, the walk of the cover must give what the look-up gives. A
 destination where a class has no rule of its own, and its walk stands where that of class 0 does, is judged once.
 
 The room reads the image through _walk only. It repairs nothing.
@@ -32,8 +33,9 @@ def verify_image(image, slotted: list, ifindexes: Mapping) -> int:
     """
     walker = Walker(image)
     _verify_actions(walker, slotted)
-    judge = _Judge(walker, slotted).judge
-    return sum(judge(interface, number) for interface, number in _views(walker, slotted, ifindexes))
+    judge = _Judge(walker, slotted)
+    views = (judge.view(interface, number) for interface, number in _views(walker, slotted, ifindexes))
+    return sum(judge.flows(view) + judge.covers(view) for view in views)
 
 
 def _verify_actions(walker: Walker, slotted: list) -> None:
@@ -78,6 +80,9 @@ class _Judge:
         self._index = Index(rule for rule, _slot in slotted)
         self._ports = {}  # (family, protocol) -> {destination: {source: ports of the corners, the first one inside}}
         self._starts = {}  # (protocol, destination address) -> where its walk stands in class 0, all of which was right
+        self._covers = {}  # destination address -> its cover in class 0, which was right
+        intercepts = dict.fromkeys(rule.destination for rule, _slot in slotted if rule.action == "tproxy")
+        self._edges = dict.fromkeys(address for prefix in intercepts for address in _edges(prefix))
         for rule, _slot in slotted:
             table = rule.destination.family, rule.protocol
             sources = self._ports.setdefault(table, {}).setdefault(rule.destination, {})
@@ -85,10 +90,13 @@ class _Judge:
             for port in (rule.low, rule.high, max(rule.low - 1, 0), min(rule.high + 1, PORT_MAX)):
                 ports[port] = None
 
-    def judge(self, interface: str | None, number: int) -> int:
-        """Judge class `number` as `interface` sees it; return how many points were looked at."""
+    def view(self, interface: str | None, number: int) -> _View:
+        """Return class `number` as `interface` sees it."""
         rules = filter(None, self._rules.values())
-        view = _View(interface, number, Index(rule for rule in rules if interface in rule.interfaces))
+        return _View(interface, number, Index(rule for rule in rules if interface in rule.interfaces))
+
+    def flows(self, view: _View) -> int:
+        """Judge which rule each flow has; return how many points were looked at."""
         points = 0
         for (_family, protocol), destinations in self._ports.items():
             for destination, sources in destinations.items():
@@ -116,6 +124,20 @@ class _Judge:
                     raise self._difference(view, point, slot, want)
         return sum(len(ports) for _source, ports in questions)
 
+    def covers(self, view: _View) -> int:
+        """Judge which destinations lie in an intercept; return how many were looked at."""
+        points = 0
+        for address in self._edges:
+            slot = self._walker.cover(view.number, address)
+            known = self._covers.setdefault(address, slot)
+            if view.number and slot == known and not view.own.cover(address, view.interface):
+                continue
+            want = self._index.cover(address, view.interface)
+            if slot not in self._rules or self._rules[slot] is not want:
+                raise self._difference(view, f"the cover of {format_number(address)}", slot, want)
+            points += 1
+        return points
+
     def _difference(self, view: _View, point: str, slot: int, want: Rule | None) -> VerificationFailed:
         where = f"{view.interface or 'an interface that no rule names'} (class {view.number})"
         return VerificationFailed(
@@ -140,6 +162,12 @@ def _questions(destination: Prefix, sources: Mapping) -> dict:
         **({destination.last: corners} if _is_of(destination.last, destination) else {}),
         destination.network: corners + beside,
     }
+
+
+def _edges(prefix: Prefix) -> list:
+    """Return the first and the last address of a prefix, and those just outside."""
+    inside = {prefix.network, prefix.last}
+    return [*(address for address in inside if _is_of(address, prefix)), *_neighbours(prefix)]
 
 
 def _neighbours(prefix: Prefix) -> list:

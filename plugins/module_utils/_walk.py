@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from array import array
 
+from ._classes import CLASS_PAGES
 from ._errors import VerificationFailed
-from ._image import CLASS_WORD, ROOT_PAGES
+from ._image import CLASS_WORD, COVER, ROOT_PAGES
 from ._layout import (
     ACTION_WORDS,
     BOUND_INTERFACES,
     CLASS_BASE,
-    CLASS_WORDS,
-    CLASSES,
+    FIELD4_DESTINATION_HIGH,
     FIELD4_DESTINATION_LOW,
     FIELD4_PORT,
     FIELD6_DESTINATION,
@@ -70,8 +70,16 @@ class Walker:
         word = self.root(self.class_of(ifindex), protocol, destination)
         return self.follow(word, fields_of(destination, source, port), STEPS[family])[0]
 
+    def cover(self, number: int, destination: int) -> int:
+        """Return the slot of the best rule of a class that intercepts something at the destination, 0 for none."""
+        family = family_of(destination)
+        fields = fields_of(destination, 0, 0)
+        if family == 4:
+            fields[FIELD4_DESTINATION_HIGH] = destination >> 16 & 0xFFFF
+        return self.follow(self.directory(number, family, COVER), fields, STEPS[family])[0]
+
     def class_of(self, ifindex: int) -> int:
-        """Return the class of an interface."""
+        """Return the class of an interface: the page of its directory."""
         if self.words[HEADER_CLASSES] > 1:
             for distance in range(PROBES):
                 pair = PAGE_WORDS + 2 * ((ifindex + distance) % BOUND_INTERFACES)
@@ -86,9 +94,10 @@ class Walker:
 
     def directory(self, number: int, family: int, protocol: str) -> int:
         """Return the word of the class directory, `number` being the class."""
-        if number >= min(self.words[HEADER_CLASSES], CLASSES):
+        end = min(CLASS_PAGES + self.words[HEADER_CLASSES] - 1, self.words[HEADER_PAGES])
+        if number and not CLASS_PAGES <= number < end:
             raise _damaged(number)
-        return self.words[CLASS_BASE + CLASS_WORDS * number + CLASS_WORD[family, protocol]]
+        return self.words[PAGE_WORDS * number + CLASS_BASE + CLASS_WORD[family, protocol]]
 
     def root(self, number: int, protocol: str, destination: int) -> int:
         """Return the word at which a walk in a class begins."""

@@ -100,6 +100,10 @@ options:
             any address while none is recorded.
         type: bool
         default: true
+      allow_echo:
+        description: Let ICMP and ICMPv6 echo requests through.
+        type: bool
+        default: false
       accept:
         description:
           - How the splicer passes a packet that it does not splice. V(ok) ends the hook, V(unspec) lets later filters
@@ -217,6 +221,7 @@ policy:
   sample:
     default_action: drop
     allow_ssh: true
+    allow_echo: false
     accept: ok
     management: []
     mark: "0x10000000/0x10000000"

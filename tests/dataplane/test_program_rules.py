@@ -192,14 +192,14 @@ def test_a_socket_elsewhere_is_no_listener(splicer, sockets, protocol, bound_to,
     assert told(splicer.ask(FRAMES[protocol](SERVER, 443), LAN)) == ("drop", "no_listener")
 
 
-def test_a_connection_to_the_proxy_itself_is_no_listener(splicer, sockets):
-    """It has the client's address and port as the packet has, and the look-up would prefer it."""
+def test_a_connection_to_the_proxy_itself_hides_no_listener(splicer, sockets):
+    """It has the client's address and port as the packet has, and the first look-up prefers it."""
     listener = sockets("tcp", "127.0.0.1", PROXY_PORT)
     listener.listen()
     sockets("tcp", CLIENT, 40000, ("127.0.0.1", PROXY_PORT))
     splicer.policy(LAN)
     splicer.rules(rule("tcp"))
-    assert told(splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40000), LAN)) == ("drop", "no_listener")
+    assert told(splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40000), LAN)) == ("drop", "assign_error")
     assert told(splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40001), LAN)) == ("drop", "assign_error")
 
 
@@ -237,7 +237,7 @@ def test_without_any_image_nothing_matches(blob, default):
 WAYS_TO_DROP = {
     "malformed": ethernet(ipv4(tcp(443), 6, version=5)),
     "fragment": tcp_frame(SERVER, 443, fragment=1),
-    "other": ethernet(ipv4(bytes(16), 1)),
+    "other": ethernet(ipv4(bytes(16), 47)),
     "rule": tcp_frame(SERVER, 80),
     "no_listener": tcp_frame(SERVER, 443),
     "default": tcp_frame(CLIENT, 443),

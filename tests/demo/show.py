@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the demo's client tries through one router, and what comes of it: show.py CLIENT_ADDRESS ROUTER_ADDRESS NAME.
+"""What the demo's client tries through one router, and what comes of it: show.py NAME CLIENTS ROUTERS.
 
 Exits 1 when something is not as it should be, so that the demo cannot end well by accident.
 """
@@ -16,7 +16,7 @@ import sys
 PROBE = pathlib.Path(__file__).resolve().parent.parent / "lab" / "probe.py"
 
 
-def expectations(router: str) -> list:
+def in_ipv4(router: str) -> list:
     """Return (flow, what it shows, what must come of it)."""
     return [
         ("tcp:172.16.1.5:30022", "tcp to an intercepted prefix", "spliced"),
@@ -28,6 +28,16 @@ def expectations(router: str) -> list:
         ("tcp:172.16.1.5:80", "a port without a rule", "dropped"),
         ("tcp:172.16.1.1:30022", "a more specific rule that drops", "dropped"),
         ("udp:172.16.240.77:5061", "the port beside the range", "dropped"),
+    ]
+
+
+def in_ipv6(router: str) -> list:
+    """Return the same for IPv6."""
+    return [
+        ("tcp:[2001:db8:16::5]:443", "IPv6, tcp to an intercepted prefix", "spliced"),
+        ("udp:[2001:db8:16:1::7]:53", "IPv6, udp", "spliced"),
+        (f"tcp:{router}:22", "IPv6, port 22 of the router itself", "ssh"),
+        ("tcp:[2001:db8:16::5]:80", "IPv6, a port without a rule", "dropped"),
     ]
 
 
@@ -62,14 +72,15 @@ def words(result: str, found: dict) -> str:
 
 def main() -> int:
     """Try all at once; print a line each."""
-    client, router, name = sys.argv[1:]
-    wanted = expectations(router)
+    name, clients, routers = sys.argv[1:]
     faults = 0
-    for (flow, what, expected), answer in zip(wanted, answers([flow for flow, _what, _result in wanted], client)):
-        result = outcome(flow, answer)
-        faults += result != expected
-        sign = "ok" if result == expected else "NOT AS EXPECTED"
-        print(f"    {name} {sign}  {what:35} {flow.replace(':', ' ', 1):24} {words(result, answer)}")
+    for wanted_of, client, router in zip((in_ipv4, in_ipv6), clients.split(","), routers.split(",")):
+        wanted = wanted_of(router)
+        for (flow, what, expected), answer in zip(wanted, answers([flow for flow, _what, _result in wanted], client)):
+            result = outcome(flow, answer)
+            faults += result != expected
+            sign = "ok" if result == expected else "NOT AS EXPECTED"
+            print(f"    {name} {sign}  {what:35} {flow.replace(':', ' ', 1):30} {words(result, answer)}")
     return 1 if faults else 0
 
 

@@ -21,7 +21,7 @@ def show(router: str, state: dict) -> None:
     print(f"    {router}  generation {state['generation']}, image {state['image']['bytes'] // 1024} KiB")
     for rule in state["rules"]:
         flow = f"{rule['protocol']} {rule['destination']} {rule['ports']}"
-        print(f"        {rule['name']:16} {flow:34} {rule['action']:7} {rule['hits']['packets']:4} hits")
+        print(f"        {rule['name']:16} {flow:38} {rule['action']:7} {rule['hits']['packets']:4} hits")
     for attachment in state["attachments"]:
         for reason, counts in attachment["reasons"].items():
             passed, dropped = counts["passed"]["packets"], counts["dropped"]["packets"]

@@ -23,6 +23,21 @@ def winner(rules, flow):
     return min(matching, key=lambda index: rank(rules[index])) if matching else None
 
 
+def cover(rules, splicing, packet):
+    """Return the index of the rule that covers the destination of a packet without ports, or None.
+
+    `splicing` are the indexes of the rules that may; a packet is (family, destination, interface).
+    """
+    family, destination, interface = packet
+    covering = [index for index in splicing if _covers(rules[index], family, destination, interface)]
+    return min(covering, key=lambda index: (rank(rules[index]), rules[index][3])) if covering else None
+
+
+def _covers(rule, family, destination, interface):
+    interfaces = rule[6]
+    return family == rule[0] and inside(rule[1], destination, family) and (not interfaces or interface in interfaces)
+
+
 def matches(rule, flow):
     """Say whether a rule matches in every dimension."""
     family, destination, source, protocol, low, high, interfaces, _owner = rule

@@ -136,6 +136,11 @@ def to_rule(plain, number=0):
     )
 
 
+def splicing(plain_rules):
+    """Return the indexes of the rules that to_slotted() lets splice."""
+    return range(2, len(plain_rules), 3)
+
+
 def to_slotted(plain_rules):
     """Return [(Rule, slot)], slots 1, 2, ..."""
     return [(to_rule(plain, number), number + 1) for number, plain in enumerate(plain_rules)]

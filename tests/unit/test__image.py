@@ -24,7 +24,8 @@ def slotted_from(*items):
 
 
 def directory(words, number):
-    first = layout.CLASS_BASE + number * layout.CLASS_WORDS
+    """Return the words for IPv4 TCP and UDP, IPv6 TCP and UDP, IPv4 and IPv6 covers."""
+    first = number * layout.PAGE_WORDS + layout.CLASS_BASE
     return list(words[first : first + layout.CLASS_WORDS])
 
 
@@ -50,7 +51,7 @@ def test_no_rules():
 def test_one_rule_word_by_word():
     words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
     root = directory(words, 0)
-    assert root == [2, 0, 0, 0]
+    assert root == [2, 0, 0, 0, 0, 0]
     assert words[layout.HEADER_ACTIONS] == 2 + 256
     node = 259 * layout.PAGE_WORDS
     search = layout.NODE_SEARCH << 30 | layout.FIELD4_PORT << 23 | node // 4
@@ -64,8 +65,40 @@ def test_one_rule_word_by_word():
 def test_one_rule_for_everything_needs_no_node():
     items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
     words = compile_image(slotted_from(*items), {}, 1)
-    assert directory(words, 0) == [0, 2, 0, 2]
+    assert directory(words, 0) == [0, 2, 0, 2, 0, 0]
     assert set(words[2 * layout.PAGE_WORDS :][:65536]) == {1}
+
+
+def test_cover_word_by_word():
+    items = [
+        {"destination": "10.0.0.0/15", "ports": 80, "action": "tproxy", "tproxy_port": 1},
+        {"destination": "10.0.1.0/24", "ports": 80, "action": "drop"},
+    ]
+    words = compile_image(slotted_from(*items), {}, 1)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.CLASS_IPV4_COVER])
+    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.FIELD4_DESTINATION_HIGH)
+    assert (cover.keys, cover.values) == ([0, 0x0A00, 0x0A02, 0xFFFF], [0, 1, 0, 0])
+
+
+def test_cover_of_everything_needs_no_node():
+    items = [
+        {"destination": net, "ports": 80, "action": "tproxy", "tproxy_port": 1, "interfaces": ["eth0"]}
+        for net in ("0.0.0.0/0", "::/0")
+    ]
+    words = compile_image(slotted_from(*items), {"eth0": 7}, 1)
+    assert directory(words, 0) == [0] * 6
+    assert directory(words, 2)[4:] == [1, 2]
+
+
+def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
+    items = [
+        {"destination": "fd00::/8", "ports": 80, "protocol": name, "action": "tproxy", "tproxy_port": 1}
+        for name in ("udp", "tcp")
+    ]
+    words = compile_image(slotted_from(*items), {}, 1)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.CLASS_IPV6_COVER])
+    assert cover.field == layout.FIELD6_DESTINATION
+    assert (cover.keys, cover.values) == ([0, 0xFD00, 0xFE00, 0xFFFF], [0, 2, 0, 0])
 
 
 @pytest.mark.parametrize(
@@ -112,13 +145,25 @@ def test_classes_share_what_is_equal():
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3, "eth2": 4, "eth3": 5}, 1)
     assert words[layout.HEADER_CLASSES] == 3
-    everyone, eth01, eth2 = (directory(words, number) for number in range(3))
+    everyone, eth01, eth2 = (directory(words, number) for number in (0, 2, 3))
     assert eth01[:2] == everyone[:2]
     assert (everyone[2], eth2[2]) == (0, 0)
     assert eth01[2] != 0
     assert eth2[0] != everyone[0]
     assert eth2[1] == everyone[1]
-    assert words[layout.HEADER_ACTIONS] == 2 + 3 * 256
+    assert words[layout.HEADER_ACTIONS] == 4 + 3 * 256
+
+
+def test_classes_share_covers():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80, "action": "tproxy", "tproxy_port": 1},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth0"]},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth1"], "action": "tproxy", "tproxy_port": 1},
+    )
+    words = compile_image(slotted, {"eth0": 2, "eth1": 3}, 1)
+    everyone, eth0, eth1 = (directory(words, number)[layout.CLASS_IPV4_COVER] for number in (0, 2, 3))
+    assert eth0 == everyone
+    assert 3 in image_reader.read_node(words, eth1).values
 
 
 def test_bound_interfaces():
@@ -129,8 +174,8 @@ def test_bound_interfaces():
     words = compile_image(slotted, {"eth0": 2, "wan": 130, "lo": 1}, 1)
     pairs = words[layout.PAGE_WORDS : 2 * layout.PAGE_WORDS]
     assert {slot: tuple(pairs[2 * slot : 2 * slot + 2]) for slot in range(128) if pairs[2 * slot]} == {
-        2: (2, 1),
-        3: (130, 2),
+        2: (2, 2),
+        3: (130, 3),
     }
 
 
@@ -173,9 +218,13 @@ def on_interfaces(count):
     return slotted_from(*items), {f"v{n}": n + 1 for n in range(count)}
 
 
-def test_limit_of_classes():
-    assert len(classes_of(*on_interfaces(layout.CLASSES - 1)).restricted) == layout.CLASSES
-    assert refused(compile_image, *on_interfaces(layout.CLASSES), 1) == (layout.CLASSES + 1, layout.CLASSES)
+def test_every_bound_interface_may_be_in_a_class_of_its_own():
+    slotted, ifindexes = on_interfaces(layout.BOUND_INTERFACES)
+    assert classes_of(slotted, ifindexes).bound == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
+    words = compile_image(slotted, ifindexes, 1)
+    assert words[layout.HEADER_CLASSES] == layout.BOUND_INTERFACES + 1
+    starts = [directory(words, number)[layout.CLASS_IPV4_TCP] for number in image_reader.directory_pages(words)]
+    assert starts == [0, *range(130, 130 + 256 * 128, 256)]
 
 
 def test_limit_of_bound_interfaces():
@@ -223,7 +272,9 @@ DEEP = {
     "IPv4": nested("10.1.2.3", range(33), [{"ports": "80-90"}, {"ports": 85}]),
     "IPv4, more than 32 ranges": nested("10.1.2.3", range(33), [{"ports": 2 * n} for n in range(1, 20)]),
     "IPv4, sources": nested("10.1.2.3", range(33), [{"ports": 80, "source": f"192.0.2.{n}"} for n in range(0, 80, 2)]),
+    "IPv4, covers": nested("10.1.2.3", range(33), [{"ports": 80, "action": "tproxy", "tproxy_port": 1}]),
     "IPv6": nested("fd00::1:2:3", range(129), [{"ports": "80-90"}, {"ports": 85}]),
+    "IPv6, covers": nested("fd00::1:2:3", range(129), [{"ports": 80, "action": "tproxy", "tproxy_port": 1}]),
     "IPv6, sources": nested("fd00::1:2:3", range(129), [{"ports": 80, "source": f"fd01::{n}"} for n in range(3)]),
     "IPv6, many sources": nested(
         "fd00::1:2:3", range(100, 129), [{"ports": 80, "source": f"fd01:{n:x}::{n:x}"} for n in range(0, 80, 2)]

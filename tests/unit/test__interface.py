@@ -37,7 +37,7 @@ def test_what_was_not_given_is_not_told():
 
 
 def test_what_was_given_is_told():
-    given = {"default_action": "pass", "allow_ssh": False, "accept": "unspec", "management": [NET]}
+    given = {"default_action": "pass", "allow_ssh": False, "allow_echo": True, "accept": "unspec", "management": [NET]}
     entry = Management(Prefix.parse("10.9.0.0/24")[0], "tcp", 22)
     assert policy_from_params(given) == {**given, "management": (entry,)}
 
@@ -46,6 +46,7 @@ def test_a_policy_reads_as_it_was_written():
     params = {
         "default_action": "pass",
         "allow_ssh": False,
+        "allow_echo": True,
         "accept": "unspec",
         "management": [{"source": "10.9.0.0/24", "protocol": "udp", "port": 161}],
     }
@@ -58,6 +59,7 @@ def test_the_default_is_closed_but_for_ssh():
     assert Policy().to_params() == {
         "default_action": "drop",
         "allow_ssh": True,
+        "allow_echo": False,
         "accept": "ok",
         "management": [],
         "mark": "0x10000000/0x10000000",

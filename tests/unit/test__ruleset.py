@@ -73,5 +73,20 @@ def test_index_without_interface_sees_only_rules_for_all():
         assert restricted.best(*flow) is free.best(*flow)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_covers_agree_with_brute_force(seed):
+    plain = rule_sets.draw_rules(seed, 60, families=((4,), (6,), (4, 6))[seed % 3])
+    rules = [rule_sets.to_rule(rule, number) for number, rule in enumerate(plain)]
+    index = Index(random.Random(seed).sample(rules, len(rules)))
+    found = set()
+    for family, destination, _source, _protocol, _port, interface in rule_sets.draw_flows(seed, plain, 250):
+        expected = precedence.cover(plain, rule_sets.splicing(plain), (family, destination, interface))
+        cover = index.cover(rule_sets.mapped(family, destination), interface)
+        assert cover is (None if expected is None else rules[expected]), f"seed {seed}"
+        found.add(expected)
+    assert len(found) > 3
+
+
 def test_empty_index():
     assert Index([]).best(0, 0, "tcp", 80) is None
+    assert Index([]).cover(0) is None

@@ -30,6 +30,15 @@ def test_what_the_compiler_makes_is_right(seed):
     assert verify_image(words, slotted, INTERFACES) >= 4 * len(slotted)
 
 
+def test_covers_are_looked_at_on_every_edge():
+    """A hundred rules on one prefix: its first and last address and those beside it, once."""
+    rules = [(6, (0xFD << 120, 8), (0, 0), "udp", port, port, (), "ansible") for port in range(100)]
+    splicing = [(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(rules, 1)]
+    passing = [(rule_sets.to_rule(rule, 0), slot) for slot, rule in enumerate(rules, 1)]
+    points = [verify_image(compile_image(slotted, {}, 1), slotted, {}) for slotted in (splicing, passing)]
+    assert points[0] == points[1] + 4
+
+
 def test_no_rules():
     assert verify_image(compile_image([], {}, 1), [], {}) == 0
 
@@ -73,6 +82,30 @@ def test_an_image_that_reaches_too_far(wide, narrow):
     refused(compile_image(made_of, {}, 1), asked, {})
 
 
+@pytest.mark.parametrize("interfaces", [(), ("eth1",)])
+@pytest.mark.parametrize("column", [layout.CLASS_IPV4_COVER, layout.CLASS_IPV6_COVER])
+def test_a_wrong_cover(column, interfaces):
+    networks = {4: (0x0A000000, 8), 6: (0xFD << 120, 8)}
+    plain = [(family, network, (0, 0), "tcp", 80, 80, interfaces, "ansible") for family, network in networks.items()]
+    slotted = [(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
+    words = compile_image(slotted, INTERFACES, 1)
+    assert verify_image(words, slotted, INTERFACES)
+    words[(2 * layout.PAGE_WORDS if interfaces else 0) + layout.CLASS_BASE + column] = 0
+    text = refused(words, slotted)
+    assert "the cover of " in text
+    assert f"belongs to {slotted[column == layout.CLASS_IPV6_COVER][0]}, the image gives slot 0" in text
+
+
+def test_a_cover_that_reaches_too_far():
+    plain = [(4, (0x0A000000, length), (0, 0), "tcp", 80, 80, (), "ansible") for length in (15, 16)]
+    wide, narrow = ([(rule_sets.to_rule(rule, 2), 1)] for rule in plain)
+    words, cover = compile_image(narrow, {}, 1), layout.CLASS_BASE + layout.CLASS_IPV4_COVER
+    node = image_reader.read_node(words, words[cover])
+    other = compile_image(wide, {}, 1)
+    words[node.at : node.at + node.words] = other[image_reader.read_node(other, other[cover]).at :][: node.words]
+    assert "the cover of 10.1.0.0" in refused(words, narrow, {})
+
+
 def test_a_wrong_action():
     _plain, slotted, words = made(3, 30)
     words[words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS + 30 * layout.ACTION_WORDS + 4] ^= 1 << 16
@@ -106,12 +139,20 @@ def corner_flows(plain):
     return sorted(flows)
 
 
-def answers(words, flows):
-    """Return the slot for each flow; a walk that ends in damage answers -1."""
+def cover_corners(plain):
+    """Return (ifindex, destination): first and last of each rule that splices."""
+    rules = [plain[index] for index in rule_sets.splicing(plain)]
+    return sorted({(ifindex, destination) for ifindex, destination, *_rest in corner_flows(rules)})
+
+
+def answers(words, flows, corners):
+    """Return the slot for each flow, and the cover at each corner; a walk that ends in damage answers -1."""
     walker, found = Walker(words), []
-    for flow in flows:
+    questions = [(walker.slot, flow) for flow in flows]
+    questions += [(walker.cover, (walker.class_of(ifindex), address)) for ifindex, address in corners]
+    for ask, arguments in questions:
         try:
-            found.append(walker.slot(*flow))
+            found.append(ask(*arguments))
         except VerificationFailed:
             found.append(-1)
     return found
@@ -127,17 +168,17 @@ def node_words(words):
 def test_corruption_is_found(families):
     """Of many damaged images, each one that answers differently at a corner is refused."""
     plain, slotted, words = made(6, 25, families)
-    places, flows, chance = node_words(words), corner_flows(plain), random.Random(6)
+    places, corners, chance = node_words(words), (corner_flows(plain), cover_corners(plain)), random.Random(6)
     if families == (4,):
         nodes = [at for at in places if at >= words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS]
         roots = [at for at in places if at < nodes[0] and words[at]]
         places = nodes + chance.sample(roots, len(nodes))
-    expected = answers(words, flows)
+    expected = answers(words, *corners)
     changed = found = 0
-    for _number in range(120):
+    for _number in range(160):
         damaged = words[:]
         damaged[chance.choice(places)] ^= 1 << chance.randrange(32)
-        differs = answers(damaged, flows) != expected
+        differs = answers(damaged, *corners) != expected
         try:
             verify_image(damaged, slotted, INTERFACES)
         except VerificationFailed:

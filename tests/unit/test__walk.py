@@ -19,19 +19,21 @@ OTHER_IFINDEX = 9
 def compare(plain, flows, note):
     """Compile the plain rules and ask the walk, and brute force, about each flow."""
     words = compile_image(rule_sets.to_slotted(plain), rule_sets.INTERFACES, 1)
-    walker = Walker(words)
+    walker, splicing = Walker(words), rule_sets.splicing(plain)
     for flow in flows:
         family, destination, source, protocol, port, interface = flow
-        expected = precedence.winner(plain, flow)
-        found = walker.slot(
-            rule_sets.INTERFACES.get(interface, OTHER_IFINDEX),
-            rule_sets.mapped(family, destination),
-            rule_sets.mapped(family, source),
-            protocol,
-            port,
-        )
-        assert found == (0 if expected is None else expected + 1), f"{note}, {flow}, rules {plain}"
+        ifindex, address = rule_sets.INTERFACES.get(interface, OTHER_IFINDEX), rule_sets.mapped(family, destination)
+        found = walker.slot(ifindex, address, rule_sets.mapped(family, source), protocol, port)
+        assert found == slot_of(precedence.winner(plain, flow)), f"{note}, {flow}, rules {plain}"
+        covered = walker.cover(walker.class_of(ifindex), address)
+        expected = precedence.cover(plain, splicing, (family, destination, interface))
+        assert covered == slot_of(expected), f"{note}, cover for {flow}, rules {plain}"
     return words
+
+
+def slot_of(index):
+    """Return the slot that to_slotted() gives."""
+    return 0 if index is None else index + 1
 
 
 @pytest.mark.parametrize("seed", range(60))

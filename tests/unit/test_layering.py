@@ -22,7 +22,7 @@ UTILS = ROOT / "plugins" / "module_utils"
 CORE = {
     *("_errors", "_layout", "_diff", "_splicer"),
     *("_prefix", "_rule", "_rule_options", "_ruleset"),
-    *("_classes", "_action", "_intervals", "_nodes", "_tree", "_image", "_source", "_walk", "_verify"),
+    *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
 }
 ENGINE = {

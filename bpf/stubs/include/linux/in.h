@@ -3,11 +3,16 @@
 #define _LINUX_IN_H
 
 #define IPPROTO_IP 0
+#define IPPROTO_HOPOPTS 0
 #define IPPROTO_ICMP 1
 #define IPPROTO_IGMP 2
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_AH 51
 #define IPPROTO_ICMPV6 58
+#define IPPROTO_DSTOPTS 60
 #define IPPROTO_SCTP 132
 
 #endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
+/*
+ * ICMP and ICMPv6: which messages a host needs, and which flow an error quotes.
+ * As pure as parse.h.
+ */
+#ifndef TPROXY_ICMP_H
+#define TPROXY_ICMP_H
+
+#include "parse.h"
+
+/* RFC 792 */
+enum icmp_type {
+	ICMP_ECHO_REPLY = 0,
+	ICMP_UNREACHABLE = 3,
+	ICMP_ECHO = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER = 12,
+};
+
+/* RFC 4443, 2710, 3810, 4861 */
+enum icmpv6_type {
+	ICMPV6_UNREACHABLE = 1,
+	ICMPV6_PARAMETER = 4,       /* 2 is Packet Too Big, 3 Time Exceeded */
+	ICMPV6_ECHO = 128,
+	ICMPV6_ECHO_REPLY = 129,
+	ICMPV6_MLD_QUERY = 130,
+	ICMPV6_MLD_DONE = 132,
+	ICMPV6_ROUTER_SOLICITATION = 133,
+	ICMPV6_REDIRECT = 137,      /* between: router advertisement, neighbour solicitation and advertisement */
+	ICMPV6_MLD2_REPORT = 143,
+};
+
+enum icmp_wire {
+	ICMP_HEADER = 8,
+	ND_HOP_LIMIT = 255,         /* RFC 4861, section 6.1, 7.1, 8.1: it came from no further than the link */
+	MLD_HOP_LIMIT = 1,          /* RFC 2710, section 3 */
+};
+
+/* fe80::/10 */
+static __always_inline int is_link_local(const union address *address)
+{
+	return address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80;
+}
+
+static __always_inline int is_unspecified(const union address *address)
+{
+	return !address->half[0] && !address->half[1];
+}
+
+/* An MLD message before the host has an address comes from ::, RFC 3810, section 5.2.13. */
+static __always_inline int is_sound_mld(const struct flow *flow)
+{
+	return flow->hop_limit == MLD_HOP_LIMIT && (is_link_local(&flow->source) || is_unspecified(&flow->source));
+}
+
+/* The quoted ports turned round: the flow of which the quoted packet was an answer. */
+static __always_inline enum parsed quote_ports(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+{
+	tp_be16 ports[2];
+
+	if (!has_ports(flow->protocol) || !load(skb, flow, offset, ports, sizeof(ports)))
+		return PARSED_OTHER;
+	flow->port = host16(ports[0]);
+	flow->source_port = host16(ports[1]);
+	return PARSED_QUOTE;
+}
+
+/*
+ * An error goes to whom the quoted packet came from (RFC 1122, section 3.2.2);
+ * another one is a lie.  Of fragments the first one has the ports.
+ */
+static __always_inline enum parsed quote_ipv4(struct __sk_buff *skb, struct flow *flow)
+{
+	tp_u32 offset = flow->payload + ICMP_HEADER;
+	struct iphdr ip;
+
+	if (!load(skb, flow, offset, &ip, sizeof(ip)))
+		return PARSED_OTHER;
+	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->destination.word[3])
+		return PARSED_OTHER;
+	map_ipv4(&flow->source, ip.daddr);
+	flow->protocol = ip.protocol;
+	return quote_ports(skb, offset + ip.ihl * 4, flow);
+}
+
+static __always_inline enum parsed quote_ipv6(struct __sk_buff *skb, struct flow *flow)
+{
+	struct ipv6hdr ip;
+
+	if (!load(skb, flow, flow->payload + ICMP_HEADER, &ip, sizeof(ip)))
+		return PARSED_OTHER;
+	if (ip.version != 6 || !is_equal((const union address *)&ip.saddr, &flow->destination))
+		return PARSED_OTHER;
+	__builtin_memcpy(&flow->source, &ip.daddr, sizeof(flow->source));
+	flow->protocol = ip.nexthdr;
+	flow->payload += ICMP_HEADER + sizeof(ip);
+	if (is_extension(flow->protocol) && skip_extensions(skb, flow, IPV6_OFFSET) != PARSED_OTHER)
+		return PARSED_OTHER;
+	return quote_ports(skb, flow->payload, flow);
+}
+
+/* What kind of message it is; false when its header is not whole. */
+static __always_inline int load_type(struct __sk_buff *skb, const struct flow *flow, tp_u8 *type)
+{
+	return flow->payload + ICMP_HEADER <= flow->end && !bpf_skb_load_bytes(skb, flow->payload, type, sizeof(*type));
+}
+
+static __always_inline enum parsed parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
+{
+	tp_u8 type;
+
+	if (!load_type(skb, flow, &type))
+		return PARSED_MALFORMED;
+	switch (type) {
+	case ICMP_ECHO_REPLY:
+		return PARSED_CONTROL;
+	case ICMP_ECHO:
+		return PARSED_ECHO;
+	case ICMP_UNREACHABLE:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETER:
+		return quote_ipv4(skb, flow);
+	default:
+		return PARSED_OTHER;
+	}
+}
+
+static __always_inline enum parsed parse_icmpv6(struct __sk_buff *skb, struct flow *flow)
+{
+	tp_u8 type;
+
+	if (!load_type(skb, flow, &type))
+		return PARSED_MALFORMED;
+	if (type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER)
+		return quote_ipv6(skb, flow);
+	if (type == ICMPV6_ECHO)
+		return PARSED_ECHO;
+	if (type == ICMPV6_ECHO_REPLY)
+		return PARSED_CONTROL;
+	if (type >= ICMPV6_ROUTER_SOLICITATION && type <= ICMPV6_REDIRECT)
+		return flow->hop_limit == ND_HOP_LIMIT ? PARSED_CONTROL : PARSED_OTHER;
+	if ((type >= ICMPV6_MLD_QUERY && type <= ICMPV6_MLD_DONE) || type == ICMPV6_MLD2_REPORT)
+		return is_sound_mld(flow) ? PARSED_CONTROL : PARSED_OTHER;
+	return PARSED_OTHER;
+}
+
+/* The whole of a packet that begins with its IP header at `offset`. */
+static __always_inline enum parsed parse_packet(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+{
+	enum parsed parsed;
+
+	if (skb->protocol == host16(ETH_P_IP))
+		parsed = parse_ipv4(skb, offset, flow);
+	else if (skb->protocol == host16(ETH_P_IPV6))
+		parsed = parse_ipv6(skb, offset, flow);
+	else
+		return PARSED_OTHER;
+	if (parsed != PARSED_OTHER)
+		return parsed;
+	if (has_ports(flow->protocol))
+		return parse_ports(skb, flow);
+	if (!flow->ipv6 && flow->protocol == IPPROTO_ICMP)
+		return parse_icmpv4(skb, flow);
+	if (flow->ipv6 && flow->protocol == IPPROTO_ICMPV6)
+		return parse_icmpv6(skb, flow);
+	return PARSED_OTHER;
+}
+
+#endif
