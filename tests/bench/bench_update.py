@@ -22,7 +22,8 @@ from report import Report
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpffs as bpffs
-from ansible_collections.netedge.tproxy.plugins.module_utils._image import ROOTS_PAGE, compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._classes import CLASS_PAGES
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import HEADER_ACTIONS, PAGE_WORDS
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, Pins, splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._reconcile import reconcile
@@ -89,7 +90,7 @@ def _one_size(size: int) -> list:
     runs = [_change(rules) for _run in range(5 if size <= 1000 else 1)]
     times = [1000 * min(times) for times in zip(*runs)]
     words = compile_image(rulesets.slotted(rules), {}, 1)
-    beyond = len(words) // PAGE_WORDS - (words[HEADER_ACTIONS] - ROOTS_PAGE)
+    beyond = len(words) // PAGE_WORDS - (words[HEADER_ACTIONS] - CLASS_PAGES)
     return [*times, len(words) // PAGE_WORDS * PAGE_BYTES // 1024, beyond * PAGE_BYTES / size]
 
 

@@ -82,7 +82,7 @@ int floor_parse(struct __sk_buff *skb)
 {
 	struct flow flow = {};
 
-	if (parse_ipv4(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+	if (parse_packet(skb, ETH_HLEN, &flow) != PARSED_FLOW)
 		return TC_ACT_SHOT;
 	SETTLED(&flow);
 	return TC_ACT_OK;
@@ -92,7 +92,7 @@ int floor_hash(struct __sk_buff *skb)
 {
 	struct flow flow = {};
 
-	if (parse_ipv4(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+	if (parse_packet(skb, ETH_HLEN, &flow) != PARSED_FLOW)
 		return TC_ACT_SHOT;
 	SETTLED(&flow);
 	struct exact key = { flow.destination.word[3], host16(flow.port), flow.protocol };
