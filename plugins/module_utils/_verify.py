@@ -154,7 +154,7 @@ def _questions(destination: Prefix, sources: Mapping) -> dict:
     corners, beside, outside = [], [], []
     for source, ports in sources.items():
         one = tuple(ports)[:1]
-        corners += [(address, ports) for address in {source.network, source.last}]
+        corners += [(address, ports) for address in sorted({source.network, source.last})]
         beside += [(address, one) for address in _neighbours(source)]
         outside.append((source.network, one))
     return {

@@ -131,7 +131,7 @@ def test_what_is_spliced_ends_the_hook_and_what_only_passes_need_not(splicing, c
     splicing.attach(policy={"accept": "unspec", "management": [{"source": CLIENT, "protocol": "udp", "port": 161}]})
     ifindex = splicing.info()["attachments"][0]["ifindex"]
     service = socket.socket(socket.AF_INET, UDP)
-    with transparent(UDP, PROXY_PORT) as proxy, service, client.socket(UDP) as asking:
+    with service, transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
         service.bind((OWN, 161))
         asking.sendto(b"so that ARP is done with", (SERVER, 443))
         proxy.recv(99)

@@ -43,7 +43,8 @@ def test_no_rules():
     assert verify_image(compile_image([], {}, 1), [], {}) == 0
 
 
-def refused(words, slotted, ifindexes=INTERFACES):
+def refused(words, slotted, ifindexes=None):
+    ifindexes = INTERFACES if ifindexes is None else ifindexes
     with pytest.raises(VerificationFailed) as refusal:
         verify_image(words, slotted, ifindexes)
     return str(refusal.value)
@@ -134,7 +135,7 @@ def corner_flows(plain):
             if family_of(address) != family:
                 continue  # an IPv6 prefix may end inside ::ffff:0:0/96, where no IPv6 packet can be
             for origin in (second.network, second.last):
-                for port in {max(low - 1, 0), low, high, min(high + 1, 65535)}:
+                for port in sorted({max(low - 1, 0), low, high, min(high + 1, 65535)}):
                     flows |= {(ifindex, address, origin, protocol, port) for ifindex in (2, 131, 9)}
     return sorted(flows)
 
@@ -142,7 +143,7 @@ def corner_flows(plain):
 def cover_corners(plain):
     """Return (ifindex, destination): first and last of each rule that splices."""
     rules = [plain[index] for index in rule_sets.splicing(plain)]
-    return sorted({(ifindex, destination) for ifindex, destination, *_rest in corner_flows(rules)})
+    return sorted({corner[:2] for corner in corner_flows(rules)})
 
 
 def answers(words, flows, corners):
