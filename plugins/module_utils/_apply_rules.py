@@ -11,8 +11,9 @@ from contextlib import ExitStack
 
 from ._attachments import MOVING, move_to_image
 from ._doors import Doors, turn
-from ._errors import InvalidInput
+from ._errors import InvalidInput, LimitExceeded
 from ._interface_tables import AddressTable, PolicyTable
+from ._layout import RULES
 from ._pins import splicer_pins
 from ._programs import Programs
 from ._reconcile import Outcome, reconcile
@@ -88,6 +89,8 @@ def _finish_move(doors: Doors, pins, check: bool) -> bool:
 def _intention(options: Mapping) -> tuple:
     """Return (have -> want, warnings). Raises InvalidInput with every fault of the input."""
     single = options["rules"] is None
+    if not single and len(options["rules"]) > RULES:
+        raise LimitExceeded("rules", len(options["rules"]), RULES, "nothing was changed")
     items = [{name: options[name] for name in RULE_OPTIONS}] if single else options["rules"]
     items = [{**item, "owner": item.get("owner") or options["owner"]} for item in items]
     if options["state"] == "absent":

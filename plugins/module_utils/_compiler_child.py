@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import importlib.util
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -60,7 +62,7 @@ def tables(bcc, module):
 
 
 def compile_function(bcc, request, folder):
-    """Return the answer: the function's instructions, the maps it may name, the compiler."""
+    """Return the function's instructions and the maps that it may name."""
     source = os.path.join(folder, request["entry"])
     try:
         program = bcc.BPF(src_file=source, cflags=flags(folder, request["entry"], request["defines"]))
@@ -71,7 +73,7 @@ def compile_function(bcc, request, folder):
     except Exception:
         refuse("there is no function %s in %s" % (request["function"], request["entry"]))
     maps = {**request["placeholders"], **tables(bcc, program.module)}
-    return {"instructions": base64.b64encode(code).decode(), "maps": maps, "compiler": version(bcc)}
+    return {"instructions": base64.b64encode(code).decode(), "maps": maps}
 
 
 def refuse(words):
@@ -80,27 +82,31 @@ def refuse(words):
     raise SystemExit(BAD_SOURCE)
 
 
-def version(bcc):
-    """Name the compiler as it goes into a program's identity."""
-    return "bcc " + bcc.__version__
+def version():
+    """Name the compiler as it goes into a program's identity; exit NO_BCC when this Python has none.
+
+    It is read, not imported: importing BCC takes a quarter of a second, and each run that changes nothing asks.
+    """
+    found = importlib.util.find_spec("bcc")
+    folder = found and found.submodule_search_locations and found.submodule_search_locations[0]
+    # The project of that name on PyPI is another one, and has no libbcc.
+    if not folder or not os.path.exists(os.path.join(folder, "libbcc.py")):
+        raise SystemExit(NO_BCC)
+    with open(os.path.join(folder, "version.py"), encoding="utf-8") as text:
+        return "bcc " + re.search("__version__ = [\"'](.*)[\"']", text.read()).group(1)
 
 
 def main():
     """Answer one request; exit NO_BCC when this Python has none, BAD_SOURCE with words on standard error."""
     request = json.load(sys.stdin)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["BCC_KERNEL_SOURCE"] = os.path.join(folder, "stubs")
-        try:
+    answer = {"compiler": version()}
+    if "files" in request:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["BCC_KERNEL_SOURCE"] = os.path.join(folder, "stubs")
             import bcc
 
-            bcc.BPF  # noqa: B018  the project of that name on PyPI is another one and has no BPF
-        except (ImportError, AttributeError):
-            raise SystemExit(NO_BCC) from None
-        if "files" not in request:
-            answer = {"compiler": version(bcc)}
-        else:
             write_files(folder, request["files"])
-            answer = compile_function(bcc, request, folder)
+            answer.update(compile_function(bcc, request, folder))
     json.dump(answer, sys.stdout)
 
 

@@ -170,7 +170,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rules:
-  description: All rules of all owners after the run, or as they would be, sorted by destination and precedence.
+  description: All rules of all owners after the run, or as they would be, by destination, protocol and precedence.
   returned: success
   type: list
   elements: dict
