@@ -11,10 +11,12 @@ PRIVATE := $(TOOLS)/in_private_ns
 PYTEST ?=
 TARGETS ?=
 SANITY ?=
+N ?= 1000000
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench bootstrap lint layout layout-check blob unit dataplane build sanity integration molecule clean
+.PHONY: help demo test bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz mutants \
+        bench-slice kernel kernels traffic build sanity integration molecule clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,7 +25,8 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 	@$(ENV) tests/demo/run
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
-	@$(TOOLS)/run_tests bootstrap lint layout-check unit dataplane build sanity integration molecule
+	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane fuzz-slice bench-slice build sanity \
+		integration molecule traffic kernel
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -48,11 +51,36 @@ layout-check: bootstrap ## compare _layout.py with what the compiler says of bpf
 blob: bootstrap ## compile bpf/ to the blob that the role ships for routers without BCC
 	@$(STEP) blob "compile the blob" python bpf/build_blob.py
 
+blob-check: bootstrap ## compare that blob with what bpf/ compiles to
+	@$(STEP) blob-check "the role's blob is what bpf/ compiles to" bpf/build_blob.py --check
+
 unit: bootstrap ## tests of the pure Python rooms
 	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
 
 dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
 	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane $(PYTEST)
+
+fuzz: bootstrap ## the program against the reference model, N packets (needs root); make fuzz N=1000000
+	@$(ENV) tests/fuzz/run --packets $(N)
+
+fuzz-slice: bootstrap ## the same with a few packets
+	@$(STEP) fuzz "200,000 packets against the reference model" tests/fuzz/run --packets 200000
+
+mutants: bootstrap ## does the fuzzer see faults of one line? (needs root)
+	@$(ENV) tests/mutants/run
+
+bench-slice: bootstrap ## the bench in its shortest form: that it runs, and that all answers agree (needs root)
+	@$(STEP) bench "bench, shortest form" tests/bench/run --quick
+
+kernels: bootstrap ## the data plane's tests in every kernel of tests/kernels/kernels.lock, under QEMU
+	@$(ENV) tests/kernels/run
+
+kernel: bootstrap ## the same in one of them
+	@$(STEP) kernel "the data plane's tests in Linux 6.1" tests/kernels/run --only 6.1
+
+traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) traffic "real proxies and clients" tests/traffic/run
 
 build: bootstrap ## build the collection, install it to .work/installed, look up its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
