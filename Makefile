@@ -58,7 +58,7 @@ unit: bootstrap ## tests of the pure Python rooms
 	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
 
 dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
-	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane $(PYTEST)
+	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane tests/fuzz $(PYTEST)
 
 fuzz: bootstrap ## the program against the reference model, N packets (needs root); make fuzz N=1000000
 	@$(ENV) tests/fuzz/run --packets $(N)

@@ -1,0 +1,193 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Random packets: flows, fragments, ICMP and others, and every length that a header can lie about."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from ansible_collections.netedge.tproxy.tests.model.judge import Sockets
+
+from . import frames
+from .flows import LINK_LOCAL, Drawn, Flows
+from .frames import ICMP, ICMPV6, TCP
+from .scene import LAYER3_INTERFACE
+
+EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
+STRANGE_TYPES = (0x0600, 0x8100, 0x88A8, 0x8847, 0x88CC, 0xFFFF)
+STRANGE_PROTOCOLS = (0, 1, 2, 4, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 255)
+TAGS = (0, 1, 100, 0xFFF, 0x1000, 0xE000, 0xE001)
+
+
+class Arrived(NamedTuple):
+    """A frame on an interface; `tag` is the TCI that the kernel took from it, if any."""
+
+    interface: str
+    frame: bytes
+    tag: int | None = None
+
+
+class Packets:
+    """Draws packets for one scene on a host with these sockets."""
+
+    def __init__(self, scene: dict, sockets: Sockets, chance: random.Random):
+        self._random = chance.random
+        self._interfaces = list(scene["interfaces"])
+        self._layer3 = bool(scene["interfaces"][LAYER3_INTERFACE])
+        self._flows = Flows(scene, sockets, chance)
+        self._pick = self._flows.pick
+        self._kinds = [make for make, weight in _KINDS for _ in range(weight)]
+
+    def draw(self) -> Arrived:
+        """Return the next packet."""
+        interface = self._pick(self._interfaces)
+        kind, packet = self._pick(self._kinds)(self)
+        if packet and self._random() < 0.2:
+            packet = self._pick(_LIES)(self, packet)
+        if interface == LAYER3_INTERFACE and self._layer3:
+            frame = frames.without_ethernet(packet.ljust(frames.ETHERNET_HEADER, b"\0"), kind)
+        else:
+            frame = frames.ethernet(packet, kind)
+        missing = frames.SHORTEST.get(kind, frames.ETHERNET_HEADER + 1) - len(frame)
+        if missing > 0:
+            frame += bytes(missing)
+        return Arrived(interface, frame[: frames.LONGEST], self._pick(TAGS) if self._random() < 0.02 else None)
+
+    # ---- kinds of packets ---------------------------------------------------------------
+
+    def _plain(self) -> tuple:
+        flow = self._flows.draw()
+        payload = frames.transport(flow.protocol, flow.source_port, flow.port)
+        packet = frames.ip(flow.family, flow.source, flow.destination, flow.protocol, payload)
+        return frames.TYPES[flow.family], packet
+
+    def _dressed(self) -> tuple:
+        """A flow behind IPv4 options or IPv6 extension headers."""
+        flow = self._flows.draw()
+        payload = frames.transport(flow.protocol, flow.source_port, flow.port, 20)
+        return frames.TYPES[flow.family], self._dress(flow, payload)
+
+    def _dress(self, flow: Drawn, payload: bytes, fragment: int = 0) -> bytes:
+        if flow.family == 4:
+            options = b"\1" * 4 * self._pick((0, 1, 5, 10))
+            return frames.ipv4(flow.source, flow.destination, flow.protocol, payload, options, fragment)
+        protocol, payload = frames.chain(self._extensions(), flow.protocol, payload)
+        return frames.ipv6(flow.source, flow.destination, protocol, payload)
+
+    def _extensions(self) -> list:
+        """Return up to nine extension headers; some end near offset 2048."""
+        count = self._pick((0, 1, 1, 1, 2, 3, 7, 8, 9))
+        found = [(self._pick(EXTENSIONS), self._pick((0, 0, 1, 2)), 0) for _ in range(count)]
+        if found and self._random() < 0.1:
+            found[-1] = (self._pick(EXTENSIONS), 254 - int(self._random() * 24), 0)
+        if found and self._random() < 0.25:
+            bits = self._pick((0, 0, 6, 1, 8, 0xFFF8))
+            found[int(self._random() * count)] = (frames.FRAGMENT, self._pick((0, 0, 9)), bits)
+        return found
+
+    def _fragment(self) -> tuple:
+        flow = self._flows.draw()
+        payload = frames.transport(flow.protocol, flow.source_port, flow.port, 20)
+        if flow.family == 4:
+            bits = self._pick((0x2000, 0x2001, 0x0001, 0x1FFF, 0x4000, 0x8000, 0x2000 | 0x8000))
+            return frames.IPV4, self._dress(flow, payload, bits)
+        bits = self._pick((1, 8, 9, 0xFFF8, 0xFFF9, 0, 6))
+        before = [(self._pick(EXTENSIONS), 0, 0)] * self._pick((0, 0, 1, 7, 8))
+        protocol, payload = frames.chain([*before, (frames.FRAGMENT, 0, bits)], flow.protocol, payload)
+        return frames.IPV6, frames.ipv6(flow.source, flow.destination, protocol, payload)
+
+    def _error(self) -> tuple:
+        """An ICMP error to the host, quoting an answer of a flow."""
+        flow = self._flows.draw()
+        quoted = Drawn(flow.family, flow.protocol, flow.destination, flow.port, flow.source, flow.source_port)
+        quote = self._quote(quoted)
+        destination, source = flow.destination, self._pick(self._flows.addresses[flow.family])
+        if self._random() < 0.1:
+            destination = self._pick(self._flows.addresses[flow.family])
+        if flow.family == 4:
+            message = frames.icmp(self._pick((3, 3, 11, 12, 12, 4, 5)), quote)
+            return frames.IPV4, self._dress(Drawn(4, ICMP, source, 0, destination, 0), message)
+        message = frames.icmp(self._pick((1, 2, 2, 3, 4, 0, 5)), quote)
+        if self._random() < 0.9:
+            return frames.IPV6, frames.ipv6(source, destination, ICMPV6, message)
+        return frames.IPV6, self._dress(Drawn(6, ICMPV6, source, 0, destination, 0), message)
+
+    def _quote(self, quoted: Drawn) -> bytes:
+        """Return what an error quotes: whole, cut, behind options, a fragment, or of another version."""
+        size = self._pick((8, 8, 20, 4, 3, 0))
+        payload = frames.transport(quoted.protocol, quoted.source_port, quoted.port, size)
+        if self._random() < 0.05:
+            quoted = quoted._replace(protocol=self._pick(STRANGE_PROTOCOLS))
+        if self._random() < 0.6:
+            quote = frames.ip(quoted.family, quoted.source, quoted.destination, quoted.protocol, payload)
+        else:
+            quote = self._dress(quoted, payload, self._pick((0, 0x4000, 0x2000, 0x2001, 1, 0x1000)))
+        if self._random() < 0.05:
+            return bytes((self._pick((0x44, 0x40, 0x54, 0x65, 0x05)),)) + quote[1:]
+        return quote[: int(self._random() * len(quote))] if self._random() < 0.1 else quote
+
+    def _control(self) -> tuple:
+        """Echo, neighbour and listener discovery, and other messages."""
+        if self._random() < 0.3:
+            flow = self._flows.of_anything(4)
+            message = frames.icmp(self._pick((0, 8, 8, 9, 10, 13, 17, int(self._random() * 256))))
+            return frames.IPV4, frames.ipv4(flow.source, flow.destination, ICMP, message)
+        kinds = (128, 128, 129, 130, 131, 132, 143, *range(133, 138), 127, 138, 142, 144, int(self._random() * 256))
+        source, hop_limit = self._pick(LINK_LOCAL), self._pick((255, 255, 1, 1, 254, 2, 0, 64))
+        protocol, message = ICMPV6, frames.icmp(self._pick(kinds), bytes(16))
+        if self._random() < 0.2:
+            protocol, message = frames.chain([(frames.HOP_BY_HOP, 0, 0)], protocol, message)
+        return frames.IPV6, frames.ipv6(source, self._pick(self._flows.addresses[6]), protocol, message, hop_limit)
+
+    def _other_protocol(self) -> tuple:
+        flow = self._flows.draw()
+        protocol = int(self._random() * 256) if self._random() < 0.3 else self._pick(STRANGE_PROTOCOLS)
+        return frames.TYPES[flow.family], self._dress(flow._replace(protocol=protocol), bytes(24))
+
+    def _other_type(self) -> tuple:
+        kind = self._pick((frames.ARP, frames.ARP, *STRANGE_TYPES, frames.IPV4, frames.IPV6))
+        return kind, bytes(int(self._random() * 60) + 20)
+
+    # ---- lies -----------------------------------------------------------------------------
+
+    def _cut(self, packet: bytes) -> bytes:
+        """The frame ends early."""
+        return packet[: int(self._random() * (len(packet) + 1))]
+
+    def _pad(self, packet: bytes) -> bytes:
+        """The frame goes on behind the packet, with what looks like the rest of one."""
+        more = frames.transport(TCP, self._pick(self._flows.ports), self._pick(self._flows.ports), 20)
+        return packet + more * self._pick((1, 1, 2, 3))
+
+    def _length(self, packet: bytes) -> bytes:
+        """The IP header tells another length, so that headers lie in the padding or beyond the frame."""
+        start = (packet[0] & 15) * 4 if packet[0] >> 4 == 4 else 0
+        size = len(packet) - (0 if packet[0] >> 4 == 4 else 40)
+        wrong = self._pick((-1, 0, 1, 7, 8, 12, 19, 20, 28, 39, 40, 41, 48)) + start
+        return frames.with_length(packet, self._pick((wrong, wrong, wrong, size - 1, size - 2, size + 1, 0, 65535)))
+
+    def _flip(self, packet: bytes) -> bytes:
+        """One bit is another one."""
+        changed = bytearray(packet)
+        changed[int(self._random() * min(len(packet), 100))] ^= 1 << int(self._random() * 8)
+        return bytes(changed)
+
+    def _first_byte(self, packet: bytes) -> bytes:
+        """Another version, or another header length."""
+        nibble = int(self._random() * 16)
+        first = packet[0] & 0xF0 | nibble if self._random() < 0.6 else packet[0] & 0x0F | nibble << 4
+        return bytes((first,)) + packet[1:]
+
+
+_KINDS = (
+    (Packets._plain, 48),
+    (Packets._dressed, 12),
+    (Packets._fragment, 9),
+    (Packets._error, 16),
+    (Packets._control, 9),
+    (Packets._other_protocol, 3),
+    (Packets._other_type, 3),
+)
+_LIES = (Packets._cut, Packets._pad, Packets._length, Packets._length, Packets._flip, Packets._first_byte)

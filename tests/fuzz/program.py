@@ -1,0 +1,240 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The program of this checkout, compiled, loaded and told a scene by the product's own rooms.
+
+What a test run cannot show: bpf_sk_assign() always fails there (EOPNOTSUPP), which is taken for a splice, mark
+included; and frames that end within the IP header are refused (frames.SHORTEST).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections import Counter
+from typing import NamedTuple
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _splicer
+from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_object
+from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
+
+from .checkout import ROOT
+from .frames import LONGEST
+from .host import INTERFACES
+from .packets import Arrived
+from .scene import FIRST, SECOND
+from .tagging import load_tagger
+
+IMAGE_PAGES = 8192
+NEVER = (1 << 64) - 1
+FLAGS = {
+    "allow_ssh": layout.POLICY_ALLOW_SSH,
+    "allow_echo": layout.POLICY_ALLOW_ECHO,
+    "loopback": layout.POLICY_LOOPBACK,
+    "layer3": layout.POLICY_LAYER3,
+}
+REASONS = {
+    number: name[len("REASON_") :].lower()
+    for name, number in vars(layout).items()
+    if name.startswith("REASON_") and name != "REASON_COUNTERS"
+}
+VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
+RETURNED = {0: "ok", 2: "shot", 0xFFFFFFFF: "unspec"}  # TC_ACT_OK, _SHOT, _UNSPEC of linux/pkt_cls.h
+# Rules are counted where they decided, not where a session did.
+COUNTED_BY_RULE = {"rule", "local", "no_listener", "assign_error"}
+
+MARK_BEFORE = 0x55
+CONTEXT = struct.Struct("=8xI24xII8xI136x")  # struct __sk_buff: mark, ingress_ifindex, ifindex, cb[1]: see tagging
+ANSWER = struct.Struct("=8xI36xIIi")  # mark, cb[0..2]: enum trace_word
+
+
+class Said(NamedTuple):
+    """What the program did with a packet, in the words of the model; the rule is a slot."""
+
+    reason: str
+    verdict: str
+    returned: str
+    rule: int
+    mark: int
+
+
+class Program:
+    """The loaded program, its maps, and the counters that it should have by now."""
+
+    def __init__(self):
+        blob = _compiled()
+        _bpf.raise_memory_limit()
+        template = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
+        self._maps = {
+            name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
+            for name, shape in blob.maps.items()
+        }
+        os.close(template)
+        instructions = blob.bind(self._maps)
+        self.summary = f"{blob.count} instructions, {_bpf.verified_instructions(instructions, blob.function)}"
+        self._plain = TestRun(_bpf.load_program(instructions, blob.function))
+        self._tagged = TestRun(load_tagger(self._plain.program))
+        self._nothing = compile_image([], {}, 0)
+        self._cpus = _bpf.possible_cpus()
+        self._slots = {}
+        self._expected = {"reasons": Counter(), "hits": Counter()}
+
+    # ---- what it is told ---------------------------------------------------------------
+
+    def tell(self, scene: dict) -> None:
+        """Put a scene in force. Raises what the product raises when it cannot compile its rules."""
+        self._marks, self._slots = {}, {}
+        for slot in range(layout.INTERFACES):
+            for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
+                _bpf.update(self._maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
+        taken = {}
+        for name, told in scene["interfaces"].items():
+            self._slots[name] = layout.UNKNOWN_SLOT
+            if told is not None:
+                self._slots[name] = slot = _codec.place(INTERFACES[name], taken)
+                taken[slot] = INTERFACES[name]
+                self._tell_policy(slot, INTERFACES[name], told, scene["image"])
+            self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
+        rules, _warnings = rules_from_params([_params(rule) for rule in scene["rules"]])
+        self._slotted = list(zip(rules, scene["slots"]))
+        self._image = compile_image(self._slotted, INTERFACES, 1)
+        self._put_image(int(scene["image"] == SECOND), self._image)
+        self._put_image(int(scene["image"] != SECOND), self._nothing)
+        self._start_counters()
+
+    def _tell_policy(self, slot: int, ifindex: int, told: dict, image: str) -> None:
+        flags = sum(bit for option, bit in FLAGS.items() if told[option])
+        flags |= layout.POLICY_DEFAULT_PASS if told["default_action"] == "pass" else 0
+        flags |= layout.POLICY_ACCEPT_UNSPEC if told["accept"] == "unspec" else 0
+        policy = {
+            "ifindex": ifindex,
+            "flags": flags,
+            "mark": told["mark"][0],
+            "mark_mask": told["mark"][1],
+            "deadline": {FIRST: 0, SECOND: 1}.get(image, NEVER),
+            "management_count": len(told["management"]),
+            "management": b"".join(_management(entry) for entry in told["management"]),
+        }
+        addresses = [parse_address(text) for text in told["addresses"]]
+        recorded = {"ifindex": ifindex, "count": len(addresses), "address": b"".join(addresses)}
+        _bpf.update(self._maps["policy"], _codec.key(slot), _codec.encode("policy", policy))
+        _bpf.update(self._maps["ifindex_ip_map"], _codec.key(slot), _codec.encode("interface_addresses", recorded))
+
+    def _put_image(self, generation: int, words) -> None:
+        inner = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
+        with _bpf.window(inner, IMAGE_PAGES * PAGE_BYTES, True) as memory:
+            memory[: 4 * len(words)] = words.tobytes()
+        _bpf.update(self._maps["image"], _codec.key(generation), struct.pack("=I", inner))
+        os.close(inner)
+
+    def verify(self) -> None:
+        """Let the product judge its own image. Raises VerificationFailed."""
+        verify_image(self._image, self._slotted, INTERFACES)
+
+    # ---- what it says ------------------------------------------------------------------
+
+    def ask(self, arrived: Arrived) -> Said:
+        """Return what it does with a packet."""
+        interface, frame, tag = arrived
+        run = self._plain if tag is None else self._tagged
+        returned, mark, trace, rule, error = run(frame, INTERFACES[interface], 0 if tag is None else tag | 1 << 16)
+        reason, verdict = REASONS[trace & 0xFF], VERDICTS[trace >> 8]
+        self._expect(interface, trace, rule, len(frame), reason)
+        if reason == "assign_error" and error == -errno.EOPNOTSUPP:
+            value, mask = self._marks[interface]
+            return Said("spliced", "pass", "ok", rule, mark & ~mask | value)
+        return Said(reason, verdict, RETURNED[returned], rule, mark)
+
+    def mark(self, interface: str, is_marked: bool) -> int:
+        """Return the mark that a packet should have."""
+        value, mask = self._marks[interface]
+        return MARK_BEFORE & ~mask | value if is_marked else MARK_BEFORE
+
+    # ---- what it counts ----------------------------------------------------------------
+
+    def _expect(self, interface: str, trace: int, rule: int, size: int, reason: str) -> None:
+        at = (self._slots[interface] * layout.REASONS + (trace & 0xFF)) * layout.VERDICTS + (trace >> 8)
+        self._count("reasons", at, size)
+        if reason in COUNTED_BY_RULE:
+            self._count("hits", rule, size)
+
+    def _count(self, name: str, index: int, size: int) -> None:
+        self._expected[name][index, "packets"] += 1
+        self._expected[name][index, "bytes"] += size
+
+    def _start_counters(self) -> None:
+        used = {name: {index for index, _what in counters} for name, counters in self._expected.items()}
+        zero = _codec.no_counters(self._cpus)
+        for name, indexes in used.items():
+            for index in indexes:
+                _bpf.update(self._maps[name], _codec.key(index), zero, name)
+            self._expected[name].clear()
+
+    def miscounted(self) -> list:
+        """Return sentences about counters that are not what the program's own answers add up to."""
+        size = _codec.size_of("counter") * self._cpus
+        found = []
+        for name, counters in self._expected.items():
+            for (index, what), expected in counters.items():
+                counted = _codec.sum_counters(_bpf.lookup(self._maps[name], _codec.key(index), size))[what]
+                if counted != expected:
+                    found.append(f"{name}[{index}] counts {counted} {what}, not {expected}")
+        return found
+
+
+class TestRun:
+    """BPF_PROG_TEST_RUN with buffers that are made once: no room is given for the packet afterwards."""
+
+    def __init__(self, program: int):
+        self.program = program
+        self._data, self._given = ctypes.create_string_buffer(LONGEST), ctypes.create_string_buffer(CONTEXT.size)
+        self._left = ctypes.create_string_buffer(CONTEXT.size)
+        self._attribute = ctypes.create_string_buffer(_bpf.ATTRIBUTE_BYTES)
+        data, given, left = (ctypes.addressof(buffer) for buffer in (self._data, self._given, self._left))
+        head = struct.pack("=IIIIQQII", program, 0, 0, 0, data, 0, 1, 0)
+        self._head = head + struct.pack("=IIQQ", CONTEXT.size, CONTEXT.size, given, left)
+        self._call = ctypes.CDLL(None, use_errno=True).syscall
+        self._number = _bpf.SYSCALL[platform.machine()]
+
+    def __call__(self, frame: bytes, ifindex: int, note: int) -> tuple:
+        """Return (what the hook returned, mark, cb[0], cb[1], cb[2]); `note` stands in cb[1] before."""
+        size = len(frame)
+        ctypes.memmove(self._data, frame, size)
+        CONTEXT.pack_into(self._given, 0, MARK_BEFORE, ifindex, ifindex, note)
+        ctypes.memmove(self._attribute, self._head, len(self._head))
+        struct.pack_into("=I", self._attribute, 8, size)
+        if self._call(self._number, _bpf.PROG_TEST_RUN, self._attribute, _bpf.ATTRIBUTE_BYTES) < 0:
+            raise OSError(ctypes.get_errno(), f"test run of {size} bytes: {os.strerror(ctypes.get_errno())}")
+        return (struct.unpack_from("=I", self._attribute, 4)[0], *ANSWER.unpack_from(self._left))
+
+
+def _compiled():
+    """Return the blob of bpf/."""
+    folder = ROOT / "bpf"
+    files = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.[ch]")}
+    made = Compiler().compile(files, "tproxy_splicer.c", _splicer.FUNCTION, {}, _splicer.placeholders())
+    return blob_from_object(made, _splicer.FUNCTION, "0" * 64)
+
+
+def _management(entry: dict) -> bytes:
+    source = Prefix.parse(entry["source"])[0]
+    values = {
+        "source": source.network.to_bytes(16, "big"),
+        "source_length": source.length,
+        "protocol": _codec.PROTOCOL_NUMBERS[entry["protocol"]],
+        "port": entry["port"],
+    }
+    return _codec.encode("management", values)
+
+
+def _params(rule: dict) -> dict:
+    return {**rule, "ports": "{}-{}".format(*rule["ports"])}

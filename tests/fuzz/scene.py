@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a router was told: policies, recorded addresses and rules, drawn at random and made to collide.
+
+A scene is plain JSON values, written as a user writes options, so that a case file can be read.
+"""
+
+from __future__ import annotations
+
+import random
+from ipaddress import ip_address
+
+from ansible_collections.netedge.tproxy.tests.model.judge import Router, Sockets
+from ansible_collections.netedge.tproxy.tests.model.policy import BITS, Management, Policy, Prefix
+from ansible_collections.netedge.tproxy.tests.model.rules import Rules, rule_from_options
+
+from .host import AWAY, INTERFACES, OWN, PEER
+from .rulesets import BASES, PORTS, address_text, draw_rules, prefix_text
+
+LAYER3_INTERFACE = "far0"
+SLOTS_MAX = 600
+MARKS = ((0x10000000, 0x10000000), (0x20, 0xF0), (0x7, 0xFFFFFFFF))
+PASSING, FIRST, SECOND = "passing", "first", "second"
+
+
+def draw_scene(chance: random.Random) -> dict:
+    """Return {"interfaces": {name: policy or None}, "rules": [...], "slots": [...], "image": ...}.
+
+    `image`: FIRST, the image in force; SECOND, the one before, which holds after a deadline; PASSING, the one in force
+    while a deadline lies ahead.
+    """
+    rules, image = draw_rules(chance), chance.choice((FIRST, FIRST, FIRST, SECOND, PASSING))
+    # Where the policy was removed there is no deadline either.
+    removed = 0.05 if image == FIRST else 0
+    return {
+        "interfaces": {name: None if chance.random() < removed else _draw_policy(chance, name) for name in INTERFACES},
+        "rules": rules,
+        "slots": chance.sample(range(1, SLOTS_MAX), len(rules)),
+        "image": image,
+    }
+
+
+def model_of(scene: dict, sockets: Sockets) -> tuple:
+    """Return (the model of a router that was told so, its rules in the order of the scene's)."""
+    policies = {name: _policy(told) for name, told in scene["interfaces"].items()}
+    rules = [rule_from_options(rule) for rule in scene["rules"]]
+    return Router(policies, Rules(rules), sockets), rules
+
+
+def _policy(told: dict | None) -> Policy | None:
+    if told is None:
+        return None
+    fields = {
+        name: told[name] for name in ("default_action", "allow_ssh", "allow_echo", "accept", "loopback", "layer3")
+    }
+    entries = (Management(Prefix.parse(one["source"]), one["protocol"], one["port"]) for one in told["management"])
+    recorded = (ip_address(text) for text in told["addresses"])
+    addresses = frozenset((address.version, int(address)) for address in recorded)
+    return Policy(**fields, management=tuple(entries), addresses=addresses)
+
+
+# ---- policies --------------------------------------------------------------------------
+
+
+def _draw_policy(chance: random.Random, name: str) -> dict:
+    return {
+        "default_action": chance.choice(("drop", "drop", "pass")),
+        "allow_ssh": chance.random() < 0.7,
+        "allow_echo": chance.random() < 0.5,
+        "accept": chance.choice(("ok", "unspec")),
+        "management": [_draw_management(chance) for _ in range(chance.choice((0, 0, 1, 2, 5, 16)))],
+        "loopback": name == "lo",
+        "layer3": name == LAYER3_INTERFACE,
+        "addresses": _draw_addresses(chance),
+        "mark": list(chance.choice(MARKS)),
+    }
+
+
+def _draw_management(chance: random.Random) -> dict:
+    family = chance.choice((4, 6))
+    address = chance.choice((int(ip_address(PEER[family])), *BASES[family]))
+    length = chance.choice((0, 1, 8, 24, 31, 63, 64, 65, 127, 128))
+    return {
+        "source": prefix_text(family, address, min(length, BITS[family])),
+        "protocol": chance.choice(("tcp", "udp")),
+        "port": chance.choice(PORTS[1:]),
+    }
+
+
+def _draw_addresses(chance: random.Random) -> list:
+    """Return texts of recorded addresses: none, one family's, or up to all that fit."""
+    if chance.random() < 0.3:
+        return []
+    found = {chance.choice((OWN, AWAY))[chance.choice((4, 6))] for _ in range(3)}
+    for _ in range(chance.choice((0, 3, 28))):
+        family = chance.choice((4, 6))
+        found.add(address_text(family, chance.choice(BASES[family]) ^ chance.getrandbits(2)))
+    return sorted(found)

@@ -1,0 +1,214 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a packet is, read from its bytes as the RFCs say. No policy, no rule, no socket.
+
+An address is an integer of 32 or 128 bits. What lies behind the length in the IP header is padding and never read.
+Choices that the design leaves open are numbered in README.md.
+"""
+
+from __future__ import annotations
+
+from struct import unpack_from
+from typing import NamedTuple
+
+IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
+TRANSPORT = {6: ("tcp", 20), 17: ("udp", 8)}  # name and smallest header: RFC 9293, RFC 768
+ICMP_PROTOCOL = {4: 1, 6: 58}
+ICMP_HEADER = 8  # RFC 792, RFC 4443
+
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS = 0, 43, 44, 51, 60
+EXTENSIONS = {HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS}
+EXTENSIONS_MAX = 8
+HEADERS_END = 2048
+OFFSET, OFFSET_OR_MORE = 0xFFF8, 0xFFF9  # of a fragment header: RFC 8200, section 4.5
+MAPPED = 0xFFFF  # the upper 96 bits of ::ffff:a.b.c.d
+
+ERRORS = {4: {3, 11, 12}, 6: {1, 2, 3, 4}}
+ECHO = {4: 8, 6: 128}
+ECHO_REPLY = {4: 0, 6: 129}
+NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
+LISTENER_DISCOVERY = {130, 131, 132, 143}  # RFC 2710, RFC 3810
+
+
+class Flow(NamedTuple):
+    """The five values that make a flow, and the family."""
+
+    family: int
+    protocol: str
+    source: int
+    source_port: int
+    destination: int
+    port: int
+
+
+class Packet(NamedTuple):
+    """A packet's kind, its destination, and its flow if it has one.
+
+    Kinds: "malformed", "fragment", "flow", "error" (the flow is the quoted one, turned round), "echo" (a request),
+    "needed" (an ICMP message that hosts cannot do without), "other".
+    """
+
+    kind: str
+    family: int = 0
+    destination: int = 0
+    flow: Flow | None = None
+
+
+class Headers(NamedTuple):
+    """What the IP headers say; `payload` is what follows them, at `offset` of the frame."""
+
+    family: int
+    source: int
+    destination: int
+    protocol: int
+    hop_limit: int
+    payload: bytes
+    offset: int
+
+
+MALFORMED = Packet("malformed")
+OTHER = Packet("other")
+
+
+def dissect(frame: bytes, start: int, protocol: int) -> Packet:
+    """Return what the frame is whose network header begins at `start`; `protocol` is its EtherType."""
+    if protocol == IPV4:
+        return _ipv4(frame[start:], start)
+    if protocol == IPV6:
+        return _ipv6(frame[start:], start)
+    return OTHER
+
+
+def _length(said: int, present: int) -> int:
+    """A packet too large for the length field says 0: all that is there (choice 3)."""
+    return present if said == 0 and present > 0xFFFF else said
+
+
+def _ipv4(data: bytes, start: int) -> Packet:
+    if len(data) < 20:
+        return MALFORMED
+    first, said, fragment, _ttl, protocol, source, destination = unpack_from(">BxHxxHBBxxII", data)
+    length, header = _length(said, len(data)), (first & 15) * 4
+    if first >> 4 != 4 or header < 20 or not header <= length <= len(data):
+        return MALFORMED
+    if fragment & 0x3FFF:  # more fragments, or an offset
+        return Packet("fragment", 4, destination)
+    return _upper(Headers(4, source, destination, protocol, 0, data[header:length], start + header))
+
+
+def _ipv6(data: bytes, start: int) -> Packet:
+    if len(data) < 40 or data[0] >> 4 != 6:
+        return MALFORMED
+    said, protocol, hop_limit = unpack_from(">HBB", data, 4)
+    end = 40 + _length(said, len(data) - 40)
+    source, destination = int.from_bytes(data[8:24], "big"), int.from_bytes(data[24:40], "big")
+    if end > len(data) or MAPPED in (source >> 32, destination >> 32):
+        return MALFORMED
+    at = 40
+    if protocol in EXTENSIONS:
+        kind, protocol, at = skip_extensions(data[:end], start, OFFSET_OR_MORE)
+        if kind == "malformed":
+            return MALFORMED
+        if kind == "fragment":
+            return Packet("fragment", 6, destination)
+    return _upper(Headers(6, source, destination, protocol, hop_limit, data[at:end], start + at))
+
+
+def skip_extensions(data: bytes, start: int, fragment_bits: int) -> tuple:
+    """Return (kind, protocol behind the extension headers, offset there) of an IPv6 packet of which `data` is present.
+
+    Kinds: "whole", "malformed", "fragment": a fragment header has one of the bits. The packet begins at `start` of the
+    frame.
+    """
+    protocol, at, count = data[6], 40, 0
+    while protocol in EXTENSIONS:
+        count += 1
+        if count > EXTENSIONS_MAX or at + 8 > len(data):
+            return "malformed", protocol, at
+        end = at + _extension_length(protocol, data[at + 1])
+        if end > len(data) or start + end >= HEADERS_END:
+            return "malformed", protocol, at
+        if protocol == FRAGMENT and unpack_from(">H", data, at + 2)[0] & fragment_bits:
+            return "fragment", protocol, at
+        protocol, at = data[at], end
+    return "whole", protocol, at
+
+
+def _extension_length(kind: int, said: int) -> int:
+    """RFC 8200 counts in units of 8 bytes behind the first 8; RFC 4302 in units of 4 behind the first 8."""
+    if kind == FRAGMENT:
+        return 8
+    return 8 + said * (4 if kind == AUTHENTICATION else 8)
+
+
+def _upper(headers: Headers) -> Packet:
+    """Return what a whole packet is."""
+    payload, family = headers.payload, headers.family
+    if headers.protocol in TRANSPORT:
+        name, smallest = TRANSPORT[headers.protocol]
+        if len(payload) < smallest:
+            return MALFORMED
+        source_port, port = unpack_from(">HH", payload)
+        flow = Flow(family, name, headers.source, source_port, headers.destination, port)
+        return Packet("flow", family, headers.destination, flow)
+    if headers.protocol != ICMP_PROTOCOL[family]:
+        return OTHER
+    return MALFORMED if len(payload) < ICMP_HEADER else _icmp(headers, payload[0])
+
+
+def _icmp(headers: Headers, kind: int) -> Packet:
+    family = headers.family
+    if kind == ECHO[family]:
+        return Packet("echo")
+    if kind == ECHO_REPLY[family]:
+        return Packet("needed")
+    if kind in ERRORS[family]:
+        flow = _quoted(headers, headers.payload[ICMP_HEADER:])
+        return Packet("error", family, headers.destination, flow) if flow else OTHER
+    return Packet("needed") if family == 6 and _is_sound_control(headers, kind) else OTHER
+
+
+def _is_sound_control(headers: Headers, kind: int) -> bool:
+    """Whether it is ND or MLD that can only have come from the link."""
+    if kind in NEIGHBOUR_DISCOVERY:
+        return headers.hop_limit == 255
+    if kind in LISTENER_DISCOVERY:
+        return headers.hop_limit == 1 and (headers.source == 0 or is_link_local(headers.source))
+    return False
+
+
+def is_link_local(address: int) -> bool:
+    """Whether an IPv6 address lies in fe80::/10."""
+    return address >> 118 == 0xFE80 >> 6
+
+
+def _quoted(headers: Headers, quote: bytes) -> Flow | None:
+    """Return the flow of the quoted packet's answers, if the error is sound (choice 6)."""
+    found = _quoted_ipv4(quote) if headers.family == 4 else _quoted_ipv6(quote, headers)
+    if found is None:
+        return None
+    source, destination, protocol, rest = found
+    if source != headers.destination or protocol not in TRANSPORT or len(rest) < 4:
+        return None
+    source_port, port = unpack_from(">HH", rest)
+    return Flow(headers.family, TRANSPORT[protocol][0], destination, port, source, source_port)
+
+
+def _quoted_ipv4(quote: bytes) -> tuple | None:
+    if len(quote) < 20 or quote[0] >> 4 != 4 or quote[0] & 15 < 5:
+        return None
+    fragment, protocol, source, destination = unpack_from(">HxBxxII", quote, 6)
+    if fragment & 0x1FFF:  # not the piece with the ports
+        return None
+    return source, destination, protocol, quote[(quote[0] & 15) * 4 :]
+
+
+def _quoted_ipv6(quote: bytes, headers: Headers) -> tuple | None:
+    if len(quote) < 40 or quote[0] >> 4 != 6:
+        return None
+    source, destination = int.from_bytes(quote[8:24], "big"), int.from_bytes(quote[24:40], "big")
+    kind, protocol, at = skip_extensions(quote, headers.offset + ICMP_HEADER, OFFSET)
+    if kind != "whole":
+        return None
+    return source, destination, protocol, quote[at:]

@@ -1,0 +1,336 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults of one line that the fuzzer must see. A line is named by its text, which stands in its file once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One line of a file, what it becomes, and what that breaks."""
+
+    file: str
+    old: str
+    new: str
+    breaks: str
+
+
+PARSE, ICMP, WALK, PROGRAM = "bpf/parse.h", "bpf/icmp.h", "bpf/walk.h", "bpf/tproxy_splicer.c"
+TYPES = "bpf/types.h"
+
+OF_THE_PROGRAM = (
+    Mutant(PARSE, "IPV4_FRAGMENT = 0x3fff,", "IPV4_FRAGMENT = 0x1fff,", "first IPv4 fragments count as whole"),
+    Mutant(
+        PARSE,
+        "if (ip->version != 4 || header_length < sizeof(*ip))",
+        "if (ip->version != 4)",
+        "IPv4 headers of less than 20 bytes",
+    ),
+    Mutant(PARSE, "if (!ip || ip->version != 6)", "if (!ip)", "IPv6 of another version"),
+    Mutant(
+        PARSE,
+        "if (length < header_length || offset + length > skb->len)",
+        "if (length < header_length)",
+        "IPv4 lengths beyond the frame",
+    ),
+    Mutant(PARSE, "if (flow->end > skb->len)", "if (flow->end < skb->len - 2000)", "IPv6 lengths beyond the frame"),
+    Mutant(PARSE, "if (offset + length > flow->end)", "if (offset + length > skb->len)", "ports in the padding"),
+    Mutant(PARSE, "kind == IPPROTO_AH ? (length + 2) * 4", "kind == IPPROTO_AH ? (length + 1) * 8", "length of AH"),
+    Mutant(PARSE, "IPV6_FRAGMENT = 0xfff9,", "IPV6_FRAGMENT = 0xfff8,", "first IPv6 fragments count as whole"),
+    Mutant(PARSE, "IPV6_OFFSET = 0xfff8,", "IPV6_OFFSET = 0xfff9,", "errors that quote a first fragment"),
+    Mutant(PARSE, "EXTENSIONS = 8, ", "EXTENSIONS = 7, ", "eight extension headers"),
+    Mutant(
+        PARSE,
+        "if (is_mapped(&flow->source) || is_mapped(&flow->destination))",
+        "if (is_mapped(&flow->destination))",
+        "IPv4 sources in IPv6 headers",
+    ),
+    Mutant(
+        PARSE,
+        "return flow->payload <= flow->end && flow->payload < EXTENSIONS_END;",
+        "return flow->payload < EXTENSIONS_END;",
+        "extension headers in the padding",
+    ),
+    Mutant(
+        PARSE,
+        "return offset + length <= flow->end && !bpf_skb_load_bytes(skb, offset, to, length);",
+        "return !bpf_skb_load_bytes(skb, offset, to, length);",
+        "quotes in the padding",
+    ),
+    Mutant(ICMP, "ND_HOP_LIMIT = 255,", "ND_HOP_LIMIT = 254,", "hop limit of neighbour discovery"),
+    Mutant(
+        ICMP,
+        "return flow->hop_limit == MLD_HOP_LIMIT && (is_link_local(&flow->source) || is_unspecified(&flow->source));",
+        "return flow->hop_limit == MLD_HOP_LIMIT && is_link_local(&flow->source);",
+        "listener discovery from an unspecified address",
+    ),
+    Mutant(ICMP, "(address->byte[1] & 0xc0) == 0x80", "(address->byte[1] & 0x80) == 0x80", "fec0::/10 is link-local"),
+    Mutant(
+        ICMP,
+        "ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->destination.word[3])",
+        "ip.frag_off & host16(IPV4_OFFSET))",
+        "errors for somebody else's packets",
+    ),
+    Mutant(ICMP, "flow->port = host16(ports[0]);", "flow->port = host16(ports[1]);", "quoted ports, not turned round"),
+    Mutant(ICMP, "ICMP_HEADER = 8,", "ICMP_HEADER = 4,", "size of an ICMP header"),
+    Mutant(WALK, "i += at_most(page, base, i + 2, x) * 2;", "i += at_most(page, base, i + 2, x);", "search in a node"),
+    Mutant(WALK, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
+    Mutant(WALK, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
+    Mutant(TYPES, "WALK6_STEPS = 64,", "WALK6_STEPS = 16,", "long walks"),
+    Mutant(PROGRAM, "if (field & FIELD6_PORT)", "if (field == FIELD6_SOURCE)", "ports of IPv6 rules"),
+    Mutant(
+        PROGRAM,
+        "(tp_u64)flow->port << 16 * FIELD4_PORT |",
+        "(tp_u64)flow->source_port << 16 * FIELD4_PORT |",
+        "ports of IPv4 rules",
+    ),
+    Mutant(
+        PROGRAM,
+        "return page_of(image, bound->word[at + 1]);",
+        "return head;",
+        "rules that name interfaces",
+    ),
+    Mutant(
+        PROGRAM,
+        "at = ((ifindex + i) & (BOUND_INTERFACES - 1)) * 2;",
+        "at = (ifindex & (BOUND_INTERFACES - 1)) * 2;",
+        "interfaces whose indexes meet in page 1",
+    ),
+    Mutant(
+        PROGRAM,
+        "slot = (skb->ifindex + i) & (INTERFACES - 1);",
+        "slot = skb->ifindex & (INTERFACES - 1);",
+        "interfaces whose indexes meet in the policy table",
+    ),
+    Mutant(
+        PROGRAM,
+        "(tp_u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);",
+        "(tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_HIGH);",
+        "covers of IPv4",
+    ),
+    Mutant(
+        PROGRAM,
+        "way->parsed == PARSED_FRAGMENT ? cover_of(image, directory, flow) : rule_of(image, directory, flow);",
+        "rule_of(image, directory, flow);",
+        "fragments that lie in an intercept",
+    ),
+    Mutant(PROGRAM, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
+    Mutant(
+        PROGRAM,
+        "if (!flow->ipv6 && entry->source_length < MAPPED_BITS)",
+        "if (0)",
+        "management from ::/0 includes IPv4",
+    ),
+    Mutant(
+        PROGRAM,
+        "return !high && !(low >> ((128 - length) & 63));",
+        "return !high && !(low >> ((129 - length) & 63));",
+        "management prefixes, one bit short",
+    ),
+    Mutant(PROGRAM, "if (length <= 64)", "if (length < 64)", "management prefixes of 64 bits"),
+    Mutant(
+        PROGRAM,
+        "return flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT &&",
+        "return (flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT) ||",
+        "DHCPv6 from anywhere",
+    ),
+    Mutant(PROGRAM, "return !entry || lists(entry, &flow->destination);", "return 1;", "SSH to addresses not recorded"),
+    Mutant(
+        PROGRAM,
+        "for (i = 0; i < ADDRESSES && i < entry->count; i++) {",
+        "for (i = 0; i < ADDRESSES && i + 1 < entry->count; i++) {",
+        "the last recorded address",
+    ),
+    Mutant(
+        PROGRAM,
+        "session = sk->state == BPF_TCP_LISTEN ? SESSION_OPEN : SESSION_OWN;",
+        "session = sk->state == BPF_TCP_ESTABLISHED ? SESSION_OWN : SESSION_OPEN;",
+        "sessions in TIME_WAIT",
+    ),
+    Mutant(PROGRAM, "session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;", "session = SESSION_OPEN;", "connected UDP"),
+    Mutant(PROGRAM, "tuple->ipv6.sport = host16(flow->source_port);", "tuple->ipv6.sport = 0;", "sessions of IPv6"),
+    Mutant(
+        PROGRAM, "for (i = 0; i < 2; i++) {", "for (i = 0; i < 1; i++) {", "the proxy's own clients hide its listener"
+    ),
+    Mutant(PROGRAM, "if (entry && lists(entry, &flow->destination))", "if (entry)", "what is local"),
+    Mutant(
+        PROGRAM,
+        "if (reason == REASON_NO_LISTENER && way->action->flags & ACTION_PASS_WHEN_MISSING)",
+        "if (reason == REASON_NO_LISTENER)",
+        "on_missing",
+    ),
+    Mutant(
+        PROGRAM,
+        "return way->action && way->action->kind == ACTION_TPROXY;",
+        "return way->action && way->action->kind != ACTION_DROP;",
+        "what is an intercept",
+    ),
+    Mutant(
+        PROGRAM,
+        "if (session == SESSION_OWN || is_intercept(way) || (session && flow->protocol == IPPROTO_UDP))",
+        "if (session || is_intercept(way))",
+        "errors about what a listener never sent",
+    ),
+    Mutant(
+        PROGRAM,
+        "skb->mark = (skb->mark & ~mask) | (mark & mask);",
+        "skb->mark = skb->mark | (mark & mask);",
+        "bits of the mark",
+    ),
+    Mutant(PROGRAM, "if (skb->vlan_present && skb->vlan_tci & 0xfff)", "if (skb->vlan_present)", "priority tags"),
+    Mutant(
+        PROGRAM,
+        "way->parsed = parse_packet(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);",
+        "way->parsed = parse_packet(skb, ETH_HLEN, &flow);",
+        "devices without Ethernet",
+    ),
+    Mutant(
+        PROGRAM,
+        "return way->flags & POLICY_ALLOW_ECHO ? pass(way, REASON_ICMP) : obey_default(way, REASON_ICMP);",
+        "return pass(way, REASON_ICMP);",
+        "echo that is not allowed",
+    ),
+    Mutant(
+        PROGRAM,
+        "if (way->policy && is_management(way->policy, &flow))",
+        "if (0)",
+        "management",
+    ),
+    Mutant(
+        PROGRAM,
+        "enum verdict verdict = way->flags & POLICY_LOOPBACK ? VERDICT_PASS : way->verdict;",
+        "enum verdict verdict = way->verdict;",
+        "loopback",
+    ),
+    Mutant(
+        PROGRAM,
+        "actions = page_of(image, head->word[HEADER_ACTIONS] + way->rule / ACTIONS_PER_PAGE);",
+        "actions = page_of(image, head->word[HEADER_ACTIONS]);",
+        "actions of rule slots beyond the first page",
+    ),
+    Mutant(PROGRAM, "count(MAP(hits), way->rule, skb->len);", "count(MAP(hits), way->rule, 1);", "bytes of a rule"),
+)
+
+ROOMS = "plugins/module_utils/"
+INTERVALS, TREE, NODES = ROOMS + "_intervals.py", ROOMS + "_tree.py", ROOMS + "_nodes.py"
+IMAGE, CLASSES, RULE, ACTION = ROOMS + "_image.py", ROOMS + "_classes.py", ROOMS + "_rule.py", ROOMS + "_action.py"
+RULESET, VERIFY = ROOMS + "_ruleset.py", ROOMS + "_verify.py"
+
+OF_THE_COMPILER = (
+    Mutant(INTERVALS, "if last + 1 < start:", "if last + 2 < start:", "a gap of one address between prefixes"),
+    Mutant(
+        INTERVALS,
+        "_append(partition, last + 1, enclosing[-1][1] if enclosing else gap)",
+        "_append(partition, last + 1, gap)",
+        "behind a prefix in a prefix nothing holds",
+    ),
+    Mutant(
+        INTERVALS,
+        "closing.setdefault(high + 1, []).append(rank)",
+        "closing.setdefault(high, []).append(rank)",
+        "the last port of a range",
+    ),
+    Mutant(
+        INTERVALS,
+        "return partition if high == PORTS - 1 else [*partition, (high + 1, ())]",
+        "return partition",
+        "ports above the only range of a prefix",
+    ),
+    Mutant(
+        INTERVALS,
+        "if any(shift >= below and network >> shift in seen for shift, seen in networks.items()):",
+        "if any(network >> shift in seen for shift, seen in networks.items()):",
+        "a source around a better rule's source",
+    ),
+    Mutant(
+        INTERVALS,
+        "merged.append((under[at][0], candidates, under[at][1]))",
+        "merged.append((under[at][0], (), under[at][1]))",
+        "a range over two ranges of its parent",
+    ),
+    Mutant(
+        TREE,
+        "while ancestors and (ancestors[-1][0] ^ network) >> bits - ancestors[-1][1]:",
+        "while ancestors and ancestors[-1][0] >> bits - ancestors[-1][1] != network >> bits - ancestors[-1][1] + 1:",
+        "which prefixes lie around another",
+    ),
+    Mutant(
+        TREE,
+        "profile = self._profile(claims, ancestors[-1][2] if ancestors else NOTHING)",
+        "profile = self._profile(claims, NOTHING)",
+        "fall-through to shorter prefixes",
+    ),
+    Mutant(TREE, "if not candidates[0][1]:", "if candidates[0][1] < 2:", "sources of one bit"),
+    Mutant(
+        TREE,
+        "key = candidates, NO_MATCH if covers_all(candidates) else fallback",
+        "key = candidates, NO_MATCH",
+        "fall-through past a source",
+    ),
+    Mutant(
+        TREE,
+        "if self._nodes.steps_of(partition) > self._family.chain_steps:",
+        "if False:",
+        "walks longer than the program's",
+    ),
+    Mutant(TREE, "found += parent.claims", "found = parent.claims + found", "precedence where a chain is cut"),
+    Mutant(
+        TREE,
+        "words = [(*prefix, claims[0].candidate[2]) for prefix, claims in claims_by_prefix.items()]",
+        "words = [(*prefix, claims[-1].candidate[2]) for prefix, claims in claims_by_prefix.items()]",
+        "which rule covers a destination",
+    ),
+    Mutant(
+        NODES, "inner = [(0, last)] if start & low else []", "inner = []", "the values before a change within a field"
+    ),
+    Mutant(
+        NODES,
+        "yield field + 1, [(0, inner[-1][1])]",
+        "yield field + 1, [(0, inner[0][1])]",
+        "the values behind the last",
+    ),
+    Mutant(NODES, "key = field, tuple(partition)", "key = tuple(partition)", "equal nodes of different fields"),
+    Mutant(NODES, "word = row[-1][1]", "word = row[0][1]", "values that go on in the next page"),
+    Mutant(IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "whose interfaces"),
+    Mutant(
+        IMAGE,
+        "tables = _tables(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))",
+        "tables = _tables(slotted)",
+        "precedence",
+    ),
+    Mutant(
+        IMAGE,
+        'if rule.action == "tproxy":',
+        'if rule.action != "drop":',
+        "what is an intercept",
+    ),
+    Mutant(IMAGE, "if view.restricted or 0 in ours:", "if view.restricted:", "classes without rules of their own"),
+    Mutant(
+        CLASSES,
+        "page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex]",
+        "page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex] - 1",
+        "pages of the classes",
+    ),
+    Mutant(RULE, "self.high - self.low,", "self.low - self.high,", "the narrowest range goes first"),
+    Mutant(RULE, "not self.interfaces,", "bool(self.interfaces),", "a rule that names the interface goes first"),
+    Mutant(
+        ACTION,
+        'MISSING_FLAGS = {"": 0, "drop": 0, "pass": ACTION_PASS_WHEN_MISSING}',
+        'MISSING_FLAGS = {"": 0, "drop": ACTION_PASS_WHEN_MISSING, "pass": 0}',
+        "on_missing",
+    ),
+    Mutant(
+        RULESET,
+        "rules.sort(key=lambda rule: rule.precedence, reverse=True)",
+        "rules.sort(key=lambda rule: rule.precedence)",
+        "the look-up that judges the compiler",
+    ),
+    Mutant(
+        VERIFY,
+        "want = self._index.cover(address, view.interface)",
+        "want = self._index.cover(address, None)",
+        "the judge of covers",
+    ),
+)
