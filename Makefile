@@ -26,7 +26,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
 	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane fuzz-slice bench-slice build sanity \
-		integration molecule traffic kernel
+		integration molecule traffic
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run

@@ -186,6 +186,7 @@ static __always_inline tp_u32 extension_bytes(tp_u8 kind, tp_u8 length)
 	return kind == IPPROTO_AH ? (length + 2) * 4 : (length + 1) * 8;
 }
 
+/* Headers that go on in the padding end beyond the packet. */
 static __always_inline int ends_well(const struct flow *flow)
 {
 	return flow->payload <= flow->end && flow->payload < EXTENSIONS_END;

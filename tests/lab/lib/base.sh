@@ -13,7 +13,8 @@
 BASE_SUITE=bookworm
 BASE_PACKAGES=(
   systemd-sysv dbus openssh-server python3 python3-apt iproute2 nftables python3-bpfcc python3-pyroute2 bpftool
-  ca-certificates procps kmod iputils-ping netcat-openbsd curl tcpdump haproxy
+  ca-certificates procps kmod iputils-ping netcat-openbsd curl tcpdump haproxy squid unbound
+  iperf3 bind9-dnsutils
 )
 
 BASE_MASKED=(
@@ -23,7 +24,7 @@ BASE_MASKED=(
   proc-sys-fs-binfmt_misc.automount dev-hugepages.mount modprobe@.service
   # These only make noise, or want a network beyond the lab.
   systemd-timesyncd.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
-  e2scrub_all.timer e2scrub_reap.service fstrim.timer getty.target
+  e2scrub_all.timer e2scrub_reap.service fstrim.timer logrotate.timer getty.target
 )
 
 preset_base() {  # before dpkg runs in $1: no fsync per file, no manuals
@@ -41,7 +42,7 @@ finish_base() {  # what is the same on every router; boot adds what is its own
   printf '%s\n' 'HostKey /etc/ssh/ssh_host_ed25519_key' 'PermitRootLogin prohibit-password' \
     'PasswordAuthentication no' 'UsePAM no' 'UseDNS no' 'MaxStartups 200' 'MaxSessions 200' \
     'Subsystem sftp internal-sftp' > "$root/etc/ssh/sshd_config"
-  rm -f "$root/etc/systemd/system/multi-user.target.wants/haproxy.service"
+  rm -f "$root"/etc/systemd/system/multi-user.target.wants/{cron,haproxy,squid,unbound}.service
   for unit in "${BASE_MASKED[@]}"; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
   done
