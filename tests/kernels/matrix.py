@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tests of tests/dataplane in the kernels of kernels.lock, one emulated machine each; see `run`.
 
-Exit status 0: all passed, or there was no kernel to be had (said aloud). 1: a test failed, a kernel complained, a package
-is not the locked one; with REQUIRE_KERNELS=1 also when there was no kernel to be had.
+Exit status 0: all passed, or there was no kernel to be had (said aloud). 1: a test failed, a kernel complained, or a
+package is not the locked one; with REQUIRE_KERNELS=1 also when there was no kernel to be had.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import NamedTuple
 import choose
 import machine
 import rootfs
-from ansible_collections.netedge.tproxy.tests.dataplane.splicer import our_blob
 from lock import read_lock, write_lock
 from mirror import Mirror, Missing, Unreachable, WrongDigest
+
+from ansible_collections.netedge.tproxy.tests.dataplane.splicer import our_blob
 
 LOCK = rootfs.HERE / "kernels.lock"
 WORK = pathlib.Path(os.environ["WORK"])
@@ -62,6 +63,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("tests/kernels/run", description="Run the data plane tests in other kernels.")
     parser.add_argument("--only", metavar="KERNEL", action="append", nargs="+", help="these kernels of kernels.lock")
+    parser.add_argument("--tests", metavar="FILE", nargs="+", default=[], help="these files of tests/dataplane alone")
     parser.add_argument("--keep", action="store_true", help="keep what was booted, and say how to boot it again")
     parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
     parser.add_argument("--update-lock", action="store_true", help="write kernels.lock anew from the mirror's indexes")
@@ -102,7 +104,8 @@ def _fetched(lock: dict) -> tuple:
 
 
 def _run_all(kernels: dict, options: argparse.Namespace) -> list:
-    expected, base, checkout = _expected(), rootfs.base(CACHE), rootfs.checkout(our_blob().to_json())
+    tests = [f"tests/dataplane/{name}" for name in options.tests] or ["tests/dataplane"]
+    expected, base, checkout = _expected(tests), rootfs.base(CACHE), rootfs.checkout(our_blob().to_json(), tests)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
 
     def run(kernel: str) -> Row:
@@ -121,20 +124,24 @@ def _run_all(kernels: dict, options: argparse.Namespace) -> list:
 def _boot(kernel: str, words: list, expected: int) -> Row:
     log, start = LOGS / f"kernels-{kernel}.log", time.monotonic()
     print(f"{kernel}: booting; its words are in {log.relative_to(rootfs.CHECKOUT)}", flush=True)
-    in_time = machine.boot(words, log)
+    stopped = machine.boot(words, log)
     told = log.read_text(encoding="utf-8", errors="replace")
-    return Row(kernel, time.monotonic() - start, machine.judge(told, in_time, expected))
+    return Row(kernel, time.monotonic() - start, machine.judge(told, stopped, expected))
 
 
-def _expected() -> int:
+def _expected(tests: list) -> int:
     """Return how many tests there are."""
+    options = ["--collect-only", "--quiet", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "tests/dataplane"],
+        [sys.executable, "-m", "pytest", *options, *tests],
         cwd=rootfs.CHECKOUT,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise SystemExit(f"the tests cannot be read:\n{done.stdout}{done.stderr}")
     return sum("::" in line for line in done.stdout.splitlines())
 
 
@@ -156,8 +163,17 @@ def _report(rows: list, absent: dict) -> int:
             print(f"{kernel}: and {len(told.faults) - FAULTS_SHOWN} faults more")
     for kernel, why in absent.items():
         print(f"SKIPPED {kernel}: NOTHING WAS TESTED IN THIS KERNEL: {why}")
+    _count(rows, absent)
     failed = any(told.faults for _kernel, _seconds, told in rows)
     return 1 if failed or (absent and os.environ.get("REQUIRE_KERNELS") == "1") else 0
+
+
+def _count(rows: list, absent: dict) -> None:
+    """Write what tests/tools/run_tests sums up: passed, failed, skipped."""
+    told = [row.outcome for row in rows]
+    passed, skipped = sum(one.passed for one in told), sum(len(one.skipped) for one in told)
+    numbers = passed, sum(len(one.faults) for one in told), skipped + len(absent)
+    (LOGS / "kernels.count").write_text("%d %d %d\n" % numbers, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from lock import Package
 HELPER = "/usr/lib/apt/apt-helper"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SECURITY = "-security"
-APT_OPTIONS = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
+PATIENCE = ("-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20")
 CONFIGURATION = """\
 Dir::Etc "{0}/etc";
 Dir::Etc::SourceList "{0}/etc/sources.list";
@@ -30,7 +30,6 @@ Dir::State "{0}/state";
 Dir::State::status "/var/lib/dpkg/status";
 Dir::Cache "{0}/cache";
 APT::Architecture "amd64";
-APT::Update::Post-Invoke-Success {{}};
 Acquire::Languages "none";
 Acquire::Check-Valid-Until "false";
 """
@@ -65,7 +64,7 @@ class Mirror:
             self._download(package, kept)
         found = _sha256(kept)
         if found != package.sha256:
-            raise WrongDigest(f"{kept}: SHA-256 is {found}, kernels.lock says {package.sha256}; remove the file if it is spoilt")
+            raise WrongDigest(f"{kept} is not the package of kernels.lock: SHA-256 {found} instead of {package.sha256}")
         return kept
 
     def _file(self, package: Package) -> pathlib.Path:
@@ -78,10 +77,12 @@ class Mirror:
         part = target.with_suffix(f".{os.getpid()}")
         told = ""
         for uri in self.uris(package.suite):
-            told = _helper("download-file", f"{uri}/{package.path}", str(part))
-            if part.exists():
+            done = _quietly([HELPER, *PATIENCE, "download-file", f"{uri}/{package.path}", str(part)])
+            if done.returncode == 0:
                 part.rename(target)
                 return
+            part.unlink(missing_ok=True)
+            told = done.stderr.strip()
         if not told or " 404 " in told:
             raise Missing(f"no apt source of this machine has {package.path}")
         self._unreachable = told
@@ -97,15 +98,16 @@ class Mirror:
 
     def index(self, suites: list) -> list:
         """Return the Package of every Linux package in these suites. Raises Unreachable."""
-        self._configure(suites)
-        done = self._run("apt-get", "update", *APT_OPTIONS)
-        files = self._run("apt-get", "indextargets", "--format", "$(RELEASE) $(FILENAME)", "Created-By: Packages").stdout
-        if len(files.splitlines()) != len(suites):
-            raise Unreachable(f"some index is missing: {done.stderr}")
+        own = {**os.environ, "APT_CONFIG": str(self._configure(suites))}
+        told = _quietly(["apt-get", *PATIENCE, "update"], own).stderr
+        columns = ["--format", "$(RELEASE) $(FILENAME)", "Created-By: Packages"]
+        listed = _quietly(["apt-get", "indextargets", *columns], own)
+        files = [line.split(" ", 1) for line in listed.stdout.splitlines()]
+        if {suite for suite, _file in files} != set(suites):
+            raise Unreachable(f"not every index could be had:\n{told}")
         found = []
-        for line in files.splitlines():
-            suite, _space, file = line.partition(" ")
-            found += _packages(suite, self._run(HELPER, "cat-file", file).stdout)
+        for suite, file in files:
+            found += _packages(suite, _quietly([HELPER, "cat-file", file], own).stdout)
         shutil.rmtree(self._apt)  # 400 MB
         return found
 
@@ -116,14 +118,16 @@ class Mirror:
             if path not in kept:
                 path.unlink()
 
-    def _configure(self, suites: list) -> None:
-        for folder in ("etc/sources.list.d", "etc/preferences.d", "etc/apt.conf.d", "etc/trusted.gpg.d"):
-            (self._apt / folder).mkdir(parents=True, exist_ok=True)
+    def _configure(self, suites: list) -> pathlib.Path:
+        for folder in ("sources.list.d", "preferences.d", "apt.conf.d", "trusted.gpg.d"):
+            (self._apt / "etc" / folder).mkdir(parents=True, exist_ok=True)
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (self._apt / folder).mkdir(parents=True, exist_ok=True)
         lines = [f"deb [arch=amd64 signed-by={KEYS}] {self._first_uri(suite)} {suite} main\n" for suite in suites]
         (self._apt / "etc/sources.list").write_text("".join(lines), encoding="utf-8")
-        (self._apt / "apt.conf").write_text(CONFIGURATION.format(self._apt), encoding="utf-8")
+        configuration = self._apt / "apt.conf"
+        configuration.write_text(CONFIGURATION.format(self._apt), encoding="utf-8")
+        return configuration
 
     def _first_uri(self, suite: str) -> str:
         found = self.uris(suite)
@@ -131,19 +135,15 @@ class Mirror:
             raise Unreachable(f"this machine's apt sources name no Debian archive with {suite}")
         return found[0]
 
-    def _run(self, *words: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            words, env={**os.environ, "APT_CONFIG": str(self._apt / "apt.conf")}, capture_output=True, text=True, check=False
-        )
-
 
 def _sources() -> list:
     """Return [(URI, suite)] of the sources with Debian's suites; apt reads both forms of its sources by itself."""
-    told = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False).stdout
+    told = _quietly(["apt-get", "update", "--print-uris"]).stdout
     found = re.findall(r"^'(\S+)/dists/([^/']+)/(?:In)?Release'", told, re.MULTILINE)
-    release = dict(re.findall(r"^(\w+)=\"?([^\"\n]*)", pathlib.Path("/etc/os-release").read_text("utf-8"), re.MULTILINE))
-    ours = re.compile(rf"({release.get('VERSION_CODENAME', 'sid')}|(old)*stable|testing|unstable|sid)(-\w+)*$")
-    return list(dict.fromkeys((uri, suite) for uri, suite in found if ours.match(suite)))
+    release = pathlib.Path("/etc/os-release").read_text(encoding="utf-8")
+    own = re.search(r"^VERSION_CODENAME=\"?(\w+)", release, re.MULTILINE)
+    names = re.compile(rf"({own[1] if own else 'sid'}|(old)*stable|testing|unstable|sid)(-[\w-]+)?$")
+    return list(dict.fromkeys((uri, suite) for uri, suite in found if names.match(suite)))
 
 
 def _packages(suite: str, index: str) -> list:
@@ -155,9 +155,8 @@ def _packages(suite: str, index: str) -> list:
     return found
 
 
-def _helper(*words: str) -> str:
-    done = subprocess.run([HELPER, *APT_OPTIONS, *words], capture_output=True, text=True, check=False)
-    return done.stderr.strip()
+def _quietly(words: list, environment: dict | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest is made of: this machine's Python and tools, a kernel's modules, and the checkout. One cpio archive each.
+"""What a guest is made of, one cpio archive each: this machine's Python and tools, a kernel's modules, the checkout.
 
 The first is the same for every kernel and kept until what it is made of changes.
 """
@@ -24,13 +24,15 @@ from archive import Archive
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ("ip", "tc")
-APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "poweroff", "env")
+APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
 LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
 LIBRARIES += ("ansible/module_utils", "ansible/_vendor", "ansible/__init__.py", "ansible/release.py")
 UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distutils", "pydoc_data", "turtledemo"}
 UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
-MODULES = ("sch_ingress", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
+MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
+# What iproute2 knows protocols by.
+PROTOCOLS = b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n"
 # Python's threads end through it, and no program links it.
 GCC_LIBRARY = "libgcc_s.so.1"
 
@@ -111,6 +113,7 @@ def _packed(files: dict) -> bytes:
         archive.add(inside, outside.read_bytes(), 0o755 if outside.suffix != ".py" else 0o644)
     for applet in APPLETS:
         archive.link(f"/bin/{applet}", "busybox")
+    archive.add("/etc/protocols", PROTOCOLS)
     archive.link("/usr/bin/python3", str(pathlib.Path(sys.executable).resolve()))
     return archive.closed()
 
@@ -142,14 +145,15 @@ def kernel(packages: list) -> tuple:
 
 
 def _members(package: pathlib.Path):
-    """Yield (path, contents) of image and modules."""
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking:
-        with tarfile.open(fileobj=unpacking.stdout, mode="r|") as members:
-            for member in members:
-                path = pathlib.PurePosixPath(member.name)
-                wanted = path.name.startswith("vmlinuz") or "/kernel/net/" in member.name or "/kernel/drivers/net/" in member.name
-                if member.isfile() and wanted:
-                    yield path, members.extractfile(member).read()
+    """Yield (path, contents) of image and network modules."""
+    wanted = re.compile(r".*/(vmlinuz[^/]*|kernel/(net|drivers/net)/.*)$")
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as members,
+    ):
+        for member in members:
+            if member.isfile() and wanted.match(member.name):
+                yield pathlib.PurePosixPath(member.name), members.extractfile(member).read()
 
 
 def _in_order(modules: dict) -> list:
@@ -170,11 +174,12 @@ def _in_order(modules: dict) -> list:
 # ---- the checkout ----------------------------------------------------------------------------------------
 
 
-def checkout(blob: str) -> bytes:
-    """Return the archive of the tests, of what they test, and of what starts them."""
+def checkout(blob: str, tests: list) -> bytes:
+    """Return the archive of the tests, of what they test, and of what starts them; `tests` are those that run."""
     archive = Archive()
     archive.add("/init", (HERE / "guest" / "init").read_bytes(), 0o755)
     archive.add("/tproxy/blob.json", blob.encode())
+    archive.add("/tproxy/selection", "\n".join(tests).encode())
     for folder in ("plugins/module_utils", "tests/dataplane", "tests/unit", "tests/kernels/guest", "bpf"):
         for path in sorted((CHECKOUT / folder).rglob("*")):
             if path.suffix in (".py", ".c", ".h") and path.is_file():
