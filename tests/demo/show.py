@@ -16,8 +16,13 @@ import sys
 PROBE = pathlib.Path(__file__).resolve().parent.parent / "lab" / "probe.py"
 
 
-def in_ipv4(router: str) -> list:
+def expectations(router: str) -> list:
     """Return (flow, what it shows, what must come of it)."""
+    return of_short_addresses(router) if "[" not in router else of_long_addresses(router)
+
+
+def of_short_addresses(router: str) -> list:
+    """Return what is expected of IPv4."""
     return [
         ("tcp:172.16.1.5:30022", "tcp to an intercepted prefix", "spliced"),
         ("tcp:172.16.1.15:40000", "its last address and port", "spliced"),
@@ -31,8 +36,8 @@ def in_ipv4(router: str) -> list:
     ]
 
 
-def in_ipv6(router: str) -> list:
-    """Return the same for IPv6."""
+def of_long_addresses(router: str) -> list:
+    """Return what is expected of IPv6."""
     return [
         ("tcp:[2001:db8:16::5]:443", "IPv6, tcp to an intercepted prefix", "spliced"),
         ("udp:[2001:db8:16:1::7]:53", "IPv6, udp", "spliced"),
@@ -74,8 +79,8 @@ def main() -> int:
     """Try all at once; print a line each."""
     name, clients, routers = sys.argv[1:]
     faults = 0
-    for wanted_of, client, router in zip((in_ipv4, in_ipv6), clients.split(","), routers.split(",")):
-        wanted = wanted_of(router)
+    for client, router in zip(clients.split(","), routers.split(",")):
+        wanted = expectations(router)
         for (flow, what, expected), answer in zip(wanted, answers([flow for flow, _what, _result in wanted], client)):
             result = outcome(flow, answer)
             faults += result != expected

@@ -82,8 +82,8 @@ class Mirror:
                 part.rename(target)
                 return
             part.unlink(missing_ok=True)
-            told = done.stderr.strip()
-        if not told or " 404 " in told:
+            told = "; ".join(line[3:] for line in done.stderr.splitlines() if line.startswith("E: Failed"))
+        if " 404 " in told or not self.uris(package.suite):
             raise Missing(f"no apt source of this machine has {package.path}")
         self._unreachable = told
         raise Unreachable(told)

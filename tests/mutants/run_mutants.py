@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 
-from mutants import OF_THE_COMPILER, OF_THE_PROGRAM, Mutant
+import of_the_compiler
+import of_the_program
+from of_the_program import Mutant
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PARTS = ("bpf", "plugins/module_utils", "tests/model", "tests/fuzz")
@@ -28,7 +30,7 @@ def main() -> int:
     parser.add_argument("--packets", type=int, default=120_000, help="what a mutant must not survive (120000)")
     parser.add_argument("--seed", default="mutants", help="of the fuzzer")
     options = parser.parse_args()
-    chosen = [one for one in OF_THE_PROGRAM + OF_THE_COMPILER if _is_asked_for(one, options.words)]
+    chosen = [one for one in of_the_program.MUTANTS + of_the_compiler.MUTANTS if _is_asked_for(one, options.words)]
     with tempfile.TemporaryDirectory(prefix="tproxy_mutants_") as folder:
         scratch = pathlib.Path(folder)
         for part in PARTS:
