@@ -170,16 +170,3 @@ def test_class_without_a_directory(page):
     words[layout.PAGE_WORDS + 2 * rule_sets.INTERFACES["eth0"] + 1] = page
     with pytest.raises(VerificationFailed):
         walk(words, rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80)
-
-
-@pytest.mark.parametrize("pages", [0, 1, 100000])
-def test_size_in_the_header_differs(pages):
-    words = hand_made(1)
-    words[layout.HEADER_PAGES] = pages
-    with pytest.raises(VerificationFailed):
-        Walker(words)
-
-
-def test_no_image_at_all():
-    with pytest.raises(VerificationFailed):
-        Walker(b"")
