@@ -49,7 +49,7 @@ class Flows:
         self._tuples = _tuples_of(sockets)
         self.addresses = {family: _addresses(self._rules, self._tuples, family) for family in (4, 6)}
         self.ports = [*PORTS, *(port for rule in self._rules for port in rule.ports)]
-        self._origins = [draw for draw, weight in _ORIGINS for _ in range(weight)]
+        self._origins = [draw for draw, weight in _ORIGINS for _number in range(weight)]
 
     def pick(self, among):
         """Return one of a sequence."""
@@ -167,7 +167,7 @@ def _edges(chance: random.Random, prefix: str) -> list:
     network = ip_network(prefix)
     bits, length = BITS[network.version], network.prefixlen
     first, size = int(network.network_address), 1 << BITS[network.version] - length
-    inside = [first, first + size - 1, *(first + chance.randrange(size) for _ in range(4))]
+    inside = [first, first + size - 1, *(first + chance.randrange(size) for _number in range(4))]
     outside = [first - 1, first + size]
     if length:
         outside.append(chance.choice(inside) ^ 1 << bits - length)
@@ -181,7 +181,7 @@ def _tuples_of(sockets: Sockets) -> list:
     found = []
     for protocol, tuples, ends in ((TCP, sockets.sessions, sockets.listeners), (UDP, sockets.connected, sockets.bound)):
         flows = [(family, protocol, other, other_port, own, port) for family, own, port, other, other_port in tuples]
-        found += [Drawn(*flow) for flow in flows for _ in range(2)]
+        found += [Drawn(*flow) for flow in flows for _number in range(2)]
         found += [
             Drawn(family, protocol, BASES[family][2], 40000, own or BASES[family][0], port)
             for family, own, port in ends

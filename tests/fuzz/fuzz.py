@@ -9,6 +9,7 @@ Exit status: 0 all alike and every reason seen; 1 a difference; 2 the program co
 from __future__ import annotations
 
 import argparse
+import importlib
 import pathlib
 import random
 import sys
@@ -17,7 +18,7 @@ from collections import Counter
 
 if __package__ is None or __package__ == "":
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    import checkout  # noqa: F401
+    importlib.import_module("checkout")
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError, VerificationFailed
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets
@@ -48,7 +49,7 @@ def try_scene(trial: Trial, name: str, packets: int) -> Counter:
     except Exception as crash:
         raise Fault("crash", f"the rules could not be compiled: {crash!r}") from crash
     source, seen = Packets(scene, trial.host.sockets, chance), Counter()
-    for _ in range(packets):
+    for _number in range(packets):
         arrived = source.draw()
         said, wanted = trial.ask(arrived)
         if said != wanted:

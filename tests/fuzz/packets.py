@@ -38,7 +38,7 @@ class Packets:
         self._layer3 = bool(scene["interfaces"][LAYER3_INTERFACE])
         self._flows = Flows(scene, sockets, chance)
         self._pick = self._flows.pick
-        self._kinds = [make for make, weight in _KINDS for _ in range(weight)]
+        self._kinds = [make for make, weight in _KINDS for _number in range(weight)]
 
     def draw(self) -> Arrived:
         """Return the next packet."""
@@ -79,7 +79,7 @@ class Packets:
     def _extensions(self) -> list:
         """Return up to nine extension headers; some end near offset 2048."""
         count = self._pick((0, 1, 1, 1, 2, 3, 7, 8, 9))
-        found = [(self._pick(EXTENSIONS), self._pick((0, 0, 1, 2)), 0) for _ in range(count)]
+        found = [(self._pick(EXTENSIONS), self._pick((0, 0, 1, 2)), 0) for _number in range(count)]
         if found and self._random() < 0.1:
             found[-1] = (self._pick(EXTENSIONS), 254 - int(self._random() * 24), 0)
         if found and self._random() < 0.25:

@@ -58,7 +58,7 @@ def _mixed(chance: random.Random) -> list:
         for family in (4, 6):
             for destination in ((0, 0), known[family][0]):
                 rules += [_rule(chance, family, destination, protocol=name) for name in ("tcp", "udp")]
-    for _ in range(count):
+    for _number in range(count):
         family = chance.choice((4, 6))
         destination = _prefix(chance, known[family], family)
         source = _prefix(chance, known[family], family) if chance.random() < 0.4 else (0, 0)
@@ -71,7 +71,7 @@ def _crowded(chance: random.Random) -> list:
     family, varied = chance.choice((4, 6)), chance.choice(("ports", "destination", "source"))
     bits, base, spread = BITS[family], chance.choice(BASES[family][:4]), chance.choice((6, 8, 12, 20))
     low, rules = chance.randrange(60000), []
-    for _ in range(CROWD):
+    for _number in range(CROWD):
         prefix = _cut(base ^ chance.getrandbits(spread), chance.choice((bits, bits, bits - 1, bits - 4)), bits)
         first = low + chance.randrange(2000) if varied == "ports" else 443
         destination, source = (prefix if varied == name else (0, 0) for name in ("destination", "source"))
@@ -88,7 +88,7 @@ def _nested(chance: random.Random) -> list:
     family, protocol = chance.choice((4, 6)), chance.choice(("tcp", "udp"))
     bits, base, rules = BITS[family], chance.choice(BASES[family][:4]), []
     for length in (0, *chance.sample(range(1, bits), 30), bits):
-        for _ in range(6):
+        for _number in range(6):
             source = _cut(chance.choice(BASES[family][:4]), chance.choice((0, bits, bits, bits - 1, length)), bits)
             low = chance.randrange(40)
             ports = [low, low + chance.choice((0, 0, 0, 2))]

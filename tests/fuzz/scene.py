@@ -69,7 +69,7 @@ def _draw_policy(chance: random.Random, name: str) -> dict:
         "allow_ssh": chance.random() < 0.7,
         "allow_echo": chance.random() < 0.5,
         "accept": chance.choice(("ok", "unspec")),
-        "management": [_draw_management(chance) for _ in range(chance.choice((0, 0, 1, 2, 5, 16)))],
+        "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, 16)))],
         "loopback": name == "lo",
         "layer3": name == LAYER3_INTERFACE,
         "addresses": _draw_addresses(chance),
@@ -92,8 +92,8 @@ def _draw_addresses(chance: random.Random) -> list:
     """Return texts of recorded addresses: none, one family's, or up to all that fit."""
     if chance.random() < 0.3:
         return []
-    found = {chance.choice((OWN, AWAY))[chance.choice((4, 6))] for _ in range(3)}
-    for _ in range(chance.choice((0, 3, 28))):
+    found = {chance.choice((OWN, AWAY))[chance.choice((4, 6))] for _number in range(3)}
+    for _number in range(chance.choice((0, 3, 28))):
         family = chance.choice((4, 6))
         found.add(address_text(family, chance.choice(BASES[family]) ^ chance.getrandbits(2)))
     return sorted(found)

@@ -63,9 +63,9 @@ def judge(family, packet, vlan=None, **policy):
     return router(family, **policy).judge(Arrival("lan0", frames.ethernet(packet, kind), kind, vlan))
 
 
-def flow(family, destination, port, source=CLIENT, source_port=41000, protocol=TCP):
+def flow(family, destination, port, source=None, source_port=41000, protocol=TCP):
     payload = frames.transport(protocol, source_port, port)
-    return frames.ip(family, number(source[family]), number(destination[family]), protocol, payload)
+    return frames.ip(family, number((source or CLIENT)[family]), number(destination[family]), protocol, payload)
 
 
 FLOWS = {
