@@ -76,7 +76,7 @@ kernels: bootstrap ## the data plane's tests in every kernel of tests/kernels/ke
 	@$(ENV) tests/kernels/run
 
 kernel: bootstrap ## the same in one of them
-	@$(STEP) kernel "the data plane's tests in Linux 6.1" tests/kernels/run --only 6.1
+	@$(ENV) tests/kernels/run --only 6.1
 
 traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base

@@ -38,7 +38,7 @@ ENTRY = "tproxy_splicer.c"
 CACHE = CHECKOUT / ".work" / "cache" / "blobs"
 
 CONTEXT_BYTES = 192  # struct __sk_buff of include/uapi/linux/bpf.h
-MARK_AT, INGRESS_AT, IFINDEX_AT, CB_AT = 8, 36, 40, 48
+MARK_AT, IFINDEX_AT, CB_AT = 8, 40, 48
 ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
 VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
@@ -146,7 +146,7 @@ class Splicer:
         """Return what the program does with a frame that comes in on an interface of this namespace."""
         context = bytearray(CONTEXT_BYTES)
         struct.pack_into("=I", context, MARK_AT, mark)
-        struct.pack_into("=II", context, INGRESS_AT, ifindex, ifindex)
+        struct.pack_into("=I", context, IFINDEX_AT, ifindex)
         run = _bpf.test_run(self.fd, frame, bytes(context))
         reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
         after = struct.unpack_from("=I", run.context, MARK_AT)[0]
