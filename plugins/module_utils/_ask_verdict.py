@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping
 
 from ._apply_rules import rule_table
-from ._attachments import OUR_NAME
+from ._attachments import runs
 from ._doors import Doors, known_links, refuse_without_rights
 from ._errors import InvalidInput, TproxyError, Unsupported
 from ._interface_tables import PolicyTable
@@ -35,11 +35,11 @@ from ._packet import Flow, first_packet
 from ._pins import splicer_pins
 from ._prefix import parse_address
 from ._reasons import REASON_NAMES
+from ._rule import PORT_MAX
 from ._splicer import FUNCTION
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
 SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
-PORT_MAX = 65535
 
 # struct __sk_buff, include/uapi/linux/bpf.h: a context of this size, ifindex and cb at these offsets
 CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
@@ -121,8 +121,7 @@ def _port(value, place: str, faults: list) -> int:
 def _program_of(netlink, link) -> int:
     """Return the id of our program on the interface. Raises Unsupported when it has none."""
     for entry in netlink.filters(link.ifindex, "ingress"):
-        named = OUR_NAME.fullmatch(entry.name)
-        if named and named.group(1) == FUNCTION:
+        if runs(entry, FUNCTION):
             return entry.program_id
     raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")
 

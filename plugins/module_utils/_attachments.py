@@ -43,6 +43,12 @@ class Attached(NamedTuple):
     direct_action: bool = True
 
 
+def runs(entry, function: str) -> bool:
+    """Whether a filter bears the name of a program of ours that runs this function."""
+    named = OUR_NAME.fullmatch(entry.name)
+    return entry.kind == "bpf" and bool(named) and named.group(1) == function
+
+
 def filter_name(function: str, identity: str) -> str:
     """Return the name that a filter running this program bears."""
     return f"{function}:{identity[:IDENTITY_DIGITS]}"
@@ -68,8 +74,7 @@ class AttachmentTable:
     def filter(self):
         """Return our filter as the kernel lists it, or None."""
         for entry in self._at_priority():
-            named = OUR_NAME.fullmatch(entry.name)
-            if entry.kind == "bpf" and entry.handle == self._hook.handle and named and named.group(1) == self._function:
+            if entry.handle == self._hook.handle and runs(entry, self._function):
                 return entry
         return None
 
@@ -153,8 +158,7 @@ def users(netlink, programs: Programs, function: str) -> list:
     for link in netlink.interfaces():
         for direction in DIRECTIONS:
             for entry in netlink.filters(link.ifindex, direction):
-                named = OUR_NAME.fullmatch(entry.name)
-                if named and named.group(1) == function and programs.shares_maps(entry.program_id):
+                if runs(entry, function) and programs.shares_maps(entry.program_id):
                     found.append((link, direction, entry))
     return found
 

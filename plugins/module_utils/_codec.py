@@ -25,9 +25,8 @@ from ._layout import (
     STRUCTS,
 )
 from ._prefix import Prefix
+from ._rule import PROTOCOL_NAMES, PROTOCOLS
 
-PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
-PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 FORMATS = {1: "=B", 2: "=H", 4: "=I", 8: "=Q"}
 NETWORK_ORDER = ("port", "tproxy_port")
 
@@ -122,7 +121,7 @@ def _encode_management(entry: Management) -> bytes:
         {
             "source": entry.source.network.to_bytes(16, "big"),
             "source_length": entry.source.length,
-            "protocol": PROTOCOL_NUMBERS[entry.protocol],
+            "protocol": PROTOCOLS[entry.protocol],
             "port": entry.port,
         },
     )

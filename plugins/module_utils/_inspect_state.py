@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
-from ._attachments import OUR_NAME
+from ._attachments import runs
 from ._doors import Doors, missing_rights
 from ._findings import findings
 from ._interface_tables import AddressTable, PolicyTable
@@ -58,7 +58,7 @@ def _attachments(doors: Doors, netlink, pins) -> list:
     had, found = policies.observe(), []
     for link in netlink.interfaces():
         filters = netlink.filters(link.ifindex, "ingress")
-        ours = next((entry for entry in filters if _is_splicer(entry)), None)
+        ours = next((entry for entry in filters if runs(entry, FUNCTION)), None)
         if ours is None and link.ifindex not in had:
             continue
         recorded = addresses.get(link.ifindex)
@@ -75,11 +75,6 @@ def _attachments(doors: Doors, netlink, pins) -> list:
             }
         )
     return found
-
-
-def _is_splicer(entry) -> bool:
-    named = OUR_NAME.fullmatch(entry.name)
-    return entry.kind == "bpf" and bool(named) and named.group(1) == FUNCTION
 
 
 def _filter(doors: Doors, pins, ours) -> dict:

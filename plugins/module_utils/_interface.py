@@ -16,12 +16,9 @@ from dataclasses import dataclass, field
 from ._errors import InvalidInput, LimitExceeded
 from ._layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT
 from ._prefix import Prefix, format_address
+from ._rule import PORT_MAX, PROTOCOLS
 
-PROTOCOLS = ("tcp", "udp")
-VERDICTS = ("drop", "pass")
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
-ACCEPTS = ("ok", "unspec")
-PORT_MAX = 65535
 
 
 @dataclass(frozen=True)

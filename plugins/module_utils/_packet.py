@@ -13,8 +13,8 @@ import struct
 from typing import NamedTuple
 
 from ._prefix import family_of
+from ._rule import PROTOCOLS
 
-PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17}
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 SYN, WINDOW, HOPS = 0x02, 64240, 64
 PAYLOAD = bytes(8)
@@ -50,7 +50,7 @@ def _udp(flow: Flow) -> bytes:
 
 
 def _header(flow: Flow, length: int) -> bytes:
-    protocol = PROTOCOL_NUMBERS[flow.protocol]
+    protocol = PROTOCOLS[flow.protocol]
     source, destination = flow.source.to_bytes(16, "big"), flow.destination.to_bytes(16, "big")
     if flow.family == 6:
         return struct.pack(">IHBB", 6 << 28, length, protocol, HOPS) + source + destination

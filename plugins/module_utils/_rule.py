@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ._prefix import Prefix
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 ACTIONS = ("tproxy", "pass", "drop")
 ON_MISSING = ("drop", "pass")
 PORT_MAX = 65535

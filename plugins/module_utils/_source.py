@@ -33,14 +33,13 @@ from ._layout import (
     PAGE_WORDS,
 )
 from ._prefix import Prefix
-from ._rule import PROTOCOLS, Rule
+from ._rule import PROTOCOL_NAMES, PROTOCOLS, Rule
 
 PAGE_BYTES = 4 * PAGE_WORDS
 HEAD = struct.Struct("<II")
 # destination and its length, source and its length; low, high, tproxy_port; protocol, kind, flags;
 # slot; texts: tproxy_ip, name, owner, interfaces
 RECORD = struct.Struct("<17s17s3H3Bx5I")
-PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 

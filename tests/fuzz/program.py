@@ -24,6 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Co
 from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule import PROTOCOLS
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
 
@@ -230,7 +231,7 @@ def _management(entry: dict) -> bytes:
     values = {
         "source": source.network.to_bytes(16, "big"),
         "source_length": source.length,
-        "protocol": _codec.PROTOCOL_NUMBERS[entry["protocol"]],
+        "protocol": PROTOCOLS[entry["protocol"]],
         "port": entry["port"],
     }
     return _codec.encode("management", values)
