@@ -2,21 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The shell: opens the doors, runs one story, and speaks Ansible. The only room that knows both sides."""
+"""The shell of the modules: runs one story with the real doors, and speaks Ansible."""
 
 from __future__ import annotations
 
-import socket
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from . import _bpf, _bpffs, _sysctl
-from ._compiler import INTERPRETERS, Compiler
-from ._doors import Doors
+from ._compiler import INTERPRETERS
 from ._errors import MissingLibrary, TproxyError
-from ._netlink import Netlink, RouteRule
+from ._open_doors import open_doors
 
 
 def run(arguments: dict, story: Callable) -> None:
@@ -34,19 +31,6 @@ def run(arguments: dict, story: Callable) -> None:
     if not module._diff:
         answer.pop("diff", None)
     module.exit_json(**answer)
-
-
-def open_doors() -> Doors:
-    """Return the real doors. None of them costs anything before it is used."""
-    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule)
-
-
-def ifindex_of(name: str) -> int | None:
-    """Return the index of an interface, or None while there is none of that name."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None
 
 
 def _respawn(missing: str) -> None:

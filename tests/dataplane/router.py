@@ -20,8 +20,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import
 from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
 from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
 from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
-from ansible_collections.netedge.tproxy.plugins.module_utils._runner import open_doors
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 CLONE_NEWNET = 0x40000000

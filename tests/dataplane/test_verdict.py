@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import Unexpected, ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import InvalidInput, Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._runner import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
 from ansible_collections.netedge.tproxy.tests.dataplane.router import CLIENT, LAN, OWN, transparent
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 

@@ -6,6 +6,7 @@
 It lies in ansible-test's cache under the name of that script, beside pip's wheel of the same version, and runs
 that wheel's own `install`. The version is read from this file's name: get_pip_24_2.py goes with pip-24.2-*.whl.
 """
+
 from __future__ import annotations
 
 import pathlib

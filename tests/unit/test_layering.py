@@ -41,7 +41,7 @@ DOORS = {
     "_compiler": ({"_compiler_child"}, set()),
     "_compiler_child": (set(), {"bcc"}),
 }
-SHELL = {"_argspec", "_runner"}
+SHELL = {"_argspec", "_open_doors", "_runner"}
 
 LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", "functools", "enum", "copy"}
 PURE = LANGUAGE | {"array", "base64", "bisect", "errno", "hashlib", "ipaddress", "json", "re", "struct", "zlib"}
@@ -65,9 +65,11 @@ def law_of(room: str) -> Law:
         return Law(CORE | ENGINE | STORIES, PURE | {"os", "socket"}, "a story gets its doors handed in")
     if room == "_argspec":
         return Law(CORE, PURE, "options are data")
+    if room == "_open_doors":
+        return Law(set(DOORS) | {"_doors"}, LANGUAGE | {"socket"}, "it opens the doors, and does nothing with them")
     if room == "_runner":
-        libraries = LANGUAGE | {"socket", "ansible"}
-        return Law(set(DOORS) | {"_errors", "_doors"}, libraries, "the runner alone sees both sides")
+        rooms = {"_errors", "_open_doors", "_compiler"}
+        return Law(rooms, LANGUAGE | {"ansible"}, "the runner speaks Ansible, and alone does")
     raise AssertionError(f"{room} is in no table of this file: enter it where it belongs")
 
 
