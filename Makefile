@@ -16,7 +16,7 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz mutants \
-        bench-slice kernel kernels traffic build sanity integration molecule clean
+        clang bench-slice kernel kernels traffic build sanity integration molecule clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,8 +25,8 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 	@$(ENV) tests/demo/run
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
-	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane fuzz-slice bench-slice build sanity \
-		integration molecule traffic
+	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane fuzz-slice clang bench-slice \
+		build sanity integration molecule traffic
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -65,6 +65,16 @@ fuzz: bootstrap ## the program against the reference model, N packets (needs roo
 
 fuzz-slice: bootstrap ## the same with a few packets
 	@$(STEP) fuzz "200,000 packets against the reference model" tests/fuzz/run --packets 200000
+
+# What judges the program, not who loads it.
+OF_THE_PROGRAM := $(foreach name,program program_allowed program_rules program_tables classify splice traffic verdict wire,\
+	tests/dataplane/test_$(name).py)
+CLANG_BLOB := $(CURDIR)/.work/clang/blob.json
+clang: bootstrap ## the same source by a second compiler, clang -target bpf: same tests, a slice of the fuzzer (needs root)
+	@$(STEP) clang-build "compile the program with clang" tests/clang/build_blob $(CLANG_BLOB)
+	@$(STEP) clang "data plane tests of clang's program" env TPROXY_BLOB=$(CLANG_BLOB) \
+		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz
+	@$(STEP) clang-fuzz "50,000 packets to clang's program" env TPROXY_BLOB=$(CLANG_BLOB) tests/fuzz/run --packets 50000
 
 mutants: bootstrap ## does the fuzzer see faults of one line? (needs root)
 	@$(ENV) tests/mutants/run

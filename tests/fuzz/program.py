@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pathlib
 import platform
 import struct
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _splicer
 from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_object
+from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_json, blob_from_object
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
@@ -54,7 +55,8 @@ RETURNED = {0: "ok", 2: "shot", 0xFFFFFFFF: "unspec"}  # TC_ACT_OK, _SHOT, _UNSP
 COUNTED_BY_RULE = {"rule", "local", "no_listener", "assign_error"}
 
 MARK_BEFORE = 0x55
-CONTEXT = struct.Struct("=8xI24xII8xI136x")  # struct __sk_buff: mark, ingress_ifindex, ifindex, cb[1]: see tagging
+# struct __sk_buff: mark, ifindex, cb[1] (see tagging). ingress_ifindex stays 0: Linux 5.10 refuses it.
+CONTEXT = struct.Struct("=8xI28xI8xI136x")
 ANSWER = struct.Struct("=8xI36xIIi")  # mark, cb[0..2]: enum trace_word
 
 
@@ -210,7 +212,7 @@ class TestRun:
         """Return (what the hook returned, mark, cb[0], cb[1], cb[2]); `note` stands in cb[1] before."""
         size = len(frame)
         ctypes.memmove(self._data, frame, size)
-        CONTEXT.pack_into(self._given, 0, MARK_BEFORE, ifindex, ifindex, note)
+        CONTEXT.pack_into(self._given, 0, MARK_BEFORE, ifindex, note)
         ctypes.memmove(self._attribute, self._head, len(self._head))
         struct.pack_into("=I", self._attribute, 8, size)
         if self._call(self._number, _bpf.PROG_TEST_RUN, self._attribute, _bpf.ATTRIBUTE_BYTES) < 0:
@@ -219,7 +221,10 @@ class TestRun:
 
 
 def _compiled():
-    """Return the blob of bpf/."""
+    """Return the blob of bpf/; TPROXY_BLOB names it where it is another compiler's, or there is none."""
+    given = os.environ.get("TPROXY_BLOB")
+    if given:
+        return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
     folder = ROOT / "bpf"
     files = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.[ch]")}
     made = Compiler().compile(files, "tproxy_splicer.c", _splicer.FUNCTION, {}, _splicer.placeholders())
