@@ -25,7 +25,7 @@ enum map_flag {
 /* The image map's inner maps are arrays of pages; only their entries differ between image maps. */
 #define TPROXY_MAPS(MAP) \
 	MAP(image,          TYPE_ARRAY_OF_MAPS, 4, 4,                                  GENERATIONS,     FLAG_NONE) \
-	MAP(policy,         TYPE_ARRAY,         4, sizeof(struct policy),              INTERFACES,      FLAG_NONE) \
+	MAP(policy,         TYPE_ARRAY,         4, sizeof(struct policy),              POLICIES,        FLAG_NONE) \
 	MAP(ifindex_ip_map, TYPE_ARRAY,         4, sizeof(struct interface_addresses), INTERFACES,      FLAG_NONE) \
 	MAP(hits,           TYPE_PERCPU_ARRAY,  4, sizeof(struct counter),             HIT_COUNTERS,    FLAG_NONE) \
 	MAP(reasons,        TYPE_PERCPU_ARRAY,  4, sizeof(struct counter),             REASON_COUNTERS, FLAG_NONE) \

@@ -89,24 +89,34 @@ static __always_inline int conclude(struct __sk_buff *skb, struct passage *way, 
 
 /* ---- what is known of the interface -------------------------------------- */
 
+static __always_inline struct policy *policy_at(tp_u32 slot, tp_u32 ifindex)
+{
+	struct policy *policy = bpf_map_lookup_elem(MAP(policy), &slot);
+
+	return policy && policy->ifindex == ifindex ? policy : 0;
+}
+
+/* The dead-man switch: a change that nobody confirmed in time is over, whether or not a process lives to undo it. */
+static __always_inline int is_over(const struct policy *policy)
+{
+	return policy->deadline && bpf_ktime_get_ns() > policy->deadline;
+}
+
 /* A policy that was removed by hand leaves the interface closed but for SSH: never open, never locked. */
 static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 {
-	struct policy *policy;
+	struct policy *policy = 0;
 	tp_u32 i, slot;
 
-	way->interface_slot = UNKNOWN_SLOT;
-	way->flags = POLICY_ALLOW_SSH;
-	for (i = 0; i < PROBES; i++) {
+	for (i = 0; i < PROBES && !policy; i++) {
 		slot = (skb->ifindex + i) & (INTERFACES - 1);
-		policy = bpf_map_lookup_elem(MAP(policy), &slot);
-		if (!policy || policy->ifindex != skb->ifindex)
-			continue;
-		way->policy = policy;
-		way->interface_slot = slot;
-		way->flags = policy->flags;
-		return;
+		policy = policy_at(slot, skb->ifindex);
 	}
+	if (policy && is_over(policy))
+		policy = policy_at(slot + INTERFACES, skb->ifindex);
+	way->policy = policy;
+	way->interface_slot = policy ? slot : UNKNOWN_SLOT;
+	way->flags = policy ? policy->flags : POLICY_ALLOW_SSH;
 }
 
 static __always_inline struct interface_addresses *recorded_addresses(tp_u32 ifindex)
@@ -256,9 +266,9 @@ static __always_inline enum session session_of(struct __sk_buff *skb, const stru
 
 /* ---- which rule names it ---------------------------------------------------- */
 
-static __always_inline void *current_image(const struct policy *policy)
+static __always_inline void *image_of(const struct policy *policy)
 {
-	tp_u32 generation = policy && policy->deadline && bpf_ktime_get_ns() > policy->deadline;
+	tp_u32 generation = policy ? policy->generation : 0;
 
 	return bpf_map_lookup_elem(MAP(image), &generation);
 }
@@ -365,7 +375,7 @@ static __always_inline tp_u32 cover_of(void *image, struct page *directory, cons
 
 static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
 {
-	void *image = current_image(way->policy);
+	void *image = image_of(way->policy);
 	struct page *head, *directory, *actions;
 
 	if (!image)

@@ -20,18 +20,20 @@ typedef unsigned long long tp_u64;
 typedef tp_u16 tp_be16;
 
 enum layout {
-	LAYOUT = 1,
+	LAYOUT = 2,
 };
 
 enum limits {
-	INTERFACES = 256,     /* slots of the policy and address tables, a power of two */
+	INTERFACES = 256,     /* slots of the address table and of each half of the policy table, a power of two */
+	POLICIES = 512,       /* INTERFACES * GENERATIONS: the policies in force, then the previous ones */
 	PROBES = 8,           /* neighbouring slots in which an ifindex may stand */
 	UNKNOWN_SLOT = 256,   /* counters of an interface without a policy */
 	ADDRESSES = 32,       /* recorded addresses per interface */
 	MANAGEMENT = 16,      /* management prefixes per interface */
 	INTERFACE_NAME = 16,  /* IFNAMSIZ */
 	RULES = 131071,       /* rule slots 1..RULES; slot 0 means "no rule" */
-	GENERATIONS = 2,      /* slots of the outer image map: current, previous */
+	GENERATIONS = 2,      /* slots of the outer image map, halves of the policy table: current, previous */
+	NO_GENERATION = 2,    /* a slot that is none */
 };
 
 /* ---- the rule image: an array of u32 words in pages of 1 KiB ---------------- */
@@ -143,15 +145,19 @@ struct management {
 	tp_u32 reserved;
 };
 
-/* Found by ifindex: slot (ifindex + i) % INTERFACES, i < PROBES. ifindex 0: free. */
+/*
+ * Found by ifindex: slot (ifindex + i) % INTERFACES, i < PROBES. ifindex 0: free.
+ * The previous policy of slot s stands in slot s + INTERFACES.  Past the deadline
+ * it holds until somebody confirms or rolls back; its own deadline means nothing.
+ */
 struct policy {
 	tp_u32 ifindex;
 	tp_u32 flags;               /* enum policy_flag */
 	tp_u32 mark;
 	tp_u32 mark_mask;
-	tp_u64 deadline;            /* CLOCK_MONOTONIC ns; past it generation 1 is in force; 0 = confirmed */
+	tp_u64 deadline;            /* CLOCK_MONOTONIC ns; 0 = confirmed */
 	tp_u32 management_count;
-	tp_u32 reserved;
+	tp_u32 generation;          /* of the image that goes with it; NO_GENERATION: no rule is known */
 	struct management management[MANAGEMENT];
 };
 
@@ -237,6 +243,7 @@ _Static_assert(sizeof(struct policy) == 32 + 24 * MANAGEMENT, "struct policy");
 _Static_assert(sizeof(struct interface_addresses) == 24 + 16 * ADDRESSES, "struct interface_addresses");
 _Static_assert(sizeof(struct counter) == 16, "struct counter");
 _Static_assert(sizeof(struct meta) == 80 + BLOB_BYTES, "struct meta");
+_Static_assert(POLICIES == INTERFACES * GENERATIONS, "each half has a slot for each interface");
 _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(CLASS_BASE + CLASS_WORDS <= PAGE_WORDS, "a class directory lies in its page");

@@ -22,8 +22,7 @@ from typing import NamedTuple
 
 from ._errors import KernelRefused, Unsupported
 
-MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 0, 1, 2, 3, 4
-PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 5, 6, 7, 10
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 0, 1, 2, 3, 5, 6, 7, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
 ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 46, 47
@@ -160,6 +159,16 @@ def update(descriptor: int, key: bytes, value: bytes, subject: str = "map") -> N
     key_buffer, value_buffer = _bytes(key), _bytes(value)
     attribute = struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), _pointer(value_buffer), 0)
     _bpf(MAP_UPDATE, attribute, "update", subject)
+
+
+def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
+    """Remove one entry of a map of maps, if it is there."""
+    gone = _bytes(key)
+    try:
+        _call(MAP_DELETE, struct.pack("=IxxxxQQQ", descriptor, _pointer(gone), 0, 0))
+    except OSError as refusal:
+        if refusal.errno != errno.ENOENT:
+            raise KernelRefused(refusal.errno, "delete an entry of", subject) from refusal
 
 
 def map_by_id(number: int) -> int:

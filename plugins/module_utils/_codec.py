@@ -80,6 +80,7 @@ def encode_policy(ifindex: int, policy: Policy) -> bytes:
             "mark_mask": policy.mark.mask,
             "deadline": policy.deadline,
             "management_count": len(policy.management),
+            "generation": policy.generation,
             "management": entries,
         },
     )
@@ -100,6 +101,7 @@ def decode_policy(raw: bytes) -> tuple:
         layer3=bool(values["flags"] & POLICY_LAYER3),
         loopback=bool(values["flags"] & POLICY_LOOPBACK),
         deadline=values["deadline"],
+        generation=values["generation"],
     )
     return values["ifindex"], policy
 

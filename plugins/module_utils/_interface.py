@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ._errors import InvalidInput, LimitExceeded
-from ._layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT
+from ._layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
 from ._prefix import Prefix, format_address
 from ._rule import PORT_MAX, PROTOCOLS
 
@@ -59,7 +59,10 @@ class Management:
 
 @dataclass(frozen=True)
 class Policy:
-    """What holds for one interface. `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed."""
+    """What holds for one interface.
+
+    `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it.
+    """
 
     default_action: str = "drop"
     allow_ssh: bool = True
@@ -70,6 +73,7 @@ class Policy:
     layer3: bool = False
     loopback: bool = False
     deadline: int = 0
+    generation: int = 0
 
     def to_params(self) -> dict:
         """Return the policy as a user writes it, with the mark that it sets."""
@@ -81,6 +85,10 @@ class Policy:
             "management": [entry.to_params() for entry in self.management],
             "mark": str(self.mark),
         }
+
+
+# As if the program were not there: what was before it came.
+UNFILTERED = Policy(default_action="pass", accept="unspec", loopback=True, generation=NO_GENERATION)
 
 
 def policy_from_params(params: Mapping | None) -> dict:

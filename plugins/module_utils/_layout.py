@@ -11,10 +11,11 @@ MAPS holds, for each map, its placeholder and (type, key size, value size, entri
 from __future__ import annotations
 
 # enum layout
-LAYOUT = 1
+LAYOUT = 2
 
 # enum limits
 INTERFACES = 256
+POLICIES = 512
 PROBES = 8
 UNKNOWN_SLOT = 256
 ADDRESSES = 32
@@ -22,6 +23,7 @@ MANAGEMENT = 16
 INTERFACE_NAME = 16
 RULES = 131071
 GENERATIONS = 2
+NO_GENERATION = 2
 
 # enum image
 PAGE_WORDS = 256
@@ -174,7 +176,7 @@ STRUCTS = {
             "mark_mask": (12, 4),
             "deadline": (16, 8),
             "management_count": (24, 4),
-            "reserved": (28, 4),
+            "generation": (28, 4),
             "management": (32, 384),
         },
     ),
@@ -210,7 +212,7 @@ STRUCTS = {
 
 MAPS = {
     "image": (2130706433, (12, 4, 4, 2, 0)),
-    "policy": (2130706434, (2, 4, 416, 256, 0)),
+    "policy": (2130706434, (2, 4, 416, 512, 0)),
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
     "hits": (2130706436, (6, 4, 16, 131072, 0)),
     "reasons": (2130706437, (6, 4, 16, 8224, 0)),

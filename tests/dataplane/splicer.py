@@ -108,15 +108,25 @@ class Splicer:
     def forget(self) -> None:
         """Return to a program that knows no interface and no rule; counters go on."""
         for name, struct_name in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
-            for slot in range(layout.INTERFACES):
+            for slot in range(layout.MAPS[name][1][3]):
                 _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(struct_name)))
         self.rules()
+        self.no_previous_image()
 
     # ---- what it is told ---------------------------------------------------------------
 
     def policy(self, ifindex: int, slot: int | None = None, **fields) -> None:
         """Set the policy of an interface."""
         self._put("policy", ifindex if slot is None else slot, _codec.encode_policy(ifindex, Policy(**fields)))
+
+    def previous_policy(self, ifindex: int, policy: Policy) -> None:
+        """Set the policy that holds past the deadline."""
+        slot = ifindex % layout.INTERFACES + layout.INTERFACES
+        _bpf.update(self.maps["policy"], _codec.key(slot), _codec.encode_policy(ifindex, policy), "policy")
+
+    def no_previous_image(self) -> None:
+        """Take the image away that goes with the previous policies."""
+        _bpf.delete(self.maps["image"], _codec.key(1), "image")
 
     def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
         """Record the addresses of an interface."""

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
@@ -116,37 +114,6 @@ def test_hits_are_counted_for_the_rule_that_decided(splicer):
     after = [splicer.hits(slot) for slot in (0, 1, 2)]
     more = [(new[0] - old[0], new[1] - old[1]) for new, old in zip(after, before)]
     assert more == [(0, 0), (1, len(tcp_frame(SERVER, 81))), (2, 2 * len(frame))]
-
-
-# ---- generations: the image in force, and the one before -----------------------------------------
-
-
-def generations(splicer) -> None:
-    for generation, action in ((0, "pass"), (1, "drop")):
-        one = {"destination": SERVER, "protocol": "tcp", "ports": 443, "action": action}
-        splicer.rules(one, generation=generation)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "action"),
-    [(None, "pass"), (3600, "pass"), (-3600, "drop")],
-    ids=["confirmed", "not-yet-past", "past"],
-)
-def test_past_the_deadline_the_previous_image_is_in_force(splicer, seconds, action):
-    generations(splicer)
-    deadline = max(time.clock_gettime_ns(time.CLOCK_MONOTONIC) + seconds * 10**9, 1) if seconds else 0
-    splicer.policy(LAN, deadline=deadline)
-    assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == (action, "rule")
-
-
-def test_past_the_deadline_without_a_previous_image_nothing_matches(blob):
-    from ansible_collections.netedge.tproxy.tests.dataplane.splicer import Splicer
-
-    splicer = Splicer(blob)
-    splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 443, "action": "pass"})
-    splicer.policy(LAN, deadline=1)
-    assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == ("drop", "default")
-    splicer.close()
 
 
 # ---- rules for some interfaces ------------------------------------------------------------------------

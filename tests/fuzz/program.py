@@ -96,8 +96,8 @@ class Program:
     def tell(self, scene: dict) -> None:
         """Put a scene in force. Raises what the product raises when it cannot compile its rules."""
         self._marks, self._slots = {}, {}
-        for slot in range(layout.INTERFACES):
-            for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
+        for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
+            for slot in range(layout.MAPS[name][1][3]):
                 _bpf.update(self._maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
         taken = {}
         for name, told in scene["interfaces"].items():
@@ -123,13 +123,18 @@ class Program:
             "flags": flags,
             "mark": told["mark"][0],
             "mark_mask": told["mark"][1],
-            "deadline": {FIRST: 0, SECOND: 1}.get(image, NEVER),
+            "deadline": {FIRST: 0, SECOND: 0}.get(image, NEVER),
+            "generation": int(image == SECOND),
             "management_count": len(told["management"]),
             "management": b"".join(_management(entry) for entry in told["management"]),
         }
         addresses = [parse_address(text) for text in told["addresses"]]
         recorded = {"ifindex": ifindex, "count": len(addresses), "address": b"".join(addresses)}
-        _bpf.update(self._maps["policy"], _codec.key(slot), _codec.encode("policy", policy))
+        other = {"ifindex": ifindex, "flags": flags ^ layout.POLICY_DEFAULT_PASS ^ layout.POLICY_ALLOW_SSH}
+        halves = [{**other, "deadline": 1}, policy] if image == SECOND else [policy, other]
+        for half, values in enumerate(halves):
+            where = _codec.key(slot + half * layout.INTERFACES)
+            _bpf.update(self._maps["policy"], where, _codec.encode("policy", values))
         _bpf.update(self._maps["ifindex_ip_map"], _codec.key(slot), _codec.encode("interface_addresses", recorded))
 
     def _put_image(self, generation: int, words) -> None:

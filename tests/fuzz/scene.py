@@ -27,8 +27,8 @@ PASSING, FIRST, SECOND = "passing", "first", "second"
 def draw_scene(chance: random.Random) -> dict:
     """Return {"interfaces": {name: policy or None}, "rules": [...], "slots": [...], "image": ...}.
 
-    `image`: FIRST, the image in force; SECOND, the one before, which holds after a deadline; PASSING, the one in force
-    while a deadline lies ahead.
+    `image`: FIRST, policies and image in force; SECOND, those before, which hold after a deadline; PASSING, those in
+    force while a deadline lies ahead.
     """
     rules, image = draw_rules(chance), chance.choice((FIRST, FIRST, FIRST, SECOND, PASSING))
     # Where the policy was removed there is no deadline either.

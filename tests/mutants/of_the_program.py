@@ -119,6 +119,18 @@ MUTANTS = (
     Mutant(PROGRAM, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
     Mutant(
         PROGRAM,
+        "policy = policy_at(slot + INTERFACES, skb->ifindex);",
+        "policy = policy_at(slot, skb->ifindex);",
+        "the policy past the deadline",
+    ),
+    Mutant(
+        PROGRAM,
+        "tp_u32 generation = policy ? policy->generation : 0;",
+        "tp_u32 generation = 0;",
+        "the image past the deadline",
+    ),
+    Mutant(
+        PROGRAM,
         "if (!flow->ipv6 && entry->source_length < MAPPED_BITS)",
         "if (0)",
         "management from ::/0 includes IPv4",

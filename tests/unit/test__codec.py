@@ -22,6 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     ADDRESSES,
     INTERFACES,
     MANAGEMENT,
+    NO_GENERATION,
     PROBES,
     STRUCTS,
 )
@@ -50,6 +51,7 @@ POLICIES = draw.builds(
     layer3=draw.booleans(),
     loopback=draw.booleans(),
     deadline=draw.integers(0, 2**64 - 1),
+    generation=draw.integers(0, NO_GENERATION),
 )
 ENTRIES = draw.builds(
     InterfaceAddresses,

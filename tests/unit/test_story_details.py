@@ -111,7 +111,7 @@ def test_an_interface_that_comes_later_is_bound_by_the_next_run(ifindexes):
 def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
     machine = prepared(*BOTH, ruling(WEB, MAIL))
     for slot in (1, 2):
-        machine.files["/sys/fs/bpf/tproxy_splicer/v1/hits"].entries[struct.pack("=I", slot)] = struct.pack(
+        machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"].entries[struct.pack("=I", slot)] = struct.pack(
             "=4Q", 3, 9, 4, 8
         )
     assert [one["hits"] for one in told(machine)["rules"]] == [{"packets": 7, "bytes": 17}] * 2
@@ -189,7 +189,7 @@ def test_an_interface_that_is_not_there_is_named_with_those_that_are():
 
 def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
     machine = prepared(*BOTH, ruling(WEB))
-    del machine.files["/sys/fs/bpf/tproxy_splicer/v1/reasons"]
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/reasons"]
     play(machine, detaching("lan0"))
     assert {"image", "policy", "program"} <= {path.rpartition("/")[2] for path in machine.files}
     assert play(machine, attaching("lan1"))["changed"]
@@ -208,7 +208,7 @@ def test_what_was_told_of_an_interface_that_is_gone_is_forgotten():
         play(machine, attaching("lan1"))
         play(machine, recording())
     entries = machine.everything()["maps"]
-    assert [len(entries[f"/sys/fs/bpf/tproxy_splicer/v1/{name}"]) for name in ("policy", "ifindex_ip_map")] == [2, 2]
+    assert [len(entries[f"/sys/fs/bpf/tproxy_splicer/v2/{name}"]) for name in ("policy", "ifindex_ip_map")] == [2, 2]
 
 
 def test_more_interfaces_of_one_slot_than_it_has_neighbours_are_refused_with_the_figures():
@@ -270,7 +270,7 @@ def test_a_bare_machine_has_nothing_to_tell():
 def test_drift_is_seen():
     machine = prepared(*BOTH)
     FakeNetlink(machine).delete_filter(3, "ingress", 10, 1)
-    del machine.files["/sys/fs/bpf/tproxy_splicer/v1/hits"]
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"]
     assert [entry["drift"] for entry in told(machine)["attachments"]] == ["no_filter", "other_maps"]
     errors = [finding["interface"] for finding in told(machine)["findings"] if finding["severity"] == "error"]
     assert errors == ["lan0", "lan1"]
