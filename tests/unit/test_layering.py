@@ -24,7 +24,7 @@ CORE = {
     *("_prefix", "_rule", "_rule_options", "_ruleset"),
     *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
-    *("_table", "_show_text", "_explain_text", "_metrics"),
+    *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
@@ -42,11 +42,11 @@ DOORS = {
     "_compiler": ({"_compiler_child"}, set()),
     "_compiler_child": (set(), {"bcc"}),
 }
-SHELL = {"_argspec", "_open_doors", "_runner", "_commands", "_cli"}
+SHELL = {"_argspec", "_open_doors", "_runner"}
 
 LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", "functools", "enum", "copy"}
 PURE = LANGUAGE | {
-    *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "json", "re", "struct", "textwrap", "zlib"),
+    *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct", "zlib")
 }
 
 
@@ -70,11 +70,6 @@ def law_of(room: str) -> Law:
         return Law(CORE, PURE, "options are data")
     if room == "_open_doors":
         return Law(set(DOORS) | {"_doors"}, LANGUAGE | {"socket"}, "it opens the doors, and does nothing with them")
-    if room == "_commands":
-        return Law(CORE | STORIES, LANGUAGE, "a command is its words, its story and its printer")
-    if room == "_cli":
-        libraries = LANGUAGE | {"argparse", "json", "os", "sys"}
-        return Law(CORE | STORIES | SHELL, libraries, "the command line speaks to a person, and knows no Ansible")
     if room == "_runner":
         rooms = {"_errors", "_open_doors", "_compiler"}
         return Law(rooms, LANGUAGE | {"ansible"}, "the runner speaks Ansible, and alone does")
@@ -169,6 +164,13 @@ def test_a_module_is_documentation_an_argspec_and_one_call(path):
     assert len(found) == 3, f"{path.name}: {found} instead of _argspec, _runner and one story"
     defined = [node.name for node in tree(path).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     assert defined == ["main"], f"{path.name} defines {defined}: what a module does is in its story"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "filter").glob("*.py")), ids=lambda path: path.stem)
+def test_a_filter_is_documentation_and_core(path):
+    for other, library, _inside in imports(path):
+        assert other is None or other in CORE, stranger(path.stem, other, "a filter runs on the controller")
+        assert library in LANGUAGE | {None, "ansible", "jmespath", "socket"}, stranger(path.stem, library, "see above")
 
 
 # ---- the C side ---------------------------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter `ziti_rules`: options in, JMESPath and the resolver on the controller, rules out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: ziti_rules
+short_description: Make rules of the services of an OpenZiti controller
+version_added: 0.1.0
+description:
+  - Takes what an OpenZiti controller says of its services and their configurations, and returns a list for
+    O(netedge.tproxy.tproxy_rule#module:rules).
+  - A service is what C(intercept.v1), or the older C(ziti-tunneler-client.v1), says of it. It becomes one rule for each
+    address, port range, protocol and allowed source. With C(interfaces.v1) its rules hold on those interfaces only.
+  - Services that no router intercepts make no rule. These are the ones without such a configuration, and those whose
+    C(interfaces.v1) lists no interface.
+  - Every address becomes rules or is reported. A source address that is reported never makes a rule for any source.
+  - All faults of an export are reported together, by service and option. So are pages that are missing, since rules
+    made of half an export would purge those of the other half.
+author:
+  - netedge.tproxy contributors (@netedge)
+positional: select
+options:
+  _input:
+    description:
+      - A dictionary with the lists C(services) and C(configs), as C(GET /edge/management/v1/services) and C(/configs)
+        return them, or as C(ziti ops export) writes them.
+      - Instead of a list it may have the answer of the controller, or a list of its answers, one for each page.
+      - The list C(configs) is not needed when the services were fetched with C(configTypes=all).
+    type: dict
+    required: true
+  select:
+    description:
+      - JMESPath expression that chooses services from the list of services. All when not given.
+      - Each service has what the controller says of it, with C(config) holding its configurations by their types.
+    type: str
+  tproxy_port:
+    description:
+      - Port on which the proxy of a service listens, which the controller does not know.
+      - A number is the port of all services.
+      - A dictionary has the port by the service's name or id.
+      - Any other text is a JMESPath expression that finds the port in a service, for instance V(tags.tproxy_port).
+    type: raw
+    required: true
+  resolve:
+    description:
+      - What the host names of services stand for. Names that are not known are reported.
+      - A dictionary has an address, a prefix or a list of them by name. It may have wildcards, word for word as the
+        services have them.
+      - V(system) asks the resolver of the controller. A router that answers DNS for its clients gives names other
+        addresses, from its own range, so ask there where the controller uses such a router.
+    type: raw
+  on_unresolved:
+    description:
+      - What becomes of addresses that make no rule (wildcards, names that are not known, what is no address at all).
+      - V(fail) names them all and fails.
+      - V(warn) warns of each, and returns the rules of the others.
+      - V(list) returns a dictionary with both, see RV(_value).
+    type: str
+    choices: [fail, warn, list]
+    default: fail
+  owner:
+    description: The owner of each rule. That of the task when not given.
+    type: str
+notes:
+  - Needs jmespath on the controller.
+  - Rules that the router itself adds by a diverter have owners that begin with C(ziti:). Choose another one here.
+seealso:
+  - module: netedge.tproxy.tproxy_rule
+"""
+
+EXAMPLES = r"""
+- name: Splice the services of a branch, each to the port that its tag names
+  netedge.tproxy.tproxy_rule:
+    rules: "{{ export | netedge.tproxy.ziti_rules(branch, tproxy_port='tags.tproxy_port') }}"
+    owner: openziti
+    purge: true
+  vars:
+    branch: "[?contains(roleAttributes, 'branch')]"
+    export: "{{ lookup('ansible.builtin.file', 'export.json') | from_json }}"
+
+- name: Host names and a wildcard that this router's DNS serves from its own range
+  netedge.tproxy.tproxy_rule:
+    rules: "{{ export | netedge.tproxy.ziti_rules(tproxy_port=ports, resolve=names) }}"
+    owner: openziti
+  vars:
+    ports: {erp: 33401, telephony: 33402}
+    names:
+      erp.example.com: 100.64.0.2
+      "*.phones.example.com": 100.64.16.0/20
+
+- name: Say what makes no rule, and splice the rest
+  ansible.builtin.debug:
+    msg: "{{ made.unresolved }}"
+  vars:
+    made: "{{ export | netedge.tproxy.ziti_rules(tproxy_port=33401, resolve='system', on_unresolved='list') }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - A list of rules, for O(netedge.tproxy.tproxy_rule#module:rules).
+    - With O(on_unresolved=list) a dictionary. C(rules) is that list. C(unresolved) lists the addresses that make no
+      rule, each with C(service) and C(id), the C(option) and the C(address) in it, and the C(reason).
+  type: raw
+  sample:
+    - {name: erp, destination: 172.16.1.0/24, protocol: tcp, ports: "443", tproxy_port: 33401}
+"""
+
+import socket
+
+from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
+
+from ..module_utils._errors import InvalidInput, MissingLibrary, TproxyError
+from ..module_utils._ziti_export import read_export
+from ..module_utils._ziti_names import is_host_name, read_names
+from ..module_utils._ziti_rules import rules_of
+
+try:
+    import jmespath
+except ImportError:
+    jmespath = None
+
+ON_UNRESOLVED = ("fail", "warn", "list")
+
+
+def ziti_rules(export, select=None, tproxy_port=None, resolve=None, on_unresolved="fail", owner=None):
+    """Return the rules of the services of an export; see DOCUMENTATION. Raises AnsibleFilterError."""
+    try:
+        if on_unresolved not in ON_UNRESOLVED:
+            raise InvalidInput([f"on_unresolved: {on_unresolved!r} is not one of {', '.join(ON_UNRESOLVED)}"])
+        services = _select(read_export(export), select)
+        rules, unresolved, faults = rules_of(services, _ports(tproxy_port), _names(resolve), owner)
+        if on_unresolved == "fail":
+            faults += [str(one) for one in unresolved]
+        if faults:
+            raise InvalidInput(faults)
+    except TproxyError as error:
+        raise AnsibleFilterError(str(error)) from None
+    if on_unresolved == "list":
+        return {"rules": rules, "unresolved": [one._asdict() for one in unresolved]}
+    for one in unresolved:
+        Display().warning(f"netedge.tproxy.ziti_rules: {one}")
+    return rules
+
+
+def _search(option: str, expression: str, value):
+    """Return what a JMESPath expression finds. Raises InvalidInput, or MissingLibrary."""
+    if jmespath is None:
+        raise MissingLibrary("jmespath", "install it on the controller, for the Python that runs ansible-playbook")
+    try:
+        return jmespath.search(str(expression), value)
+    except (TypeError, ValueError) as wrong:  # its own errors are ValueErrors; some of its functions raise Python's
+        raise InvalidInput([f"{option}: {expression!r}: {wrong}"]) from None
+
+
+def _select(services: list, expression) -> list:
+    if expression is None:
+        return services
+    found = _search("select", expression, services)
+    chosen = [found] if isinstance(found, dict) else found
+    known = {id(service) for service in services}
+    if not isinstance(chosen, list) or not all(id(service) in known for service in chosen):
+        advice = "it must choose from the list of services, as [?contains(roleAttributes, 'branch')] does"
+        raise InvalidInput([f"select: {expression!r} gives {found!r:.80}; {advice}"])
+    if not chosen:
+        Display().warning(f"netedge.tproxy.ziti_rules: select: {expression!r} chooses none of {len(services)} services")
+    return chosen
+
+
+def _ports(given):
+    """Return a function that finds the port of a service. What it returns is judged with the rule."""
+    if isinstance(given, dict):
+        return lambda service: given.get(service["id"], given.get(service["name"]))
+    if given is None or isinstance(given, int) or str(given).isdigit():
+        return lambda service: given
+    return lambda service: _search("tproxy_port", given, service)
+
+
+def _names(given):
+    """Return a function that looks up a name. Raises InvalidInput."""
+    if given == "system":
+        return _ask_resolver
+    if given is not None and not isinstance(given, dict):
+        raise InvalidInput([f"resolve: {given!r} is neither a dictionary of names nor 'system'"])
+    known = read_names(given or {})
+    return lambda name: known.get(name, [])
+
+
+def _ask_resolver(name: str) -> list:
+    """Return the addresses that the controller's resolver has for a name."""
+    if not is_host_name(name):
+        return []
+    try:
+        answers = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
+    except (OSError, UnicodeError):  # the latter for names that no encoding of DNS can hold
+        return []
+    return [address[0] for _family, _kind, _protocol, _name, address in answers if "%" not in address[0]]
+
+
+class FilterModule:
+    """Where Ansible finds the filter."""
+
+    def filters(self) -> dict:
+        """Return it by name."""
+        return {"ziti_rules": ziti_rules}
