@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ._layout import MAPS
 
+VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
 FUNCTION = "tproxy_splicer"
 PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
 PRIORITY = 10

@@ -25,6 +25,7 @@ CORE = {
     *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
+    *("_table", "_show_text", "_explain_text", "_metrics"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
@@ -42,11 +43,12 @@ DOORS = {
     "_compiler": ({"_compiler_child"}, set()),
     "_compiler_child": (set(), {"bcc"}),
 }
-SHELL = {"_argspec", "_open_doors", "_runner"}
+SHELL = {"_argspec", "_open_doors", "_runner", "_commands", "_cli"}
 
 LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", "functools", "enum", "copy"}
 PURE = LANGUAGE | {
-    *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct", "zlib")
+    *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct"),
+    *("textwrap", "zlib"),
 }
 
 
@@ -70,6 +72,11 @@ def law_of(room: str) -> Law:
         return Law(CORE, PURE, "options are data")
     if room == "_open_doors":
         return Law(set(DOORS) | {"_doors"}, LANGUAGE | {"socket"}, "it opens the doors, and does nothing with them")
+    if room == "_commands":
+        return Law(CORE | STORIES, LANGUAGE, "a command is its words, its story and its printer")
+    if room == "_cli":
+        libraries = LANGUAGE | {"argparse", "json", "os", "sys"}
+        return Law(CORE | STORIES | SHELL, libraries, "the command line speaks to a person, and knows no Ansible")
     if room == "_runner":
         rooms = {"_errors", "_open_doors", "_compiler"}
         return Law(rooms, LANGUAGE | {"ansible"}, "the runner speaks Ansible, and alone does")

@@ -1,0 +1,114 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The commands of `tproxy-splicer`: for each its words, its arguments, its story and its printer.
+
+A story and its printer are imported when their command is run: nobody waits for what is not asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+from ._splicer import PIN_DIR
+
+
+class Command(NamedTuple):
+    """One command. `load` returns (story, printer), `add` gives an argparse parser what others have not."""
+
+    summary: str
+    load: Callable
+    details: str = ""
+    add: Callable = lambda parser: None
+    has_failed: Callable = lambda answer: False
+
+
+def _show() -> tuple:
+    from ._inspect_state import inspect
+    from ._show_text import show_text
+
+    return inspect, lambda answer, options: show_text(answer, options["sections"])
+
+
+def _add_show(parser) -> None:
+    from ._show_text import section
+
+    told = "interfaces, rules, reasons or routes; all when none is given"
+    parser.add_argument("sections", nargs="*", type=section, metavar="SECTION", help=told)
+
+
+def _explain() -> tuple:
+    from ._ask_verdict import ask_verdict
+    from ._explain_text import explain_text
+
+    return ask_verdict, lambda answer, _options: explain_text(answer)
+
+
+def _add_explain(parser) -> None:
+    parser.set_defaults(flows=None)
+    parser.add_argument("--interface", required=True, help="the interface that the packet comes in by")
+    parser.add_argument("--source", required=True, metavar="ADDRESS", help="its source address")
+    parser.add_argument("--destination", required=True, metavar="ADDRESS", help="its destination address")
+    parser.add_argument("--protocol", required=True, choices=["tcp", "udp"], help="its protocol")
+    parser.add_argument("--port", required=True, help="its destination port")
+    parser.add_argument("--source-port", metavar="PORT", help="its source port; 49152 when not given")
+    told = "a verdict (pass, drop) or a reason (spliced, default, ...): exit 1 when the answer is another one"
+    parser.add_argument("--expect", metavar="WORD", help=told)
+
+
+def _doctor() -> tuple:
+    from ._inspect_state import inspect
+    from ._show_text import doctor_text
+
+    return inspect, lambda answer, _options: doctor_text(answer)
+
+
+def _has_errors(answer: dict) -> bool:
+    return any(finding["severity"] == "error" for finding in answer["findings"])
+
+
+def _metrics() -> tuple:
+    from ._inspect_state import inspect
+    from ._metrics import metrics_text
+
+    return inspect, lambda answer, _options: metrics_text(answer).rstrip("\n")
+
+
+COMMANDS = {
+    "show": Command(
+        "interfaces, rules with hits, reasons of passes and drops, routes",
+        _show,
+        "Shows what is in force and what it has seen. Changes nothing.\n\n"
+        "  tproxy-splicer show\n"
+        "  tproxy-splicer show rules --json",
+        _add_show,
+    ),
+    "explain": Command(
+        "what would happen to a packet, by which rule, and why",
+        _explain,
+        "Runs the loaded program on the first packet of a flow. No packet is on any wire.\n\n"
+        "  tproxy-splicer explain --interface lan0 --source 10.1.1.2 \\\n"
+        "      --destination 172.16.240.9 --protocol udp --port 5060",
+        _add_explain,
+    ),
+    "doctor": Command(
+        "what is wrong, or will be, and what to do",
+        _doctor,
+        "Lists the findings, errors first. Exits with 1 when one of them is an error.",
+        has_failed=_has_errors,
+    ),
+    "metrics": Command(
+        "all counters in Prometheus' text format",
+        _metrics,
+        "For the textfile collector of node_exporter, in the folder that it reads:\n\n"
+        "  tproxy-splicer metrics > tproxy.new && mv tproxy.new tproxy.prom",
+    ),
+}
+
+
+def add_common(parser) -> None:
+    """Add what every command takes."""
+    parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    told = f"the folder of the maps, as the modules have it; {PIN_DIR} when not given"
+    parser.add_argument("--pin-dir", default=PIN_DIR, metavar="FOLDER", help=told)

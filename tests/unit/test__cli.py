@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: what it prints where, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _cli
+from ansible_collections.netedge.tproxy.plugins.module_utils._commands import COMMANDS
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Busy
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import VERSION
+from ansible_collections.netedge.tproxy.tests.unit.command_line import CommandLine
+from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
+from ansible_collections.netedge.tproxy.tests.unit.scenarios import attaching, play, rule, ruling
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+EXPLAIN = ("--source", "10.1.0.2", "--destination", "192.0.2.1", "--protocol", "tcp", "--port", "443")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    machine = Machine()
+    for step in (attaching("lan0"), ruling(rule("192.0.2.0/24"))):
+        play(machine, step)
+    return CommandLine(machine, monkeypatch, capsys)
+
+
+def test_help_lists_every_command_and_every_exit_status(run):
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    assert re.findall("^  ([a-z]+) ", out, flags=re.M) == list(COMMANDS)
+    assert re.findall("^  ([0-9])", out, flags=re.M) == ["0", "1", "2", "3"]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_story_a_printer_and_help(run, command):
+    assert all(map(callable, COMMANDS[command].load()))
+    status, out, _err = run(command, "--help")
+    assert status == 0
+    assert COMMANDS[command].details.splitlines()[0] in out
+    assert "--json" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("words", [(), ("frobnicate",), ("show", "everything"), ("explain",), ("show", "--colour")])
+def test_a_wrong_command_line_is_told_on_standard_error(run, words):
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert "tproxy-splicer" in err
+
+
+def test_the_version_is_one_line_and_the_collections(run):
+    assert run("--version") == (0, f"tproxy-splicer {VERSION}\n", "")
+    assert f"\nversion: {VERSION}\n" in (ROOT / "galaxy.yml").read_text(encoding="utf-8")
+
+
+def test_json_is_the_whole_answer(run):
+    answer = json.loads(run("show", "--json").out)
+    assert [entry["interface"] for entry in answer["attachments"]] == ["lan0"]
+    assert json.loads(run("doctor", "--json").out)["findings"] == answer["findings"]
+
+
+def test_a_refusal_is_told_on_standard_error_and_as_json(run):
+    status, out, err = run("explain", "--interface", "lan9", *EXPLAIN, "--json")
+    assert status == 2
+    assert err.startswith("tproxy-splicer: interface: there is no 'lan9'")
+    assert json.loads(out) == {"failed": True, "msg": err.partition(": ")[2].strip()}
+
+
+def test_doctor_fails_where_there_is_an_error(run):
+    assert run("doctor").status == 0
+    run.machine.filters.clear()
+    status, out, _err = run("doctor")
+    assert status == 1
+    assert out.startswith("error: lan0")
+
+
+def test_another_run_in_the_way_has_a_status_of_its_own(run, monkeypatch):
+    def busy(*_arguments):
+        raise Busy("another run holds the lock")
+
+    monkeypatch.setitem(COMMANDS, "show", COMMANDS["show"]._replace(load=lambda: (busy, None)))
+    assert run("show") == (3, "", "tproxy-splicer: another run holds the lock\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
+    class Closed:
+        def reconfigure(self, **_how):
+            pass
+
+        def write(self, _text):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return file.fileno()
+
+    with open(tmp_path / "out", "w", encoding="utf-8") as file:
+        _cli._write(Closed(), "more")
