@@ -19,7 +19,7 @@ N ?= 1000000
         clang bench-slice kernel kernels traffic build sanity integration molecule clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs root)
 	@$(ENV) tests/demo/run
@@ -96,6 +96,10 @@ traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, re
 
 build: bootstrap ## build the collection, install it to .work/installed, look up its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
+
+tproxy-splicer: bootstrap ## build the command line for routers: .work/dist/tproxy-splicer, one file
+	@$(STEP) tproxy-splicer "build tproxy-splicer" \
+		/usr/bin/python3 -B $(TOOLS)/build_tproxy_splicer.py .work/dist/tproxy-splicer
 
 sanity: bootstrap ## ansible-test sanity
 	@$(STEP) sanity "ansible-test sanity" $(TOOLS)/sanity $(SANITY)

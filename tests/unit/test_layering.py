@@ -25,7 +25,7 @@ CORE = {
     *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
-    *("_table", "_show_text", "_explain_text", "_metrics"),
+    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
@@ -49,6 +49,7 @@ LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", 
 PURE = LANGUAGE | {
     *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct"),
     *("textwrap", "zlib"),
+    *("ast", "importlib", "io", "marshal", "zipfile"),  # an archive, in memory
 }
 
 

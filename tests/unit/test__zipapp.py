@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The executable: it runs with nothing but Python, says the same twice, and holds what it needs and no more."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _zipapp
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import VERSION
+
+UTILS = pathlib.Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
+
+
+def source_of(room: str) -> bytes:
+    return (UTILS / f"{room}.py").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return _zipapp.executable(source_of)
+
+
+@pytest.fixture
+def installed(content, tmp_path):
+    """Return the executable as it is installed, but for the Python that it is run by: that of the tests."""
+    path = tmp_path / "tproxy-splicer"
+    path.write_bytes(content)
+    return path
+
+
+def run(path, *words: str):
+    return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, check=False)
+
+
+def names(content: bytes) -> list:
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        return packed.namelist()
+
+
+def test_it_runs_without_the_checkout(installed):
+    done = run(installed, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tproxy-splicer {VERSION}\n", "")
+
+
+def test_a_shell_starts_it_by_its_first_lines(installed):
+    installed.chmod(0o755)
+    done = subprocess.run([installed, "frobnicate"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no command 'frobnicate'" in done.stderr
+
+
+def test_it_knows_no_ansible(content):
+    assert b"ansible.module_utils" not in content
+    assert "tproxy_splicer/_runner.py" not in names(content)
+
+
+def test_every_room_that_is_imported_anywhere_is_in_it(content):
+    rooms = {name[len("tproxy_splicer/") : -3] for name in names(content) if name.endswith(".py")}
+    assert {"_cli", "_bpf", "_netlink_answers", "_inspect_state", "_metrics"} <= rooms
+
+
+def test_the_same_sources_make_the_same_file(content):
+    assert _zipapp.executable(source_of) == content
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        assert packed.namelist() == sorted(packed.namelist())
+        assert {entry.date_time for entry in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_bytecode_of_another_python_is_passed_over(content, installed):
+    foreign = bytearray(content)
+    for at in range(len(foreign)):
+        if foreign.startswith(b"\r\n", at + 2) and foreign[at + 4 : at + 8] == b"\1\0\0\0":
+            foreign[at] ^= 0xFF
+    installed.write_bytes(foreign)
+    assert _zipapp.fingerprint(bytes(foreign)) != _zipapp.fingerprint(content)
+    assert run(installed, "--version").stdout == f"tproxy-splicer {VERSION}\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda room: source_of(room) + b"# more\n", lambda room: source_of(room) if room != "_table" else b""],
+    ids=["every-room", "one-room"],
+)
+def test_another_source_is_another_fingerprint(content, other):
+    assert _zipapp.fingerprint(_zipapp.executable(other)) != _zipapp.fingerprint(content)
+
+
+@pytest.mark.parametrize("broken", [b"", b"#!/bin/sh\n", b"PK\3\4 and no more"])
+def test_what_is_no_archive_has_a_fingerprint_too(content, broken):
+    assert _zipapp.fingerprint(broken) != _zipapp.fingerprint(content)
+    assert _zipapp.fingerprint(broken) == _zipapp.fingerprint(broken)
+
+
+def test_a_file_cut_short_is_another_one(content):
+    assert _zipapp.fingerprint(content[: len(content) // 2]) != _zipapp.fingerprint(content)
