@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Callable
 
 from ._attachments import MOVING, move_to_image
 from ._doors import Doors, turn
@@ -39,8 +40,13 @@ RULE_OPTIONS = (
 def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
-    present, pin_dir = options["state"] == "present", options["pin_dir"]
-    with turn(doors, pin_dir, check, present), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+    answer = change_rules(intend, options["pin_dir"], doors, check, options["state"] == "present")
+    return {**answer, "warnings": warnings}
+
+
+def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds: bool) -> dict:
+    """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does; `adds`: maps are needed."""
+    with turn(doors, pin_dir, check, adds), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
         pins.check()
         table = rule_table(doors, pins)
         had = table.contents()
@@ -58,7 +64,7 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
                 _leave_no_empty_maps(outcome, pins, doors)
                 undo.pop_all()
             pins.sweep()
-    return {**_answer(outcome, had.generation, moved), "warnings": warnings}
+    return _answer(outcome, had.generation, moved)
 
 
 def rule_table(doors: Doors, pins) -> RuleTable:

@@ -13,7 +13,7 @@ import os
 import sys
 
 from ._errors import Busy, InvalidInput, TproxyError
-from ._splicer import VERSION
+from ._splicer import PIN_DIR, VERSION
 
 NAME = "tproxy-splicer"
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
@@ -39,14 +39,16 @@ exit status:
 
 def main(argv: list) -> int:
     """Run what the command line asks for; return the exit status."""
-    words = argv[1:]
+    name, words = os.path.basename(argv[0]), argv[1:]
+    if name in ("map_update", "map_delete_elem"):
+        return _map_program(name, words)
     if not words:
         return _speak("", help_text(), USAGE)
     if words[0] in ("--help", "help"):
         return _speak(help_text())
     if words[0] in ("--version", "-V"):
         return _speak(f"{NAME} {VERSION}")
-    return _command(words)
+    return _divert(words) if words[0].startswith("-") else _command(words)
 
 
 def help_text() -> str:
@@ -74,6 +76,52 @@ def _command(words: list) -> int:
     return _speak(text, warnings, REFUSED if command.has_failed(answer) else DONE)
 
 
+def _divert(words: list) -> int:
+    """Do what a router asks of its diverter."""
+    from ._divert import divert
+    from ._diverter import parse
+
+    try:
+        request = parse(words)
+        if request.operation == "list":
+            return _command(["show", "rules"])
+        lacking = divert({"request": request, "pin_dir": pin_dir()}, _doors(), False)["lacking"]
+    except TproxyError as error:
+        return _complain(str(error), words, status_of(error))
+    for warning in request.warnings:
+        _speak("", f"{NAME}: warning: {warning}")
+    return _complain(lacking, words, REFUSED) if lacking else DONE
+
+
+def _complain(fault: str, words: list, status: int) -> int:
+    """Say in one line why a router's call was not done; return the exit status.
+
+    The journal has it too: the router keeps what its diverter says at a level that nobody logs.
+    """
+    import syslog
+
+    line = " ".join(fault.split())
+    syslog.openlog(NAME, syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, f"{line} (asked for: {' '.join(words)})".encode("utf-8", "replace").decode())
+    return _speak("", f"{NAME}: {line}", status)
+
+
+def _map_program(name: str, words: list) -> int:
+    """Be one of the first edge routers' two programs."""
+    from . import _map_programs
+
+    wanted = _map_programs.UPDATE_WORDS if name == "map_update" else _map_programs.DELETE_WORDS
+    if len(words) != len(wanted):
+        return _speak("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
+    story = getattr(_map_programs, name)
+    try:
+        answer = story({"words": words, "pin_dir": pin_dir()}, _doors(), False)
+    except TproxyError as error:
+        return _speak("", f"{name}: {error}", REFUSED)
+    done = "removed" if name == "map_delete_elem" else "in force"
+    return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
+
+
 def _parser(name: str):
     import argparse
 
@@ -86,8 +134,13 @@ def _parser(name: str):
         allow_abbrev=False,
     )
     COMMANDS[name].add(parser)
-    add_common(parser)
+    add_common(parser, pin_dir())
     return parser
+
+
+def pin_dir() -> str:
+    """Return the folder of the maps: PIN_DIR, unless the environment says otherwise."""
+    return os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR
 
 
 def _doors():

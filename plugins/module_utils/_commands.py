@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
-from ._splicer import PIN_DIR
-
 
 class Command(NamedTuple):
     """One command. `load` returns (story, printer), `add` gives an argparse parser what others have not."""
@@ -107,8 +105,8 @@ COMMANDS = {
 }
 
 
-def add_common(parser) -> None:
+def add_common(parser, pin_dir: str) -> None:
     """Add what every command takes."""
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
-    told = f"the folder of the maps, as the modules have it; {PIN_DIR} when not given"
-    parser.add_argument("--pin-dir", default=PIN_DIR, metavar="FOLDER", help=told)
+    told = "the folder of the maps, as the modules have it; $TPROXY_SPLICER_PIN_DIR or %(default)s when not given"
+    parser.add_argument("--pin-dir", default=pin_dir, metavar="FOLDER", help=told)

@@ -22,6 +22,7 @@ class Doors(NamedTuple):
     sysctl: Any
     ifindex_of: Callable[[str], Any]
     route_rule: Callable[..., Any]
+    sockets: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h

@@ -159,6 +159,17 @@ class FakeSysctl:
         return []
 
 
+class FakeSockets:
+    """As _sockets: `listeners` of the machine holds (protocol, port) of what listens on the loopback."""
+
+    def __init__(self, machine):
+        self._machine = machine
+
+    def is_listening(self, protocol, address, port):
+        assert len(address) == 16
+        return (protocol, port) in self._machine.listeners
+
+
 class Machine(Kernel):
     """A router with two interfaces, and what can be seen of it from outside."""
 
@@ -166,7 +177,7 @@ class Machine(Kernel):
         super().__init__()
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
-        self.sysctl = FakeSysctl()
+        self.sysctl, self.listeners = FakeSysctl(), set()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 
@@ -193,6 +204,7 @@ class Machine(Kernel):
             sysctl=self.sysctl,
             ifindex_of=lambda name: self.links[name].ifindex if name in self.links else None,
             route_rule=RouteRule,
+            sockets=FakeSockets(self),
         )
 
     def attached(self) -> list:

@@ -25,18 +25,28 @@ CORE = {
     *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
-    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp"),
+    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
     *("_wanted_program", "_findings", "_scene", "_detach"),
 }
-STORIES = {"_apply_rules", "_attach", "_record_addresses", "_lay_route", "_inspect_state", "_ask_verdict"}
+STORIES = {
+    "_apply_rules",
+    "_attach",
+    "_record_addresses",
+    "_lay_route",
+    "_inspect_state",
+    "_ask_verdict",
+    "_divert",
+    "_map_programs",
+}
 # the door, its own parts, and the library that it opens
 DOORS = {
     "_bpf": (set(), set()),
     "_bpffs": (set(), set()),
     "_sysctl": (set(), set()),
+    "_sockets": (set(), set()),
     "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
     "_netlink_answers": (set(), set()),
     "_netlink_requests": ({"_netlink_answers"}, set()),
@@ -76,7 +86,7 @@ def law_of(room: str) -> Law:
     if room == "_commands":
         return Law(CORE | STORIES, LANGUAGE, "a command is its words, its story and its printer")
     if room == "_cli":
-        libraries = LANGUAGE | {"argparse", "json", "os", "sys"}
+        libraries = LANGUAGE | {"argparse", "json", "os", "sys", "syslog"}
         return Law(CORE | STORIES | SHELL, libraries, "the command line speaks to a person, and knows no Ansible")
     if room == "_runner":
         rooms = {"_errors", "_open_doors", "_compiler"}

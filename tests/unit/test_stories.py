@@ -9,11 +9,16 @@ import inspect
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _sysctl
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _sockets, _sysctl
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBpf, FakeBpffs
-from ansible_collections.netedge.tproxy.tests.unit.fake_machine import FakeCompiler, FakeNetlink, FakeSysctl
+from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
+    FakeCompiler,
+    FakeNetlink,
+    FakeSockets,
+    FakeSysctl,
+)
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
 
 EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
@@ -71,7 +76,10 @@ def test_what_is_read_is_what_packets_meet(scenario):
 
 @pytest.mark.parametrize(
     ("fake", "real"),
-    [(FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler), (FakeSysctl, _sysctl)],
+    [
+        *((FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler)),
+        *((FakeSysctl, _sysctl), (FakeSockets, _sockets)),
+    ],
     ids=lambda door: door.__name__.split(".")[-1],
 )
 def test_a_fake_door_is_opened_as_the_real_one_is(fake, real):

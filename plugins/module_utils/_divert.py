@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of a router's call: what it asks for is in force when the call returns.
+
+The whole set is compiled for one change, as it is for tproxy_rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable
+
+from ._apply_rules import change_rules
+from ._diverter import Request, flow_of, is_routers, leaving, superseded
+from ._doors import Doors
+from ._interface_tables import PolicyTable
+from ._pins import splicer_pins
+from ._prefix import parse_address
+from ._rule import Rule
+
+
+def divert(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Insert, delete or flush; return {changed, lacking}: why an insert is not in force, or "".
+
+    Raises Conflict when a delete cannot know which service it is for, and what tproxy_rule raises.
+    """
+    request, pin_dir = options["request"], options["pin_dir"]
+    answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
+    lacking = _lacking(request.rules, pin_dir, doors) if request.operation == "insert" else ""
+    return {"changed": answer["changed"], "lacking": lacking}
+
+
+def _intention(request: Request, doors: Doors) -> Callable:
+    def listens(rule: Rule) -> bool:
+        proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
+        return proxy is None or doors.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
+
+    def intend(have: Mapping) -> dict:
+        if request.operation == "flush":
+            return {key: rule for key, rule in have.items() if not is_routers(rule.owner)}
+        want = dict(have)
+        users = _users(have)
+        for one in request.rules:
+            same_flow = users.get(flow_of(one), [])
+            choose = superseded if isinstance(one, Rule) else leaving
+            for rule in choose(one, same_flow, listens):
+                del want[rule.identity]
+            if isinstance(one, Rule):
+                want[one.identity] = one
+        return want
+
+    return intend
+
+
+def _users(have: Mapping) -> dict:
+    """Return {flow: its rules} of the router's rules."""
+    found = {}
+    for rule in have.values():
+        if is_routers(rule.owner):
+            found.setdefault(flow_of(rule), []).append(rule)
+    return found
+
+
+def _lacking(rules: list, pin_dir: str, doors: Doors) -> str:
+    """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
+    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+        guarded = PolicyTable(doors.bpf, pins).observe()
+    named = {name: doors.ifindex_of(name) for rule in rules for name in rule.interfaces}
+    unguarded = [name for name, ifindex in named.items() if ifindex is not None and ifindex not in guarded]
+    if unguarded or not (named or guarded):
+        return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
+    return ""

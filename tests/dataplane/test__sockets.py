@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who listens: the door to sock_diag against real sockets in a namespace of their own."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._sockets import is_listening
+
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+PORT = 58997
+
+pytestmark = pytest.mark.usefixtures("netns")
+
+
+def bound(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, KINDS[protocol])
+    made.bind((address, port))
+    if protocol == "tcp":
+        made.listen(1)
+    return made
+
+
+def listens(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> bool:
+    return is_listening(protocol, parse_address(address), port)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_listener_is_found_until_it_closes(protocol, address):
+    assert not listens(protocol, address)
+    with bound(protocol, address):
+        assert listens(protocol, address)
+        assert not listens(protocol, address, PORT + 1)
+    assert not listens(protocol, address)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+def test_one_that_listens_everywhere_listens_there_too(protocol):
+    with bound(protocol, "0.0.0.0"):
+        assert listens(protocol)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+def test_the_other_protocol_does_not_count(protocol):
+    (other,) = set(KINDS) - {protocol}
+    with bound(other):
+        assert not listens(protocol)
+
+
+def test_a_connection_that_its_listener_left_behind_is_no_listener():
+    listener = bound("tcp")
+    with socket.create_connection(("127.0.0.1", PORT)) as asking, listener.accept()[0]:
+        listener.close()
+        assert asking.getpeername()[1] == PORT
+        assert not listens("tcp")
+
+
+def test_a_socket_that_is_bound_and_does_not_listen_is_none():
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", PORT))
+        assert not listens("tcp")
