@@ -493,6 +493,12 @@ static __always_inline int is_intercept(const struct passage *way)
 	return way->action && way->action->kind == ACTION_TPROXY;
 }
 
+/* Whether a rule lets the flow in, to a proxy or as it is: then what the path says of its answers comes in too. */
+static __always_inline int is_let_in(const struct passage *way)
+{
+	return way->action && way->action->kind != ACTION_DROP;
+}
+
 /* Its route must lead to the socket too: early demux may have no cached one. */
 static __always_inline enum reason keep(struct __sk_buff *skb, struct passage *way, enum reason reason)
 {
@@ -511,7 +517,7 @@ static __always_inline enum reason judge_session(struct __sk_buff *skb, struct p
 	session = session_of(skb, flow);
 	if (way->parsed == PARSED_QUOTE) {
 		/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
-		if (session == SESSION_OWN || is_intercept(way) || (session && flow->protocol == IPPROTO_UDP))
+		if (session == SESSION_OWN || is_let_in(way) || (session && flow->protocol == IPPROTO_UDP))
 			return keep(skb, way, REASON_ICMP);
 		return obey_default(way, REASON_ICMP);
 	}

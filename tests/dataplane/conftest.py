@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,9 @@ class Namespace:
         return self.judge(f"ip link show dev {name}")[0]["ifindex"]
 
 
-@pytest.fixture
-def netns():
-    """Run the test in a network namespace of its own, with the loopback interface up."""
+@contextmanager
+def private_namespace():
+    """Be in a network namespace of its own, with the loopback interface up, until the end."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -112,6 +113,13 @@ def netns():
     finally:
         _checked(libc.setns(home, CLONE_NEWNET))
         os.close(home)
+
+
+@pytest.fixture
+def netns():
+    """Run the test in a network namespace of its own."""
+    with private_namespace() as namespace:
+        yield namespace
 
 
 class Program:
@@ -192,14 +200,20 @@ def splicer(loaded):
     return loaded
 
 
+@contextmanager
+def _router(namespace, blob):
+    from ansible_collections.netedge.tproxy.tests.dataplane.router import Router
+
+    router = Router(namespace, blob, f"/sys/fs/bpf/tproxy_test_{os.getpid()}/pins")
+    yield router
+    router.forget()
+
+
 @pytest.fixture
 def bare_router(netns, blob):
     """Return a router to which nothing was done yet. Its pins end with the test."""
-    from ansible_collections.netedge.tproxy.tests.dataplane.router import Router
-
-    router = Router(netns, blob, f"/sys/fs/bpf/tproxy_test_{os.getpid()}/pins")
-    yield router
-    router.forget()
+    with _router(netns, blob) as router:
+        yield router
 
 
 @pytest.fixture
@@ -216,3 +230,30 @@ def client(bare_router):
 def router(bare_router, client):
     """Return a router with a client behind lan0."""
     return bare_router
+
+
+@pytest.fixture(scope="module")
+def lasting(blob):
+    """Return (router, client) of both families that splice, for all tests of a file.
+
+    The verifier takes an emulated processor many seconds, and these tests want the same of it.
+    """
+    from ansible_collections.netedge.tproxy.tests.dataplane.ends import lay_ipv6
+    from ansible_collections.netedge.tproxy.tests.dataplane.router import lay_wire
+
+    with private_namespace() as namespace, _router(namespace, blob) as router:
+        client = lay_wire(namespace)
+        lay_ipv6(namespace, client)
+        router.route()
+        router.attach()
+        yield router, client
+        client.close()
+
+
+@pytest.fixture
+def splicing(lasting):
+    """Return that router, which knows no rule and has counted nothing yet."""
+    router, _client = lasting
+    router.rules(purge=True)
+    router.count_anew()
+    return router

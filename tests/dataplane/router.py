@@ -49,7 +49,7 @@ class Client:
         maker = threading.Thread(target=self._make)
         maker.start()
         maker.join()
-        netns.run(f"ip link set {name} netns /proc/{os.getpid()}/fd/{self._away}")
+        self.take(netns, name)
         with self.inside():
             netns.run("ip link set lo up")
             netns.run(f"ip link set {name} up")
@@ -59,6 +59,10 @@ class Client:
     def _make(self) -> None:
         assert libc.unshare(CLONE_NEWNET) == 0
         self._away = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def take(self, netns, interface: str) -> None:
+        """Move an interface here."""
+        netns.run(f"ip link set {interface} netns /proc/{os.getpid()}/fd/{self._away}")
 
     @contextmanager
     def inside(self):
@@ -89,6 +93,7 @@ class Router:
     def __init__(self, netns, blob, pin_dir: str):
         self.netns, self.blob, self.pin_dir = netns, blob, pin_dir
         self.doors = open_doors
+        self._counted_before = {}
 
     def attach(self, interface: str = LAN, check: bool = False, **given) -> dict:
         """Run tc_bpf_attach, with our program unless another is given."""
@@ -113,13 +118,21 @@ class Router:
         return self._run(inspect, "tproxy_info", False)
 
     def reasons(self, interface: str = LAN) -> dict:
-        """Return {(reason, "passed" or "dropped"): packets} of an interface."""
+        """Return {(reason, "passed" or "dropped"): packets} of an interface, since count_anew()."""
+        before = self._counted_before.get(interface, {})
+        counted = {outcome: packets - before.get(outcome, 0) for outcome, packets in self._reasons(interface).items()}
+        return {outcome: packets for outcome, packets in counted.items() if packets}
+
+    def count_anew(self, interface: str = LAN) -> None:
+        """Let reasons() begin with nothing."""
+        self._counted_before[interface] = self._reasons(interface)
+
+    def _reasons(self, interface: str) -> dict:
         entry = next(one for one in self.info()["attachments"] if one["interface"] == interface)
         return {
             (reason, verdict): counter["packets"]
             for reason, verdicts in entry["reasons"].items()
             for verdict, counter in verdicts.items()
-            if counter["packets"]
         }
 
     def pinned(self) -> dict:

@@ -135,7 +135,7 @@ class Router:
         ours = sockets.is_session(flow) or (
             flow.protocol == "udp" and sockets.is_open("udp", flow.family, flow.destination, flow.port)
         )
-        if ours or _splices(rule):
+        if ours or (rule is not None and rule.action != "drop"):
             return Outcome("icmp", True, rule, _splices(rule))
         return Outcome("icmp", None, rule)
 

@@ -181,9 +181,15 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (session == SESSION_OWN || is_intercept(way) || (session && flow->protocol == IPPROTO_UDP))",
-        "if (session || is_intercept(way))",
+        "if (session == SESSION_OWN || is_let_in(way) || (session && flow->protocol == IPPROTO_UDP))",
+        "if (session || is_let_in(way))",
         "errors about what a listener never sent",
+    ),
+    Mutant(
+        PROGRAM,
+        "return way->action && way->action->kind != ACTION_DROP;",
+        "return is_intercept(way);",
+        "errors about what a rule passes",
     ),
     Mutant(
         PROGRAM,
