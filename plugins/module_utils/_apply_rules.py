@@ -49,15 +49,8 @@ def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds
     with turn(doors, pin_dir, check, adds), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
         pins.check()
         table = rule_table(doors, pins)
-        had = table.contents()
-        moved = _finish_move(doors, pins, check)
-        outcome = reconcile(table, intend, check)
+        outcome, had, moved = commit(table, doors, pins, intend, check)
         pins.keep()
-        if not outcome.changed and table.bindings(had.rules) != had.bindings:
-            moved = True
-            table.prepare(outcome.changes, outcome.after)
-            if not check:
-                table.apply(outcome.changes, outcome.after)
         if not check:
             with ExitStack() as undo:
                 undo.callback(reconcile, table, lambda _have: outcome.before, False)
@@ -65,6 +58,19 @@ def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds
                 undo.pop_all()
             pins.sweep()
     return _answer(outcome, had.generation, moved)
+
+
+def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Mapping], check: bool) -> tuple:
+    """Put a rule set in force. Returns (outcome, contents before, whether the same rules had to be compiled anew)."""
+    had = table.contents()
+    moved = _finish_move(doors, pins, check)
+    outcome = reconcile(table, intend, check)
+    if not outcome.changed and table.bindings(had.rules) != had.bindings:
+        moved = True
+        table.prepare(outcome.changes, outcome.after)
+        if not check:
+            table.apply(outcome.changes, outcome.after)
+    return outcome, had, moved
 
 
 def rule_table(doors: Doors, pins) -> RuleTable:

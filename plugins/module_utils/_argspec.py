@@ -9,7 +9,8 @@ from __future__ import annotations
 from copy import deepcopy
 
 from ._interface import Mark
-from ._splicer import FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE
+from ._splicer import FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE, STATE_FILE
+from ._state import FAIL_CLOSED, FAIL_OPEN
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 PIN = {"type": "path", "default": PIN_DIR}
@@ -129,6 +130,18 @@ def tproxy_verdict() -> dict:
         argument_spec={**FLOW, "flows": {"type": "list", "elements": "dict", "options": FLOW}, "pin_dir": PIN},
         required_one_of=[("destination", "flows")],
         mutually_exclusive=[(name, "flows") for name in FLOW],
+    )
+
+
+def tproxy_state() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_state."""
+    return _copy(
+        argument_spec={
+            "path": {"type": "path", "default": STATE_FILE},
+            "failure": {"type": "str", "choices": [FAIL_OPEN, FAIL_CLOSED], "default": FAIL_OPEN},
+            "state": STATE,
+            "pin_dir": PIN,
+        },
     )
 
 

@@ -141,7 +141,7 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
     hook = scene.hook(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
         scene.pins.ensure()
-        _forget_gone(scene)
+        forget_gone(scene)
         program = None
         if scene.table(link.ifindex).observe() != {hook: wanted.attached}:
             program = scene.programs.open(wanted.blob)
@@ -151,18 +151,19 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
             undo.callback(put_back, table, table.observe())
             reconcile(table, lambda _have: policies, False)
         if program is not None:
-            _put_filter(scene, hook, wanted, program, done, undo)
+            put_filter(scene, hook, wanted, program, done, undo)
         undo.pop_all()
         scene.pins.keep()
 
 
-def _forget_gone(scene: Scene) -> None:
+def forget_gone(scene: Scene) -> None:
     """Remove the notes on clsact qdiscs that went with their interfaces."""
     for ifindex in clsact_markers(scene.pins) - {link.ifindex for link in scene.netlink.interfaces()}:
         scene.pins.clear_marker(clsact_marker(ifindex))
 
 
-def _put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack) -> None:
+def put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack) -> None:
+    """Make a loaded program the current one, and put it on its hook; `undo` learns how to bring back the old one."""
     bpf, number = scene.doors.bpf, scene.doors.bpf.program_info(program).id
     table = scene.table(hook.ifindex, lambda: (program, number))
     stood = table.filter()

@@ -22,6 +22,7 @@ from ._programs import Programs
 
 IDENTITY_DIGITS = 12
 OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
+CLOSING_IDENTITY = "0" * IDENTITY_DIGITS
 DIRECTIONS = ("ingress", "egress")
 MOVING = "moving"
 
@@ -47,6 +48,11 @@ def runs(entry, function: str) -> bool:
     """Whether a filter bears the name of a program of ours that runs this function."""
     named = OUR_NAME.fullmatch(entry.name)
     return entry.kind == "bpf" and bool(named) and named.group(1) == function
+
+
+def is_closing(entry) -> bool:
+    """Whether a filter is the one that closes an interface for want of a program."""
+    return entry.name.endswith(f":{CLOSING_IDENTITY}")
 
 
 def filter_name(function: str, identity: str) -> str:

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
-import time
 from contextlib import contextmanager
 
-from ._errors import Busy, KernelRefused, NotMounted
+from ._errors import KernelRefused, NotMounted
+from ._flock import hold
 
 DEFAULT_MOUNT = "/sys/fs/bpf"
 LOCK_SECONDS = 120
-POLL_SECONDS = 0.05
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,24 +70,8 @@ def lock(folder: str, seconds: float = LOCK_SECONDS):
 
     The lock is on the mount point: it exists before the first pin and after the last.
     """
-    point = _mount_point(folder)
-    descriptor = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _take(descriptor, point, seconds)
+    with hold(_mount_point(folder), seconds):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int, point: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise Busy(f"another run holds {point} for over {seconds:g} s; find it with `fuser {point}`") from None
-            time.sleep(POLL_SECONDS)
 
 
 def names(folder: str) -> list:

@@ -33,6 +33,7 @@ def detach(scene: Scene, check: bool) -> dict:
         "program": None,
         "policy": None,
         "warnings": [],
+        "left": [scene.options["interface"]],
         "diff": {"before": state(link, stood, had), "after": state(link, None, None)},
     }
 
@@ -52,24 +53,25 @@ def _remove(scene: Scene, link, last: bool) -> None:
     """Filter first: without its policy the program would close the interface."""
     with ExitStack() as done, ExitStack() as undo:
         if link is not None:
-            _remove_filter(scene, link, done, undo)
+            remove_filter(scene, link, done, undo)
             if scene.is_splicer:
                 _forget(scene, link.ifindex, undo)
         if last:
-            _drop_clsacts(scene)
+            drop_clsacts(scene)
             scene.pins.retire()
         undo.pop_all()
     if last:
         scene.pins.sweep()
 
 
-def _drop_clsacts(scene: Scene) -> None:
+def drop_clsacts(scene: Scene) -> None:
     """Remove what clsact qdiscs of ours are left on other interfaces, from which our filter was taken by hand."""
     for link in scene.netlink.interfaces():
         scene.table(link.ifindex).drop_clsact()
 
 
-def _remove_filter(scene: Scene, link, done: ExitStack, undo: ExitStack) -> None:
+def remove_filter(scene: Scene, link, done: ExitStack, undo: ExitStack) -> None:
+    """Take our filter off the hook that the options name; `undo` learns how to bring it back."""
     table, hook = scene.table(link.ifindex), scene.hook(link.ifindex)
     stood = table.filter()
     if stood is None:

@@ -23,6 +23,7 @@ class Doors(NamedTuple):
     ifindex_of: Callable[[str], Any]
     route_rule: Callable[..., Any]
     sockets: Any
+    files: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h

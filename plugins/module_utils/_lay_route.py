@@ -108,6 +108,7 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
         "mark": str(mark),
         "table": options["table"],
         "warnings": warnings,
+        "left": [] if present else options["interfaces"],
         "diff": {"before": _text(routes.before, policies.before), "after": _text(routes.after, policies.after)},
     }
 
@@ -137,19 +138,23 @@ def _validated(options: Mapping) -> Mark:
 
 
 def _intended(have: Mapping, options: Mapping, mark: Mark, shared: set) -> dict:
-    """Return the wanted set: other interfaces' rules stay, and each table that a rule leads to has its local route.
-
-    A local route that a rule of somebody else's leads to stays too.
-    """
+    """Return the wanted set: other interfaces' rules stay."""
     names = set(options["interfaces"])
     want = {key: True for key in have if key[0] == RULE and key[2] not in names}
     if options["state"] == "present":
         for family in FAMILIES.values():
             for name in sorted(names):
                 want[(RULE, family, name, options["priority"], mark.value, mark.mask, options["table"])] = True
-    for key in list(want):
-        want[(LOCAL, key[1], key[6])] = True
-    return {**{key: True for key in have if key[0] == LOCAL and key[1:] in shared}, **want}
+    return with_local_routes(want, have, shared)
+
+
+def with_local_routes(rules: Mapping, have: Mapping, shared: set) -> dict:
+    """Return these rules, and the local route of each table that one leads to.
+
+    A local route that a rule of somebody else's leads to stays too.
+    """
+    theirs = {key: True for key in have if key[0] == LOCAL and key[1:] in shared}
+    return {**theirs, **rules, **{(LOCAL, key[1], key[6]): True for key in rules}}
 
 
 def lines(entries: Mapping) -> list:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from . import _bpf, _bpffs, _sockets, _sysctl
+from . import _bpf, _bpffs, _files, _sockets, _sysctl
 from ._compiler import Compiler
 from ._doors import Doors
 from ._netlink import Netlink, RouteRule
@@ -16,7 +16,7 @@ from ._netlink import Netlink, RouteRule
 
 def open_doors() -> Doors:
     """Return the real doors. None of them costs anything before it is used."""
-    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, _sockets)
+    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, _sockets, _files)
 
 
 def ifindex_of(name: str) -> int | None:

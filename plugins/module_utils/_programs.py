@@ -77,6 +77,11 @@ class Programs:
             undo.callback(self._write_meta, self._read_meta())
             self._write_meta(_encode_meta(blob, self._bpf.program_info(program).id))
 
+    def forget(self) -> None:
+        """Unpin the program, and keep no blob of it."""
+        self.pins.unpin("program")
+        self._write_meta(bytes(codec.size_of("meta")))
+
     def _read_meta(self) -> bytes:
         return self._bpf.lookup(self.pins.fd("meta"), META, codec.size_of("meta"))
 

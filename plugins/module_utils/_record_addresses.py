@@ -67,12 +67,13 @@ def _links(options: Mapping, netlink, programs: Programs) -> list:
 def _wanted(links: list, netlink, given) -> dict:
     found = {}
     for link in links:
-        addresses = _kernel_addresses(netlink, link) if given is None else given
+        addresses = kernel_addresses(netlink, link) if given is None else given
         found[link.ifindex] = interface_addresses(link.name, addresses)
     return found
 
 
-def _kernel_addresses(netlink, link) -> list:
+def kernel_addresses(netlink, link) -> list:
+    """Return the addresses of an interface that are worth recording, each as 16 bytes."""
     return [entry.address for entry in netlink.addresses(link.ifindex) if entry.scope in RECORDED_SCOPES]
 
 

@@ -14,13 +14,14 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 from ._compiler import INTERPRETERS
 from ._errors import MissingLibrary, TproxyError
 from ._open_doors import open_doors
+from ._save_state import run_and_save
 
 
 def run(arguments: dict, story: Callable) -> None:
     """Run a story for one module: its parameters in, its answer or its error out."""
     module = AnsibleModule(**arguments)
     try:
-        answer = story(module.params, open_doors(), module.check_mode)
+        answer = run_and_save(story, module.params, open_doors(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)
         module.fail_json(msg=str(missing), **missing.details)

@@ -48,10 +48,10 @@ def wanted_program(options: Mapping, compiler: Callable, kept: Blob | None, runn
 def _choose(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
     function = options["function"]
     if options["blob_content"]:
-        return _of_blob(_read_blob(options["blob_content"], function), False)
+        return of_blob(_read_blob(options["blob_content"], function), False)
     digest = source_digest(options["source_files"], options["source"], function, options["defines"])
     if options["compiled"]:
-        return _of_blob(blob_from_object(options["compiled"], function, digest), True)
+        return of_blob(blob_from_object(options["compiled"], function, digest), True)
     try:
         identity = program_identity(digest, compiler().version())
     except MissingLibrary:
@@ -60,10 +60,10 @@ def _choose(options: Mapping, compiler: Callable, kept: Blob | None, running: At
             raise
         identity = kept.identity
     if kept is not None and kept.identity == identity:
-        return _of_blob(kept, False)
+        return of_blob(kept, False)
     if running == Attached(filter_name(function, identity)):
         return Wanted(function, identity, digest, None, False)
-    return _of_blob(_compile(options, compiler, digest), True)
+    return of_blob(_compile(options, compiler, digest), True)
 
 
 def _compile(options: Mapping, compiler: Callable, digest: str) -> Blob:
@@ -81,7 +81,8 @@ def _read_blob(text: str, function: str) -> Blob:
     return blob
 
 
-def _of_blob(blob: Blob, compiled: bool) -> Wanted:
+def of_blob(blob: Blob, compiled: bool) -> Wanted:
+    """Return a program that is at hand."""
     return Wanted(blob.function, blob.identity, blob.source_sha256, blob, compiled)
 
 

@@ -174,3 +174,27 @@ class FakeBpffs(Door):
         for path, thing in moved.items():
             del self.kernel.files[path]
             self.kernel.files[target + path[len(source) :]] = thing
+
+
+class FakeFiles(Door):
+    """As _files. Whether a file is written whole only a real disk can show."""
+
+    @reads
+    def read(self, path):
+        return self.kernel.disk.get(path)
+
+    @writes
+    def write(self, path, text):
+        self.kernel.disk[path] = text
+
+    @writes
+    def remove(self, path):
+        return self.kernel.disk.pop(path, None) is not None
+
+    @reads
+    def exists(self, path):
+        return path in self.kernel.disk
+
+    @contextmanager
+    def lock(self, folder):
+        yield

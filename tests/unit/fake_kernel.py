@@ -93,6 +93,7 @@ class Kernel:
     def __init__(self):
         self.mounted, self.locked = True, False
         self.files, self.open, self.made = {}, {}, 0
+        self.disk: dict = {}
         self.start_over()
 
     def start_over(self, refuse_at: int = 0, kill_at: int = 0) -> None:

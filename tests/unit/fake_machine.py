@@ -20,7 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Kern
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers import Address, Filter, Link, RouteRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
-from .fake_doors import Door, FakeBpf, FakeBpffs, reads, writes
+from .fake_doors import Door, FakeBpf, FakeBpffs, FakeFiles, reads, writes
 from .fake_kernel import Kernel
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
@@ -194,6 +194,20 @@ class Machine(Kernel):
         self.addresses = [entry for entry in self.addresses if entry.ifindex != ifindex]
         FakeNetlink(self).delete_clsact(ifindex)
 
+    def reboot(self) -> None:
+        """Lose all but the disk."""
+        self.files, self.mounted = {}, True
+        self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
+
+    def replug(self) -> None:
+        """Remove lan0, and make it anew."""
+        self.unplug("lan0")
+        self.plug("lan0", 9)
+
+    def lose_filters(self) -> None:
+        """Lose what `tc qdisc del` and `ip rule flush` take away."""
+        self.clsact, self.filters, self.rules = set(), {}, []
+
     def doors(self) -> Doors:
         """Return the doors of this machine."""
         return Doors(
@@ -205,6 +219,7 @@ class Machine(Kernel):
             ifindex_of=lambda name: self.links[name].ifindex if name in self.links else None,
             route_rule=RouteRule,
             sockets=FakeSockets(self),
+            files=FakeFiles(self),
         )
 
     def attached(self) -> list:
@@ -234,4 +249,4 @@ class Machine(Kernel):
         """Return all there is, down to the numbers of pinned objects."""
         pins = {path: thing if isinstance(thing, str) else thing.id for path, thing in self.files.items()}
         maps = {path: thing.bytes() for path, thing in self.files.items() if hasattr(thing, "bytes")}
-        return {**self.in_force(), "mounted": self.mounted, "pins": pins, "maps": maps}
+        return {**self.in_force(), "mounted": self.mounted, "pins": pins, "maps": maps, "disk": dict(self.disk)}

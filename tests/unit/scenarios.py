@@ -16,6 +16,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._attach import atta
 from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
 from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import lay_route
 from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._restore_state import restore_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import save_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE
 
 from .fake_machine import Machine
 from .story_options import options
@@ -91,6 +94,21 @@ def routing(*interfaces: str, **given) -> tuple:
     return lay_route, options("tproxy_route", interfaces=list(interfaces), **given)
 
 
+def saving(**given) -> tuple:
+    """Return a run of tproxy_state."""
+    return save_state, options("tproxy_state", **given)
+
+
+def restoring(interface: str | None = None) -> tuple:
+    """Return a run that puts back what was saved."""
+    return restore_state, {"path": STATE_FILE, "interface": interface}
+
+
+def befalling(what: str) -> tuple:
+    """Return a run of nobody's: something befalls the machine."""
+    return (lambda _options, doors, _check: getattr(doors.bpf.kernel, what)()), {}
+
+
 def rule(destination: str, port: int = 443, **given) -> dict:
     """Return a rule for TCP that splices, unless told otherwise."""
     outcome = {"action": "tproxy", "tproxy_port": 8443} if "action" not in given else {}
@@ -107,6 +125,8 @@ MANY_ROOTS = [
 CLOSED = {"default_action": "drop", "management": [{"source": "10.9.0.0/24", "port": 22}]}
 OPEN = {"default_action": "pass", "allow_ssh": False}
 BOTH = (attaching("lan0", policy=CLOSED), attaching("lan1", policy=OPEN))
+ALL = (*BOTH, recording(), ruling(WEB, MAIL), routing("lan0", "lan1"))
+SAVED = (*ALL, saving(failure="fail_closed"))
 FOREIGN = attaching("lan0", "a table", function=OTHER, priority=20)
 
 SCENARIOS = (
@@ -135,5 +155,13 @@ SCENARIOS = (
     Scenario("forget addresses", (*BOTH, recording()), recording("lan0", state="absent")),
     Scenario("a route for two interfaces", BOTH, routing("lan0", "lan1")),
     Scenario("another mark", (*BOTH, routing("lan0", "lan1")), routing("lan0", mark="0x2/0x2", table=7)),
+    Scenario("save", ALL, saving(failure="fail_closed")),
+    Scenario("save another failure policy", SAVED, saving()),
+    Scenario("save no more", SAVED, saving(state="absent")),
+    Scenario("restore after a boot", (*SAVED, befalling("reboot")), restoring()),
+    Scenario("restore one interface after a boot", (*SAVED, befalling("reboot")), restoring("lan0")),
+    Scenario("restore an interface that was made anew", (*SAVED, befalling("replug")), restoring("lan0")),
+    Scenario("restore what was deleted", (*SAVED, befalling("lose_filters")), restoring()),
+    Scenario("restore an older policy and program", (*SAVED, attaching("lan0", "version 2", policy=OPEN)), restoring()),
     Scenario("no route any more", (*BOTH, routing("lan0", "lan1")), routing("lan0", "lan1", state="absent")),
 )

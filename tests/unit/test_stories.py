@@ -9,10 +9,10 @@ import inspect
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _sockets, _sysctl
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _files, _sockets, _sysctl
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
-from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBpf, FakeBpffs
+from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBpf, FakeBpffs, FakeFiles
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
     FakeCompiler,
     FakeNetlink,
@@ -78,7 +78,7 @@ def test_what_is_read_is_what_packets_meet(scenario):
     ("fake", "real"),
     [
         *((FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler)),
-        *((FakeSysctl, _sysctl), (FakeSockets, _sockets)),
+        *((FakeSysctl, _sysctl), (FakeSockets, _sockets), (FakeFiles, _files)),
     ],
     ids=lambda door: door.__name__.split(".")[-1],
 )

@@ -13,6 +13,8 @@ import sys
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import PIN_DIR
 from ansible_collections.netedge.tproxy.tests.unit.fake_kernel import Killed
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
 
@@ -30,10 +32,16 @@ def outcome(scenario):
     return before, (machine.in_force(), readable(machine)), steps, changes
 
 
+def pinned(machine) -> set:
+    """Return the paths of what is pinned; a note on a qdisc that somebody deleted is no loss."""
+    stale = {ifindex for ifindex in range(1, 10) if ifindex not in machine.clsact}
+    return set(machine.files) - {f"{PIN_DIR}/v{LAYOUT}/clsact_{ifindex}" for ifindex in stale}
+
+
 @EACH
 def test_a_refusal_at_any_step_changes_nothing(scenario):
     before, after, steps, _changes = outcome(scenario)
-    files = set(scenario.machine().files)
+    files = pinned(scenario.machine())
     for number, machine in zip(range(1, steps + 1), scenario.machines()):
         machine.start_over(refuse_at=number)
         with pytest.raises(TproxyError):
@@ -45,7 +53,7 @@ def test_a_refusal_at_any_step_changes_nothing(scenario):
         late = not changes or name in TIDYING_UP
         found = machine.in_force(), readable(machine)
         assert found == before or (found == after and late), what
-        assert late or set(machine.files) == files, what
+        assert late or pinned(machine) == files, what
         play(machine, scenario.run)
         assert machine.in_force() == after[0], what
 

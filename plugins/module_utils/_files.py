@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The door to ordinary files: read, written whole or not at all, removed; and a lock on their folder.
+
+It knows texts and paths, not what they mean. A text is UTF-8.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+
+from ._errors import KernelRefused
+from ._flock import hold
+
+LOCK_SECONDS = 120
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+
+
+def read(path: str) -> str | None:
+    """Return a file's text, None where there is no such file. Bytes that are no UTF-8 come as U+FFFD."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "read", path) from refusal
+
+
+def write(path: str, text: str) -> None:
+    """Write a file whole, for root alone: whoever reads, before or after a crash, finds the old text or the new one."""
+    aside = f"{path}.new"
+    try:
+        os.makedirs(os.path.dirname(path), FOLDER_MODE, exist_ok=True)
+        _write_down(aside, text)
+        os.rename(aside, path)
+        _write_down_folder(os.path.dirname(path))
+    except OSError as refusal:
+        with suppress(OSError):
+            os.unlink(aside)
+        raise KernelRefused(refusal.errno, "write", path) from refusal
+
+
+def remove(path: str) -> bool:
+    """Remove a file, and its folder when nothing else is in it; return whether the file was there."""
+    try:
+        os.unlink(path)
+        _write_down_folder(os.path.dirname(path))
+    except FileNotFoundError:
+        return False
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "remove", path) from refusal
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+    return True
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    return os.path.exists(path)
+
+
+@contextmanager
+def lock(folder: str, seconds: float = LOCK_SECONDS):
+    """Hold a folder, for one run at a time; where there is none, nothing is held. Raises Busy after `seconds`."""
+    if os.path.isdir(folder):
+        with hold(folder, seconds):
+            yield
+    else:
+        yield
+
+
+def _write_down(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _write_down_folder(folder: str) -> None:
+    """Make the disk know which names a folder has: a rename is not durable before (fsync(2))."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
