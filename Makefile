@@ -16,7 +16,7 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz mutants \
-        clang bench-slice kernel kernels traffic rollout build sanity integration molecule clean
+        clang bench-slice kernel kernels traffic upgrade rollout build sanity integration molecule clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -93,6 +93,10 @@ kernel: bootstrap ## some of them in one kernel
 traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) traffic "real proxies and clients" tests/traffic/run
+
+upgrade: bootstrap ## the program replaced 100 times under traffic, and a release with another layout taken over (needs root)
+	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \
+		tests/dataplane/test_upgrade.py tests/dataplane/test_traffic.py -k 'upgrade or replaced'
 
 rollout: bootstrap ## the playbook rollout on eight routers of the lab, some of them sabotaged (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base

@@ -15,12 +15,12 @@ from ._doors import Doors, turn
 from ._errors import InvalidInput, LimitExceeded
 from ._interface_tables import AddressTable, PolicyTable
 from ._layout import RULES
-from ._pins import splicer_pins
 from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._rule_options import identities_from_params, rules_from_params
 from ._rule_table import RuleTable
 from ._splicer import FUNCTION
+from ._take_over import pins_in_force, unfinished
 
 RULE_OPTIONS = (
     "destination",
@@ -41,12 +41,12 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
     answer = change_rules(intend, options["pin_dir"], doors, check, options["state"] == "present")
-    return {**answer, "warnings": warnings}
+    return {**answer, "warnings": warnings + answer["warnings"]}
 
 
 def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds: bool) -> dict:
     """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does; `adds`: maps are needed."""
-    with turn(doors, pin_dir, check, adds), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+    with turn(doors, pin_dir, check, adds), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         table = rule_table(doors, pins)
         outcome, had, moved = commit(table, doors, pins, intend, check)
@@ -57,7 +57,8 @@ def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds
                 _leave_no_empty_maps(outcome, pins, doors)
                 undo.pop_all()
             pins.sweep()
-    return _answer(outcome, had.generation, moved)
+        warnings = unfinished(doors, pin_dir)
+    return {**_answer(outcome, had.generation, moved), "warnings": warnings}
 
 
 def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Mapping], check: bool) -> tuple:

@@ -27,6 +27,7 @@ from ._pins import Pins
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, pins_of, shown, state
 from ._splicer import FUNCTION
+from ._take_over import leave_older
 from ._wanted_program import Wanted, wanted_program
 
 
@@ -34,7 +35,10 @@ def attach(options: Mapping, doors: Doors, check: bool) -> dict:
     """Attach or detach one program on one hook. Returns what tc_bpf_attach returns."""
     given = _validated(options)
     present = options["state"] == "present"
-    with turn(doors, options["pin_dir"], check, present), doors.netlink() as netlink, pins_of(options, doors) as pins:
+    with ExitStack() as open_doors:
+        open_doors.enter_context(turn(doors, options["pin_dir"], check, present))
+        netlink = open_doors.enter_context(doors.netlink())
+        pins = open_doors.enter_context(pins_of(options, doors, check))
         scene = Scene(options, doors, netlink, pins)
         pins.check()
         return _attach(scene, given, check) if present else detach(scene, check)
@@ -154,6 +158,8 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
             put_filter(scene, hook, wanted, program, done, undo)
         undo.pop_all()
         scene.pins.keep()
+    if scene.is_splicer:
+        leave_older(scene.doors, scene.netlink, scene.options["pin_dir"])
 
 
 def forget_gone(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from ._diff import Changes
 from ._interface_tables import AddressTable, PolicyTable
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, state
+from ._take_over import leave_older, older_users
 
 
 def detach(scene: Scene, check: bool) -> dict:
@@ -44,8 +45,10 @@ def _recorded(scene: Scene, ifindex: int | None):
 
 
 def _users(scene: Scene) -> list:
-    """Return the hooks on which the program runs."""
+    """Return the hooks on which the program runs, or that of an older release."""
     found = users(scene.netlink, scene.programs, scene.options["function"])
+    if scene.is_splicer:
+        found += older_users(scene.doors, scene.netlink, scene.options["pin_dir"])
     return [Hook(link.ifindex, direction, entry.priority, entry.handle) for link, direction, entry in found]
 
 
@@ -60,6 +63,8 @@ def _remove(scene: Scene, link, last: bool) -> None:
             drop_clsacts(scene)
             scene.pins.retire()
         undo.pop_all()
+    if scene.is_splicer:
+        leave_older(scene.doors, scene.netlink, scene.options["pin_dir"])
     if last:
         scene.pins.sweep()
 

@@ -28,7 +28,9 @@ def divert(options: Mapping, doors: Doors, check: bool) -> dict:
     """
     request, pin_dir = options["request"], options["pin_dir"]
     answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
-    lacking = _lacking(request.rules, pin_dir, doors) if request.operation == "insert" else ""
+    if request.operation != "insert":
+        return {"changed": answer["changed"], "lacking": ""}
+    lacking = "; ".join(answer["warnings"]) or _lacking(request.rules, pin_dir, doors)
     return {"changed": answer["changed"], "lacking": lacking}
 
 

@@ -22,8 +22,8 @@ from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._interface import Mark, parse_mark
 from ._interface_tables import PolicyTable
-from ._pins import splicer_pins
 from ._reconcile import Outcome, put_back, reconcile
+from ._take_over import pins_in_force
 
 FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
@@ -114,7 +114,7 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
 
 
 def _mark_policies(doors: Doors, pin_dir: str, ifindexes: set, mark: Mark, check: bool) -> Outcome:
-    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+    with pins_in_force(doors, pin_dir, check) as pins:
 
         def intend(have: Mapping) -> dict:
             return {key: replace(policy, mark=mark) if key in ifindexes else policy for key, policy in have.items()}

@@ -13,11 +13,11 @@ from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._interface import interface_addresses
 from ._interface_tables import AddressTable
-from ._pins import splicer_pins
 from ._prefix import parse_address
 from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._splicer import FUNCTION
+from ._take_over import pins_in_force
 
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
@@ -26,7 +26,7 @@ def record_addresses(options: Mapping, doors: Doors, check: bool) -> dict:
     """Record or forget the addresses of interfaces. Returns what ifindex_ip returns."""
     given = _given_addresses(options)
     present, pin_dir = options["state"] == "present", options["pin_dir"]
-    with turn(doors, pin_dir, check, present), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+    with turn(doors, pin_dir, check, present), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         with doors.netlink() as netlink:
             links = _links(options, netlink, Programs(doors.bpf, pins))

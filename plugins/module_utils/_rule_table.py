@@ -33,11 +33,14 @@ EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 
 
 class RuleTable:
-    """Rules by identity. `ifindex_of` gives an interface's index by name, or None while there is no such interface."""
+    """Rules by identity. `ifindex_of` gives an interface's index by its name, None while there is none of that name.
 
-    def __init__(self, bpf, pins, ifindex_of: Callable[[str], int | None], rebind: Callable[[int], None]):
+    `nothing` is what stands for no image at all.
+    """
+
+    def __init__(self, bpf, pins, ifindex_of: Callable, rebind: Callable[[int], None], nothing: ImageContents = EMPTY):
         self._bpf, self._pins = bpf, pins
-        self._ifindex_of, self._rebind = ifindex_of, rebind
+        self._ifindex_of, self._rebind, self._nothing = ifindex_of, rebind, nothing
         self._compiled, self._new = None, []
 
     def observe(self) -> dict:
@@ -47,10 +50,10 @@ class RuleTable:
     def contents(self) -> ImageContents:
         """Return what the image in force says of itself."""
         if "image" in self._pins.missing():
-            return EMPTY
+            return self._nothing
         inner = self._open_current()
         if inner is None:
-            return EMPTY
+            return self._nothing
         try:
             return read_image(self._words(inner))
         finally:

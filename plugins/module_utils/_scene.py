@@ -13,9 +13,10 @@ from ._attachments import AttachmentTable, Hook
 from ._doors import Doors
 from ._interface import Policy
 from ._interface_tables import PolicyTable
-from ._pins import Pins, other_pins, splicer_pins
+from ._pins import Pins, other_pins
 from ._programs import Programs
 from ._splicer import FUNCTION
+from ._take_over import pins_in_force
 
 
 class Scene(NamedTuple):
@@ -49,10 +50,10 @@ class Scene(NamedTuple):
         return PolicyTable(self.doors.bpf, self.pins).observe() if self.is_splicer else {}
 
 
-def pins_of(options: Mapping, doors: Doors) -> Pins:
+def pins_of(options: Mapping, doors: Doors, check: bool) -> Pins:
     """Return the pins of our own program, or those of the other one in a folder of its own."""
     if options["function"] == FUNCTION:
-        return splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"])
+        return pins_in_force(doors, options["pin_dir"], check)
     return other_pins(doors.bpf, doors.bpffs, f"{options['pin_dir']}/{options['function']}")
 
 

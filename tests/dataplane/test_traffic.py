@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from ansible_collections.netedge.tproxy.tests.dataplane.router import (
 
 PROXY_PORT, DENIED_PORT = 8053, 54
 LAST = b"last"
+REPLACEMENTS = int(os.environ.get("TPROXY_REPLACEMENTS", "10"))  # make upgrade asks for more
 
 
 def rule(ports: str, **given) -> dict:
@@ -84,8 +86,10 @@ class Stream:
 
     def judge(self, changes: int) -> None:
         """Assert that all came through that should, and nothing else, over enough packets to tell."""
+        lost = self.sent - len(self.received)
+        print(f"{changes} changes, {self.sent} packets: {lost} lost, {self.leaked} unfiltered")
         assert self.sent > 2 * changes
-        assert len(self.received) == self.sent
+        assert lost == 0
         assert self.leaked == 0
 
 
@@ -110,15 +114,15 @@ def test_rules_are_swapped_50_times(splicing, client):
     assert counted["default", "dropped"] >= stream.sent
 
 
-def test_the_program_is_replaced_in_place_10_times(splicing, client):
+def test_the_program_is_replaced_in_place_by_another_release_and_back(splicing, client):
+    other = dataclasses.replace(splicing.blob, source_sha256="02" * 32)
     with Stream(client) as stream:
-        for number in range(10):
-            other = dataclasses.replace(splicing.blob, source_sha256=f"{number:064x}")
+        for number in range(REPLACEMENTS):
             before = splicing.info()["attachments"][0]
-            answer = splicing.attach(blob_content=other.to_json())
+            answer = splicing.attach(blob_content=(splicing.blob if number % 2 else other).to_json())
             assert answer["changed"]
             assert answer["attachment"]["program_id"] != before["program_id"]
-    stream.judge(10)
+    stream.judge(REPLACEMENTS)
     assert splicing.reasons()["spliced", "passed"] == stream.sent + 1
 
 

@@ -30,7 +30,7 @@ CORE = {
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
-    *("_wanted_program", "_findings", "_scene", "_detach"),
+    *("_wanted_program", "_take_over", "_findings", "_scene", "_detach"),
 }
 STORIES = {
     "_apply_rules",
