@@ -68,7 +68,7 @@ CLASS_ROOT_PAGES = 3 * ROOT_PAGES + 1
 
 
 class Writes(NamedTuple):
-    """A change: `fresh` [(first word, words)], which no walk reaches yet; then `flips` [(word, value)], in this order."""
+    """A change: `fresh` [(first word, words)], where no walk comes yet; then `flips` [(word, value)], in this order."""
 
     fresh: list
     flips: list
