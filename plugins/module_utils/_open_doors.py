@@ -12,11 +12,12 @@ from . import _bpf, _bpffs, _files, _sockets, _sysctl
 from ._compiler import Compiler
 from ._doors import Doors
 from ._netlink import Netlink, RouteRule
+from ._netlink_events import Events
 
 
 def open_doors() -> Doors:
     """Return the real doors. None of them costs anything before it is used."""
-    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, _sockets, _files)
+    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, _sockets, _files, Events)
 
 
 def ifindex_of(name: str) -> int | None:

@@ -140,6 +140,22 @@ class FakeCompiler(Door):
         return json.loads(json.dumps(answer))
 
 
+class FakeEvents(Door):
+    """As _netlink_events.Events: what befalls the machine, one thing at each wait without end; then it ends."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_fault):
+        pass
+
+    def wait(self, seconds):
+        if seconds is not None or not self.kernel.to_come:
+            return False
+        self.kernel.to_come.pop(0)()
+        return True
+
+
 class FakeSysctl:
     """As _sysctl, on a machine on which nothing is amiss."""
 
@@ -175,6 +191,7 @@ class Machine(Kernel):
 
     def __init__(self):
         super().__init__()
+        self.to_come: list = []
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners = FakeSysctl(), set()
@@ -220,6 +237,7 @@ class Machine(Kernel):
             route_rule=RouteRule,
             sockets=FakeSockets(self),
             files=FakeFiles(self),
+            events=lambda: FakeEvents(self),
         )
 
     def attached(self) -> list:

@@ -27,7 +27,7 @@ CORE = {
     *("_interface", "_codec", "_blob", "_packet", "_reasons"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
     *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter"),
-    "_state",
+    *("_state", "_closing_program"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
@@ -45,6 +45,8 @@ STORIES = {
     "_snapshot",
     "_save_state",
     "_restore_state",
+    "_close_interfaces",
+    "_watch",
 }
 # the door, its own parts, and the library that it opens
 DOORS = {
@@ -55,6 +57,7 @@ DOORS = {
     "_sysctl": (set(), set()),
     "_sockets": (set(), set()),
     "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
+    "_netlink_events": (set(), set()),
     "_netlink_answers": (set(), set()),
     "_netlink_requests": ({"_netlink_answers"}, set()),
     "_compiler": ({"_compiler_child"}, set()),
