@@ -25,6 +25,8 @@ class Doors(NamedTuple):
     sockets: Any
     files: Any
     events: Callable[[], Any]
+    processes: Any
+    networkd: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h
