@@ -45,6 +45,7 @@ from ._rule import PROTOCOL_NAMES, PROTOCOLS, Rule
 PAGE_BYTES = 4 * PAGE_WORDS
 HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
+READABLE = (1, IMAGE_FORMAT)  # format 1 is the same without a journal, whose words are 0 there
 # destination and its length, source and its length; low, high, tproxy_port; protocol, kind, flags;
 # slot; texts: tproxy_ip, name, owner, interfaces
 RECORD = struct.Struct("<17s17s3H3Bx5I")
@@ -148,7 +149,7 @@ def read_image(image) -> ImageContents:
     if len(data) < 2 * PAGE_BYTES:
         raise VerificationFailed(f"an image has at least {2 * PAGE_BYTES} bytes, this one has {len(data)}")
     header, pairs = data[:PAGE_BYTES].cast("I"), data[PAGE_BYTES : 2 * PAGE_BYTES].cast("I").tolist()
-    if (header[HEADER_MAGIC], header[HEADER_FORMAT]) != (IMAGE_MAGIC, IMAGE_FORMAT):
+    if header[HEADER_MAGIC] != IMAGE_MAGIC or header[HEADER_FORMAT] not in READABLE:
         raise LayoutMismatch(
             f"the image has magic {header[HEADER_MAGIC]:#x} and format {header[HEADER_FORMAT]}, this release reads"
             f" {IMAGE_MAGIC:#x} and {IMAGE_FORMAT}; attach the program again to start with a new image"
