@@ -493,18 +493,29 @@ static __always_inline int is_intercept(const struct passage *way)
 	return way->action && way->action->kind == ACTION_TPROXY;
 }
 
-/* Whether a rule lets the flow in, to a proxy or as it is: then what the path says of its answers comes in too. */
-static __always_inline int is_let_in(const struct passage *way)
-{
-	return way->action && way->action->kind != ACTION_DROP;
-}
-
-/* Its route must lead to the socket too: early demux may have no cached one. */
+/*
+ * A route must lead it to its socket: early demux may have none cached, and any
+ * change of addresses or routes voids what it has.  So every session of this
+ * host is marked: that of a rule which is gone needs it as well.
+ */
 static __always_inline enum reason keep(struct __sk_buff *skb, struct passage *way, enum reason reason)
 {
-	if (is_intercept(way))
-		set_mark(skb, way);
+	set_mark(skb, way);
 	return pass(way, reason);
+}
+
+/* What the path says of a flow comes to whom it concerns: a socket here, or whom a rule lets in past this host. */
+static __always_inline enum reason judge_error(struct __sk_buff *skb, struct passage *way, const struct flow *flow,
+					       enum session session)
+{
+	if (session == SESSION_OWN || is_intercept(way))
+		return keep(skb, way, REASON_ICMP);
+	if (way->action && way->action->kind == ACTION_PASS)
+		return pass(way, REASON_ICMP);
+	/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
+	if (session && flow->protocol == IPPROTO_UDP)
+		return pass(way, REASON_ICMP);
+	return obey_default(way, REASON_ICMP);
 }
 
 static __always_inline enum reason judge_session(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
@@ -515,12 +526,8 @@ static __always_inline enum reason judge_session(struct __sk_buff *skb, struct p
 	if (way->parsed == PARSED_FRAGMENT)
 		return is_intercept(way) ? drop(way, REASON_FRAGMENT) : obey_default(way, REASON_FRAGMENT);
 	session = session_of(skb, flow);
-	if (way->parsed == PARSED_QUOTE) {
-		/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
-		if (session == SESSION_OWN || is_let_in(way) || (session && flow->protocol == IPPROTO_UDP))
-			return keep(skb, way, REASON_ICMP);
-		return obey_default(way, REASON_ICMP);
-	}
+	if (way->parsed == PARSED_QUOTE)
+		return judge_error(skb, way, flow, session);
 	if (session == SESSION_OWN)
 		return keep(skb, way, REASON_ESTABLISHED);
 	if (way->action)

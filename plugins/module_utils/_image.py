@@ -97,9 +97,9 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
 
     `ifindexes` is {name: ifindex}, one name for each interface there is now. Raises LimitExceeded; changes nothing.
     """
-    check_limits(slotted)
+    _check_limits(slotted)
     classes = classes_of(slotted, ifindexes)
-    tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
+    tables = _tables(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
     directory = _directory(tables, classes)
     views = list(dict.fromkeys(directory.values()))
     slots = 1 + max((slot for _rule, slot in slotted), default=0)
@@ -114,7 +114,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     for (number, column), view in directory.items():
         words[PAGE_WORDS * number + CLASS_BASE + column] = roots[view]
     words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
-    write_actions(words, actions_page, slotted)
+    _write_actions(words, actions_page, slotted)
     header = _append_source(words, encode_source(slotted))
     header.update(
         {
@@ -132,14 +132,13 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     return words
 
 
-def check_limits(slotted: list) -> None:
-    """Raise LimitExceeded when [(Rule, slot)] are too many."""
+def _check_limits(slotted: list) -> None:
     highest = max((slot for _rule, slot in slotted), default=0)
     if max(highest, len(slotted)) > RULES:
         raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
 
 
-def tables_of(ranked: list) -> dict:
+def _tables(ranked: list) -> dict:
     """Return {(family, protocol or COVER): [Row]} of [(Rule, slot)], in the same order."""
     tables = {}
     for rule, slot in ranked:
@@ -222,8 +221,7 @@ def _spread(partition: list) -> array:
     return root
 
 
-def write_actions(words: array, page: int, slotted: list) -> None:
-    """Write the actions of [(Rule, slot)] from a page on."""
+def _write_actions(words: array, page: int, slotted: list) -> None:
     for rule, slot in slotted:
         at = page * PAGE_WORDS + slot * ACTION_WORDS
         words[at : at + ACTION_WORDS] = array("I", encode_action(rule))

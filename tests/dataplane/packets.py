@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 
-TCP, UDP, ICMP = 6, 17, 1
+TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 ETH_IP, ETH_ARP, ETH_IPV6, ETH_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 MORE_FRAGMENTS, DONT_FRAGMENT = 0x2000, 0x4000
 SYN, ACK = 0x02, 0x10
@@ -84,3 +84,14 @@ def tcp_frame(destination: str, port: int, source: str = "10.1.0.2", source_port
 def udp_frame(destination: str, port: int, source: str = "10.1.0.2", source_port: int = 40000, **header) -> bytes:
     """Return a frame with a UDP datagram."""
     return ethernet(ipv4(udp(port, source_port), UDP, source, destination, **header))
+
+
+def ipv6(payload: bytes, following: int, source: str, destination: str, hop_limit: int = 64) -> bytes:
+    """Return a datagram (RFC 8200); `following` is the protocol of the payload."""
+    head = struct.pack(">IHBB", 6 << 28, len(payload), following, hop_limit)
+    return head + ipaddress.IPv6Address(source).packed + ipaddress.IPv6Address(destination).packed + payload
+
+
+def icmpv6(kind: int, body: bytes = bytes(20)) -> bytes:
+    """Return a message (RFC 4443) of that type."""
+    return struct.pack(">BBHI", kind, 0, 0, 0) + body

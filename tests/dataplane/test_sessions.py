@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import re
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -24,7 +24,7 @@ from ansible_collections.netedge.tproxy.tests.dataplane.ends import (
     setting,
     splice_rule,
 )
-from ansible_collections.netedge.tproxy.tests.dataplane.router import PATIENCE, eventually
+from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, PATIENCE, eventually
 
 CLIENT_PORT = 40000
 SOCKETS, FLOWS = 4, 48  # of a group; that one of them gets nothing of so many has a chance of 4 * (3/4)**48
@@ -46,6 +46,7 @@ def ends(request, splicing):
 
 def say_hello(one: socket.socket, other: socket.socket) -> None:
     for sender, receiver in ((one, other), (other, one)):
+        receiver.settimeout(PATIENCE)
         sender.sendall(b"hello")
         assert receiver.recv(9) == b"hello"
 
@@ -118,11 +119,25 @@ def test_a_listener_that_dies_is_missed_and_its_sessions_and_successor_are_not(s
         far.close()
 
 
+@contextmanager
+def another_address(netns):
+    """Give the interface more addresses for a while: what the kernel knows of routes is void then."""
+    addresses = ("10.77.0.1/24", ""), ("fd00:77::1/64", "nodad")
+    for address, flag in addresses:
+        netns.run(f"ip address add {address} dev {LAN} {flag}")
+    yield
+    for address, _flag in addresses:
+        netns.run(f"ip address delete {address} dev {LAN}")
+
+
 def test_a_flow_goes_on_when_its_rule_goes_and_a_new_one_does_not_begin(splicing, ends, client):
+    """Below Linux 6.1 an IPv6 socket that has heard nothing yet has no route cached; any other loses it sometime."""
     with proxy(ends, TCP) as listener, connected(client, ends) as near:
         far, _peer = listener.accept()
         splicing.rules(purge=True)
         say_hello(near, far)
+        with another_address(splicing.netns):
+            say_hello(near, far)
         with asking(client, ends, TCP) as late:
             late.setblocking(False)
             late.connect_ex((ends.server, 443))

@@ -118,7 +118,7 @@ class Router:
             return Outcome("ssh", True)
         rule = self._rules.best(flow, interface)
         if self._sockets.is_session(flow):
-            return Outcome("established", True, rule, _splices(rule))
+            return Outcome("established", True, rule, True)
         if rule is None:
             return Outcome("default", None)
         if rule.action != "tproxy":
@@ -132,11 +132,11 @@ class Router:
     def _error(self, flow: Flow, interface: str) -> Outcome:
         """Row 6: an ICMP error, by the flow that it quotes (choice 7)."""
         rule, sockets = self._rules.best(flow, interface), self._sockets
-        ours = sockets.is_session(flow) or (
-            flow.protocol == "udp" and sockets.is_open("udp", flow.family, flow.destination, flow.port)
-        )
-        if ours or (rule is not None and rule.action != "drop"):
-            return Outcome("icmp", True, rule, _splices(rule))
+        if sockets.is_session(flow) or _splices(rule):
+            return Outcome("icmp", True, rule, True)
+        heard = flow.protocol == "udp" and sockets.is_open("udp", flow.family, flow.destination, flow.port)
+        if heard or (rule is not None and rule.action == "pass"):
+            return Outcome("icmp", True, rule)
         return Outcome("icmp", None, rule)
 
     def _fragment(self, packet: Packet, interface: str) -> Outcome:

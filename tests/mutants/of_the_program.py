@@ -181,15 +181,27 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (session == SESSION_OWN || is_let_in(way) || (session && flow->protocol == IPPROTO_UDP))",
-        "if (session || is_let_in(way))",
+        "if (session && flow->protocol == IPPROTO_UDP)",
+        "if (session)",
         "errors about what a listener never sent",
     ),
     Mutant(
         PROGRAM,
-        "return way->action && way->action->kind != ACTION_DROP;",
-        "return is_intercept(way);",
+        "if (session == SESSION_OWN || is_intercept(way))",
+        "if (is_intercept(way))",
+        "errors about own sessions",
+    ),
+    Mutant(
+        PROGRAM,
+        "if (way->action && way->action->kind == ACTION_PASS)",
+        "if (0)",
         "errors about what a rule passes",
+    ),
+    Mutant(
+        PROGRAM,
+        "return keep(skb, way, REASON_ESTABLISHED);",
+        "return is_intercept(way) ? keep(skb, way, REASON_ESTABLISHED) : pass(way, REASON_ESTABLISHED);",
+        "the mark of sessions whose rule is gone",
     ),
     Mutant(
         PROGRAM,

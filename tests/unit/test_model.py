@@ -72,10 +72,10 @@ FLOWS = {
     "management": ((SERVICE, 443, ADMIN), ("management", "pass", False)),
     "ssh": ((OWN, 22), ("ssh", "pass", False)),
     "ssh to others": ((ELSEWHERE, 22), ("default", "drop", False)),
-    "a session": ((OWN, 9000, CLIENT, 40000), ("established", "pass", False)),
+    "a session": ((OWN, 9000, CLIENT, 40000), ("established", "pass", True)),
     "a session that was spliced": ((SERVICE, 80, CLIENT, 40001), ("established", "pass", True)),
     "a listener's port": ((OWN, 9000), ("default", "drop", False)),
-    "a connected UDP socket": ((OWN, 53, CLIENT, 40002, UDP), ("established", "pass", False)),
+    "a connected UDP socket": ((OWN, 53, CLIENT, 40002, UDP), ("established", "pass", True)),
     "drop": ((SERVICE, 85), ("rule", "drop", False)),
     "pass": ((SERVICE, 86), ("rule", "pass", False)),
     "local": ((OWN, 9001), ("local", "pass", False)),
@@ -118,7 +118,7 @@ def test_errors(family, name):
     arguments, expected = ERRORS[name]
     found = judge(family, error(family, *arguments))
     assert (found.reason, found.verdict) == expected
-    assert found.marked == (name == "an intercept")
+    assert found.marked == (name in ("a session", "an intercept"))
 
 
 @pytest.mark.parametrize("family", [4, 6])
