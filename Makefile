@@ -67,7 +67,8 @@ fuzz-slice: bootstrap ## the same with a few packets
 	@$(STEP) fuzz "200,000 packets against the reference model" tests/fuzz/run --packets 200000
 
 # What judges the program, not who loads it.
-OF_THE_PROGRAM := $(foreach name,program program_allowed program_rules program_tables classify splice traffic verdict wire,\
+OF_THE_PROGRAM := $(foreach name,program program_allowed program_rules program_tables classify link path sessions splice \
+	traffic verdict wire,\
 	tests/dataplane/test_$(name).py)
 CLANG_BLOB := $(CURDIR)/.work/clang/blob.json
 clang: bootstrap ## the same source by a second compiler, clang -target bpf: same tests, a slice of the fuzzer (needs root)

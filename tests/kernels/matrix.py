@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tests of tests/dataplane in the kernels of kernels.lock, one emulated machine each; see `run`.
+"""Tests of tests/dataplane and tests/fuzz in the kernels of kernels.lock, one emulated machine each; see `run`.
+
+Not all of them: see ASKING.
 
 Exit status 0: all passed, or there was no kernel to be had (said aloud). 1: a test failed, a kernel complained, or a
 package is not the locked one; with REQUIRE_KERNELS=1 also when there was no kernel to be had.
@@ -36,6 +38,15 @@ CACHE, LOGS = WORK / "kernels", WORK / "log"
 AT_ONCE = 2
 FAULTS_SHOWN = 20
 COLUMNS = "{:8} {:28} {:8} {:>6} {:>8} {:>8} {:>10} {:>8}"
+PLACES = "tests/dataplane", "tests/fuzz"
+# What asks a kernel something: its doors, the program, real packets, the fuzzer's cases. Left out are the stories
+# (attach, pins, refusals, verdict, traffic, ...): each call of theirs is one that these make too, and each of their
+# tests loads the program, which takes an emulated processor 5 s. Which rule holds (classify) is arithmetic.
+ASKING = (
+    *("tests/dataplane/test__*.py", "tests/dataplane/test_program*.py", "tests/dataplane/test_sessions.py"),
+    *("tests/dataplane/test_path.py", "tests/dataplane/test_link.py", "tests/dataplane/test_wire.py"),
+    *("tests/dataplane/test_splice.py", "tests/fuzz/test_cases.py"),
+)
 
 
 class Row(NamedTuple):
@@ -64,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("tests/kernels/run", description="Run the data plane tests in other kernels.")
     parser.add_argument("--only", metavar="KERNEL", action="append", nargs="+", help="these kernels of kernels.lock")
     parser.add_argument("--tests", metavar="FILE", nargs="+", default=[], help="these files of tests/dataplane alone")
+    parser.add_argument("--all", action="store_true", help="leave nothing out (some 10 minutes for each kernel)")
     parser.add_argument("--keep", action="store_true", help="keep what was booted, and say how to boot it again")
     parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
     parser.add_argument("--update-lock", action="store_true", help="write kernels.lock anew from the mirror's indexes")
@@ -104,7 +116,7 @@ def _fetched(lock: dict) -> tuple:
 
 
 def _run_all(kernels: dict, options: argparse.Namespace) -> list:
-    tests = [f"tests/dataplane/{name}" for name in options.tests] or ["tests/dataplane"]
+    tests = _tests(options)
     expected, base, checkout = _expected(tests), rootfs.base(CACHE), rootfs.checkout(our_blob().to_json(), tests)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
 
@@ -119,6 +131,16 @@ def _run_all(kernels: dict, options: argparse.Namespace) -> list:
         if not options.keep:
             end.callback(shutil.rmtree, folder)
         return list(several.map(run, kernels))
+
+
+def _tests(options: argparse.Namespace) -> list:
+    """Return the files, or folders, whose tests run in a guest."""
+    if options.tests:
+        return [f"tests/dataplane/{name}" for name in options.tests]
+    if options.all:
+        return list(PLACES)
+    found = [path for pattern in ASKING for path in sorted(rootfs.CHECKOUT.glob(pattern))]
+    return [str(path.relative_to(rootfs.CHECKOUT)) for path in found]
 
 
 def _boot(kernel: str, words: list, expected: int) -> Row:

@@ -31,6 +31,10 @@ LIBRARIES += ("ansible/module_utils", "ansible/_vendor", "ansible/__init__.py", 
 UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distutils", "pydoc_data", "turtledemo"}
 UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
 MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
+MODULES += ("tcp_diag", "udp_diag")
+# Of the checkout.
+PARTS = ("bpf", "plugins/module_utils", "tests/kernels/guest")
+PARTS += ("tests/dataplane", "tests/fuzz", "tests/model", "tests/unit")
 # What iproute2 knows protocols by.
 PROTOCOLS = b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n"
 # Python's threads end through it, and no program links it.
@@ -180,8 +184,8 @@ def checkout(blob: str, tests: list) -> bytes:
     archive.add("/init", (HERE / "guest" / "init").read_bytes(), 0o755)
     archive.add("/tproxy/blob.json", blob.encode())
     archive.add("/tproxy/selection", "\n".join(tests).encode())
-    for folder in ("plugins/module_utils", "tests/dataplane", "tests/unit", "tests/kernels/guest", "bpf"):
+    for folder in PARTS:
         for path in sorted((CHECKOUT / folder).rglob("*")):
-            if path.suffix in (".py", ".c", ".h") and path.is_file():
+            if path.suffix in (".py", ".c", ".h", ".json") and path.is_file():
                 archive.add(f"/tproxy/{path.relative_to(CHECKOUT)}", path.read_bytes())
     return archive.closed()
