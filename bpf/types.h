@@ -41,7 +41,7 @@ enum limits {
 enum image {
 	PAGE_WORDS = 256,
 	IMAGE_MAGIC = 0x54505331,
-	IMAGE_FORMAT = 1,
+	IMAGE_FORMAT = 2,
 	IMAGE_PAGES_MIN = 1024,     /* a fresh image map holds 1 MiB */
 	IMAGE_PAGES_MAX = 262144,   /* 256 MiB */
 	CLASS_BASE = 16,            /* first word of a class directory in its page; that of class 0 is page 0 */
@@ -57,13 +57,16 @@ enum header_word {
 	HEADER_FORMAT = 1,
 	HEADER_GENERATION = 2,
 	HEADER_PAGES = 3,           /* pages in use */
-	HEADER_RULES = 4,
-	HEADER_SLOTS = 5,           /* highest rule slot in use + 1 */
+	HEADER_RULES = 4,           /* records among the canonical rules */
+	HEADER_SLOTS = 5,           /* rule slots that have room for an action, 0 included */
 	HEADER_CLASSES = 6,         /* sets of rules that interfaces have; 1: all have the same */
 	HEADER_ACTIONS = 7,         /* page of the action of rule slot 0 */
 	HEADER_SOURCE = 8,          /* word where the canonical rules begin */
 	HEADER_SOURCE_BYTES = 9,
 	HEADER_SOURCE_CRC = 10,     /* CRC-32 (zlib) of these bytes */
+	HEADER_JOURNAL = 11,        /* word where changes of the rules follow, 0: none can */
+	HEADER_JOURNAL_END = 12,    /* word behind their room */
+	HEADER_CHANGING = 13,       /* 1 while a change is written: what is in force may be in neither state */
 };
 
 /* Words of a class directory entry: 0 = no rule of that family and protocol. */
@@ -247,7 +250,7 @@ _Static_assert(POLICIES == INTERFACES * GENERATIONS, "each half has a slot for e
 _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(CLASS_BASE + CLASS_WORDS <= PAGE_WORDS, "a class directory lies in its page");
-_Static_assert((int)HEADER_SOURCE_CRC < CLASS_BASE, "the header ends before the directory of class 0");
+_Static_assert((int)HEADER_CHANGING < CLASS_BASE, "the header ends before the directory of class 0");
 _Static_assert(BOUND_INTERFACES * 2 == PAGE_WORDS, "the bound interfaces fill page 1");
 
 #endif

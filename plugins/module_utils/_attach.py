@@ -20,9 +20,10 @@ from ._detach import detach
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
+from ._facts import is_ours
 from ._interface import Mark, Policy, policy_from_params
 from ._interface_tables import PolicyTable
-from ._lay_route import FAMILIES, is_ours
+from ._lay_route import FAMILIES
 from ._pins import Pins
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, pins_of, shown, state
@@ -128,7 +129,11 @@ def _wanted_policy(scene: Scene, given: dict, link, had: Policy | None) -> Polic
     """Return the policy as given, else as it stands, else the defaults."""
     base = had if had is not None and scene.options["policy"] is None else Policy(**given)
     mark = had.mark if had is not None else _routed_mark(scene.netlink, link)
-    return Policy(**{**vars(base), "mark": mark, "layer3": link.layer3, "loopback": link.loopback})
+    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False})
+
+
+def _of_link(link) -> dict:
+    return {"layer3": link.layer3, "loopback": link.loopback}
 
 
 def _routed_mark(netlink, link) -> Mark:

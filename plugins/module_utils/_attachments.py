@@ -37,7 +37,7 @@ class Hook(NamedTuple):
 
 
 class Attached(NamedTuple):
-    """What stands there: the program's name as the filter says it, and whether it uses the maps pinned now."""
+    """What stands there: the program's name as the filter says it, and whether it runs that, on the maps pinned now."""
 
     name: str
     bound: bool = True
@@ -75,7 +75,9 @@ class AttachmentTable:
         found = self.filter()
         if found is None:
             return {}
-        return {self._hook: Attached(found.name, self._programs.is_bound(found.program_id), found.direct_action)}
+        programs = self._programs
+        is_right = programs.is_bound(found.program_id) and programs.runs_its_name(found.name, found.tag)
+        return {self._hook: Attached(found.name, is_right, found.direct_action)}
 
     def filter(self):
         """Return our filter as the kernel lists it, or None."""

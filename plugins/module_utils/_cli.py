@@ -68,6 +68,10 @@ def _command(words: list) -> int:
     try:
         story, printer = command.load()
         answer = story(options, _doors(), False)
+        if command.streams:
+            for each in answer:
+                _speak(printer(each, options))
+            return DONE
     except TproxyError as error:
         failure = {"failed": True, "msg": str(error), **error.details}
         return _speak(_json(failure) if options["json"] else "", f"{NAME}: {error}", status_of(error))

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ._interface import InterfaceAddresses, Management, Mark, Policy
 from ._layout import (
     INTERFACES,
+    MANAGEMENT,
     POLICY_ACCEPT_UNSPEC,
     POLICY_ALLOW_ECHO,
     POLICY_ALLOW_SSH,
@@ -24,7 +26,7 @@ from ._layout import (
     PROBES,
     STRUCTS,
 )
-from ._prefix import Prefix
+from ._prefix import ADDRESS_BITS, Prefix
 from ._rule import PROTOCOL_NAMES, PROTOCOLS
 
 FORMATS = {1: "=B", 2: "=H", 4: "=I", 8: "=Q"}
@@ -87,23 +89,24 @@ def encode_policy(ifindex: int, policy: Policy) -> bytes:
 
 
 def decode_policy(raw: bytes) -> tuple:
-    """Return (ifindex, Policy); ifindex 0 is a free slot."""
+    """Return (ifindex, Policy); ifindex 0 is a free slot. A policy that is not as we write it is read as damaged."""
     values = decode("policy", raw)
-    width = size_of("management")
-    entries = [values["management"][i * width : (i + 1) * width] for i in range(values["management_count"])]
+    width, count = size_of("management"), min(values["management_count"], MANAGEMENT)
+    entries = [values["management"][i * width : (i + 1) * width] for i in range(count)]
     policy = Policy(
         default_action="pass" if values["flags"] & POLICY_DEFAULT_PASS else "drop",
         allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
         allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
         accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
-        management=tuple(_decode_management(entry) for entry in entries),
+        management=tuple(filter(None, map(_decode_management, entries))),
         mark=Mark(values["mark"], values["mark_mask"]),
         layer3=bool(values["flags"] & POLICY_LAYER3),
         loopback=bool(values["flags"] & POLICY_LOOPBACK),
         deadline=values["deadline"],
         generation=values["generation"],
     )
-    return values["ifindex"], policy
+    is_ours = encode_policy(values["ifindex"], policy) == raw
+    return values["ifindex"], policy if is_ours else replace(policy, damaged=True)
 
 
 def _policy_flags() -> tuple:
@@ -129,8 +132,11 @@ def _encode_management(entry: Management) -> bytes:
     )
 
 
-def _decode_management(raw: bytes) -> Management:
+def _decode_management(raw: bytes) -> Management | None:
+    """Return the entry, None for what is none."""
     values = decode("management", raw)
+    if values["protocol"] not in PROTOCOL_NAMES or values["source_length"] > ADDRESS_BITS:
+        return None
     source = Prefix(int.from_bytes(values["source"], "big"), values["source_length"])
     return Management(source, PROTOCOL_NAMES[values["protocol"]], values["port"])
 

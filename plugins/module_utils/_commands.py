@@ -11,15 +11,22 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
+from ._splicer import STATE_FILE
+from ._state import FAIL_CLOSED, FAIL_OPEN
+
 
 class Command(NamedTuple):
-    """One command. `load` returns (story, printer), `add` gives an argparse parser what others have not."""
+    """One command. `load` returns (story, printer), `add` gives an argparse parser what others have not.
+
+    A story that `streams` yields answers for as long as it runs, each for the printer.
+    """
 
     summary: str
     load: Callable
     details: str = ""
     add: Callable = lambda parser: None
     has_failed: Callable = lambda answer: False
+    streams: bool = False
 
 
 def _show() -> tuple:
@@ -73,6 +80,45 @@ def _metrics() -> tuple:
     return inspect, lambda answer, _options: metrics_text(answer).rstrip("\n")
 
 
+def _save() -> tuple:
+    from ._save_state import save_state
+
+    return save_state, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['path']}"
+
+
+def _add_save(parser) -> None:
+    parser.set_defaults(state="present")
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="where to; %(default)s when not given")
+    told = "what a boot does when the state cannot be put back; %(default)s when not given"
+    parser.add_argument("--failure", choices=[FAIL_OPEN, FAIL_CLOSED], default=FAIL_OPEN, help=told)
+
+
+def _restore() -> tuple:
+    from ._restore_state import restore_state
+
+    return restore_state, _restored_text
+
+
+def _restored_text(answer: dict, _options: dict) -> str:
+    absent = [f"{name}: not there yet" for name in answer["absent"]]
+    return "\n".join([*answer["changes"], *absent]) or "all of it is in force"
+
+
+def _add_restore(parser) -> None:
+    parser.add_argument("interface", nargs="?", metavar="INTERFACE", help="this one only; all when none is given")
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="where from; %(default)s when not given")
+
+
+def _watch() -> tuple:
+    from ._watch import watch
+
+    return watch, lambda line, _options: line
+
+
+def _add_watch(parser) -> None:
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the state; %(default)s when not given")
+
+
 COMMANDS = {
     "show": Command(
         "interfaces, rules with hits, reasons of passes and drops, routes",
@@ -101,6 +147,30 @@ COMMANDS = {
         _metrics,
         "For the textfile collector of node_exporter, in the folder that it reads:\n\n"
         "  tproxy-splicer metrics > tproxy.new && mv tproxy.new tproxy.prom",
+    ),
+    "save": Command(
+        "keep what is in force for the next boot",
+        _save,
+        "As the module tproxy_state does it. While the file at its default path exists,\n"
+        "Ansible's runs keep it up to date.\n\n"
+        "  tproxy-splicer save --failure fail_closed",
+        _add_save,
+    ),
+    "restore": Command(
+        "put back what was saved",
+        _restore,
+        "Needs neither a compiler nor Ansible; a boot does it before the network is up.\n"
+        "Exits with 1 when that cannot be; then the failure policy was followed, and the\n"
+        "message says so.",
+        _add_restore,
+    ),
+    "watch": Command(
+        "put back what goes, as soon as it goes",
+        _watch,
+        "Runs until it is stopped. The kernel tells it of filters, interfaces, addresses,\n"
+        "policy rules and routes.",
+        _add_watch,
+        streams=True,
     ),
 }
 

@@ -24,6 +24,9 @@ class Doors(NamedTuple):
     route_rule: Callable[..., Any]
     sockets: Any
     files: Any
+    events: Callable[[], Any]
+    processes: Any
+    networkd: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h

@@ -2,77 +2,213 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Findings: what on this machine is, or will be, in the way. Each says how grave, what was found and what to do."""
+"""Findings: what on this machine is, or will be, in the way. Pure: `findings` judges facts, others gather them.
+
+An error is refused before anything changes, unless the user forces it; a warning is told; a note is there to be read.
+docs/findings.md lists every code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator
 
-from ._doors import Doors, missing_rights
+from ._drift import DRIFT
+from ._facts import Facts, Interface, Listener, is_a_mark_route, is_ours
+from ._interface import Mark
+from ._prefix import ADDRESS_BITS
+from ._rule import Rule
 
+SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)
 KERNEL_REUSEPORT = (6, 6)
+STRICT = 1  # rp_filter: Documentation/networking/ip-sysctl.rst
+LOOPBACK = "lo"
+LISTED = 5
 
 
-def findings(doors: Doors, pin_dir: str, attachments: list, routes: Mapping) -> list:
-    """Return [{severity, interface, found, remedy}], errors first; interface None: the whole machine."""
-    found = [*_machine(doors, pin_dir), *_hooks(doors, attachments), *_delivery(doors, attachments, routes)]
-    return sorted(found, key=lambda finding: finding["severity"])
+def findings(facts: Facts) -> list:
+    """Return [{severity, code, interface, found, remedy}], the gravest first; interface None: the whole machine."""
+    judges = (_machine, _drift, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
+    found = [finding for judge in judges for finding in judge(facts)]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
 
-def _finding(severity: str, found: str, remedy: str, interface: str | None = None) -> dict:
-    return {"severity": severity, "interface": interface, "found": found, "remedy": remedy}
+def objections(found: list) -> list:
+    """Return the findings that are refused."""
+    return [finding for finding in found if finding["severity"] == "error"]
 
 
-def _machine(doors: Doors, pin_dir: str) -> list:
-    found, release = [], doors.sysctl.kernel_release()
-    version = _version(release)
+def line(finding: dict) -> str:
+    """Return a finding as one sentence for a person."""
+    return f"{finding['found']}: {finding['remedy']} [{finding['code']}]"
+
+
+def told(found: list) -> list:
+    """Return the lines of those findings that a module warns of."""
+    return [line(finding) for finding in found if finding["severity"] != "note"]
+
+
+def finding(severity: str, code: str, found: str, remedy: str, interface: str | None = None) -> dict:
+    """Return one finding."""
+    return {"severity": severity, "code": code, "interface": interface, "found": found, "remedy": remedy}
+
+
+# ---- the machine --------------------------------------------------------------------
+
+
+def _machine(facts: Facts) -> Iterator[dict]:
+    version = kernel_version(facts.release)
     if version < KERNEL_NEEDED:
-        found.append(_finding("error", f"kernel {release}", "the program needs Linux 5.10 or newer"))
+        remedy = "the program needs Linux 5.10 or newer"
+        yield finding("error", "kernel_too_old", f"kernel {facts.release}", remedy)
     elif version < KERNEL_REUSEPORT:
         remedy = "run proxies without SO_REUSEPORT here, or Linux 6.6 and newer"
-        found.append(_finding("note", f"kernel {release} cannot splice to SO_REUSEPORT sockets", remedy))
-    for name in missing_rights(doors):
-        found.append(_finding("error", f"{name} is missing", "run as root (become: true), or with that capability"))
-    if not doors.bpffs.is_mounted(pin_dir):
+        found = f"kernel {facts.release} cannot splice to SO_REUSEPORT sockets"
+        yield finding("note", "kernel_without_reuseport", found, remedy)
+    for name in facts.lacking:
+        remedy = "run as root (become: true), or with that capability"
+        yield finding("error", "missing_capability", f"{name} is missing", remedy)
+    if not facts.mounted:
         remedy = "nothing to do: tc_bpf_attach mounts one at /sys/fs/bpf"
-        found.append(_finding("note", f"{pin_dir} lies in no bpffs yet", remedy))
-    return found
+        yield finding("note", "bpffs_not_mounted", f"{facts.pin_dir} lies in no bpffs yet", remedy)
 
 
-def _version(release: str) -> tuple:
-    numbers = release.split("-")[0].split(".")
-    return tuple(int(number) for number in numbers[:2])
+def kernel_version(release: str) -> tuple:
+    """Return (major, minor) of what `uname -r` says."""
+    return tuple(map(int, re.match(r"(\d+)\.(\d+)", release).groups()))
 
 
-def _hooks(doors: Doors, attachments: list) -> list:
-    found = []
-    for entry in attachments:
-        name = entry["interface"]
-        if entry["drift"] == "no_filter":
-            remedy = "run tc_bpf_attach again; until then the interface is unfiltered"
-            found.append(_finding("error", f"{name} has a policy but no filter of ours", remedy, name))
-        if entry["drift"] == "other_maps":
-            remedy = "run tc_bpf_attach again: it loads the program on the maps that are pinned"
-            found.append(_finding("error", f"the filter on {name} uses maps that are pinned no more", remedy, name))
-        for other in entry["ahead"]:
-            remedy = "let it pass packets with TC_ACT_UNSPEC (TCX: TCX_NEXT), or move it behind ours"
-            found.append(_finding("warning", f"{other} on {name} runs before ours and may end the chain", remedy, name))
-        if doors.sysctl.packet_sockets(entry["ifindex"]):
+def _drift(facts: Facts) -> Iterator[dict]:
+    for interface, word, who in facts.drift:
+        about = DRIFT[word]
+        found = about.found.format(interface=interface, who=who)
+        yield finding(about.severity, word, found, about.remedy.format(interface=interface), interface)
+
+
+# ---- the hook -----------------------------------------------------------------------
+
+
+def _hooks(facts: Facts) -> Iterator[dict]:
+    for interface in facts.interfaces:
+        name = interface.name
+        if interface.packet_sockets:
             remedy = "stop the program that opened it (often a DHCP client) or let it use ETH_P_ALL: see `ss -0p`"
-            found.append(_finding("error", f"a packet socket for IPv4 on {name} defeats splicing", remedy, name))
-    return found
+            found = f"a packet socket for IPv4 on {name} defeats splicing"
+            yield finding("warning", "packet_socket", found, remedy, name)
 
 
-def _delivery(doors: Doors, attachments: list, routes: Mapping) -> list:
-    """Return what keeps spliced packets from the local stack."""
-    routed, found = {key[2] for key in routes if key[0] == "rule"}, []
-    for entry in attachments:
-        name = entry["interface"]
-        if name not in routed:
-            remedy = f"run tproxy_route with interfaces={name}"
-            found.append(_finding("warning", f"no policy route delivers what {name} splices", remedy, name))
-        if doors.sysctl.interface_setting(name, "rp_filter") == 1:
-            remedy = f"set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
-            found.append(_finding("note", f"rp_filter of {name} is strict", remedy, name))
-    return found
+# ---- the way to the local stack --------------------------------------------------------
+
+
+def _delivery(facts: Facts) -> Iterator[dict]:
+    looked_at = [(each.name, each.delivery) for each in facts.interfaces if each.delivery]
+    for name, delivery in looked_at:
+        if delivery.rp_filter == STRICT:
+            remedy = f"set net.ipv4.conf.{name}.rp_filter and that of `all` to 0 or 2 where paths are asymmetric"
+            found = f"rp_filter of {name} is strict (1): a packet whose way back is by another interface is dropped"
+            yield finding("warning", "rp_filter_strict", found, remedy, name)
+        martian = _martian_rule(facts, delivery.mark) if delivery.src_valid_mark == 1 else None
+        if martian:
+            found = (
+                f"src_valid_mark of {name} is 1 and the policy rule at priority {martian.priority} takes our mark to a"
+                " local table on the way back too: spliced packets are dropped as martians"
+            )
+            remedy = f"give that rule an `iif`, or set net.ipv4.conf.{name}.src_valid_mark and that of `all` to 0"
+            yield finding("warning", "src_valid_mark", found, remedy, name)
+
+
+def _martian_rule(facts: Facts, mark: Mark):
+    """Return the IPv4 rule by which the reverse look-up of a spliced packet ends in a local table, or None.
+
+    That look-up has the packet's mark and comes in by lo: net/ipv4/fib_frontend.c:__fib_validate_source.
+    """
+    for rule in facts.policy_rules:
+        is_met = rule.iif in ("", LOOPBACK) and rule.plain and _takes(rule, mark)
+        if is_met and (rule.table, rule.family) in facts.local_tables:
+            return rule
+    return None
+
+
+def _takes(rule, mark: Mark) -> bool:
+    """Whether a policy rule matches a packet that bears this mark and no other."""
+    return bool(rule.mask) and bool(rule.mark) and mark.value & rule.mask == rule.mark
+
+
+def _marks(facts: Facts) -> Iterator[dict]:
+    """Tell of policy rules of others that our mark meets, or whose mark meets ours."""
+    names = {each.name for each in facts.interfaces}
+    for mark in dict.fromkeys(each.delivery.mark for each in facts.interfaces if each.delivery):
+        for rule in dict.fromkeys(rule._replace(family=0, plain=True) for rule in facts.policy_rules):
+            if is_ours(rule) or (rule.iif and rule.iif not in names):
+                continue
+            if _takes(rule, mark) or (rule.mask & mark.mask == mark.mask and rule.mark & mark.mask == mark.value):
+                theirs = Mark(rule.mark, rule.mask)
+                found = f"the policy rule at priority {rule.priority} goes by the mark {theirs}: it meets ours, {mark}"
+                remedy = "choose another mark with tproxy_route (mark=), or let the other program use other bits"
+                yield finding("warning", "mark_shared", found, remedy)
+
+
+def _networkd(facts: Facts) -> Iterator[dict]:
+    marks = [each.delivery.mark for each in facts.interfaces if each.delivery]
+    if not facts.networkd_prunes:
+        return
+    for rule in facts.policy_rules:
+        if is_a_mark_route(rule) and not is_ours(rule) and any(_takes(rule, mark) for mark in marks):
+            found = (
+                f"systemd-networkd deletes the policy rule at priority {rule.priority} of {rule.iif} when it restarts:"
+                " it is not proto kernel, and ManageForeignRoutingPolicyRules is not off"
+            )
+            remedy = f"run tproxy_route with interfaces={rule.iif}, and delete the other rule"
+            yield finding("warning", "networkd_prunes", found, remedy, rule.iif)
+
+
+# ---- rules ----------------------------------------------------------------------------
+
+
+def _own_networks(facts: Facts) -> Iterator[dict]:
+    for rule in facts.intercepts:
+        for interface in facts.interfaces:
+            what = _own(rule, interface)
+            if what:
+                remedy = "name in `interfaces` only those that its clients come in by, narrow it, or force it"
+                found = f"{rule.identity} intercepts {what} of {interface.name}"
+                yield finding("error", "intercepts_own", found, remedy, interface.name)
+
+
+def _own(rule: Rule, interface: Interface) -> str:
+    """Return what of the interface's own a rule intercepts there, in words. One for every destination is meant so."""
+    destination = rule.destination
+    if not destination.bits or (rule.interfaces and interface.name not in rule.interfaces):
+        return ""
+    for network in interface.networks:
+        is_wider = destination.length <= network.length < ADDRESS_BITS
+        if is_wider and destination.contains(network.network):
+            return f"the subnet {network}"
+    if any(map(destination.contains, interface.addresses)):
+        return "an own address"
+    if any(map(destination.contains, interface.gateways)):
+        return "the gateway"
+    return ""
+
+
+def _listeners(facts: Facts) -> Iterator[dict]:
+    old = kernel_version(facts.release) < KERNEL_REUSEPORT
+    missing = [each for each in facts.listeners if each.there is False]
+    opaque = [each for each in facts.listeners if each.there and each.transparent is False]
+    shared = [each for each in facts.listeners if old and each.there and each.shared]
+    if missing:
+        remedy = "start the proxy; until then `on_missing` of these rules decides"
+        yield finding("note", "listener_missing", f"nobody listens on {_listed(missing)}", remedy)
+    if opaque:
+        remedy = "let the proxy set IP_TRANSPARENT (HAProxy `transparent`, Squid `tproxy`), or no client is answered"
+        yield finding("warning", "listener_not_transparent", f"{_listed(opaque)} is not transparent", remedy)
+    if shared:
+        remedy = "run the proxy without SO_REUSEPORT, or Linux 6.6 and newer: this kernel refuses every splice to it"
+        yield finding("warning", "listener_reuseport", f"{_listed(shared)} has SO_REUSEPORT", remedy)
+
+
+def _listed(listeners: list[Listener]) -> str:
+    shown = [f"{each.where} (rule {each.rules[0]})" for each in listeners[:LISTED]]
+    more = len(listeners) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -97,9 +97,9 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
 
     `ifindexes` is {name: ifindex}, one name for each interface there is now. Raises LimitExceeded; changes nothing.
     """
-    _check_limits(slotted)
+    check_limits(slotted)
     classes = classes_of(slotted, ifindexes)
-    tables = _tables(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
+    tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
     directory = _directory(tables, classes)
     views = list(dict.fromkeys(directory.values()))
     slots = 1 + max((slot for _rule, slot in slotted), default=0)
@@ -114,7 +114,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     for (number, column), view in directory.items():
         words[PAGE_WORDS * number + CLASS_BASE + column] = roots[view]
     words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
-    _write_actions(words, actions_page, slotted)
+    write_actions(words, actions_page, slotted)
     header = _append_source(words, encode_source(slotted))
     header.update(
         {
@@ -132,13 +132,14 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     return words
 
 
-def _check_limits(slotted: list) -> None:
+def check_limits(slotted: list) -> None:
+    """Raise LimitExceeded when [(Rule, slot)] are too many."""
     highest = max((slot for _rule, slot in slotted), default=0)
     if max(highest, len(slotted)) > RULES:
         raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
 
 
-def _tables(ranked: list) -> dict:
+def tables_of(ranked: list) -> dict:
     """Return {(family, protocol or COVER): [Row]} of [(Rule, slot)], in the same order."""
     tables = {}
     for rule, slot in ranked:
@@ -221,7 +222,8 @@ def _spread(partition: list) -> array:
     return root
 
 
-def _write_actions(words: array, page: int, slotted: list) -> None:
+def write_actions(words: array, page: int, slotted: list) -> None:
+    """Write the actions of [(Rule, slot)] from a page on."""
     for rule, slot in slotted:
         at = page * PAGE_WORDS + slot * ACTION_WORDS
         words[at : at + ACTION_WORDS] = array("I", encode_action(rule))

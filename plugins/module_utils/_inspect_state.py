@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
-from ._attachments import runs
-from ._doors import Doors, missing_rights
+from ._doors import Doors
+from ._drift import Route, route_drift
+from ._facts import Facts
 from ._findings import findings
-from ._interface_tables import AddressTable, PolicyTable
-from ._lay_route import RouteTable, lines
+from ._gather import interface, machine, with_listeners, with_networks, with_routing
+from ._interface import Mark
+from ._lay_route import FAMILIES, LOCAL, RULE, RouteTable, lines
 from ._pins import PAGE_BYTES, splicer_pins
 from ._programs import Programs
 from ._reasons import REASON_NAMES
-from ._splicer import FUNCTION
+from ._rule_table import RuleTable
+from ._source import ImageContents
+from ._survey import Stand, leftovers, survey
 
 # What can be said without the right to look.
 NOTHING = {
@@ -30,75 +34,82 @@ NOTHING = {
     "generation": 0,
     "image": {"pages": 0, "bytes": 0, "rules": 0},
     "routes": [],
+    "drift": [],
 }
 
 
 def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
     """Return what tproxy_info returns."""
-    if missing_rights(doors):
-        return {**NOTHING, "findings": findings(doors, options["pin_dir"], [], {})}
+    facts = machine(doors, options["pin_dir"])
+    if facts.lacking:
+        return {**NOTHING, "findings": findings(facts)}
     with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
         pins.check()
-        attachments = _attachments(doors, netlink, pins)
+        table, stands = rule_table(doors, pins), survey(doors, netlink, pins)
+        contents = table.contents()
         routes = RouteTable(netlink, doors.route_rule, []).observe()
-        answer = {
+        facts = _facts(facts, doors, netlink, stands, contents)
+        drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
+        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents)
+        facts = facts._replace(drift=tuple((name, *each) for name, found in drift.items() for each in found))
+        return {
             "changed": False,
-            "attachments": attachments,
+            "attachments": [_attachment(doors, pins, stand, drift[stand.link.name]) for stand in stands],
             "program": _program(Programs(doors.bpf, pins)),
-            **_rules(doors, pins),
+            **_rules(table, contents, pins),
             "routes": lines(routes),
+            "drift": _words(drift[None]),
+            "findings": findings(facts),
         }
-        answer["findings"] = findings(doors, options["pin_dir"], attachments, routes)
-    return answer
 
 
-def _attachments(doors: Doors, netlink, pins) -> list:
-    """Return one entry for each interface that has a filter of ours or a policy."""
-    policies, addresses = PolicyTable(doors.bpf, pins), AddressTable(doors.bpf, pins).observe()
-    had, found = policies.observe(), []
-    for link in netlink.interfaces():
-        filters = netlink.filters(link.ifindex, "ingress")
-        ours = next((entry for entry in filters if runs(entry, FUNCTION)), None)
-        if ours is None and link.ifindex not in had:
-            continue
-        recorded = addresses.get(link.ifindex)
-        found.append(
-            {
-                "interface": link.name,
-                "ifindex": link.ifindex,
-                "direction": "ingress",
-                **_filter(doors, pins, ours),
-                "policy": had[link.ifindex].to_params() if link.ifindex in had else None,
-                "addresses": recorded.to_params()["addresses"] if recorded else [],
-                "reasons": _reasons(doors, pins, policies.slot_of(link.ifindex)) if link.ifindex in had else {},
-                "ahead": _ahead(doors, link, filters, ours),
-            }
-        )
-    return found
+def _facts(facts: Facts, doors: Doors, netlink, stands: list[Stand], contents: ImageContents) -> Facts:
+    """Return the facts with all that can be looked at."""
+    marks = [stand.policy.mark if stand.policy else Mark() for stand in stands]
+    looked_at = [interface(doors, stand.link, mark) for stand, mark in zip(stands, marks)]
+    facts = facts._replace(interfaces=with_networks(netlink, [stand.link for stand in stands], looked_at))
+    return with_listeners(with_routing(facts, doors, netlink), doors, [rule for rule, _slot in contents.rules])
 
 
-def _filter(doors: Doors, pins, ours) -> dict:
-    """Return what stands on the hook; `drift` says in one word what is not as it was left."""
-    if ours is None:
-        return {"priority": None, "handle": None, "program_id": None, "tag": None, "name": None, "drift": "no_filter"}
-    bound = Programs(doors.bpf, pins).is_bound(ours.program_id)
+def _drift(stand: Stand, facts: Facts, routes: Mapping) -> list:
+    """Return [(word, who)] of an interface."""
+    name, mark = stand.link.name, stand.policy.mark if stand.policy else Mark()
+    known = {rule.family for rule in facts.policy_rules}
+    found = []
+    for word, family in FAMILIES.items():
+        tables = [key[6] for key in routes if key[:3] == (RULE, family, name) and key[4:6] == (mark.value, mark.mask)]
+        if family in known:
+            found.append(Route(word, bool(tables), any((LOCAL, family, table) in routes for table in tables)))
+    intercepts = any(not rule.interfaces or name in rule.interfaces for rule in facts.intercepts)
+    return stand.drift() + route_drift(found, intercepts)
+
+
+def _image_drift(table: RuleTable, contents: ImageContents) -> list:
+    return [("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else []
+
+
+def _words(drift: list) -> list:
+    return list(dict.fromkeys(word for word, _who in drift))
+
+
+def _attachment(doors: Doors, pins, stand: Stand, drift: list) -> dict:
+    """Return the entry of an interface that has a filter of ours or a policy."""
+    ours, policy = stand.ours, stand.policy
     return {
-        "priority": ours.priority,
-        "handle": ours.handle,
-        "program_id": ours.program_id,
-        "tag": ours.tag,
-        "name": ours.name,
-        "drift": None if bound else "other_maps",
+        "interface": stand.link.name,
+        "ifindex": stand.link.ifindex,
+        "direction": "ingress",
+        "priority": ours and ours.priority,
+        "handle": ours and ours.handle,
+        "program_id": ours and ours.program_id,
+        "tag": ours and ours.tag,
+        "name": ours and ours.name,
+        "drift": _words(drift),
+        "policy": policy and policy.to_params(),
+        "addresses": stand.recorded.to_params()["addresses"] if stand.recorded else [],
+        "reasons": {} if stand.slot is None else _reasons(doors, pins, stand.slot),
+        "ahead": [each.who for each in stand.hook.ahead],
     }
-
-
-def _ahead(doors: Doors, link, filters: list, ours) -> list:
-    """Return who sees the packets first, in words."""
-    found = [f"TCX program {number}" for number in doors.bpf.tcx_programs(link.ifindex, "ingress")]
-    for entry in filters:
-        if ours is not None and entry.priority < ours.priority:
-            found.append(f"{entry.kind} filter at priority {entry.priority} {entry.name}".rstrip())
-    return found
 
 
 def _reasons(doors: Doors, pins, slot: int) -> dict:
@@ -131,9 +142,7 @@ def _program(programs: Programs) -> dict | None:
     }
 
 
-def _rules(doors: Doors, pins) -> dict:
-    table = rule_table(doors, pins)
-    contents = table.contents()
+def _rules(table: RuleTable, contents: ImageContents, pins) -> dict:
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
     image = {"pages": contents.pages, "bytes": contents.pages * PAGE_BYTES, "rules": len(contents.rules)}

@@ -61,7 +61,8 @@ class Management:
 class Policy:
     """What holds for one interface.
 
-    `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it.
+    `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
+    that what was read is not as we write it.
     """
 
     default_action: str = "drop"
@@ -74,6 +75,7 @@ class Policy:
     loopback: bool = False
     deadline: int = 0
     generation: int = 0
+    damaged: bool = False
 
     def to_params(self) -> dict:
         """Return the policy as a user writes it, with the mark that it sets."""

@@ -60,9 +60,9 @@ class InterfaceTable:
         """Write back what a failed apply() changed."""
         put_back(self, have)
 
-    def slot_of(self, ifindex: int):
-        """Return the slot of an interface, or None."""
-        return next((slot for slot, (index, _value) in self._slots().items() if index == ifindex), None)
+    def slots(self) -> dict:
+        """Return {ifindex: slot}."""
+        return {ifindex: slot for slot, (ifindex, _value) in self._slots().items()}
 
     def settle(self, slot: int) -> None:
         """Prepare a slot for an interface that is new to it."""

@@ -20,6 +20,7 @@ from dataclasses import replace
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
+from ._facts import is_ours
 from ._interface import Mark, parse_mark
 from ._interface_tables import PolicyTable
 from ._reconcile import Outcome, put_back, reconcile
@@ -28,7 +29,6 @@ from ._take_over import pins_in_force
 FAMILIES = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 RULE, LOCAL = "rule", "local default"
-RTPROT_KERNEL = 2
 
 
 class RouteTable:
@@ -76,11 +76,6 @@ class RouteTable:
         on_rule(self._make_rule(family, priority, interface, mark, mask, table))
 
 
-def is_ours(rule) -> bool:
-    """Whether a policy rule is of the kind that we make: proto kernel, with an interface and a mark."""
-    return rule.plain and rule.protocol == RTPROT_KERNEL and bool(rule.iif) and bool(rule.mask)
-
-
 def _key(rule) -> tuple:
     return (RULE, rule.family, rule.iif, rule.priority, rule.mark, rule.mask, rule.table)
 
@@ -117,7 +112,8 @@ def _mark_policies(doors: Doors, pin_dir: str, ifindexes: set, mark: Mark, check
     with pins_in_force(doors, pin_dir, check) as pins:
 
         def intend(have: Mapping) -> dict:
-            return {key: replace(policy, mark=mark) if key in ifindexes else policy for key, policy in have.items()}
+            told = {key: replace(have[key], mark=mark, damaged=False) for key in ifindexes & set(have)}
+            return {**have, **told}
 
         return reconcile(PolicyTable(doors.bpf, pins), intend, check)
 

@@ -52,7 +52,9 @@ def _families(answer: Mapping) -> list:
 
 
 def _attachments(entries: list) -> list:
-    drift = [({"interface": one["interface"], "drift": one["drift"] or ""}, int(bool(one["drift"]))) for one in entries]
+    drift = [
+        ({"interface": one["interface"], "drift": ",".join(one["drift"])}, int(bool(one["drift"]))) for one in entries
+    ]
     counted = [
         ({"interface": one["interface"], "reason": reason, "verdict": VERDICTS[way]}, counter)
         for one in entries

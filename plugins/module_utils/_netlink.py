@@ -53,6 +53,7 @@ from ._netlink_requests import (
     delete_rule,
     list_filters,
     replace_filter,
+    route_request,
 )
 
 __all__ = ["Address", "Filter", "Link", "Netlink", "Qdisc", "Route", "RouteRule"]
@@ -178,12 +179,19 @@ class Netlink:
             raise _confused(rule)
         return self._send(delete_rule(rule), but=(errno.ENOENT,)) is not None
 
-    def routes(self, table: int, family: int) -> list:
-        """Return a Route for every route of a table; none when the kernel has no such table."""
-        request = Request(GETROUTE, "list", f"routes of table {table}", {"family": family}, (("RTA_TABLE", table),))
+    def routes(self, table: int, family: int, protocol: int = 0) -> list:
+        """Return a Route for every route of a table, or those of one RTPROT_; none where there is no such table."""
+        fields = {"family": family, "proto": protocol}
+        request = Request(GETROUTE, "list", f"routes of table {table}", fields, (("RTA_TABLE", table),))
         found = [read_route(message) for message in self._list(request, but=(errno.ENOENT,))]
         # a kernel without IPv6 answers with the routes of the families that it has
         return [route for route in found if route.family == family]
+
+    def route_to(self, destination: str, source: str) -> Route | None:
+        """Return the route by which this host answers `destination` from its own address `source`, None without one."""
+        request = route_request(destination, source)
+        found = self._send(request, but=(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL))
+        return read_route(found[0]) if found else None
 
     def local_default(self, table: int, family: int) -> bool:
         """Return whether the table holds `local default dev lo`."""

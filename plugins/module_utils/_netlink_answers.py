@@ -36,7 +36,8 @@ class Link(NamedTuple):
     """An interface.
 
     `hardware` is its ARPHRD_ number; `layer3` says that its packets have no Ethernet header. `kind` is "" for a
-    physical interface. `vlan_parent` is the ifindex below a VLAN sub-interface of this namespace, else 0.
+    physical interface. `vlan_parent` is the ifindex below a VLAN sub-interface of this namespace, else 0. `xdp` is the
+    id of its XDP program, 0 without one.
     """
 
     ifindex: int
@@ -47,6 +48,7 @@ class Link(NamedTuple):
     loopback: bool
     kind: str
     vlan_parent: int
+    xdp: int = 0
 
 
 class Address(NamedTuple):
@@ -105,7 +107,10 @@ class RouteRule(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route: 16-byte destination, IPv4 mapped; type, scope and protocol by RTN_, RT_SCOPE_ and RTPROT_ number."""
+    """A route: 16-byte destination, IPv4 mapped; type, scope and protocol by RTN_, RT_SCOPE_ and RTPROT_ number.
+
+    `gateway` is the next hop's address, None without one.
+    """
 
     family: int
     destination: bytes
@@ -114,6 +119,7 @@ class Route(NamedTuple):
     scope: int
     protocol: int
     oif: int
+    gateway: bytes | None = None
 
     @property
     def local_default(self) -> bool:
@@ -136,6 +142,7 @@ def read_link(message) -> Link:
         bool(flags & IFF_LOOPBACK),
         kind,
         message.get_attr("IFLA_LINK") or 0 if below else 0,
+        message.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID") or 0,
     )
 
 
@@ -209,7 +216,7 @@ def read_rule(message) -> RouteRule:
 
 def read_route(message) -> Route:
     """Return the route that an RTM_NEWROUTE message describes; oif is 0 where it has several next hops or none."""
-    family = message["family"]
+    family, gateway = message["family"], message.get_attr("RTA_GATEWAY")
     nowhere = "0.0.0.0" if family == socket.AF_INET else "::"
     return Route(
         family,
@@ -219,6 +226,7 @@ def read_route(message) -> Route:
         message["scope"],
         message["proto"],
         message.get_attr("RTA_OIF") or 0,
+        _mapped(family, gateway) if gateway else None,
     )
 
 

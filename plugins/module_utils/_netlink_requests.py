@@ -123,3 +123,11 @@ def delete_local_default(table: int, family: int) -> Request:
 def _local_default(table: int, family: int) -> tuple:
     fields = {"family": family, "type": RTN_LOCAL, "scope": RT_SCOPE_HOST}
     return fields, (("RTA_TABLE", table), ("RTA_OIF", LOOPBACK_IFINDEX))
+
+
+def route_request(destination: str, source: str) -> Request:
+    """Ask for the one route that a packet from an own address to a destination takes."""
+    family, length = (socket.AF_INET6, 128) if ":" in destination else (socket.AF_INET, 32)
+    fields = {"family": family, "dst_len": length, "src_len": length}
+    ends = (("RTA_DST", destination), ("RTA_SRC", source))
+    return Request(GETROUTE, "look up", f"the route to {destination}", fields, ends)

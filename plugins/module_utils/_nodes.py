@@ -66,9 +66,13 @@ class NodeTable:
         key = field, tuple(partition)
         word = self._interned.get(key)
         if word is None:
-            make = self._search if len(partition) <= KEYS_MAX else self._high
-            word = self._interned[key] = make(field, partition)
-            self._steps[word] = self.steps_of(partition)
+            word = self._interned[key] = self.make(field, partition)
+        return word
+
+    def make(self, field: int, partition: list) -> int:
+        """Return the word of a new node for a partition of at least two values."""
+        word = (self._search if len(partition) <= KEYS_MAX else self._high)(field, partition)
+        self._steps[word] = self.steps_of(partition)
         return word
 
     def trie(self, fields: tuple, partition: list) -> int:
@@ -100,8 +104,12 @@ class NodeTable:
     def _high(self, field: int, partition: list) -> int:
         page = array("I")
         for row in _rows(partition):
-            page.append(self.node(field, row) if len(row) <= KEYS_MAX else self._low(field, row))
+            page.append(self.row(field, row))
         return NODE_HIGH << 30 | field << 23 | self.append_page(page)
+
+    def row(self, field: int, row: list) -> int:
+        """Return the word for the values of a field that share their upper byte; the first key is 0 all the same."""
+        return self.node(field, row) if len(row) <= KEYS_MAX else self._low(field, row)
 
     def _low(self, field: int, row: list) -> int:
         ends = [start & 0xFF for start, _word in row[1:]] + [256]

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import socket
 
-from . import _bpf, _bpffs, _files, _sockets, _sysctl
+from . import _bpf, _bpffs, _files, _networkd, _processes, _sockets, _sysctl
 from ._compiler import Compiler
 from ._doors import Doors
 from ._netlink import Netlink, RouteRule
+from ._netlink_events import Events
 
 
 def open_doors() -> Doors:
     """Return the real doors. None of them costs anything before it is used."""
-    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, _sockets, _files)
+    later = (_sockets, _files, Events, _processes, _networkd)
+    return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, *later)
 
 
 def ifindex_of(name: str) -> int | None:

@@ -105,6 +105,17 @@ class Programs:
         used = self._maps_of(program_id)
         return used is not None and used <= self.pins.map_ids()
 
+    def runs_its_name(self, name: str, tag: str | None) -> bool:
+        """Whether a filter of this name runs what the name says, by its tag. One of an older program cannot be told."""
+        meta = self.meta()
+        if meta is None or "program" not in self.pins.names() or not name.endswith(meta["identity"].hex()[:12]):
+            return True
+        descriptor = self._bpf.open_pin(self.pins.path("program"))
+        try:
+            return tag == self._bpf.program_info(descriptor).tag
+        finally:
+            os.close(descriptor)
+
     def shares_maps(self, program_id: int | None) -> bool:
         """Whether a loaded program uses one of the maps pinned now, or none at all."""
         used = self._maps_of(program_id)

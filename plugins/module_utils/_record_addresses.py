@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ._attachments import users
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
+from ._gather import RECORDED_SCOPES
 from ._interface import interface_addresses
 from ._interface_tables import AddressTable
 from ._prefix import parse_address
@@ -18,8 +19,6 @@ from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._splicer import FUNCTION
 from ._take_over import pins_in_force
-
-RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
 
 def record_addresses(options: Mapping, doors: Doors, check: bool) -> dict:

@@ -21,9 +21,10 @@ from ._apply_rules import commit, rule_table
 from ._attach import forget_gone, put_filter
 from ._attachments import Hook, users
 from ._blob import blob_from_json
+from ._close_interfaces import close_interfaces
 from ._detach import drop_clsacts, remove_filter
 from ._doors import Doors, turn
-from ._errors import InvalidInput
+from ._errors import InvalidInput, TproxyError, VerificationFailed
 from ._interface import InterfaceAddresses, Policy
 from ._interface_tables import AddressTable, PolicyTable
 from ._lay_route import FAMILIES, RULE, RouteTable, lines, with_local_routes
@@ -31,6 +32,7 @@ from ._pins import Pins, splicer_pins
 from ._programs import Programs
 from ._reconcile import Outcome, put_back, reconcile
 from ._record_addresses import kernel_addresses
+from ._save_state import closed_path
 from ._scene import Scene
 from ._splicer import FUNCTION
 from ._state import SavedAttachment, SavedRoute, SavedState, decode_state, is_of_a_service
@@ -68,16 +70,28 @@ class Ground(NamedTuple):
 
 
 def restore_state(options: Mapping, doors: Doors, check: bool) -> dict:
-    """Put back what a file holds: all of it, or with `interface` what belongs to that one. Changes nothing else.
+    """Put back what a file holds: all of it, or with `interface` what belongs to that one.
 
-    Raises InvalidInput when there is no such file, VerificationFailed when it is not whole.
+    Raises TproxyError when that cannot be, because there is no such file, it is not whole, or the kernel refuses. Then
+    the failure policy has been followed, and the message says so.
     """
-    text = doors.files.read(options["path"])
+    path, only = options["path"], options["interface"]
+    try:
+        return _restored(path, only, doors, check)
+    except TproxyError as fault:
+        if check:
+            raise
+        closed = close_interfaces(doors.files.read(closed_path(path)), doors, only)
+        raise VerificationFailed(f"{path} was not put back: {fault}; {closed}", fault.details) from fault
+
+
+def _restored(path: str, only: str | None, doors: Doors, check: bool) -> dict:
+    text = doors.files.read(path)
     if text is None:
-        raise InvalidInput([f"path: there is no {options['path']}; tproxy_state makes it"])
+        raise InvalidInput([f"path: there is no {path}; tproxy_state makes it"])
     state = decode_state(text)
     with turn(doors, state.pin_dir, check), doors.netlink() as netlink:
-        answer = put(state, doors, netlink, options["interface"], check=check)
+        answer = put(state, doors, netlink, only, check=check)
     lines = "".join(f"{line}\n" for line in answer["changes"])
     return {**answer, "diff": {"before": "", "after": lines}}
 

@@ -51,7 +51,7 @@ def _interface(entry: Mapping) -> tuple:
     passes += [f"{one['source']} to {one['protocol']}/{one['port']}" for one in policy["management"]]
     identity = (entry["name"] or "").rpartition(":")[2]
     default, addresses = policy["default_action"], ", ".join(entry["addresses"])
-    return entry["interface"], entry["drift"] or "in force", identity, default, ", ".join(passes), addresses
+    return entry["interface"], ", ".join(entry["drift"]) or "in force", identity, default, ", ".join(passes), addresses
 
 
 def _rules(answer: Mapping) -> list:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to sock_diag(7): does somebody listen? One look-up, however many sockets there are."""
+"""The door to sock_diag(7): does somebody listen? One look-up, however many there are. `listeners` lists all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import socket
 import struct
 
 from ._errors import KernelRefused, Unsupported
+from ._listeners import NETLINK_SOCK_DIAG, NLMSG_ERROR, SOCK_DIAG_BY_FAMILY, Waiting, has_reuseport, listeners
+
+__all__ = ["Waiting", "has_reuseport", "is_listening", "listeners"]
 
 # include/uapi/linux/sock_diag.h, inet_diag.h, netlink.h
-NETLINK_SOCK_DIAG = 4
-SOCK_DIAG_BY_FAMILY = 20
 NLM_F_REQUEST = 1
-NLMSG_ERROR = 2
 ANY_STATE = 0xFFFFFFFF
 NO_COOKIE = b"\xff" * 8
 TCP_LISTEN = 10

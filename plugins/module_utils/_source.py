@@ -7,6 +7,10 @@
 Layout, little endian: u32 rules, u32 bytes of a record; the records; the heap. The heap is UTF-8 texts joined by NUL,
 each once; records name them by number. Interface names are one text, joined by '/', which no name contains.
 
+What became of them since the image was compiled follows in a journal, entry by entry: a word with the bytes of the
+payload, the CRC-32 of the payload, the payload in whole words. The payload is a rule's slot and the rule, as above;
+without a rule, the slot is free again. An entry's first word is written last: while it is 0 there is no entry.
+
 The room encodes and decodes. It never looks into the nodes (_walk does).
 """
 
@@ -14,17 +18,20 @@ from __future__ import annotations
 
 import struct
 import zlib
+from array import array
 from typing import NamedTuple
 
 from ._action import KIND_NAMES, KINDS, MISSING_FLAGS
 from ._errors import LayoutMismatch, VerificationFailed
 from ._layout import (
+    HEADER_CHANGING,
     HEADER_FORMAT,
     HEADER_GENERATION,
+    HEADER_JOURNAL,
+    HEADER_JOURNAL_END,
     HEADER_MAGIC,
     HEADER_PAGES,
     HEADER_RULES,
-    HEADER_SLOTS,
     HEADER_SOURCE,
     HEADER_SOURCE_BYTES,
     HEADER_SOURCE_CRC,
@@ -37,6 +44,8 @@ from ._rule import PROTOCOL_NAMES, PROTOCOLS, Rule
 
 PAGE_BYTES = 4 * PAGE_WORDS
 HEAD = struct.Struct("<II")
+SLOT = struct.Struct("<I")
+READABLE = (1, IMAGE_FORMAT)  # format 1 is the same without a journal, whose words are 0 there
 # destination and its length, source and its length; low, high, tproxy_port; protocol, kind, flags;
 # slot; texts: tproxy_ip, name, owner, interfaces
 RECORD = struct.Struct("<17s17s3H3Bx5I")
@@ -47,7 +56,8 @@ class ImageContents(NamedTuple):
     """What an image says of itself.
 
     `rules` is [(Rule, slot)] by ascending slot; `bindings` is {ifindex: class} as _classes.classes_of gives it, so that
-    one can see whether an interface came or went since; `slots` is the highest slot in use + 1.
+    one can see whether an interface came or went since; `slots` is the highest slot in use + 1. `torn` says that who
+    changed it was killed half way: the rules are those from before, or all but in force.
     """
 
     generation: int
@@ -55,6 +65,7 @@ class ImageContents(NamedTuple):
     bindings: dict
     pages: int
     slots: int
+    torn: bool = False
 
 
 def encode_source(slotted: list) -> bytes:
@@ -138,7 +149,7 @@ def read_image(image) -> ImageContents:
     if len(data) < 2 * PAGE_BYTES:
         raise VerificationFailed(f"an image has at least {2 * PAGE_BYTES} bytes, this one has {len(data)}")
     header, pairs = data[:PAGE_BYTES].cast("I"), data[PAGE_BYTES : 2 * PAGE_BYTES].cast("I").tolist()
-    if (header[HEADER_MAGIC], header[HEADER_FORMAT]) != (IMAGE_MAGIC, IMAGE_FORMAT):
+    if header[HEADER_MAGIC] != IMAGE_MAGIC or header[HEADER_FORMAT] not in READABLE:
         raise LayoutMismatch(
             f"the image has magic {header[HEADER_MAGIC]:#x} and format {header[HEADER_FORMAT]}, this release reads"
             f" {IMAGE_MAGIC:#x} and {IMAGE_FORMAT}; attach the program again to start with a new image"
@@ -146,8 +157,11 @@ def read_image(image) -> ImageContents:
     rules = decode_source(_checked_source(data, header))
     if len(rules) != header[HEADER_RULES]:
         raise VerificationFailed(f"the image's header counts {header[HEADER_RULES]} rules, it holds {len(rules)}")
+    rules = _replay(data.cast("I"), rules, header[HEADER_JOURNAL], header[HEADER_JOURNAL_END])
     bindings = {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
-    return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], header[HEADER_SLOTS])
+    slots = 1 + max((slot for _rule, slot in rules), default=0)
+    torn = bool(header[HEADER_CHANGING])
+    return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], slots, torn)
 
 
 def _checked_source(data: memoryview, header: memoryview) -> bytes:
@@ -160,3 +174,43 @@ def _checked_source(data: memoryview, header: memoryview) -> bytes:
             " the image is damaged: commit the rules again"
         )
     return source
+
+
+# ---- the journal ------------------------------------------------------------------------------
+
+
+def encode_entry(slot: int, rule: Rule | None) -> array:
+    """Return the words of one entry of the journal, its length first."""
+    payload = SLOT.pack(slot) + (encode_source([(rule, slot)]) if rule else b"")
+    entry = array("I", (len(payload), zlib.crc32(payload)))
+    entry.frombytes(payload.ljust(-(-len(payload) // 4) * 4, b"\0"))
+    return entry
+
+
+def _replay(words: memoryview, rules: list, start: int, end: int) -> list:
+    """Return [(Rule, slot)] by ascending slot: `rules`, and what the journal made of them."""
+    if not start or not words[start]:
+        return rules
+    by_slot = {slot: rule for rule, slot in rules}
+    for slot, rule in _entries(words, start, end):
+        if rule is None:
+            by_slot.pop(slot, None)
+        else:
+            by_slot[slot] = rule
+    return [(rule, slot) for slot, rule in sorted(by_slot.items())]
+
+
+def _entries(words: memoryview, at: int, end: int):
+    """Yield (slot, Rule or None)."""
+    while at < end and words[at]:
+        size, first = words[at], at + 2
+        last = first + -(-size // 4)
+        payload = bytes(words[first:last])[:size] if last <= end else b""
+        if len(payload) != size or size < SLOT.size or zlib.crc32(payload) != words[at + 1]:
+            raise VerificationFailed(
+                f"a change of the rules in the image (word {at}) does not have its checksum;"
+                " the image is damaged: commit the rules again"
+            )
+        rules = decode_source(payload[SLOT.size :]) if size > SLOT.size else []
+        yield SLOT.unpack_from(payload)[0], rules[0][0] if rules else None
+        at = last

@@ -80,8 +80,10 @@ def unfinished(doors, pin_dir: str) -> list:
         return []
     with doors.netlink() as netlink:
         names = sorted({link.name for link, _direction, _entry in older_users(doors, netlink, pin_dir)})
-    where = ", ".join(names)
-    return [f"{where}: a program of an older release runs here by what it was told; run tc_bpf_attach"] if names else []
+    if not names:
+        return []
+    what = "a program of an older release runs here by what it was told, until tc_bpf_attach replaces it"
+    return [f"{', '.join(names)}: {what}"]
 
 
 def leave_older(doors, netlink, pin_dir: str) -> None:

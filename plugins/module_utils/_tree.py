@@ -125,9 +125,9 @@ class Tree:
         """Return the partition of the ports into words, the parent's answers under the claims."""
         own = partition_of_ports(claims, self._family.bits)
         merged = _inlined(own, parent.partition) or [(start, candidates, parent.word) for start, candidates in own]
-        return joined((start, self._word(candidates, fallback)) for start, candidates, fallback in merged)
+        return joined((start, self.word(candidates, fallback)) for start, candidates, fallback in merged)
 
-    def _word(self, candidates: tuple, fallback: int) -> int:
+    def word(self, candidates: tuple, fallback: int) -> int:
         """Return the word that looks for the source among the candidates."""
         if not candidates:
             return fallback

@@ -64,8 +64,11 @@ attachments:
       description: The filter's name, function and identity.
       type: str
     drift:
-      description: V(no_filter) or V(other_maps) when the hook is not as it was left; null when it is.
-      type: str
+      description:
+        - What is not as it was left, each by a word, for example V(no_filter), V(other_maps), V(addresses_differ).
+        - C(docs/findings.md) of the collection lists them all.
+      type: list
+      elements: str
     policy:
       description: The interface's policy; null when it has none.
       type: dict
@@ -126,16 +129,25 @@ routes:
   returned: success
   type: list
   elements: str
+drift:
+  description: What of the whole machine is not as it was left, each by a word, for example V(policy_stale).
+  returned: success
+  type: list
+  elements: str
 findings:
-  description: What is wrong or will be, by severity V(error), V(note) or V(warning), on which interface, what to do.
+  description:
+    - What is wrong or will be, the gravest first. C(severity) is V(error), V(warning) or
+      V(note), C(code) a stable word.
+    - C(docs/findings.md) of the collection lists all codes.
   returned: success
   type: list
   elements: dict
   sample:
     - severity: warning
+      code: no_route
       interface: lan0
-      found: no policy route delivers what lan0 splices
-      remedy: run tproxy_route with interfaces=lan0
+      found: no policy route delivers what lan0 splices (ipv4 ipv6)
+      remedy: run tproxy_route for it again
 """
 
 from ..module_utils._argspec import tproxy_info

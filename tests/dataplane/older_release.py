@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A release with layout 1: a copy of the rooms of this one, with the layout and the shapes of its maps set back.
+"""A release with layout 1: a copy of the rooms of this one, with layout, image format and shapes of its maps set back.
 
 Its program looks for policies where layout 1 has them, since it asks for others past a deadline only.
 """
@@ -36,12 +36,12 @@ def copy_rooms(folder: pathlib.Path) -> None:
 
 def set_back(text: str) -> str:
     """Return the text of _layout.py as layout 1 has it."""
-    text, layouts = re.subn(r"^LAYOUT = \d+$", f"LAYOUT = {LAYOUT}", text, flags=re.M)
+    text, layouts = re.subn(r"^(LAYOUT|IMAGE_FORMAT) = \d+$", rf"\g<1> = {LAYOUT}", text, flags=re.M)
     shape = r'^(    "%s": \(\d+, \(\d+, \d+, \d+, )\d+'
     for name, entries in OTHER_ENTRIES[LAYOUT].items():
         text, maps = re.subn(shape % name, rf"\g<1>{entries}", text, flags=re.M)
         layouts += maps
-    assert layouts == 1 + len(OTHER_ENTRIES[LAYOUT])
+    assert layouts == 2 + len(OTHER_ENTRIES[LAYOUT])
     return text
 
 

@@ -127,9 +127,9 @@ def test_a_map_that_was_removed_by_hand_is_made_anew(wired):
     wired.attach()
     before = wired.pinned()
     os.unlink(f"{wired.pin_dir}/v{LAYOUT}/reasons")
-    assert [entry["drift"] for entry in wired.info()["attachments"]] == ["other_maps"]
+    assert [entry["drift"] for entry in wired.info()["attachments"]] == [["other_maps"]]
     assert wired.attach()["changed"]
-    assert [entry["drift"] for entry in wired.info()["attachments"]] == [None]
+    assert [entry["drift"] for entry in wired.info()["attachments"]] == [[]]
     assert set(wired.pinned()) == set(before)
     assert not wired.attach()["changed"]
 
@@ -180,7 +180,7 @@ def test_runs_at_the_same_time_all_succeed(wired):
     assert all(child.answer()["changed"] for child in children)
     told = wired.info()
     assert (len(told["rules"]), told["generation"]) == (8, 8)
-    assert [entry["drift"] for entry in told["attachments"]] == [None]
+    assert [entry["drift"] for entry in told["attachments"]] == [[]]
 
 
 def test_who_waits_too_long_is_told_whom_to_look_for(wired):

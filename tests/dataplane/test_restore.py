@@ -164,4 +164,3 @@ def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
 def test_bytes_that_are_no_text_are_read_as_damage(tmp_path):
     (tmp_path / "file").write_bytes(b"\xff\xfe")
     assert "\N{REPLACEMENT CHARACTER}" in _files.read(str(tmp_path / "file"))
-

@@ -148,7 +148,7 @@ def test_an_image_outgrows_its_map_and_the_filters_move_to_a_bigger_one(splicing
     after = splicing.info()
     assert after["image"]["bytes"] > 1 << 20
     assert not {entry["program_id"] for entry in after["attachments"]} & programs
-    assert [entry["drift"] for entry in after["attachments"]] == [None, None]
+    assert [entry["drift"] for entry in after["attachments"]] == [[], ["no_route"]]
     assert after["attachments"][0]["addresses"] == [OWN, *after["attachments"][0]["addresses"][1:]]
     assert splicing.reasons()["spliced", "passed"] == stream.sent + 1
     assert not splicing.rules(SPLICED, *rules)["changed"]

@@ -60,7 +60,7 @@ def _attachments() -> list:
         "program_id": 77,
         "tag": "0123456789abcdef",
         "name": "tproxy_splicer:0123456789ab",
-        "drift": None,
+        "drift": [],
         "ahead": [],
         "policy": {**policy, "management": [{"source": "192.0.2.0/24", "protocol": "tcp", "port": 22}]},
         "addresses": ["10.1.0.1", "fe80::1"],
@@ -70,7 +70,7 @@ def _attachments() -> list:
         },
     }
     gone = dict.fromkeys(["priority", "handle", "program_id", "tag", "name", "policy"])
-    return [whole, {**whole, **gone, "interface": "lan1", "drift": "no_filter", "addresses": [], "reasons": {}}]
+    return [whole, {**whole, **gone, "interface": "lan1", "drift": ["no_filter"], "addresses": [], "reasons": {}}]
 
 
 def _rules() -> list:

@@ -17,6 +17,7 @@ import zlib
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._doors import Doors
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._listeners import Waiting
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers import Address, Filter, Link, RouteRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
@@ -25,6 +26,7 @@ from .fake_kernel import Kernel
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
+LOOPBACK = parse_address("127.0.0.1")
 TABLE_SLOT, TABLE_SHAPE = 5, (1, 4, 8, 64, 0)
 
 
@@ -105,6 +107,14 @@ class FakeNetlink(Door):
         return True
 
     @reads
+    def routes(self, table, family, protocol=0):
+        return [route for route in self.kernel.routes if (route.family, route.protocol) == (family, protocol)]
+
+    @reads
+    def route_to(self, destination, source):
+        return self.kernel.ways.get(destination)
+
+    @reads
     def local_default(self, table, family):
         return (table, family) in self.kernel.local_defaults
 
@@ -140,6 +150,22 @@ class FakeCompiler(Door):
         return json.loads(json.dumps(answer))
 
 
+class FakeEvents(Door):
+    """As _netlink_events.Events: what befalls the machine, one thing at each wait without end; then it ends."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_fault):
+        pass
+
+    def wait(self, seconds):
+        if seconds is not None or not self.kernel.to_come:
+            return False
+        self.kernel.to_come.pop(0)()
+        return True
+
+
 class FakeSysctl:
     """As _sysctl, on a machine on which nothing is amiss."""
 
@@ -169,15 +195,45 @@ class FakeSockets:
         assert len(address) == 16
         return (protocol, port) in self._machine.listeners
 
+    def listeners(self, protocol):
+        return [Waiting(LOOPBACK, port, 0, False, True) for kind, port in self._machine.listeners if kind == protocol]
+
+    def has_reuseport(self, inode):
+        return False
+
+
+class FakeProcesses:
+    """As _processes, on a machine that nobody came to by SSH unless `ssh` says so."""
+
+    def __init__(self):
+        self.ssh = None
+
+    def ssh_connection(self, process="self"):
+        return self.ssh
+
+    def is_running(self, name):
+        return False
+
+
+class FakeNetworkd:
+    """As _networkd, without any setting."""
+
+    PROCESS = "systemd-networkd"
+
+    def keeps_foreign_rules(self, folders=()):
+        return False
+
 
 class Machine(Kernel):
     """A router with two interfaces, and what can be seen of it from outside."""
 
     def __init__(self):
         super().__init__()
+        self.to_come: list = []
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners = FakeSysctl(), set()
+        self.routes, self.ways, self.processes = [], {}, FakeProcesses()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 
@@ -220,6 +276,9 @@ class Machine(Kernel):
             route_rule=RouteRule,
             sockets=FakeSockets(self),
             files=FakeFiles(self),
+            events=lambda: FakeEvents(self),
+            processes=self.processes,
+            networkd=FakeNetworkd(),
         )
 
     def attached(self) -> list:

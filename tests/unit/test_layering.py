@@ -23,14 +23,15 @@ CORE = {
     *("_errors", "_layout", "_diff", "_splicer"),
     *("_prefix", "_rule", "_rule_options", "_ruleset"),
     *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
-    *("_interface", "_codec", "_blob", "_packet", "_reasons"),
+    *("_live_nodes", "_live_level", "_live_destinations", "_live_view", "_live_image"),
+    *("_interface", "_codec", "_blob", "_packet", "_reasons", "_facts", "_drift", "_findings"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
     *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter"),
-    "_state",
+    *("_state", "_closing_program"),
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
-    *("_wanted_program", "_take_over", "_findings", "_scene", "_detach"),
+    *("_wanted_program", "_take_over", "_gather", "_survey", "_scene", "_detach"),
 }
 STORIES = {
     "_apply_rules",
@@ -44,6 +45,8 @@ STORIES = {
     "_snapshot",
     "_save_state",
     "_restore_state",
+    "_close_interfaces",
+    "_watch",
 }
 # the door, its own parts, and the library that it opens
 DOORS = {
@@ -52,8 +55,12 @@ DOORS = {
     "_files": ({"_flock"}, set()),
     "_flock": (set(), set()),
     "_sysctl": (set(), set()),
-    "_sockets": (set(), set()),
+    "_sockets": ({"_listeners"}, set()),
+    "_listeners": (set(), set()),
+    "_processes": (set(), set()),
+    "_networkd": (set(), set()),
     "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
+    "_netlink_events": (set(), set()),
     "_netlink_answers": (set(), set()),
     "_netlink_requests": ({"_netlink_answers"}, set()),
     "_compiler": ({"_compiler_child"}, set()),

@@ -193,7 +193,7 @@ def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
     play(machine, detaching("lan0"))
     assert {"image", "policy", "program"} <= {path.rpartition("/")[2] for path in machine.files}
     assert play(machine, attaching("lan1"))["changed"]
-    assert [(entry["interface"], entry["drift"]) for entry in told(machine)["attachments"]] == [("lan1", None)]
+    assert [(entry["interface"], entry["drift"]) for entry in told(machine)["attachments"]] == [("lan1", [])]
     assert len(told(machine)["rules"]) == 1
 
 
@@ -271,6 +271,6 @@ def test_drift_is_seen():
     machine = prepared(*BOTH)
     FakeNetlink(machine).delete_filter(3, "ingress", 10, 1)
     del machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"]
-    assert [entry["drift"] for entry in told(machine)["attachments"]] == ["no_filter", "other_maps"]
+    assert [entry["drift"] for entry in told(machine)["attachments"]] == [["no_filter"], ["other_maps"]]
     errors = [finding["interface"] for finding in told(machine)["findings"] if finding["severity"] == "error"]
-    assert errors == ["lan0", "lan1"]
+    assert errors == ["lan0", "lan1", None]

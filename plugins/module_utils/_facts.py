@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What a preflight check goes by: plain facts about this machine, with no judgement in them (that is `_findings`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._interface import Mark
+
+RTPROT_KERNEL = 2
+
+
+class Delivery(NamedTuple):
+    """What decides whether spliced packets reach the local stack; a setting is None where the kernel lacks it.
+
+    `mark` is the Mark of the interface's policy, or the one that it would get.
+    """
+
+    mark: Mark = Mark()
+    rp_filter: int | None = 0
+    src_valid_mark: int | None = 0
+
+
+class Interface(NamedTuple):
+    """An interface that is looked at.
+
+    `networks` are the Prefixes that are connected to it, `addresses` its own and `gateways` the next hops behind it, as
+    mapped numbers. `delivery` is None when nobody asked.
+    """
+
+    name: str
+    packet_sockets: int = 0
+    networks: tuple = ()
+    addresses: tuple = ()
+    gateways: tuple = ()
+    delivery: Delivery | None = None
+
+
+class Listener(NamedTuple):
+    """Where rules send flows to. What the kernel does not tell is None.
+
+    `there` says whether anybody listens, `transparent` whether it has IP_TRANSPARENT, `shared` whether SO_REUSEPORT.
+    """
+
+    where: str
+    rules: tuple
+    there: bool | None = None
+    transparent: bool | None = None
+    shared: bool | None = None
+
+
+class Facts(NamedTuple):
+    """One machine. What was not looked at is empty.
+
+    `policy_rules` holds a RouteRule for each of the machine's, `local_tables` the (table, family) that deliver all to
+    this host. `intercepts` are the Rules with action tproxy, `listeners` where they lead. `drift` is [(interface or
+    None, word, who)].
+    """
+
+    release: str
+    lacking: tuple = ()
+    pin_dir: str = ""
+    mounted: bool = True
+    networkd_prunes: bool = False
+    interfaces: tuple = ()
+    policy_rules: tuple = ()
+    local_tables: frozenset = frozenset()
+    intercepts: tuple = ()
+    listeners: tuple = ()
+    drift: tuple = ()
+
+
+def is_ours(rule) -> bool:
+    """Whether a policy rule is of the kind that we make: proto kernel, with an interface and a mark."""
+    return is_a_mark_route(rule) and rule.protocol == RTPROT_KERNEL
+
+
+def is_a_mark_route(rule) -> bool:
+    """Whether a policy rule does what ours do, whoever made it."""
+    return rule.plain and bool(rule.iif) and bool(rule.mask)

@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""One 16-bit field of the destination, as nodes that change: prefixes of the field, each with its word.
+
+A level with few prefixes is one SEARCH node, made anew with each change. One with more is a HIGH page for good, a
+*row* of 256 values for each of its words; a row with many prefixes is a LOW page for good. A root is a level whose rows
+are all LOW pages, side by side. It knows no address and no rule.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+
+from ._intervals import disjoint_prefixes
+from ._layout import NODE_HIGH, NODE_LOW, PAGE_WORDS
+from ._live_nodes import POINTER, LiveNodes
+from ._nodes import KEYS_MAX
+from ._tree import NO_MATCH
+
+ROWS = 256
+
+
+class Level:
+    """Words by prefix of one field; `word` leads to it, `default` is what holds where there is no prefix."""
+
+    def __init__(self, nodes: LiveNodes, field: int, default: int = NO_MATCH):
+        self._nodes, self._field = nodes, field
+        self.default = self.word = default
+        self.below = {}  # value of the field: the Level of the next field
+        self._wide = {}  # (row, length 0..8): word
+        self._rows = {}  # row: {(offset, length 1..8): word}
+        self._page = None
+        self._low = {}  # row: its LOW page
+
+    def put(self, value: int, length: int, word: int | None) -> None:
+        """Give a prefix of the field its word, None to forget it. render() makes it true."""
+        if length <= 8:
+            table, key = self._wide, (value >> 8, length)
+        else:
+            table, key = self._rows.setdefault(value >> 8, {}), (value & 0xFF, length - 8)
+        if word is None:
+            table.pop(key, None)
+        else:
+            table[key] = word
+
+    def render(self, value: int = 0, length: int = 0) -> None:
+        """Write the words of a prefix of the field, and of what lies in it."""
+        if self._page is None and not self._low:
+            partition = disjoint_prefixes(self._sorted(), 16, self.default)
+            if len(partition) <= KEYS_MAX:
+                self._nodes.spend_row()
+                self.word = self._nodes.node(self._field, partition)
+                return
+            self._turn_to_pages()
+            value = length = 0
+        wide = disjoint_prefixes([(*key, word) for key, word in sorted(self._wide.items())], 8, self.default)
+        starts = [start for start, _word in wide]
+        first = value >> 8
+        for row in range(first, first + (ROWS >> min(length, 8))):
+            self._nodes.spend_row()
+            self._render_row(row, wide[bisect_right(starts, row) - 1][1])
+
+    def _sorted(self) -> list:
+        wide = [(row << 8, length, word) for (row, length), word in self._wide.items()]
+        rows = self._rows.items()
+        narrow = [(row << 8 | at, 8 + more, word) for row, here in rows for (at, more), word in here.items()]
+        return sorted(wide + narrow)
+
+    def _turn_to_pages(self) -> None:
+        self._page = self._nodes.append_page(bytes(4 * PAGE_WORDS))
+        self.word = NODE_HIGH << 30 | self._field << 23 | self._page
+
+    def _render_row(self, row: int, default: int) -> None:
+        here = [(*key, word) for key, word in sorted(self._rows.get(row, {}).items())]
+        partition = disjoint_prefixes(here, 8, default)
+        if row in self._low:
+            self._flip_row(self._low[row], partition)
+            return
+        (_start, first), *rest = partition
+        word = self._nodes.row(self._field, [(0, first), *((row << 8 | start, word) for start, word in rest)])
+        if len(partition) > KEYS_MAX:
+            self._low[row] = word & POINTER
+        self._nodes.flip(self._page * PAGE_WORDS + row, word)
+
+    def _flip_row(self, page: int, partition: list) -> None:
+        words, first = array("I"), page * PAGE_WORDS
+        ends = [start for start, _word in partition[1:]] + [ROWS]
+        for (start, word), end in zip(partition, ends):
+            words.extend([word] * (end - start))
+        if self._nodes.words[first : first + ROWS] != words:
+            for number, word in enumerate(words):
+                self._nodes.flip(first + number, word)
+
+
+class Root(Level):
+    """The first field of IPv4, as 65536 words from a page on; with `high`, a page of words that lead to them."""
+
+    def __init__(self, nodes: LiveNodes, field: int, page: int, high: int | None = None):
+        super().__init__(nodes, field)
+        self._low = {row: page + row for row in range(ROWS)}
+        self.word = page
+        if high is not None:
+            leads = array("I", [NODE_LOW << 30 | field << 23 | low for low in self._low.values()])
+            nodes.words[high * PAGE_WORDS : (high + 1) * PAGE_WORDS] = leads
+            self.word = NODE_HIGH << 30 | field << 23 | high

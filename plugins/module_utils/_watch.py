@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of `tproxy-splicer watch`: what the kernel loses of the saved state is put back within a second.
+
+It wakes when rtnetlink tells of something, waits until that has settled, and puts back what differs from the file: a
+filter or qdisc that was deleted, an interface that was made anew, an address that changed, a flushed rule or table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+from ._doors import Doors
+from ._errors import TproxyError
+from ._restore_state import restore_state
+from ._save_state import UNSAVED
+from ._splicer import STATE_FILE
+
+# An interface that is made is told of in a dozen messages.
+QUIET_SECONDS, WAITS = 0.05, 10
+
+
+def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
+    """Yield a line for each thing that was put back or could not be, for as long as there are events."""
+    with doors.events() as events:
+        last = []
+        while True:
+            said = list(_repair(options, doors))
+            # What cannot be mended is said once, and not at each event.
+            yield from (line for line in said if line not in last)
+            last = said
+            if not events.wait(None):
+                return
+            for _attempt in range(WAITS):
+                if not events.wait(QUIET_SECONDS):
+                    break
+
+
+def _repair(options: Mapping, doors: Doors) -> Iterator:
+    """Put back what went, unless the file is not the truth; yield what was done."""
+    if not doors.files.exists(options["path"]):
+        yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
+        return
+    try:
+        # A run and its saving are one turn: between the two, the file is older than what is in force.
+        with doors.files.lock(os.path.dirname(STATE_FILE)):
+            if doors.files.exists(UNSAVED):
+                yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
+                return
+            yield from restore_state({**options, "interface": None}, doors, False)["changes"]
+    except TproxyError as fault:
+        yield f"not put back: {fault}"
