@@ -15,8 +15,9 @@ N ?= 1000000
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz mutants \
-        clang bench-slice kernel kernels traffic upgrade rollout build sanity integration molecule clean
+.PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
+        mutants clang bench-slice kernel kernels traffic upgrade rollout build tproxy-splicer sanity integration molecule \
+        clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,7 +26,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 	@$(ENV) tests/demo/run
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
-	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane fuzz-slice clang bench-slice \
+	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane contract fuzz-slice clang bench-slice \
 		build sanity integration molecule traffic
 
 bench: bootstrap ## measure the data plane (needs root)
@@ -59,6 +60,9 @@ unit: bootstrap ## tests of the pure Python rooms
 
 dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
 	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane tests/fuzz $(PYTEST)
+
+contract: bootstrap ## an OpenZiti router's calls to tproxy-splicer, and what is in force after them (needs root)
+	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/diverter $(PYTEST)
 
 fuzz: bootstrap ## the program against the reference model, N packets (needs root); make fuzz N=1000000
 	@$(ENV) tests/fuzz/run --packets $(N)

@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the contract tests share: the installed executable, and a router in a namespace with the program on lan0."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import tempfile
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+CONFTEST = HERE.parent / "dataplane" / "conftest.py"
+
+# The data plane's own fixtures: a namespace, a compiled program, a router, a client behind it.
+_spec = importlib.util.spec_from_file_location("dataplane_conftest", CONFTEST)
+_dataplane = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_dataplane)
+netns, blob, bare_router = _dataplane.netns, _dataplane.blob, _dataplane.bare_router
+client, router = _dataplane.client, _dataplane.router
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """Return the folder where the executable is installed, by all its names. Others than root may run it there."""
+    from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import executable
+
+    rooms = HERE.parents[1] / "plugins" / "module_utils"
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        folder.chmod(0o755)
+        path = folder / "tproxy-splicer"
+        path.write_bytes(executable(lambda room: (rooms / f"{room}.py").read_bytes()))
+        path.chmod(0o755)
+        for name in ("map_update", "map_delete_elem"):
+            (folder / name).symlink_to(path.name)
+        yield folder
+
+
+@pytest.fixture
+def command(installed, bare_router):
+    """Return a caller of the installed names, for the router's maps."""
+    from ansible_collections.netedge.tproxy.tests.diverter.edge_router import Commands
+
+    return Commands(installed, bare_router.pin_dir)
+
+
+@pytest.fixture
+def guarded(router):
+    """Return a router with the program on lan0 and a route for what it splices."""
+    router.route()
+    router.attach()
+    return router
+
+
+@pytest.fixture
+def edge(guarded, command):
+    """Return an edge router that has started on it; it is stopped, whatever the test did."""
+    from ansible_collections.netedge.tproxy.tests.diverter.edge_router import EdgeRouter
+
+    started = EdgeRouter(command)
+    started.start()
+    yield started
+    started.crash()
