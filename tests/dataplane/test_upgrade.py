@@ -28,7 +28,7 @@ def older(router, tmp_path):
     router.netns.veth("lan1", "lan1-peer")
     older_release.copy_rooms(tmp_path)
     older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.pin_dir)
-    older.route()
+    older.route(LAN, "lan1")
     older.attach(policy=MANAGEMENT)
     older.attach("lan1")
     older.rules(SPLICED, *OTHERS)
@@ -125,7 +125,7 @@ def test_going_back_and_forth_under_traffic(router, older, client):
             deploy(router, LAN, "lan1")
             deploy(older, LAN, "lan1")
     stream.judge(30)
-    assert [entry["drift"] for entry in older.info()["attachments"]] == [None, None]
+    assert not any(entry["drift"] for entry in older.info()["attachments"])
 
 
 def test_what_the_older_release_was_told_meanwhile_is_taken_over(router, older):
