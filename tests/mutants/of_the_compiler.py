@@ -10,6 +10,7 @@ from of_the_program import Mutant
 ROOMS = "plugins/module_utils/"
 INTERVALS, TREE, NODES = ROOMS + "_intervals.py", ROOMS + "_tree.py", ROOMS + "_nodes.py"
 IMAGE, CLASSES, RULE, ACTION = ROOMS + "_image.py", ROOMS + "_classes.py", ROOMS + "_rule.py", ROOMS + "_action.py"
+NODE_ORDER = ROOMS + "_node_order.py"
 RULESET, VERIFY = ROOMS + "_ruleset.py", ROOMS + "_verify.py"
 
 MUTANTS = (
@@ -87,6 +88,37 @@ MUTANTS = (
     ),
     Mutant(NODES, "key = field, tuple(partition)", "key = tuple(partition)", "equal nodes of different fields"),
     Mutant(NODES, "word = row[-1][1]", "word = row[0][1]", "values that go on in the next page"),
+    Mutant(
+        NODE_ORDER,
+        "words[at + number] = self.move(self._from[old + number])",
+        "words[at + number] = self._from[old + number]",
+        "a node that leads to where its children were",
+    ),
+    Mutant(NODE_ORDER, "keys = 4 << (word >> 28 & 3)", "keys = 4", "nodes of more than four keys"),
+    Mutant(
+        NODE_ORDER,
+        "for number in range(values, values + keys):",
+        "for number in range(values, values + keys - 1):",
+        "the last value of a full node",
+    ),
+    Mutant(
+        NODE_ORDER,
+        "return word & ~POINTER | at // UNIT_WORDS",
+        "return word & ~POINTER | at // UNIT_WORDS + 1",
+        "where a moved node is",
+    ),
+    Mutant(
+        NODE_ORDER,
+        "self.nodes.words[first + number] = self.move(self._from[old + number])",
+        "self.nodes.words[first + number] = self._from[old + number]",
+        "a page that leads to where its children were",
+    ),
+    Mutant(
+        NODE_ORDER,
+        "moved = self._search(word) if word >> 30 == NODE_SEARCH else self._page(word)",
+        "moved = self._search(word)",
+        "pages taken for short nodes",
+    ),
     Mutant(IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "whose interfaces"),
     Mutant(
         IMAGE,
