@@ -23,7 +23,7 @@ from archive import Archive
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-TOOLS = ("ip", "tc")
+TOOLS = ("ip", "tc", "sleep")
 APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
 LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
