@@ -17,7 +17,7 @@ requirements:
 options:
   pin_dir:
     description:
-      - Folder in a bpffs under which maps and program are pinned, in a subfolder for the layout, C(v1).
+      - Folder in a bpffs under which maps and program are pinned, in a subfolder for the layout, C(v2).
       - A bpffs is mounted at C(/sys/fs/bpf) when there is none.
     type: path
     default: /sys/fs/bpf/tproxy_splicer
@@ -44,6 +44,36 @@ attributes:
   idempotent:
     description: A second run changes nothing.
     support: full
+"""
+
+    PART = r"""
+options:
+  confirm_token:
+    description:
+      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of it, and stays or goes
+        with it. Without the token a run is refused while somebody's change waits for its confirmation.
+    type: str
+"""
+
+    CONFIRM = r"""
+options:
+  confirm_timeout:
+    description:
+      - What this run changes must be confirmed within so many seconds, 5 to 3600, or all is again as it was before.
+        V(0) changes for good.
+      - The task itself confirms, over a new connection to the host. When it gets none, nobody can lock himself out, the
+        change is rolled back by the host alone, and the task fails and says so.
+      - Rules and policies go back inside the program, at the deadline. A guard process on the host brings back program,
+        filter, addresses and routes. Neither needs the controller, a connection or the time of day.
+      - While a change waits every other one is refused.
+    type: int
+    default: 0
+  confirm_token:
+    description:
+      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of it, and stays or goes
+        with it. Without the token a run is refused while somebody's change waits for its confirmation.
+      - With O(confirm_timeout), and while no change waits, the token that the new change gets.
+    type: str
 """
 
     READS = r"""

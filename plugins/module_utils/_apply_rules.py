@@ -40,13 +40,16 @@ RULE_OPTIONS = (
 def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
-    answer = change_rules(intend, options["pin_dir"], doors, check, options["state"] == "present")
+    is_present = options["state"] == "present"
+    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, options.get("confirm_token"))
     return {**answer, "warnings": warnings + answer["warnings"]}
 
 
-def change_rules(intend: Callable, pin_dir: str, doors: Doors, check: bool, adds: bool) -> dict:
+def change_rules(
+    intend: Callable, pin_dir: str, doors: Doors, check: bool, adds: bool, token: str | None = None
+) -> dict:
     """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does; `adds`: maps are needed."""
-    with turn(doors, pin_dir, check, adds), pins_in_force(doors, pin_dir, check) as pins:
+    with turn(doors, pin_dir, check, adds, token), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         table = rule_table(doors, pins)
         outcome, had, moved = commit(table, doors, pins, intend, check)

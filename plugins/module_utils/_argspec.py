@@ -45,6 +45,11 @@ POLICY = {
 }
 
 
+# What every module that changes something can be part of.
+TOKEN = {"confirm_token": {"type": "str"}}
+CONFIRM = {**TOKEN, "confirm_timeout": {"type": "int", "default": 0}}
+
+
 def tproxy_rule() -> dict:
     """Return the arguments of AnsibleModule for tproxy_rule."""
     items = {**RULE, "owner": {"type": "str"}}
@@ -55,6 +60,7 @@ def tproxy_rule() -> dict:
             "owner": {"type": "str", "default": "ansible"},
             "purge": {"type": "bool", "default": False},
             "state": STATE,
+            **CONFIRM,
             "pin_dir": PIN,
         },
         required_one_of=[("destination", "rules")],
@@ -80,6 +86,7 @@ def tc_bpf_attach() -> dict:
             "priority": {"type": "int", "default": PRIORITY},
             "handle": {"type": "int", "default": HANDLE},
             "policy": {"type": "dict", "options": POLICY},
+            **CONFIRM,
             "pin_dir": PIN,
         },
         mutually_exclusive=[("source", "blob")],
@@ -94,6 +101,7 @@ def ifindex_ip() -> dict:
             "addresses": NAMES,
             "purge": {"type": "bool", "default": False},
             "state": STATE,
+            **TOKEN,
             "pin_dir": PIN,
         },
     )
@@ -108,8 +116,22 @@ def tproxy_route() -> dict:
             "table": {"type": "int", "default": ROUTE_TABLE},
             "priority": {"type": "int", "default": ROUTE_PRIORITY},
             "state": STATE,
+            **TOKEN,
             "pin_dir": PIN,
         },
+    )
+
+
+def tproxy_confirm() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_confirm."""
+    return _copy(
+        argument_spec={
+            "state": {"type": "str", "choices": ["confirmed", "rolled_back", "begun"], "default": "confirmed"},
+            "token": {"type": "str"},
+            "confirm_timeout": {"type": "int"},
+            "pin_dir": PIN,
+        },
+        required_if=[("state", "begun", ["confirm_timeout"])],
     )
 
 

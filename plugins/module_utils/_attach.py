@@ -36,11 +36,11 @@ def attach(options: Mapping, doors: Doors, check: bool) -> dict:
     """Attach or detach one program on one hook. Returns what tc_bpf_attach returns."""
     given = _validated(options)
     present = options["state"] == "present"
-    with ExitStack() as open_doors:
-        open_doors.enter_context(turn(doors, options["pin_dir"], check, present))
-        netlink = open_doors.enter_context(doors.netlink())
-        pins = open_doors.enter_context(pins_of(options, doors, check))
-        scene = Scene(options, doors, netlink, pins)
+    with ExitStack() as held:
+        pending = held.enter_context(turn(doors, options["pin_dir"], check, present, options.get("confirm_token")))
+        netlink = held.enter_context(doors.netlink())
+        pins = held.enter_context(pins_of(options, doors, check))
+        scene = Scene(options, doors, netlink, pins, pending.deadline if pending else 0)
         pins.check()
         return _attach(scene, given, check) if present else detach(scene, check)
 
@@ -129,7 +129,7 @@ def _wanted_policy(scene: Scene, given: dict, link, had: Policy | None) -> Polic
     """Return the policy as given, else as it stands, else the defaults."""
     base = had if had is not None and scene.options["policy"] is None else Policy(**given)
     mark = had.mark if had is not None else _routed_mark(scene.netlink, link)
-    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False})
+    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False, "deadline": scene.deadline})
 
 
 def _of_link(link) -> dict:

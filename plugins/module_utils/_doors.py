@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Callable, NamedTuple
 
 from ._errors import InvalidInput, Unsupported
+from ._pending import refuse_unconfirmed
 
 
 class Doors(NamedTuple):
@@ -27,6 +28,7 @@ class Doors(NamedTuple):
     events: Callable[[], Any]
     processes: Any
     networkd: Any
+    background: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h
@@ -45,7 +47,17 @@ def refuse_without_rights(doors: Doors) -> None:
 
 
 @contextmanager
-def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
+def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True, token: str | None = None):
+    """Hold the pin folder as locked() does, for a run that changes something. Yields the pending change, or None.
+
+    `token` is that of the change that the run is part of. Raises Unconfirmed while another one is pending.
+    """
+    with locked(doors, pin_dir, check, mount):
+        yield refuse_unconfirmed(doors, pin_dir, token)
+
+
+@contextmanager
+def locked(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
     """Hold the pin folder for one run at a time. With `mount` the run will need a bpffs: one is mounted first.
 
     Raises NotMounted, in check mode too, when `pin_dir` could lie in none; Unsupported without the rights.

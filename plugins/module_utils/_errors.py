@@ -91,5 +91,9 @@ class VerificationFailed(TproxyError):
     """What was made or read back is not what was asked for: a bug of ours, damage, or another writer. Report it."""
 
 
+class Unconfirmed(TproxyError):
+    """Somebody must confirm a change or roll it back first; or it is too late to confirm it."""
+
+
 class Busy(TproxyError):
     """Another run holds the lock: wait, and run again."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from . import _codec as codec
 from ._diff import Changes
 from ._errors import LimitExceeded
+from ._interface import UNFILTERED, Policy
 from ._layout import INTERFACES, PROBES, REASONS, VERDICTS
 from ._reconcile import put_back
 
@@ -44,15 +45,15 @@ class InterfaceTable:
         for ifindex, value in changes.puts.items():
             slot = self._place(ifindex, taken)
             if slot not in taken:
-                self._new.append(slot)
+                self._new.append((slot, ifindex, value))
             taken[slot] = ifindex
             self._writes.append((slot, self.encode(ifindex, value)))
 
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Write what was prepared."""
         self._pins.ensure()
-        for slot in self._new:
-            self.settle(slot)
+        for entry in self._new:
+            self.settle(*entry)
         for slot, raw in self._writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
 
@@ -64,8 +65,8 @@ class InterfaceTable:
         """Return {ifindex: slot}."""
         return {ifindex: slot for slot, (ifindex, _value) in self._slots().items()}
 
-    def settle(self, slot: int) -> None:
-        """Prepare a slot for an interface that is new to it."""
+    def settle(self, slot: int, ifindex: int, value) -> None:
+        """Prepare a slot for the entry of an interface that is new to it."""
 
     def encode(self, ifindex: int, value) -> bytes:
         """Return the entry's bytes."""
@@ -96,7 +97,10 @@ class InterfaceTable:
 
 
 class PolicyTable(InterfaceTable):
-    """{ifindex: Policy}; an interface that gets a slot starts with its drop reasons at zero."""
+    """{ifindex: Policy}; an interface that gets a slot starts with its drop reasons at zero.
+
+    What holds past the deadline, in the second half of the map, is no part of the set.
+    """
 
     map_name = "policy"
     struct_name = "policy"
@@ -109,12 +113,28 @@ class PolicyTable(InterfaceTable):
         """Return (ifindex, Policy)."""
         return codec.decode_policy(raw)
 
-    def settle(self, slot: int) -> None:
-        """Set the slot's counters to zero."""
+    def settle(self, slot: int, ifindex: int, value) -> None:
+        """Set the slot's counters to zero. An interface that is new under a deadline was unfiltered before."""
+        if value.deadline:
+            self.write_previous(slot, ifindex, UNFILTERED)
         zero = codec.no_counters(self._bpf.possible_cpus())
         first = slot * REASONS * VERDICTS
         for index in range(first, first + REASONS * VERDICTS):
             self._bpf.update(self._pins.fd("reasons"), codec.key(index), zero, "reasons")
+
+    def write_previous(self, slot: int, ifindex: int, policy: Policy) -> None:
+        """Say what holds for an interface past the deadline."""
+        self._update_previous(slot, codec.encode_policy(ifindex, policy))
+
+    def forget_previous(self) -> None:
+        """Remove all that would hold past a deadline."""
+        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
+        for slot in range(INTERFACES):
+            if any(self._bpf.lookup(descriptor, codec.key(slot + INTERFACES), size)):
+                self._update_previous(slot, bytes(size))
+
+    def _update_previous(self, slot: int, raw: bytes) -> None:
+        self._bpf.update(self._pins.fd(self.map_name), codec.key(slot + INTERFACES), raw, self.map_name)
 
 
 class AddressTable(InterfaceTable):

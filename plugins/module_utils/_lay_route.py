@@ -87,7 +87,7 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
     """
     mark = _validated(options)
     present = options["state"] == "present"
-    with turn(doors, options["pin_dir"], check, mount=False), doors.netlink() as netlink:
+    with turn(doors, options["pin_dir"], check, False, options.get("confirm_token")), doors.netlink() as netlink:
         links = known_links(netlink, options["interfaces"]) if present else []
         warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
         table = RouteTable(netlink, doors.route_rule, [options["table"]])

@@ -24,8 +24,8 @@ from ._take_over import pins_in_force
 def record_addresses(options: Mapping, doors: Doors, check: bool) -> dict:
     """Record or forget the addresses of interfaces. Returns what ifindex_ip returns."""
     given = _given_addresses(options)
-    present, pin_dir = options["state"] == "present", options["pin_dir"]
-    with turn(doors, pin_dir, check, present), pins_in_force(doors, pin_dir, check) as pins:
+    present, pin_dir, token = options["state"] == "present", options["pin_dir"], options.get("confirm_token")
+    with turn(doors, pin_dir, check, present, token), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         with doors.netlink() as netlink:
             links = _links(options, netlink, Programs(doors.bpf, pins))

@@ -24,7 +24,7 @@ from ._blob import blob_from_json
 from ._close_interfaces import close_interfaces
 from ._detach import drop_clsacts, remove_filter
 from ._doors import Doors, turn
-from ._errors import InvalidInput, TproxyError, VerificationFailed
+from ._errors import InvalidInput, TproxyError, Unconfirmed, VerificationFailed
 from ._interface import InterfaceAddresses, Policy
 from ._interface_tables import AddressTable, PolicyTable
 from ._lay_route import FAMILIES, RULE, RouteTable, lines, with_local_routes
@@ -78,6 +78,8 @@ def restore_state(options: Mapping, doors: Doors, check: bool) -> dict:
     path, only = options["path"], options["interface"]
     try:
         return _restored(path, only, doors, check)
+    except Unconfirmed:
+        raise  # a change is in force: nothing is open that should not be
     except TproxyError as fault:
         if check:
             raise

@@ -28,7 +28,7 @@ from ._ruleset import assign_slots
 from ._source import ImageContents, read_image
 from ._verify import verify_image
 
-CURRENT = codec.key(0)
+CURRENT, PREVIOUS = codec.key(0), codec.key(1)
 EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 
 
@@ -51,7 +51,7 @@ class RuleTable:
         """Return what the image in force says of itself."""
         if "image" in self._pins.missing():
             return self._nothing
-        inner = self._open_current()
+        inner = self._open(CURRENT)
         if inner is None:
             return self._nothing
         try:
@@ -65,7 +65,7 @@ class RuleTable:
 
     def capacity(self) -> int:
         """Return how many pages an image may have before its map must grow."""
-        inner = self._open_current()
+        inner = self._open(CURRENT)
         if inner is None:
             return IMAGE_PAGES_MIN
         try:
@@ -89,6 +89,18 @@ class RuleTable:
         self._pins.ensure()
         self._zero(self._new)
         self._commit(self._compiled)
+
+    def keep_previous(self) -> None:
+        """Keep a copy of the image in force, for what falls back to it. A copy: the image may be written in place."""
+        inner = self._open(CURRENT)
+        if inner is None:
+            self.forget_previous()
+        else:
+            self._copy(inner, self._pins.fd("image"), self.capacity())
+
+    def forget_previous(self) -> None:
+        """Let go of that copy."""
+        self._bpf.delete(self._pins.fd("image"), PREVIOUS, "image")
 
     def restore(self, have: Mapping) -> None:
         """Nothing to do: apply() is one update, and what comes before it is in nobody's sight."""
@@ -118,24 +130,34 @@ class RuleTable:
             return
         outer = self._pins.create("image", _room_for(pages))
         try:
+            previous = self._open(PREVIOUS)
+            if previous is not None:
+                self._copy(previous, outer, _room_for(pages))
             self._fill(outer, words, _room_for(pages))
             self._rebind(outer)
         finally:
             os.close(outer)
 
-    def _fill(self, outer: int, words, capacity: int) -> None:
-        """Write the words into a new inner map and put it in force."""
+    def _copy(self, inner: int, outer: int, capacity: int) -> None:
+        """Put a copy of an image, which it closes, beside the one in force; all in a map have the same capacity."""
+        try:
+            self._fill(outer, self._words(inner), capacity, PREVIOUS)
+        finally:
+            os.close(inner)
+
+    def _fill(self, outer: int, words, capacity: int, slot: bytes = CURRENT) -> None:
+        """Write the words into a new inner map and put it in force, or in another slot."""
         inner = self._bpf.create_map(inner_shape(capacity), "pages")
         try:
             with self._bpf.window(inner, capacity * PAGE_BYTES, True) as memory:
                 memory[: 4 * len(words)] = words.tobytes()
-            self._bpf.update(outer, CURRENT, struct.pack("=I", inner), "image")
+            self._bpf.update(outer, slot, struct.pack("=I", inner), "image")
         finally:
             os.close(inner)
 
-    def _open_current(self):
-        """Return a descriptor of the inner map in force, or None when none ever was."""
-        number = self._bpf.lookup(self._pins.fd("image"), CURRENT, 4)
+    def _open(self, slot: bytes):
+        """Return a descriptor of the inner map in a slot, or None when there is none."""
+        number = self._bpf.lookup(self._pins.fd("image"), slot, 4)
         return None if number is None else self._bpf.map_by_id(struct.unpack("=I", number)[0])
 
     def _words(self, inner: int):

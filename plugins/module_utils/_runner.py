@@ -11,6 +11,7 @@ from typing import Callable
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
+from . import _run_change
 from ._compiler import INTERPRETERS
 from ._errors import MissingLibrary, TproxyError
 from ._open_doors import open_doors
@@ -32,6 +33,11 @@ def run(arguments: dict, story: Callable) -> None:
     if not module._diff:
         answer.pop("diff", None)
     module.exit_json(**answer)
+
+
+def run_change(arguments: dict, story: Callable) -> None:
+    """Run a story that changes something: its change may have to be confirmed, or be part of one that has."""
+    run(arguments, lambda options, doors, check: _run_change.run_change(story, options, doors, check))
 
 
 def _respawn(missing: str) -> None:

@@ -66,16 +66,17 @@ def save_state(options: Mapping, doors: Doors, check: bool) -> dict:
 def run_and_save(story: Callable, options: Mapping, doors: Doors, check: bool) -> dict:
     """Run a story, and save what it changed where the state is kept. Its answer, without `left`, is the story's.
 
-    The change stands when it cannot be saved: then a warning says so, and nothing is repaired by the stale file.
+    The change stands when it cannot be saved: then a warning says so, and nothing is repaired by the stale file. One
+    that waits for its confirmation is saved by the run that confirms it.
     """
     if check or "state" not in options or not doors.files.exists(STATE_FILE):
         answer = story(options, doors, check)
-        answer.pop("left", None)
+        answer.pop("left", None), answer.pop("waits", None)
         return answer
     with doors.files.lock(os.path.dirname(STATE_FILE)):
         answer = story(options, doors, check)
-        left = answer.pop("left", [])
-        if answer["changed"] or doors.files.exists(UNSAVED):
+        left, waits = answer.pop("left", []), answer.pop("waits", False)
+        if not waits and (answer["changed"] or doors.files.exists(UNSAVED)):
             answer.setdefault("warnings", []).extend(_refresh(options["pin_dir"], left, doors))
     return answer
 

@@ -20,12 +20,13 @@ from ._take_over import pins_in_force
 
 
 class Scene(NamedTuple):
-    """Options, doors, the open netlink door and the pins that a run is about."""
+    """Options, doors, the open netlink door and the pins that a run is about, and its deadline where it has one."""
 
     options: Mapping
     doors: Doors
     netlink: Any
     pins: Pins
+    deadline: int = 0
 
     @property
     def is_splicer(self) -> bool:

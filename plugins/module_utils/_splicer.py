@@ -17,6 +17,7 @@ PRIORITY = 10
 HANDLE = 1
 ROUTE_TABLE = 1080
 ROUTE_PRIORITY = 1080
+CONFIRM_MIN, CONFIRM_MAX = 5, 3600  # seconds
 
 
 def placeholders() -> dict:

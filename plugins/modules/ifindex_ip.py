@@ -19,6 +19,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
+  - netedge.tproxy.splicer.part
 options:
   interfaces:
     description: Names of the interfaces. Those that have the splicer attached when not given.
@@ -83,12 +84,12 @@ interfaces:
 
 from ..module_utils._argspec import ifindex_ip
 from ..module_utils._record_addresses import record_addresses
-from ..module_utils._runner import run
+from ..module_utils._runner import run_change
 
 
 def main() -> None:
     """Run the module."""
-    run(ifindex_ip(), record_addresses)
+    run_change(ifindex_ip(), record_addresses)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
+  - netedge.tproxy.splicer.confirm
 requirements:
   - BCC's Python module (Debian C(python3-bpfcc)) where the program is compiled. Never C(bcc) from PyPI, which is
     another project.
@@ -152,6 +153,13 @@ EXAMPLES = r"""
     function: count_packets
     priority: 20
 
+- name: Close the interface to SSH, unless that is how this controller comes in
+  netedge.tproxy.tc_bpf_attach:
+    interface: wan0
+    policy:
+      allow_ssh: false
+    confirm_timeout: 60
+
 - name: Take the splicer away
   netedge.tproxy.tc_bpf_attach:
     interface: lan0
@@ -225,16 +233,40 @@ policy:
     accept: ok
     management: []
     mark: "0x10000000/0x10000000"
+confirm:
+  description:
+    - The change that was to be confirmed. The task has done so when V(confirmed).
+    - Null when nothing was changed, or no packet meets the change because no program is attached.
+  returned: O(confirm_timeout) is not 0
+  type: dict
+  contains:
+    state:
+      description: V(confirmed), V(rolled_back), or V(pending) where no action plugin confirmed it.
+      type: str
+    token:
+      description: Its token.
+      type: str
+    seconds:
+      description: Within how many seconds it had to be confirmed.
+      type: int
+    seconds_left:
+      description: How many were left; 0 once it is not pending.
+      type: int
+  sample:
+    state: confirmed
+    token: 6f1c0a4be2d95a37
+    seconds: 60
+    seconds_left: 0
 """
 
 from ..module_utils._argspec import tc_bpf_attach
 from ..module_utils._attach import attach
-from ..module_utils._runner import run
+from ..module_utils._runner import run_change
 
 
 def main() -> None:
     """Run the module."""
-    run(tc_bpf_attach(), attach)
+    run_change(tc_bpf_attach(), attach)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
+  - netedge.tproxy.splicer.part
 options:
   interfaces:
     description: Names of the interfaces.
@@ -85,12 +86,12 @@ table:
 
 from ..module_utils._argspec import tproxy_route
 from ..module_utils._lay_route import lay_route
-from ..module_utils._runner import run
+from ..module_utils._runner import run_change
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_route(), lay_route)
+    run_change(tproxy_route(), lay_route)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
+  - netedge.tproxy.splicer.confirm
 options:
   destination:
     description:
@@ -132,6 +133,7 @@ notes:
   - At most 131071 rules fit. 100,000 rules take some seconds to compile and 32 MB of kernel memory.
 seealso:
   - module: netedge.tproxy.tc_bpf_attach
+  - module: netedge.tproxy.tproxy_confirm
   - module: netedge.tproxy.tproxy_info
 """
 
@@ -159,6 +161,12 @@ EXAMPLES = r"""
     ports: 443
     tproxy_port: 8443
     on_missing: pass
+
+- name: Drop all but what is listed, unless that cuts off this very controller
+  netedge.tproxy.tproxy_rule:
+    purge: true
+    rules: "{{ rules_of_the_site }}"
+    confirm_timeout: 60
 
 - name: Remove it again
   netedge.tproxy.tproxy_rule:
@@ -206,16 +214,40 @@ generation:
   returned: success
   type: int
   sample: 7
+confirm:
+  description:
+    - The change that was to be confirmed. The task has done so when V(confirmed).
+    - Null when nothing was changed, or no packet meets the change because no program is attached.
+  returned: O(confirm_timeout) is not 0
+  type: dict
+  contains:
+    state:
+      description: V(confirmed), V(rolled_back), or V(pending) where no action plugin confirmed it.
+      type: str
+    token:
+      description: Its token.
+      type: str
+    seconds:
+      description: Within how many seconds it had to be confirmed.
+      type: int
+    seconds_left:
+      description: How many were left; 0 once it is not pending.
+      type: int
+  sample:
+    state: confirmed
+    token: 6f1c0a4be2d95a37
+    seconds: 60
+    seconds_left: 0
 """
 
 from ..module_utils._apply_rules import apply_rules
 from ..module_utils._argspec import tproxy_rule
-from ..module_utils._runner import run
+from ..module_utils._runner import run_change
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_rule(), apply_rules)
+    run_change(tproxy_rule(), apply_rules)
 
 
 if __name__ == "__main__":

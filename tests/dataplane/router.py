@@ -28,7 +28,7 @@ CLONE_NEWNET = 0x40000000
 LAN, OWN, CLIENT, SERVER = "lan0", "10.1.0.1", "10.1.0.2", "192.0.2.1"
 IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_RCVBUFFORCE = 19, 20, 33
 BUFFER_BYTES = 1 << 24
-PATIENCE = 5  # seconds after which a packet counts as lost
+PATIENCE = 10  # seconds after which a packet counts as lost
 
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -87,6 +87,10 @@ class FakeBpf(Door):
             value = self.kernel.get(struct.unpack("=I", value)[0])
         found.entries[key] = value
 
+    @writes
+    def delete(self, descriptor, key, subject="map"):
+        self.kernel.get(descriptor).entries.pop(key, None)
+
     @reads
     def map_by_id(self, number):
         return self.kernel.give(self.kernel.by_id(number))
@@ -174,6 +178,40 @@ class FakeBpffs(Door):
         for path, thing in moved.items():
             del self.kernel.files[path]
             self.kernel.files[target + path[len(source) :]] = thing
+
+
+class FakeBackground(Door):
+    """As _background, with a clock that stands still. A guard's work runs when a test lets it: see kernel.guards."""
+
+    def monotonic_ns(self):
+        return self.kernel.clock
+
+    def boot_id(self):
+        return "boot"
+
+    def new_token(self):
+        return f"token {self.kernel.clock}"
+
+    def who(self):
+        return "alice from 192.0.2.9"
+
+    @writes
+    def spawn(self, prepare):
+        before = len(self.kernel.still_open())
+        self.kernel.guards.append(prepare())
+        self.kernel.guarded.update(list(self.kernel.open)[before:])
+        return len(self.kernel.guards), 0
+
+    @writes
+    def wake(self, pid, start):
+        self.kernel.woken.append(pid)
+        return True
+
+    def sleep_until(self, deadline):
+        self.kernel.clock = max(self.kernel.clock, deadline + 1)
+
+    def log(self, text):
+        self.kernel.journal.append(text)
 
 
 class FakeFiles(Door):

@@ -94,6 +94,7 @@ class Kernel:
         self.mounted, self.locked = True, False
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}
+        self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
         self.start_over()
 
     def start_over(self, refuse_at: int = 0, kill_at: int = 0) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._listeners import W
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers import Address, Filter, Link, RouteRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
-from .fake_doors import Door, FakeBpf, FakeBpffs, FakeFiles, reads, writes
+from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, reads, writes
 from .fake_kernel import Kernel
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
@@ -279,6 +279,7 @@ class Machine(Kernel):
             events=lambda: FakeEvents(self),
             processes=self.processes,
             networkd=FakeNetworkd(),
+            background=FakeBackground(self),
         )
 
     def attached(self) -> list:

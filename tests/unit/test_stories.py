@@ -10,6 +10,7 @@ import inspect
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import (
+    _background,
     _bpf,
     _bpffs,
     _files,
@@ -20,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils import (
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
-from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBpf, FakeBpffs, FakeFiles
+from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBackground, FakeBpf, FakeBpffs, FakeFiles
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
     FakeCompiler,
     FakeNetlink,
@@ -88,7 +89,7 @@ def test_what_is_read_is_what_packets_meet(scenario):
     ("fake", "real"),
     [
         *((FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler)),
-        *((FakeSysctl, _sysctl), (FakeSockets, _sockets), (FakeFiles, _files)),
+        *((FakeSysctl, _sysctl), (FakeSockets, _sockets), (FakeFiles, _files), (FakeBackground, _background)),
         *((FakeProcesses, _processes), (FakeNetworkd, _networkd)),
     ],
     ids=lambda door: door.__name__.split(".")[-1],
