@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Callable
 
 from ._attachments import MOVING, move_to_image
+from ._diff import Changes
 from ._doors import Doors, turn
 from ._errors import InvalidInput, LimitExceeded
+from ._findings import settle
 from ._interface_tables import AddressTable, PolicyTable
 from ._layout import RULES
+from ._preflight import findings_of_rules
 from ._programs import Programs
 from ._reconcile import Outcome, reconcile
 from ._rule_options import identities_from_params, rules_from_params
@@ -40,18 +44,33 @@ RULE_OPTIONS = (
 def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
-    is_present = options["state"] == "present"
-    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, options.get("confirm_token"))
+    is_present, token = options["state"] == "present", options.get("confirm_token")
+
+    def judge(pins, table: RuleTable, changes: Changes, words) -> None:
+        warnings.extend(settle(findings_of_rules(doors, pins, table, changes, words), bool(options.get("force"))))
+
+    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, token, judge)
     return {**answer, "warnings": warnings + answer["warnings"]}
 
 
 def change_rules(
-    intend: Callable, pin_dir: str, doors: Doors, check: bool, adds: bool, token: str | None = None
+    intend: Callable,
+    pin_dir: str,
+    doors: Doors,
+    check: bool,
+    adds: bool,
+    token: str | None = None,
+    judge: Callable | None = None,
 ) -> dict:
-    """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does; `adds`: maps are needed."""
+    """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does.
+
+    `adds` says that maps are needed; `judge` may refuse: it is told of pins, table, changes and the words to come.
+    """
     with turn(doors, pin_dir, check, adds, token), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         table = rule_table(doors, pins)
+        if judge is not None:
+            table.judge = partial(judge, pins, table)
         outcome, had, moved = commit(table, doors, pins, intend, check)
         pins.keep()
         if not check:

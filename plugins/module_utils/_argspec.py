@@ -14,6 +14,7 @@ from ._state import FAIL_CLOSED, FAIL_OPEN
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 PIN = {"type": "path", "default": PIN_DIR}
+FORCE = {"type": "bool", "default": False}
 NAMES = {"type": "list", "elements": "str"}
 
 # Neither choices nor numbers here: Ansible would stop at the first fault of a list, _rule_options names them all.
@@ -59,6 +60,7 @@ def tproxy_rule() -> dict:
             "rules": {"type": "list", "elements": "dict", "options": items},
             "owner": {"type": "str", "default": "ansible"},
             "purge": {"type": "bool", "default": False},
+            "force": FORCE,
             "state": STATE,
             **CONFIRM,
             "pin_dir": PIN,
@@ -86,6 +88,7 @@ def tc_bpf_attach() -> dict:
             "priority": {"type": "int", "default": PRIORITY},
             "handle": {"type": "int", "default": HANDLE},
             "policy": {"type": "dict", "options": POLICY},
+            "force": FORCE,
             **CONFIRM,
             "pin_dir": PIN,
         },

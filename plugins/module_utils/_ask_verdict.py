@@ -12,9 +12,6 @@ spliced.
 
 from __future__ import annotations
 
-import errno
-import os
-import struct
 from collections.abc import Mapping
 
 from ._apply_rules import rule_table
@@ -22,27 +19,15 @@ from ._attachments import runs
 from ._doors import Doors, known_links, refuse_without_rights
 from ._errors import InvalidInput, TproxyError, Unsupported
 from ._interface_tables import PolicyTable
-from ._layout import (
-    REASON_ASSIGN_ERROR,
-    REASON_SPLICED,
-    TRACE_ERROR,
-    TRACE_REASON,
-    TRACE_RULE,
-    VERDICT_DROP,
-    VERDICT_PASS,
-)
-from ._packet import Flow, first_packet
+from ._packet import Flow
 from ._pins import splicer_pins
 from ._prefix import parse_address
-from ._reasons import REASON_NAMES
 from ._rule import PORT_MAX
 from ._splicer import FUNCTION
+from ._test_run import Trace, ask_program
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
 SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
-
-# struct __sk_buff, include/uapi/linux/bpf.h: a context of this size, ifindex and cb at these offsets
-CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
 
 
 class Unexpected(TproxyError):
@@ -62,7 +47,7 @@ def ask_verdict(options: Mapping, doors: Doors, _check: bool) -> dict:
         answers = []
         for link, flow, item in zip(links, flows, items):
             _refuse_layer3(link, policies)
-            trace = _run(doors.bpf, _program_of(netlink, link), link.ifindex, flow)
+            trace = ask_program(doors.bpf, _program_of(netlink, link), link.ifindex, flow)
             answers.append({**_echo(item, flow), **_answer(trace, rules)})
     _compare(answers, items)
     first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
@@ -132,28 +117,9 @@ def _refuse_layer3(link, policies: Mapping) -> None:
         raise Unsupported(f"{link.name} has no Ethernet header, and the kernel's test runs always give one")
 
 
-def _run(bpf, program_id: int, ifindex: int, flow: Flow) -> tuple:
-    """Return the words that the program left in skb->cb."""
-    context = bytearray(CONTEXT_BYTES)
-    struct.pack_into("=I", context, IFINDEX_OFFSET, ifindex)
-    descriptor = bpf.program_by_id(program_id)
-    try:
-        left = bpf.test_run(descriptor, first_packet(flow), bytes(context)).context
-    finally:
-        os.close(descriptor)
-    return struct.unpack_from("=5i", left, CB_OFFSET)
-
-
-def _answer(trace: tuple, rules: Mapping) -> dict:
-    reason, verdict = trace[TRACE_REASON] & 0xFF, trace[TRACE_REASON] >> 8
-    if reason == REASON_ASSIGN_ERROR and trace[TRACE_ERROR] == -errno.EOPNOTSUPP:
-        reason, verdict = REASON_SPLICED, VERDICT_PASS
-    rule = rules.get(trace[TRACE_RULE])
-    return {
-        "verdict": "drop" if verdict == VERDICT_DROP else "pass",
-        "reason": REASON_NAMES[reason],
-        "rule": rule.to_params() if rule else None,
-    }
+def _answer(trace: Trace, rules: Mapping) -> dict:
+    rule = rules.get(trace.rule)
+    return {"verdict": trace.verdict, "reason": trace.reason, "rule": rule.to_params() if rule else None}
 
 
 def _echo(item: Mapping, flow: Flow) -> dict:

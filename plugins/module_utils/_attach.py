@@ -21,10 +21,12 @@ from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._facts import is_ours
+from ._findings import settle
 from ._interface import Mark, Policy, policy_from_params
 from ._interface_tables import PolicyTable
 from ._lay_route import FAMILIES
 from ._pins import Pins
+from ._preflight import findings_of_hook
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, pins_of, shown, state
 from ._splicer import FUNCTION
@@ -90,6 +92,7 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         if scene.is_splicer:
             reconcile(PolicyTable(scene.doors.bpf, scene.pins), lambda _have: want, True)
         changed = stood != wanted.attached or had != want
+        warnings = settle(findings_of_hook(scene, link, wanted, want, changed), bool(scene.options.get("force")))
         if changed and not check:
             _apply(scene, link, wanted, want)
         policy = want.get(link.ifindex)
@@ -98,7 +101,7 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
             "attachment": _attachment(scene, link, wanted),
             "program": _program(wanted),
             "policy": shown(policy),
-            "warnings": _warnings(scene, link),
+            "warnings": warnings,
             "diff": {
                 "before": state(link, stood, had.get(link.ifindex)),
                 "after": state(link, wanted.attached, policy),
@@ -208,16 +211,3 @@ def _program(wanted: Wanted) -> dict:
         "instructions": wanted.blob and wanted.blob.count,
         "compiled": wanted.compiled,
     }
-
-
-def _warnings(scene: Scene, link) -> list:
-    """Return who runs before us and may end the chain: then our program never sees the packet."""
-    options, found = scene.options, []
-    for entry in scene.table(link.ifindex).ahead():
-        found.append(
-            f"{entry.kind} filter {entry.name!r} at priority {entry.priority} of {link.name} runs before ours:"
-            " a packet that it lets pass with TC_ACT_OK never reaches us"
-        )
-    for number in scene.doors.bpf.tcx_programs(link.ifindex, options["direction"]):
-        found.append(f"TCX program {number} on {link.name} runs before ours: a packet that it passes never reaches us")
-    return found

@@ -167,8 +167,7 @@ COMMANDS = {
     "watch": Command(
         "put back what goes, as soon as it goes",
         _watch,
-        "Runs until it is stopped. The kernel tells it of filters, interfaces, addresses,\n"
-        "policy rules and routes.",
+        "Runs until it is stopped. The kernel tells it of filters, interfaces, addresses,\npolicy rules and routes.",
         _add_watch,
         streams=True,
     ),

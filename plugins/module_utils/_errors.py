@@ -97,3 +97,14 @@ class Unconfirmed(TproxyError):
 
 class Busy(TproxyError):
     """Another run holds the lock: wait, and run again."""
+
+
+class Refused(TproxyError):
+    """Preflight found what speaks against it: the operator must mend that, or say that it is meant (`force`).
+
+    Raised before anything changes, with everything that was found; details["findings"] has them.
+    """
+
+    def __init__(self, findings: list, sentences: list):
+        end = ". Nothing was changed; `force: true` does it all the same"
+        super().__init__("; ".join(sentences) + end, {"findings": findings})

@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator
 
 from ._drift import DRIFT
+from ._errors import Refused
 from ._facts import Facts, Interface, Listener, is_a_mark_route, is_ours
 from ._interface import Mark
-from ._prefix import ADDRESS_BITS
-from ._rule import Rule
+from ._prefix import ADDRESS_BITS, Prefix
 
 SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)
@@ -42,6 +42,14 @@ def objections(found: list) -> list:
 def line(finding: dict) -> str:
     """Return a finding as one sentence for a person."""
     return f"{finding['found']}: {finding['remedy']} [{finding['code']}]"
+
+
+def settle(found: list, force: bool) -> list:
+    """Return the sentences that a module warns of. Raises Refused with every error at once, unless it is forced."""
+    refused = objections(found)
+    if refused and not force:
+        raise Refused(found, [line(each) for each in refused])
+    return told(found)
 
 
 def told(found: list) -> list:
@@ -163,32 +171,60 @@ def _networkd(facts: Facts) -> Iterator[dict]:
             yield finding("warning", "networkd_prunes", found, remedy, rule.iif)
 
 
+# ---- who would be cut off ----------------------------------------------------------------
+
+
+def ssh_cut(interface: str, client: str, address: str, port: str, why: str) -> dict:
+    """Return the finding that a new SSH connection of whoever runs this would not get to sshd."""
+    remedy = f"add {{source: {client}, port: {port}}} to `management` of the policy of {interface}"
+    found = f"a new SSH connection from {client} to {address} port {port} would not reach sshd by {interface} ({why})"
+    return finding("error", "cuts_ssh", found, remedy, interface)
+
+
+def management_cut(interface: str, entry: str, why: str) -> dict:
+    """Return the finding that a management entry would not be let in."""
+    remedy = "correct the program: management comes before everything else"
+    found = f"{entry} of `management` would not be let in by {interface} ({why})"
+    return finding("error", "cuts_management", found, remedy, interface)
+
+
 # ---- rules ----------------------------------------------------------------------------
 
 
 def _own_networks(facts: Facts) -> Iterator[dict]:
     for rule in facts.intercepts:
         for interface in facts.interfaces:
-            what = _own(rule, interface)
+            name = interface.name
+            if rule.interfaces and name not in rule.interfaces:
+                continue
+            what, wider = _own(rule.destination, interface), _wider(rule.destination, interface)
             if what:
                 remedy = "name in `interfaces` only those that its clients come in by, narrow it, or force it"
-                found = f"{rule.identity} intercepts {what} of {interface.name}"
-                yield finding("error", "intercepts_own", found, remedy, interface.name)
+                yield finding("error", "intercepts_own", f"{rule.identity} intercepts {what} of {name}", remedy, name)
+            elif wider:
+                remedy = "what goes to recorded addresses stays here; if more shall, name the clients' interfaces"
+                yield finding("warning", "covers_own", f"{rule.identity} covers {wider} of {name}", remedy, name)
 
 
-def _own(rule: Rule, interface: Interface) -> str:
-    """Return what of the interface's own a rule intercepts there, in words. One for every destination is meant so."""
-    destination = rule.destination
-    if not destination.bits or (rule.interfaces and interface.name not in rule.interfaces):
-        return ""
+def _own(destination: Prefix, interface: Interface) -> str:
+    """Return what of the interface's own a destination means, in words: a subnet, or what lies in one."""
     for network in interface.networks:
-        is_wider = destination.length <= network.length < ADDRESS_BITS
-        if is_wider and destination.contains(network.network):
+        if destination == network and network.length < ADDRESS_BITS:
             return f"the subnet {network}"
-    if any(map(destination.contains, interface.addresses)):
-        return "an own address"
-    if any(map(destination.contains, interface.gateways)):
-        return "the gateway"
+        if not network.contains(destination.network) or destination.length < network.length:
+            continue
+        if any(map(destination.contains, interface.addresses)):
+            return "an own address"
+        if any(map(destination.contains, interface.gateways)):
+            return "the gateway"
+    return ""
+
+
+def _wider(destination: Prefix, interface: Interface) -> str:
+    """Return the subnet that a destination covers along with others; one that covers everything is meant so."""
+    for network in interface.networks:
+        if destination.bits and destination.length < network.length and destination.contains(network.network):
+            return f"the subnet {network}"
     return ""
 
 

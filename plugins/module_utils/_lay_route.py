@@ -20,7 +20,9 @@ from dataclasses import replace
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
-from ._facts import is_ours
+from ._facts import Facts, is_ours
+from ._findings import findings, told
+from ._gather import interface, with_routing
 from ._interface import Mark, parse_mark
 from ._interface_tables import PolicyTable
 from ._reconcile import Outcome, put_back, reconcile
@@ -89,7 +91,7 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
     present = options["state"] == "present"
     with turn(doors, options["pin_dir"], check, False, options.get("confirm_token")), doors.netlink() as netlink:
         links = known_links(netlink, options["interfaces"]) if present else []
-        warnings = _warnings(doors.sysctl, netlink, options["interfaces"], mark) if present else []
+        warnings = _warnings(doors, netlink, links, mark) if present else []
         table = RouteTable(netlink, doors.route_rule, [options["table"]])
         shared = table.shared()
         routes = reconcile(table, lambda have: _intended(have, options, mark, shared), check)
@@ -172,20 +174,8 @@ def _line(key: tuple) -> str:
     return f"ip {family} rule priority {priority} iif {interface} fwmark {mark_text} lookup {table} proto kernel"
 
 
-def _warnings(sysctl, netlink, interfaces: list, mark: Mark) -> list:
-    """Return what in the settings keeps spliced packets from being delivered (networking/ip-sysctl.rst)."""
-    found = []
-    strays = [rule for rule in netlink.rules(socket.AF_INET) if not rule.iif and rule.mask and rule.mark & mark.value]
-    for name in interfaces:
-        if sysctl.interface_setting(name, "rp_filter") == 1:
-            found.append(
-                f"rp_filter of {name} is strict (1): a packet whose way back leads through another interface is"
-                f" dropped before it is delivered; set net.ipv4.conf.{name}.rp_filter to 2 where paths are asymmetric"
-            )
-        if strays and sysctl.interface_setting(name, "src_valid_mark") == 1:
-            found.append(
-                f"src_valid_mark of {name} is 1 and the policy rule at priority {strays[0].priority} matches our mark"
-                " on every interface: spliced packets are dropped as martians; bind that rule to an interface or set"
-                f" net.ipv4.conf.{name}.src_valid_mark and net.ipv4.conf.all.src_valid_mark to 0"
-            )
-    return found
+def _warnings(doors: Doors, netlink, links: list, mark: Mark) -> list:
+    """Return what keeps spliced packets from being delivered."""
+    looked_at = tuple(interface(doors, link, mark)._replace(packet_sockets=0) for link in links)
+    facts = Facts(doors.sysctl.kernel_release(), interfaces=looked_at)
+    return told(findings(with_routing(facts, doors, netlink)))

@@ -35,8 +35,11 @@ EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 class RuleTable:
     """Rules by identity. `ifindex_of` gives an interface's index by its name, None while there is none of that name.
 
-    `nothing` is what stands for no image at all.
+    `nothing` is what stands for no image at all. `judge` is told of changes and of the words compiled from them before
+    anything is put in force, in check mode too; it raises what it refuses.
     """
+
+    judge: Callable = staticmethod(lambda changes, words: None)
 
     def __init__(self, bpf, pins, ifindex_of: Callable, rebind: Callable[[int], None], nothing: ImageContents = EMPTY):
         self._bpf, self._pins = bpf, pins
@@ -49,13 +52,16 @@ class RuleTable:
 
     def contents(self) -> ImageContents:
         """Return what the image in force says of itself."""
-        if "image" in self._pins.missing():
-            return self._nothing
-        inner = self._open(CURRENT)
+        words = self.words()
+        return self._nothing if words is None else read_image(words)
+
+    def words(self):
+        """Return the words of the image in force, None while there is none."""
+        inner = None if "image" in self._pins.missing() else self._open(CURRENT)
         if inner is None:
-            return self._nothing
+            return None
         try:
-            return read_image(self._words(inner))
+            return self._words(inner)
         finally:
             os.close(inner)
 
@@ -83,6 +89,7 @@ class RuleTable:
         self._compiled = compile_image(slotted, ifindexes, before.generation + 1)
         self._new = [slot for identity, slot in slots.items() if identity not in kept]
         verify_image(self._compiled, slotted, ifindexes)
+        self.judge(changes, self._compiled)
 
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Put the whole set in force with one update."""

@@ -128,6 +128,12 @@ options:
           port:
             description: Destination port, 1 to 65535. Required.
             type: str
+  force:
+    description:
+      - Attach although preflight has an error, for example because a new SSH connection of whoever runs this would be
+        dropped. The errors become warnings.
+    type: bool
+    default: false
 notes:
   - The packet mark that the splicer sets is that of the interface's policy route, see M(netedge.tproxy.tproxy_route).
   - Maps of a program that is not the splicer are pinned by name in a folder of O(pin_dir) named after the function.

@@ -122,6 +122,12 @@ options:
       - Remove this owner's rules that are not listed. With an empty list that is all of them.
     type: bool
     default: false
+  force:
+    description:
+      - Put rules in force although preflight has an error, for example because one intercepts the subnet of an
+        interface that it is in force on. The errors become warnings.
+    type: bool
+    default: false
   state:
     description:
       - Whether the rules shall be there. For V(absent) only what makes a rule the same rule needs to be given.

@@ -10,9 +10,10 @@ import functools
 import struct
 from contextlib import contextmanager
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._bpf import MapInfo, ProgramInfo
+from ansible_collections.netedge.tproxy.plugins.module_utils._bpf import MapInfo, ProgramInfo, TestRun
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
+from ansible_collections.netedge.tproxy.plugins.module_utils._test_run import CB_OFFSET
 
 from .fake_kernel import Kernel, Map, Program, map_loads
 
@@ -106,6 +107,14 @@ class FakeBpf(Door):
     def load_program(self, instructions, name):
         used = [struct.unpack_from("=i", instructions, at + 4)[0] for at in map_loads(instructions)]
         return self.kernel.make(Program, instructions, name, [self.kernel.get(descriptor) for descriptor in used])
+
+    @reads
+    def test_run(self, program, packet, context=b"", repeat=1):
+        """Each packet meets the kernel's `fate`: (reason, verdict)."""
+        reason, verdict = self.kernel.fate
+        left = bytearray(context)
+        struct.pack_into("=I", left, CB_OFFSET, reason | verdict << 8)
+        return TestRun(0, bytes(left), 0)
 
     @reads
     def program_by_id(self, number):

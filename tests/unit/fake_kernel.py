@@ -21,7 +21,12 @@ import struct
 import zlib
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import HEADER_PAGES, TYPE_ARRAY_OF_MAPS
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+    HEADER_PAGES,
+    REASON_MANAGEMENT,
+    TYPE_ARRAY_OF_MAPS,
+    VERDICT_PASS,
+)
 
 LD_IMM64, MAP_DESCRIPTOR = 0x18, 1
 
@@ -92,6 +97,7 @@ class Kernel:
 
     def __init__(self):
         self.mounted, self.locked = True, False
+        self.fate = REASON_MANAGEMENT, VERDICT_PASS
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []

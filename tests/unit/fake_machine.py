@@ -17,16 +17,15 @@ import zlib
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._doors import Doors
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, MissingLibrary
-from ansible_collections.netedge.tproxy.plugins.module_utils._listeners import Waiting
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers import Address, Filter, Link, RouteRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
 from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, reads, writes
 from .fake_kernel import Kernel
+from .fake_surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
-LOOPBACK = parse_address("127.0.0.1")
 TABLE_SLOT, TABLE_SHAPE = 5, (1, 4, 8, 64, 0)
 
 
@@ -164,64 +163,6 @@ class FakeEvents(Door):
             return False
         self.kernel.to_come.pop(0)()
         return True
-
-
-class FakeSysctl:
-    """As _sysctl, on a machine on which nothing is amiss."""
-
-    def __init__(self):
-        self.settings = {}
-
-    def kernel_release(self):
-        return "6.12.0-fake"
-
-    def has_capability(self, _number):
-        return True
-
-    def interface_setting(self, interface, name):
-        return self.settings.get((interface, name), 0)
-
-    def packet_sockets(self, _ifindex):
-        return []
-
-
-class FakeSockets:
-    """As _sockets: `listeners` of the machine holds (protocol, port) of what listens on the loopback."""
-
-    def __init__(self, machine):
-        self._machine = machine
-
-    def is_listening(self, protocol, address, port):
-        assert len(address) == 16
-        return (protocol, port) in self._machine.listeners
-
-    def listeners(self, protocol):
-        return [Waiting(LOOPBACK, port, 0, False, True) for kind, port in self._machine.listeners if kind == protocol]
-
-    def has_reuseport(self, inode):
-        return False
-
-
-class FakeProcesses:
-    """As _processes, on a machine that nobody came to by SSH unless `ssh` says so."""
-
-    def __init__(self):
-        self.ssh = None
-
-    def ssh_connection(self, process="self"):
-        return self.ssh
-
-    def is_running(self, name):
-        return False
-
-
-class FakeNetworkd:
-    """As _networkd, without any setting."""
-
-    PROCESS = "systemd-networkd"
-
-    def keeps_foreign_rules(self, folders=()):
-        return False
 
 
 class Machine(Kernel):

@@ -171,11 +171,11 @@ HOME = Interface(
     ("destination", "what"),
     [
         ("10.1.0.0/24", "the subnet 10.1.0.0/24"),
-        ("10.0.0.0/8", "the subnet 10.1.0.0/24"),
         ("10.1.0.1", "an own address"),
         ("10.1.0.254", "the gateway"),
-        ("10.9.9.0/24", "an own address"),
-        ("fd00::/16", "the subnet fd00:1::/64"),
+        ("10.1.0.0/30", "an own address"),
+        ("10.9.9.9", "an own address"),
+        ("fd00:1::/64", "the subnet fd00:1::/64"),
         ("fd00:1::1", "an own address"),
         ("10.1.0.7", None),
         ("10.2.0.0/16", None),
@@ -192,9 +192,18 @@ def test_an_intercept_of_ones_own_is_an_error(destination, what):
     assert not what or f"intercepts {what} of lan0" in found[0]["found"]
 
 
+@pytest.mark.parametrize(
+    ("destination", "found"),
+    [("10.0.0.0/8", 1), ("10.9.9.0/24", 1), ("fd00::/16", 1), ("0.0.0.0/0", 0), ("::/0", 0), ("172.16.0.0/12", 0)],
+)
+def test_an_intercept_that_is_wider_than_ones_own_is_a_warning(destination, found):
+    said = findings(Facts("6.12", interfaces=(HOME,), intercepts=intercept(destination)))
+    assert [each["code"] for each in said] == ["covers_own"] * found
+
+
 @pytest.mark.parametrize(("names", "found"), [(["lan0"], 1), (["lan1"], 0), (["lan1", "lan0"], 1)])
 def test_a_rule_counts_where_it_is_in_force(names, found):
-    facts = Facts("6.12", interfaces=(HOME,), intercepts=intercept("10.0.0.0/8", interfaces=names))
+    facts = Facts("6.12", interfaces=(HOME,), intercepts=intercept("10.1.0.0/24", interfaces=names))
     assert len(objections(findings(facts))) == found
 
 

@@ -31,7 +31,8 @@ CORE = {
 }
 ENGINE = {
     *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
-    *("_wanted_program", "_take_over", "_gather", "_survey", "_scene", "_detach", "_pending", "_dead_man"),
+    *("_wanted_program", "_take_over", "_scene", "_detach", "_pending", "_dead_man"),
+    *("_gather", "_survey", "_test_run", "_rehearsal", "_preflight"),
 }
 STORIES = {
     "_apply_rules",

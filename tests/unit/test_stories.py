@@ -25,6 +25,8 @@ from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBackgro
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
     FakeCompiler,
     FakeNetlink,
+)
+from ansible_collections.netedge.tproxy.tests.unit.fake_surroundings import (
     FakeNetworkd,
     FakeProcesses,
     FakeSockets,
@@ -33,6 +35,8 @@ from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import SCENARIOS, play, readable
 
 EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+# on maps that nobody else sees, and that end with the run
+REHEARSED = {"create_map", "update", "load_program"}
 # what no run can know before it has happened
 NUMBERS = ("program_id", "tag")
 
@@ -50,7 +54,7 @@ def test_check_mode_foretells_the_real_run_and_changes_nothing(scenario):
     machine = scenario.machine()
     before = machine.everything()
     foretold = play(machine, scenario.run, check=True)
-    assert not machine.changes
+    assert set(machine.changes.values()) <= REHEARSED
     assert machine.everything() == before
     assert promised(foretold) == promised(play(machine, scenario.run))
     assert foretold["changed"]

@@ -37,8 +37,8 @@ def test_a_watcher_puts_back_an_interface_that_was_made_anew():
     said = watched(machine, machine.replug)
     assert any(line.startswith("lan0: filter") for line in said)
     assert {entry["interface"]: entry["drift"] for entry in readable(machine)["attachments"]} == {
-        "lan0": None,
-        "lan1": None,
+        "lan0": [],
+        "lan1": [],
     }
 
 

@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Preflight of the runs that change something: what each of them looks at before it does, and whom it asks for.
+
+Check mode looks at the same. Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+from ._diff import Changes
+from ._doors import Doors
+from ._facts import Facts
+from ._findings import findings
+from ._gather import ahead, interface, machine, with_listeners, with_networks
+from ._interface_tables import PolicyTable
+from ._pins import Pins
+from ._programs import Programs
+from ._rehearsal import questions, rehearse, touched
+from ._rule_table import RuleTable
+from ._scene import Scene
+from ._wanted_program import Wanted
+
+
+def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed: bool) -> list:
+    """Return the findings about one hook, and about those whom its program to come would cut off."""
+    options, doors = scene.options, scene.doors
+    facts = machine(doors, options["pin_dir"])
+    filters = scene.netlink.filters(link.ifindex, options["direction"])
+    before = ahead(doors, link, options["direction"], filters, options["priority"])
+    facts = facts._replace(drift=tuple((link.name, *each) for each in before))
+    if not scene.is_splicer:
+        return findings(facts)
+    looked_at = interface(doors, link)
+    rules = [rule for rule, _slot in _contents(scene).rules] if changed else []
+    intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
+    networks = with_networks(scene.netlink, [link], [looked_at]) if intercepts else (looked_at,)
+    facts = facts._replace(interfaces=networks, intercepts=intercepts)
+    return findings(facts) + (_cut_by_program(scene, link, wanted, policies) if changed else [])
+
+
+def _contents(scene: Scene):
+    return RuleTable(scene.doors.bpf, scene.pins, scene.doors.ifindex_of, lambda image: None).contents()
+
+
+def _cut_by_program(scene: Scene, link, wanted: Wanted, policies: dict) -> list:
+    blob = wanted.blob or scene.programs.blob()
+    if blob is None:
+        return []
+    asked = questions(scene.doors, scene.netlink, {link.ifindex: policies[link.ifindex]})
+    return rehearse(scene.doors, scene.pins, blob, asked, policies=policies)
+
+
+def findings_of_rules(doors: Doors, pins: Pins, table: RuleTable, changes: Changes, words) -> list:
+    """Return the findings about the rules that come or change, and about those whom the new image would cut off."""
+    intercepts = [rule for rule in changes.puts.values() if rule.action == "tproxy"]
+    blob, policies = Programs(doors.bpf, pins).blob(), PolicyTable(doors.bpf, pins).observe()
+    if not intercepts and blob is None:
+        return []
+    with doors.netlink() as netlink:
+        found = findings(_facts_of_rules(doors, netlink, intercepts, policies)) if intercepts else []
+        if blob is None or not pins.complete:
+            return found
+        asked = touched(questions(doors, netlink, policies), table.words(), words)
+        return found + rehearse(doors, pins, blob, asked, image=words)
+
+
+def _facts_of_rules(doors: Doors, netlink, intercepts: list, policies: dict) -> Facts:
+    """Return the facts about rules, and about the interfaces that they name or that the program runs on."""
+    named = {name for rule in intercepts for name in rule.interfaces}
+    links = [link for link in netlink.interfaces() if link.name in named or link.ifindex in policies]
+    facts = with_listeners(Facts(doors.sysctl.kernel_release()), doors, intercepts)
+    looked_at = [interface(doors, link)._replace(packet_sockets=0) for link in links]
+    return facts._replace(interfaces=with_networks(netlink, links, looked_at))
