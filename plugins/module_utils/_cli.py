@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ._errors import Busy, InvalidInput, TproxyError
+from ._errors import Busy, InvalidInput, TproxyError, Unconfirmed
 from ._splicer import PIN_DIR, VERSION
 
 NAME = "tproxy-splicer"
@@ -33,7 +33,8 @@ exit status:
   {refused}  refused, or not in force: nothing was changed unless the message says so;
      doctor: there are errors; explain: the answer is not the expected one
   {usage}  the command line is wrong
-  {busy}  another run or an unconfirmed change is in the way: try again
+  {busy}  another run or an unconfirmed change is in the way: try again;
+     confirm, rollback: it is too late, or another change is meant
 """
 
 
@@ -67,7 +68,7 @@ def _command(words: list) -> int:
     command, options = COMMANDS[words[0]], vars(_parser(words[0]).parse_args(words[1:]))
     try:
         story, printer = command.load()
-        answer = story(options, _doors(), False)
+        answer = _run(story, options)
         if command.streams:
             for each in answer:
                 _speak(printer(each, options))
@@ -119,11 +120,20 @@ def _map_program(name: str, words: list) -> int:
         return _speak("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
     story = getattr(_map_programs, name)
     try:
-        answer = story({"words": words, "pin_dir": pin_dir()}, _doors(), False)
+        answer = _run(story, {"words": words, "pin_dir": pin_dir(), "state": "present"})
     except TproxyError as error:
         return _speak("", f"{name}: {error}", REFUSED)
     done = "removed" if name == "map_delete_elem" else "in force"
     return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
+
+
+def _run(story, options: dict):
+    """Run a story as the modules do: where the state is kept, it is saved. One without option `state` only reads."""
+    if "state" not in options:
+        return story(options, _doors(), False)
+    from ._save_state import run_and_save
+
+    return run_and_save(story, options, _doors(), False)
 
 
 def _parser(name: str):
@@ -157,7 +167,7 @@ def status_of(error: TproxyError) -> int:
     """Return the exit status that tells of an error."""
     if isinstance(error, InvalidInput):
         return USAGE
-    return BUSY if isinstance(error, Busy) else REFUSED
+    return BUSY if isinstance(error, (Busy, Unconfirmed)) else REFUSED
 
 
 def _json(answer: dict) -> str:

@@ -119,6 +119,31 @@ def _add_watch(parser) -> None:
     parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the state; %(default)s when not given")
 
 
+def _confirm() -> tuple:
+    from ._confirm_change import confirm
+
+    return confirm, _confirmation_text
+
+
+def _rollback() -> tuple:
+    from ._confirm_change import rollback
+
+    return rollback, _confirmation_text
+
+
+def _confirmation_text(answer: dict, _options: dict) -> str:
+    if not answer["changed"]:
+        return "nothing waits for confirmation"
+    shown = answer["confirm"]
+    return "\n".join([f"{shown['state'].replace('_', ' ')}: the change of token {shown['token']}", *answer["changes"]])
+
+
+def _add_confirmation(parser) -> None:
+    told = "of the change that is meant; the one that waits when not given"
+    parser.add_argument("token", nargs="?", metavar="TOKEN", help=told)
+    parser.set_defaults(state="present")
+
+
 COMMANDS = {
     "show": Command(
         "interfaces, rules with hits, reasons of passes and drops, routes",
@@ -141,6 +166,19 @@ COMMANDS = {
         _doctor,
         "Lists the findings, errors first. Exits with 1 when one of them is an error.",
         has_failed=_has_errors,
+    ),
+    "confirm": Command(
+        "let a change stay that waits for confirmation",
+        _confirm,
+        "A change with confirm_timeout is rolled back unless somebody confirms it in\n"
+        "time: over a new connection, which shows that the router can be reached.",
+        _add_confirmation,
+    ),
+    "rollback": Command(
+        "bring back what was before a change that waits for confirmation",
+        _rollback,
+        "As it happens by itself when the time is over.",
+        _add_confirmation,
     ),
     "metrics": Command(
         "all counters in Prometheus' text format",

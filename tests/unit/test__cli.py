@@ -13,11 +13,13 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _cli
 from ansible_collections.netedge.tproxy.plugins.module_utils._commands import COMMANDS
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Busy
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import VERSION
+from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import begin
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Busy, Unconfirmed
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE, VERSION
 from ansible_collections.netedge.tproxy.tests.unit.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import attaching, play, rule, ruling
+from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPLAIN = ("--source", "10.1.0.2", "--destination", "192.0.2.1", "--protocol", "tcp", "--port", "443")
@@ -82,12 +84,30 @@ def test_doctor_fails_where_there_is_an_error(run):
     assert out.startswith("error: lan0")
 
 
-def test_another_run_in_the_way_has_a_status_of_its_own(run, monkeypatch):
-    def busy(*_arguments):
-        raise Busy("another run holds the lock")
+@pytest.mark.parametrize("error", [Busy, Unconfirmed])
+def test_another_run_in_the_way_has_a_status_of_its_own(run, monkeypatch, error):
+    def refuse(*_arguments):
+        raise error("in the way")
 
-    monkeypatch.setitem(COMMANDS, "show", COMMANDS["show"]._replace(load=lambda: (busy, None)))
-    assert run("show") == (3, "", "tproxy-splicer: another run holds the lock\n")
+    monkeypatch.setitem(COMMANDS, "show", COMMANDS["show"]._replace(load=lambda: (refuse, None)))
+    assert run("show") == (3, "", "tproxy-splicer: in the way\n")
+
+
+def test_a_change_is_confirmed_or_rolled_back_by_its_token(run):
+    token = play(run.machine, (begin, options("tproxy_confirm", state="begun", confirm_timeout=60)))["confirm"]["token"]
+    assert run("confirm", "another").status == 3
+    assert run("rollback", token).out.startswith(f"rolled back: the change of token {token}")
+    token = play(run.machine, (begin, options("tproxy_confirm", state="begun", confirm_timeout=60)))["confirm"]["token"]
+    assert run("confirm") == (0, f"confirmed: the change of token {token}\n", "")
+    assert run("confirm") == (0, "nothing waits for confirmation\n", "")
+
+
+def test_what_a_command_changes_is_saved_where_the_state_is_kept(run):
+    assert run("save").status == 0
+    before = run.machine.disk[STATE_FILE]
+    run("10.0.0.0", "8", "1", "2", "3", "6", name="map_update")
+    assert run.machine.disk[STATE_FILE] != before
+    assert "10.0.0.0/8" in run.machine.disk[STATE_FILE]
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
