@@ -16,7 +16,7 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
-        mutants clang bench-slice kernel kernels traffic upgrade rollout build tproxy-splicer sanity integration molecule \
+        mutants clang bench-slice kernel kernels traffic boot upgrade rollout build tproxy-splicer sanity integration molecule \
         clean
 
 help: ## list the targets
@@ -27,7 +27,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
 	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane contract fuzz-slice clang kernel bench-slice \
-		build sanity integration molecule traffic
+		build sanity integration molecule traffic boot
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -97,6 +97,10 @@ kernel: bootstrap ## some of it in one kernel
 traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) traffic "real proxies and clients" tests/traffic/run
+
+boot: bootstrap ## a router of the lab boots, loses things, has a damaged state, while a client hammers (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) boot "boot, repair and failure policy" tests/boot/run
 
 upgrade: bootstrap ## the program replaced 100 times under traffic, and a release with another layout taken over (needs root)
 	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 from ._interface import Mark
-from ._splicer import FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE, STATE_FILE
+from ._splicer import EXECUTABLE, FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE, STATE_FILE
 from ._state import FAIL_CLOSED, FAIL_OPEN
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
@@ -168,6 +168,11 @@ def tproxy_state() -> dict:
             "pin_dir": PIN,
         },
     )
+
+
+def tproxy_cli() -> dict:
+    """Return the arguments of AnsibleModule for tproxy_cli."""
+    return _copy(argument_spec={"path": {"type": "path", "default": EXECUTABLE}, "state": STATE, "pin_dir": PIN})
 
 
 def tproxy_info() -> dict:

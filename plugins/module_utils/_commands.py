@@ -83,7 +83,7 @@ def _metrics() -> tuple:
 def _save() -> tuple:
     from ._save_state import save_state
 
-    return save_state, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['path']}"
+    return save_state, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['file']}"
 
 
 def _add_save(parser) -> None:

@@ -21,8 +21,14 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 def read(path: str) -> str | None:
     """Return a file's text, None where there is no such file. Bytes that are no UTF-8 come as U+FFFD."""
+    content = read_bytes(path)
+    return content if content is None else content.decode(errors="replace")
+
+
+def read_bytes(path: str) -> bytes | None:
+    """Return what is in a file, None where there is no such file."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -31,11 +37,16 @@ def read(path: str) -> str | None:
 
 
 def write(path: str, text: str) -> None:
-    """Write a file whole, for root alone: whoever reads, before or after a crash, finds the old text or the new one."""
+    """Write a text whole, for root alone."""
+    write_bytes(path, text.encode(), FILE_MODE)
+
+
+def write_bytes(path: str, content: bytes, mode: int) -> None:
+    """Write a file whole: whoever reads it, before or after a crash, finds the old contents or the new ones."""
     aside = f"{path}.new"
     try:
         os.makedirs(os.path.dirname(path), FOLDER_MODE, exist_ok=True)
-        _write_down(aside, text)
+        _write_down(aside, content, mode)
         os.rename(aside, path)
         _write_down_folder(os.path.dirname(path))
     except OSError as refusal:
@@ -44,8 +55,8 @@ def write(path: str, text: str) -> None:
         raise KernelRefused(refusal.errno, "write", path) from refusal
 
 
-def remove(path: str) -> bool:
-    """Remove a file, and its folder when nothing else is in it; return whether the file was there."""
+def remove(path: str, with_folder: bool = False) -> bool:
+    """Remove a file, `with_folder` when nothing else is in it; return whether the file was there."""
     try:
         os.unlink(path)
         _write_down_folder(os.path.dirname(path))
@@ -53,8 +64,9 @@ def remove(path: str) -> bool:
         return False
     except OSError as refusal:
         raise KernelRefused(refusal.errno, "remove", path) from refusal
-    with suppress(OSError):
-        os.rmdir(os.path.dirname(path))
+    if with_folder:
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(path))
     return True
 
 
@@ -73,11 +85,12 @@ def lock(folder: str, seconds: float = LOCK_SECONDS):
         yield
 
 
-def _write_down(path: str, text: str) -> None:
+def _write_down(path: str, content: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(descriptor, "wb") as file:
+        file.write(content)
         file.flush()
+        os.fchmod(descriptor, mode)
         os.fsync(descriptor)
 
 

@@ -51,10 +51,10 @@ def save_state(options: Mapping, doors: Doors, check: bool) -> dict:
     if want != texts and not check:
         _write(doors, texts, want)
     if state and not check and path == STATE_FILE and doors.files.exists(UNSAVED):
-        doors.files.remove(UNSAVED)
+        doors.files.remove(UNSAVED, True)
     return {
         "changed": want != texts,
-        "path": path,
+        "file": path,  # Ansible would add facts about a `path`
         "failure": state and state.failure,
         "interfaces": sorted({entry.interface for entry in state.attachments}) if state else [],
         "rules": len(state.rules) if state else 0,
@@ -92,7 +92,7 @@ def _refresh(pin_dir: str, left: list, doors: Doors) -> list:
         state = _to_save(pin_dir, had.failure, doors, known, left)
         _write(doors, {name: files.read(name) for name in _texts(had, STATE_FILE)}, _texts(state, STATE_FILE))
         if known is None:
-            files.remove(UNSAVED)
+            files.remove(UNSAVED, True)
         return warnings
     except TproxyError as fault:
         return [_stale(files, fault)]
@@ -150,7 +150,7 @@ def _write(doors: Doors, before: Mapping, after: Mapping) -> None:
 
 def _write_one(doors: Doors, path: str, text: str | None) -> None:
     if text is None:
-        doors.files.remove(path)
+        doors.files.remove(path, True)
     else:
         doors.files.write(path, text)
 

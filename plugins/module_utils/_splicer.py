@@ -11,6 +11,7 @@ from ._layout import MAPS
 VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
 FUNCTION = "tproxy_splicer"
 PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
+EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
 STATE_FILE = "/var/lib/tproxy_splicer/state.json"
 RUN_DIR = "/run/tproxy_splicer"
 PRIORITY = 10

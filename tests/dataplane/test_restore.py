@@ -102,7 +102,7 @@ def test_an_interface_that_was_made_anew_gets_its_program_policy_and_addresses(k
     netns.run(f"ip link set {LAN} up")
     assert kept.restore(LAN)["changed"]
     entry = kept.router.info()["attachments"][0]
-    assert (entry["interface"], entry["drift"], entry["policy"]["allow_echo"]) == (LAN, None, True)
+    assert (entry["interface"], entry["drift"], entry["policy"]["allow_echo"]) == (LAN, [], True)
     assert "10.1.0.99" in entry["addresses"]
     assert OWN not in entry["addresses"]
 
@@ -142,7 +142,7 @@ def test_a_file_is_for_root_alone_and_goes_with_its_folder(tmp_path):
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
     assert _files.read(path) == "text\n"
-    assert _files.remove(path)
+    assert _files.remove(path, True)
     assert not _files.remove(path)
     assert not os.listdir(tmp_path)
 

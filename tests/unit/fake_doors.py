@@ -234,8 +234,16 @@ class FakeFiles(Door):
     def write(self, path, text):
         self.kernel.disk[path] = text
 
+    @reads
+    def read_bytes(self, path):
+        return self.kernel.disk.get(path)
+
     @writes
-    def remove(self, path):
+    def write_bytes(self, path, content, mode):
+        self.kernel.disk[path] = content
+
+    @writes
+    def remove(self, path, with_folder=False):
         return self.kernel.disk.pop(path, None) is not None
 
     @reads

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
 from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
+from ansible_collections.netedge.tproxy.plugins.module_utils._install_cli import install
 from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import lay_route
 from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._restore_state import restore_state
@@ -99,6 +100,11 @@ def saving(**given) -> tuple:
     return save_state, options("tproxy_state", **given)
 
 
+def installing(**given) -> tuple:
+    """Return a run of tproxy_cli."""
+    return install, options("tproxy_cli", **given)
+
+
 def restoring(interface: str | None = None) -> tuple:
     """Return a run that puts back what was saved."""
     return restore_state, {"path": STATE_FILE, "interface": interface}
@@ -156,6 +162,8 @@ SCENARIOS = (
     Scenario("forget addresses", (*BOTH, recording()), recording("lan0", state="absent")),
     Scenario("a route for two interfaces", BOTH, routing("lan0", "lan1")),
     Scenario("another mark", (*BOTH, routing("lan0", "lan1")), routing("lan0", mark="0x2/0x2", table=7)),
+    Scenario("install the command line", (), installing()),
+    Scenario("remove the command line", (installing(),), installing(state="absent")),
     Scenario("save", ALL, saving(failure="fail_closed")),
     Scenario("save another failure policy", SAVED, saving()),
     Scenario("save no more", SAVED, saving(state="absent")),

@@ -34,6 +34,7 @@ VARIABLES = {
     "purge": ("tproxy_rule", "purge"),
     "mark": ("tproxy_route", "mark"),
     "table": ("tproxy_route", "table"),
+    "failure": ("tproxy_state", "failure"),
 }
 
 

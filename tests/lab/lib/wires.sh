@@ -86,7 +86,7 @@ wire_router() {
     addr add 10.$i.2.1/24 dev wan0
     addr add fd00:$i:2::1/64 dev wan0
     link set mgmt0 up
-    link set lan0 up
+    link set lan0 ${LAB_LAN:-up}
     link set wan0 up
     route add default via 10.$i.2.2
     route add ::/0 via fd00:$i:2::2
