@@ -14,13 +14,16 @@ import os
 from collections.abc import Iterator, Mapping
 
 from ._doors import Doors
-from ._errors import TproxyError
+from ._errors import TproxyError, Unconfirmed
 from ._restore_state import restore_state
 from ._save_state import UNSAVED
 from ._splicer import STATE_FILE
 
 # An interface that is made is told of in a dozen messages.
 QUIET_SECONDS, WAITS = 0.05, 10
+# Nothing tells that a change was confirmed or taken back.
+UNCONFIRMED_SECONDS = 5
+UNCONFIRMED = "a change waits for its confirmation: nothing is put back until then"
 
 
 def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
@@ -32,7 +35,9 @@ def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
             # What cannot be mended is said once, and not at each event.
             yield from (line for line in said if line not in last)
             last = said
-            if not events.wait(None):
+            if UNCONFIRMED in said:
+                events.wait(UNCONFIRMED_SECONDS)
+            elif not events.wait(None):
                 return
             for _attempt in range(WAITS):
                 if not events.wait(QUIET_SECONDS):
@@ -51,5 +56,7 @@ def _repair(options: Mapping, doors: Doors) -> Iterator:
                 yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
                 return
             yield from restore_state({**options, "interface": None}, doors, False)["changes"]
+    except Unconfirmed:
+        yield UNCONFIRMED
     except TproxyError as fault:
         yield f"not put back: {fault}"

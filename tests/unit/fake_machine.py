@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers im
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
 from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, reads, writes
-from .fake_kernel import Kernel
+from .fake_kernel import Kernel, Killed
 from .fake_surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
@@ -159,7 +159,11 @@ class FakeEvents(Door):
         pass
 
     def wait(self, seconds):
-        if seconds is not None or not self.kernel.to_come:
+        if seconds is not None and seconds < 1:
+            return False
+        if not self.kernel.to_come:
+            if seconds is not None:
+                raise Killed  # whoever waits for a time would wait again
             return False
         self.kernel.to_come.pop(0)()
         return True

@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+import functools
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE
-from ansible_collections.netedge.tproxy.plugins.module_utils._watch import watch
+from ansible_collections.netedge.tproxy.plugins.module_utils._watch import UNCONFIRMED, watch
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
-from ansible_collections.netedge.tproxy.tests.unit.saved_machines import machine_after
+from ansible_collections.netedge.tproxy.tests.unit.saved_machines import kept, machine_after
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
+    OPEN,
     SAVED,
+    attaching,
     detaching,
     play,
     readable,
 )
+from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 
 def watched(machine: Machine, *events) -> list:
@@ -64,3 +71,20 @@ def test_a_watcher_outlives_a_refusal_and_says_it_once():
     said = watched(machine, lambda: None, lambda: None)
     assert len(said) == 1
     assert said[0].startswith(f"not put back: {STATE_FILE} was not put back")
+
+
+def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
+    machine = machine_after(*SAVED)
+    story, given = attaching("lan0", policy=OPEN)
+    play(machine, (functools.partial(run_change, story), {**given, "confirm_timeout": 60}))
+    waits = readable(machine)
+
+    def confirm():
+        assert readable(machine) == waits
+        kept(machine, (confirm_change, options("tproxy_confirm", state="confirmed")))
+        machine.lose_filters()
+
+    said = watched(machine, confirm)
+    assert said[0] == UNCONFIRMED
+    assert any(line.startswith("lan1: filter") for line in said)
+    assert readable(machine) == waits
