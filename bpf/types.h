@@ -67,6 +67,7 @@ enum header_word {
 	HEADER_JOURNAL = 11,        /* word where changes of the rules follow, 0: none can */
 	HEADER_JOURNAL_END = 12,    /* word behind their room */
 	HEADER_CHANGING = 13,       /* 1 while a change is written: what is in force may be in neither state */
+	HEADER_DIGEST = 15,         /* CRC-32 of all pages in use with 0 here; 0: none is kept */
 };
 
 /* Words of a class directory entry: 0 = no rule of that family and protocol. */
@@ -250,7 +251,7 @@ _Static_assert(POLICIES == INTERFACES * GENERATIONS, "each half has a slot for e
 _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(CLASS_BASE + CLASS_WORDS <= PAGE_WORDS, "a class directory lies in its page");
-_Static_assert((int)HEADER_CHANGING < CLASS_BASE, "the header ends before the directory of class 0");
+_Static_assert((int)HEADER_DIGEST < CLASS_BASE, "the header ends before the directory of class 0");
 _Static_assert(BOUND_INTERFACES * 2 == PAGE_WORDS, "the bound interfaces fill page 1");
 
 #endif

@@ -40,6 +40,8 @@ RULE_OPTIONS = (
     "owner",
 )
 
+LOST = "the rules in force were damaged and are compiled anew; those that cannot be read are those of this run now"
+
 
 def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
@@ -49,7 +51,13 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
     def judge(pins, table: RuleTable, changes: Changes, words) -> None:
         warnings.extend(settle(findings_of_rules(doors, pins, table, changes, words), bool(options.get("force"))))
 
-    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, token, judge)
+    def open_table(pins, table: RuleTable) -> None:
+        table.judge, table.salvage = partial(judge, pins, table), is_present
+        fault = table.fault() if is_present else ""
+        if fault:
+            warnings.append(f"{LOST} ({fault})")
+
+    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, token, open_table)
     return {**answer, "warnings": warnings + answer["warnings"]}
 
 
@@ -60,17 +68,16 @@ def change_rules(
     check: bool,
     adds: bool,
     token: str | None = None,
-    judge: Callable | None = None,
+    open_table: Callable = lambda pins, table: None,
 ) -> dict:
     """Put in force what `intend` makes of {identity: Rule}. Returns what tproxy_rule does.
 
-    `adds` says that maps are needed; `judge` may refuse: it is told of pins, table, changes and the words to come.
+    `adds` says that maps are needed; `open_table` is told of pins and table before anything is looked at.
     """
     with turn(doors, pin_dir, check, adds, token), pins_in_force(doors, pin_dir, check) as pins:
         pins.check()
         table = rule_table(doors, pins)
-        if judge is not None:
-            table.judge = partial(judge, pins, table)
+        open_table(pins, table)
         outcome, had, moved = commit(table, doors, pins, intend, check)
         pins.keep()
         if not check:
@@ -88,7 +95,7 @@ def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Map
     had = table.contents()
     moved = _finish_move(doors, pins, check)
     outcome = reconcile(table, intend, check)
-    if not outcome.changed and table.bindings(had.rules) != had.bindings:
+    if not outcome.changed and (table.bindings(had.rules) != had.bindings or table.fault()):
         moved = True
         table.prepare(outcome.changes, outcome.after)
         if not check:

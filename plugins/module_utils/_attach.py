@@ -81,7 +81,7 @@ def _source_faults(options: Mapping) -> list:
 def _attach(scene: Scene, given: dict, check: bool) -> dict:
     link = known_links(scene.netlink, [scene.options["interface"]], "interface")[0]
     table = scene.table(link.ifindex)
-    table.refuse_strangers()
+    table.refuse_strangers(was_ours=link.ifindex in scene.policies())
     stood = table.observe().get(scene.hook(link.ifindex))
     wanted = wanted_program(scene.options, scene.doors.compiler, scene.programs.blob(), stood)
     with _pins_for(scene, wanted) as pins:
@@ -180,7 +180,7 @@ def put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: Exi
     """Make a loaded program the current one, and put it on its hook; `undo` learns how to bring back the old one."""
     bpf, number = scene.doors.bpf, scene.doors.bpf.program_info(program).id
     table = scene.table(hook.ifindex, lambda: (program, number))
-    stood = table.filter()
+    stood = table.filter() or table.stranger()
     if stood is None:
         undo.callback(table.apply, Changes({}, (hook,)), {})
     else:

@@ -86,9 +86,19 @@ class AttachmentTable:
                 return entry
         return None
 
-    def refuse_strangers(self) -> None:
-        """Raise Conflict when somebody else's filter keeps ours from its priority and handle."""
-        ours = self.filter()
+    def stranger(self):
+        """Return the bpf filter that stands exactly where ours belongs and is not ours, or None."""
+        for entry in self._at_priority():
+            if entry.handle == self._hook.handle and entry.kind == "bpf" and not runs(entry, self._function):
+                return entry
+        return None
+
+    def refuse_strangers(self, was_ours: bool = False) -> None:
+        """Raise Conflict when somebody else's filter keeps ours from its priority and handle.
+
+        Where the place was ours, a filter that can be replaced as ours could has come by replacing ours: that is drift.
+        """
+        ours = self.filter() or (self.stranger() if was_ours else None)
         for entry in self._at_priority():
             if entry != ours and (entry.handle == self._hook.handle or entry.kind != "bpf"):
                 hook = self._hook

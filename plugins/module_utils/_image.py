@@ -22,6 +22,7 @@ from typing import NamedTuple
 from ._action import encode_action
 from ._classes import CLASS_PAGES, InterfaceClasses, bound_page, classes_of
 from ._errors import LimitExceeded
+from ._image_digest import digest
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
@@ -34,6 +35,7 @@ from ._layout import (
     CLASS_IPV6_UDP,
     HEADER_ACTIONS,
     HEADER_CLASSES,
+    HEADER_DIGEST,
     HEADER_FORMAT,
     HEADER_GENERATION,
     HEADER_MAGIC,
@@ -129,6 +131,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     )
     for word, value in header.items():
         words[word] = value
+    words[HEADER_DIGEST] = digest(words)
     return words
 
 

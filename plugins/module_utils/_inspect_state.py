@@ -46,6 +46,7 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
     with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
         pins.check()
         table, stands = rule_table(doors, pins), survey(doors, netlink, pins)
+        table.salvage = True
         contents = table.contents()
         routes = RouteTable(netlink, doors.route_rule, []).observe()
         facts = _facts(facts, doors, netlink, stands, contents)
@@ -85,6 +86,9 @@ def _drift(stand: Stand, facts: Facts, routes: Mapping) -> list:
 
 
 def _image_drift(table: RuleTable, contents: ImageContents) -> list:
+    fault = table.fault()
+    if fault:
+        return [("image_damaged", fault)]
     return [("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else []
 
 

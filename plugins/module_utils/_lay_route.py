@@ -114,7 +114,8 @@ def _mark_policies(doors: Doors, pin_dir: str, ifindexes: set, mark: Mark, check
     with pins_in_force(doors, pin_dir, check) as pins:
 
         def intend(have: Mapping) -> dict:
-            told = {key: replace(have[key], mark=mark, damaged=False) for key in ifindexes & set(have)}
+            meant = {key for key in ifindexes & set(have) if have[key].mark != mark}
+            told = {key: replace(have[key], mark=mark, damaged=False) for key in meant}
             return {**have, **told}
 
         return reconcile(PolicyTable(doors.bpf, pins), intend, check)

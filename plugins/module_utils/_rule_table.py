@@ -20,8 +20,9 @@ from typing import Callable
 from . import _codec as codec
 from ._classes import classes_of
 from ._diff import Changes
-from ._errors import LayoutMismatch
+from ._errors import LayoutMismatch, VerificationFailed
 from ._image import compile_image
+from ._image_digest import is_edited
 from ._layout import IMAGE_PAGES_MIN, PAGE_WORDS
 from ._pins import PAGE_BYTES, inner_shape
 from ._ruleset import assign_slots
@@ -39,6 +40,7 @@ class RuleTable:
     anything is put in force, in check mode too; it raises what it refuses.
     """
 
+    salvage = False  # whether an image that cannot be read counts as none
     judge: Callable = staticmethod(lambda changes, words: None)
 
     def __init__(self, bpf, pins, ifindex_of: Callable, rebind: Callable[[int], None], nothing: ImageContents = EMPTY):
@@ -52,8 +54,24 @@ class RuleTable:
 
     def contents(self) -> ImageContents:
         """Return what the image in force says of itself."""
-        words = self.words()
-        return self._nothing if words is None else read_image(words)
+        try:
+            words = self.words()
+            return self._nothing if words is None else read_image(words)
+        except (LayoutMismatch, VerificationFailed):
+            if self.salvage:
+                return self._nothing
+            raise
+
+    def fault(self) -> str:
+        """Return what is wrong with the image in force, "" when it is as it was compiled."""
+        try:
+            words = self.words()
+            torn = words is not None and read_image(words).torn
+        except (LayoutMismatch, VerificationFailed) as fault:
+            return str(fault)
+        if torn:
+            return "a change of it was cut off"
+        return "its words do not have their checksum" if words is not None and is_edited(words) else ""
 
     def words(self):
         """Return the words of the image in force, None while there is none."""

@@ -22,7 +22,8 @@ UTILS = ROOT / "plugins" / "module_utils"
 CORE = {
     *("_errors", "_layout", "_diff", "_splicer"),
     *("_prefix", "_rule", "_rule_options", "_ruleset"),
-    *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image", "_source", "_walk", "_verify"),
+    *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image_digest", "_image"),
+    *("_source", "_walk", "_verify"),
     *("_live_nodes", "_live_level", "_live_destinations", "_live_view", "_live_image"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons", "_facts", "_drift", "_findings"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),

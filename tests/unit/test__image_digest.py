@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The digest of an image: every word counts, but for the one that holds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._image_digest import digest, is_edited
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+    HEADER_DIGEST,
+    HEADER_GENERATION,
+    HEADER_PAGES,
+    PAGE_WORDS,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+
+
+@pytest.fixture
+def image():
+    item = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tproxy_port": "8443"}
+    return compile_image([(rules_from_params([item])[0][0], 1)], {}, 1)
+
+
+def test_a_compiled_image_keeps_its_own_digest(image):
+    assert image[HEADER_DIGEST] == digest(image) != 0
+    assert not is_edited(image)
+
+
+def test_every_word_counts(image):
+    used = image[HEADER_PAGES] * PAGE_WORDS
+    for word in {HEADER_GENERATION, *range(HEADER_DIGEST + 1, used, 97), used - 1} - {HEADER_PAGES}:
+        image[word] ^= 1
+        assert is_edited(image), word
+        image[word] ^= 1
+    assert not is_edited(image)
+
+
+def test_what_lies_behind_the_pages_in_use_does_not_count(image):
+    image.extend([7] * PAGE_WORDS)
+    assert not is_edited(image)
+
+
+def test_an_image_that_keeps_none_is_not_judged(image):
+    image[HEADER_DIGEST] = 0
+    image[-1] ^= 1
+    assert not is_edited(image)
