@@ -172,7 +172,14 @@ def tproxy_state() -> dict:
 
 def tproxy_cli() -> dict:
     """Return the arguments of AnsibleModule for tproxy_cli."""
-    return _copy(argument_spec={"path": {"type": "path", "default": EXECUTABLE}, "state": STATE, "pin_dir": PIN})
+    return _copy(
+        argument_spec={
+            "path": {"type": "path", "default": EXECUTABLE},
+            "links": {"type": "bool", "default": True},
+            "state": STATE,
+            "pin_dir": PIN,
+        },
+    )
 
 
 def tproxy_info() -> dict:

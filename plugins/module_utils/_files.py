@@ -75,6 +75,31 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
 
 
+def mode_of(path: str) -> int | None:
+    """Return a file's permission bits, None where there is no file."""
+    try:
+        return os.stat(path).st_mode & 0o7777
+    except FileNotFoundError:
+        return None
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "look at", path) from refusal
+
+
+def target_of(path: str) -> str | None:
+    """Return what a symbolic link points to, "" for what is no link, None where there is nothing."""
+    if not os.path.lexists(path):
+        return None
+    return os.readlink(path) if os.path.islink(path) else ""
+
+
+def link(path: str, target: str) -> None:
+    """Make a symbolic link where there is nothing."""
+    try:
+        os.symlink(target, path)
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "link", path) from refusal
+
+
 @contextmanager
 def lock(folder: str, seconds: float = LOCK_SECONDS):
     """Hold a folder, for one run at a time; where there is none, nothing is held. Raises Busy after `seconds`."""

@@ -16,12 +16,14 @@ import hashlib
 import importlib.util
 import io
 import marshal
+import shlex
 import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Callable
 
 from ._prologue import SCRIPT
+from ._splicer import PIN_DIR
 
 PACKAGE = "tproxy_splicer"
 FIRST_ROOM = "_cli"
@@ -34,11 +36,25 @@ UNCHECKED_HASH = 1
 WITHOUT_REFERENCES = 2  # of marshal's formats the last that does not depend on how often an object is used elsewhere
 
 
-def executable(read: Callable[[str], bytes]) -> bytes:
-    """Return the whole of tproxy-splicer. `read` gives a room's source by its name."""
+def executable(read: Callable[[str], bytes], pin_dir: str = PIN_DIR) -> bytes:
+    """Return the whole of tproxy-splicer. `read` gives a room's source by its name; `pin_dir` is the folder it uses."""
     rooms = rooms_from(read, FIRST_ROOM)
     package = {f"{PACKAGE}/{room}.py": source for room, source in rooms.items()}
-    return zipapp({"__main__.py": MAIN, f"{PACKAGE}/__init__.py": b"", **package}, SCRIPT.encode())
+    return zipapp({"__main__.py": MAIN, f"{PACKAGE}/__init__.py": b"", **package}, _script(pin_dir).encode())
+
+
+def is_executable(content: bytes) -> bool:
+    """Whether a file is a tproxy-splicer, of whatever release."""
+    return content.startswith(b"#!") and f"{PACKAGE}/{FIRST_ROOM}.py".encode() in content
+
+
+def _script(pin_dir: str) -> str:
+    """Return the script, which knows a folder other than the default one unless the caller's environment does."""
+    if pin_dir == PIN_DIR:
+        return SCRIPT
+    shebang, rest = SCRIPT.split("\n", 1)
+    known = 'export TPROXY_SPLICER_PIN_DIR="${TPROXY_SPLICER_PIN_DIR:-$pins}"'
+    return f"{shebang}\npins={shlex.quote(pin_dir)}\n{known}\n{rest}"
 
 
 def fingerprint(content: bytes) -> str:

@@ -19,6 +19,7 @@ from .fake_kernel import Kernel, Map, Program, map_loads
 
 CPUS = 2
 FOLDER = "folder"
+LINK = "link to"
 
 
 def step(changes: bool):
@@ -249,6 +250,19 @@ class FakeFiles(Door):
     @reads
     def exists(self, path):
         return path in self.kernel.disk
+
+    @reads
+    def mode_of(self, path):
+        return 0o755 if path in self.kernel.disk else None
+
+    @reads
+    def target_of(self, path):
+        found = self.kernel.disk.get(path)
+        return found[LINK] if isinstance(found, dict) else None if found is None else ""
+
+    @writes
+    def link(self, path, target):
+        self.kernel.disk[path] = {LINK: target}
 
     @contextmanager
     def lock(self, folder):

@@ -76,7 +76,7 @@ LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", 
 PURE = LANGUAGE | {
     *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct"),
     *("textwrap", "zlib"),
-    *("ast", "importlib", "io", "marshal", "zipfile"),  # an archive, in memory
+    *("ast", "importlib", "io", "marshal", "shlex", "zipfile"),  # an archive, in memory
 }
 
 
@@ -106,7 +106,7 @@ def law_of(room: str) -> Law:
         libraries = LANGUAGE | {"argparse", "json", "os", "sys", "syslog"}
         return Law(CORE | STORIES | SHELL, libraries, "the command line speaks to a person, and knows no Ansible")
     if room == "_install_cli":
-        rooms = {"_cli", "_doors", "_zipapp"}
+        rooms = {"_cli", "_doors", "_errors", "_zipapp"}
         return Law(rooms, LANGUAGE | {"os"}, "it packs the shell of the command line, and does nothing with it")
     if room == "_runner":
         rooms = {"_errors", "_open_doors", "_compiler", "_save_state", "_run_change"}
