@@ -16,8 +16,8 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
-        mutants clang bench-slice kernel kernels traffic boot upgrade rollout build tproxy-splicer sanity integration molecule \
-        clean
+        mutants clang bench-slice storm storm-slice kernel kernels traffic boot upgrade rollout build tproxy-splicer \
+        sanity integration molecule clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,7 +26,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 	@$(ENV) tests/demo/run
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
-	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane contract fuzz-slice clang kernel bench-slice \
+	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice \
 		build sanity integration molecule traffic boot
 
 bench: bootstrap ## measure the data plane (needs root)
@@ -86,6 +86,12 @@ mutants: bootstrap ## does the fuzzer see faults of one line? (needs root)
 
 bench-slice: bootstrap ## the bench in its shortest form: that it runs, and that all answers agree (needs root)
 	@$(STEP) bench "bench, shortest form" tests/bench/run --quick
+
+storm: bootstrap ## an OpenZiti router starts: 20,000 calls of its diverter, beside iptables (needs root)
+	@$(ENV) tests/bench/storm --peers
+
+storm-slice: bootstrap ## the same with 300 calls: that each is in force
+	@$(STEP) storm "a router's start-up, 300 calls" tests/bench/storm --services 30
 
 kernels: bootstrap ## what asks a kernel something, in every kernel of tests/kernels/kernels.lock, under QEMU
 	@$(ENV) tests/kernels/run --jobs 1

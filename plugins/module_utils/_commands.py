@@ -144,6 +144,19 @@ def _add_confirmation(parser) -> None:
     parser.set_defaults(state="present")
 
 
+def _gc() -> tuple:
+    from ._collect_garbage import collect
+    from ._show_text import collected_text
+
+    return collect, lambda answer, _options: collected_text(answer)
+
+
+def _serve() -> tuple:
+    from ._rule_service import serve
+
+    return serve, lambda answer, _options: ""
+
+
 COMMANDS = {
     "show": Command(
         "interfaces, rules with hits, reasons of passes and drops, routes",
@@ -208,6 +221,17 @@ COMMANDS = {
         "Runs until it is stopped. The kernel tells it of filters, interfaces, addresses,\npolicy rules and routes.",
         _add_watch,
         streams=True,
+    ),
+    "gc": Command(
+        "remove the rules of a router's services that listen no more",
+        _gc,
+        "A router that crashed leaves its rules behind. Those to whose port nobody\n"
+        "listens are removed, in one commit.",
+    ),
+    "helper": Command(
+        "do what routers without root's rights ask for (a service of systemd)",
+        _serve,
+        "Is started by tproxy-splicer-helper.socket when somebody connects.\nNot for the console.",
     ),
 }
 

@@ -30,14 +30,23 @@ def divert(options: Mapping, doors: Doors, check: bool) -> dict:
     answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
     if request.operation != "insert":
         return {"changed": answer["changed"], "lacking": ""}
-    lacking = "; ".join(answer["warnings"]) or _lacking(request.rules, pin_dir, doors)
-    return {"changed": answer["changed"], "lacking": lacking}
+    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+        why = "; ".join(answer["warnings"]) or Guards().lacking(request.rules, pins, doors)
+    return {"changed": answer["changed"], "lacking": why}
 
 
-def _intention(request: Request, doors: Doors) -> Callable:
+def listener_test(doors: Doors) -> Callable:
+    """Return what says of a Rule whether somebody listens where it splices to."""
+
     def listens(rule: Rule) -> bool:
         proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
         return proxy is None or doors.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
+
+    return listens
+
+
+def _intention(request: Request, doors: Doors) -> Callable:
+    listens = listener_test(doors)
 
     def intend(have: Mapping) -> dict:
         if request.operation == "flush":
@@ -65,12 +74,22 @@ def _users(have: Mapping) -> dict:
     return found
 
 
-def _lacking(rules: list, pin_dir: str, doors: Doors) -> str:
-    """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
-    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
-        guarded = PolicyTable(doors.bpf, pins).observe()
-    named = {name: doors.ifindex_of(name) for rule in rules for name in rule.interfaces}
-    unguarded = [name for name, ifindex in named.items() if ifindex is not None and ifindex not in guarded]
-    if unguarded or not (named or guarded):
-        return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
-    return ""
+class Guards:
+    """Which interfaces have the program; the last one seen is asked first, so that nobody looks at all of them."""
+
+    def __init__(self):
+        self._seen = None
+
+    def lacking(self, rules: list, pins, doors: Doors) -> str:
+        """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
+        table = PolicyTable(doors.bpf, pins)
+        named = {name: doors.ifindex_of(name) for rule in rules for name in rule.interfaces}
+        unguarded = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
+        if unguarded or not (named or self._any(table)):
+            return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
+        return ""
+
+    def _any(self, table: PolicyTable) -> bool:
+        if self._seen is None or not table.has(self._seen):
+            self._seen = next(iter(table.observe()), None)
+        return self._seen is not None

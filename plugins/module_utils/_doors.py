@@ -29,6 +29,8 @@ class Doors(NamedTuple):
     processes: Any
     networkd: Any
     background: Any
+    words: Any
+    requests: Any
 
 
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}  # include/uapi/linux/capability.h

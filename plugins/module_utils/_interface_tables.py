@@ -10,6 +10,7 @@ entry is what the kernel makes of it; entries of other interfaces are never touc
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 from . import _codec as codec
@@ -64,6 +65,12 @@ class InterfaceTable:
     def slots(self) -> dict:
         """Return {ifindex: slot}."""
         return {ifindex: slot for slot, (ifindex, _value) in self._slots().items()}
+
+    def has(self, ifindex: int) -> bool:
+        """Whether an interface has an entry: a look-up where it may stand, not everywhere."""
+        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
+        places = (codec.key((ifindex + probe) % INTERFACES) for probe in range(PROBES))
+        return any(struct.unpack_from("=I", self._bpf.lookup(descriptor, key, size))[0] == ifindex for key in places)
 
     def settle(self, slot: int, ifindex: int, value) -> None:
         """Prepare a slot for the entry of an interface that is new to it."""

@@ -48,6 +48,10 @@ class Level:
 
     def render(self, value: int = 0, length: int = 0) -> None:
         """Write the words of a prefix of the field, and of what lies in it."""
+        one = self._rows.get(value >> 8, {}).get((value & 0xFF, 8)) if length == 16 else None
+        if one is not None and value >> 8 in self._low:  # nothing lies in it, and its word has a place of its own
+            self._nodes.flip(self._low[value >> 8] * PAGE_WORDS + (value & 0xFF), one)
+            return
         if self._page is None and not self._low:
             partition = disjoint_prefixes(self._sorted(), 16, self.default)
             if len(partition) <= KEYS_MAX:
@@ -90,9 +94,9 @@ class Level:
         ends = [start for start, _word in partition[1:]] + [ROWS]
         for (start, word), end in zip(partition, ends):
             words.extend([word] * (end - start))
-        if self._nodes.words[first : first + ROWS] != words:
-            for number, word in enumerate(words):
-                self._nodes.flip(first + number, word)
+        before = self._nodes.words[first : first + ROWS]
+        for number in [number for number, word in enumerate(words) if before[number] != word]:
+            self._nodes.flip(first + number, words[number])
 
 
 class Root(Level):

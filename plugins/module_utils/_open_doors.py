@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from . import _background, _bpf, _bpffs, _files, _networkd, _processes, _sockets, _sysctl
+from . import _background, _bpf, _bpffs, _files, _networkd, _processes, _requests, _sockets, _sysctl, _words
 from ._compiler import Compiler
 from ._doors import Doors
 from ._netlink import Netlink, RouteRule
@@ -17,7 +17,7 @@ from ._netlink_events import Events
 
 def open_doors() -> Doors:
     """Return the real doors. None of them costs anything before it is used."""
-    later = (_sockets, _files, Events, _processes, _networkd, _background)
+    later = (_sockets, _files, Events, _processes, _networkd, _background, _words, _requests)
     return Doors(_bpf, _bpffs, Netlink, Compiler, _sysctl, ifindex_of, RouteRule, *later)
 
 

@@ -85,7 +85,7 @@ class RuleTable:
 
     def bindings(self, rules) -> dict:
         """Return {ifindex: class} that an image of these [(Rule, slot)] would have with today's interfaces."""
-        return classes_of(rules, self._ifindexes(rule for rule, _slot in rules)).bound
+        return classes_of(rules, self.ifindexes(rule for rule, _slot in rules)).bound
 
     def capacity(self) -> int:
         """Return how many pages an image may have before its map must grow."""
@@ -103,7 +103,7 @@ class RuleTable:
         kept = {rule.identity: slot for rule, slot in before.rules}
         slots = assign_slots(want.values(), kept)
         slotted = [(rule, slots[identity]) for identity, rule in want.items()]
-        ifindexes = self._ifindexes(want.values())
+        ifindexes = self.ifindexes(want.values())
         self._compiled = compile_image(slotted, ifindexes, before.generation + 1)
         self._new = [slot for identity, slot in slots.items() if identity not in kept]
         verify_image(self._compiled, slotted, ifindexes)
@@ -112,8 +112,8 @@ class RuleTable:
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Put the whole set in force with one update."""
         self._pins.ensure()
-        self._zero(self._new)
-        self._commit(self._compiled)
+        self.zero(self._new)
+        self.commit(self._compiled)
 
     def keep_previous(self) -> None:
         """Keep a copy of the image in force, for what falls back to it. A copy: the image may be written in place."""
@@ -137,17 +137,20 @@ class RuleTable:
         descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
         return {slot: codec.sum_counters(self._bpf.lookup(descriptor, codec.key(slot), size)) for slot in slots}
 
-    def _ifindexes(self, rules) -> dict:
+    def ifindexes(self, rules) -> dict:
+        """Return {name: ifindex} of the interfaces that rules name and that are there."""
         names = {name for rule in rules for name in rule.interfaces}
         found = {name: self._ifindex_of(name) for name in sorted(names)}
         return {name: ifindex for name, ifindex in found.items() if ifindex is not None}
 
-    def _zero(self, slots) -> None:
+    def zero(self, slots) -> None:
+        """Let the counters of these slots begin anew."""
         descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())
         for slot in slots:
             self._bpf.update(descriptor, codec.key(slot), zero, "hits")
 
-    def _commit(self, words) -> None:
+    def commit(self, words) -> None:
+        """Put an image in force, in a new inner map."""
         pages = len(words) // PAGE_WORDS
         capacity = self.capacity()
         if pages <= capacity:
@@ -179,6 +182,15 @@ class RuleTable:
             self._bpf.update(outer, slot, struct.pack("=I", inner), "image")
         finally:
             os.close(inner)
+
+    def number(self) -> int | None:
+        """Return the id of the inner map in force: another one means that somebody committed."""
+        found = self._bpf.lookup(self._pins.fd("image"), CURRENT, 4)
+        return None if found is None else struct.unpack("=I", found)[0]
+
+    def open_current(self):
+        """Return a descriptor of the inner map in force, or None when none ever was."""
+        return self._open(CURRENT)
 
     def _open(self, slot: bytes):
         """Return a descriptor of the inner map in a slot, or None when there is none."""

@@ -36,6 +36,14 @@ def doctor_text(answer: Mapping) -> str:
     return "\n".join("\n".join(block) for block in blocks) or "Nothing is wrong."
 
 
+def collected_text(answer: Mapping) -> str:
+    """Return the rules that were collected, or that there were none."""
+    if not answer["removed"]:
+        return "Somebody listens for every rule of a router."
+    rows = [(rule["destination"], rule["protocol"], rule["ports"], rule["owner"]) for rule in answer["removed"]]
+    return "\n".join(table(("REMOVED", "PROTO", "PORTS", "OWNER"), rows))
+
+
 def _section(title: str, heads: tuple, rows: list) -> list:
     return [title, *table(heads, rows, indent=2)] if rows else [f"{title}: none"]
 

@@ -12,6 +12,7 @@ VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
 FUNCTION = "tproxy_splicer"
 PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
 EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
+HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is for root alone
 STATE_FILE = "/var/lib/tproxy_splicer/state.json"
 RUN_DIR = "/run/tproxy_splicer"
 PRIORITY = 10

@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import pars
 
 from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, reads, writes
 from .fake_kernel import Kernel, Killed
-from .fake_surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl
+from .fake_surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
@@ -225,6 +225,8 @@ class Machine(Kernel):
             processes=self.processes,
             networkd=FakeNetworkd(),
             background=FakeBackground(self),
+            words=FakeWords(),
+            requests=None,
         )
 
     def attached(self) -> list:

@@ -67,3 +67,13 @@ class FakeNetworkd:
 
     def keeps_foreign_rules(self, folders=()):
         return False
+
+
+class FakeWords:
+    """As _words, on memory of our own."""
+
+    def store(self, memory, fresh, flips):
+        for at, content in fresh:
+            memory[4 * at : 4 * (at + len(content))] = content.tobytes()
+        for at, value in flips:
+            memory[4 * at : 4 * at + 4] = value.to_bytes(4, "little")

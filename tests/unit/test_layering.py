@@ -31,7 +31,7 @@ CORE = {
     *("_state", "_closing_program"),
 }
 ENGINE = {
-    *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table"),
+    *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table", "_live_table"),
     *("_wanted_program", "_take_over", "_scene", "_detach", "_pending", "_dead_man"),
     *("_gather", "_survey", "_test_run", "_rehearsal", "_preflight"),
 }
@@ -44,6 +44,8 @@ STORIES = {
     "_ask_verdict",
     "_divert",
     "_map_programs",
+    "_collect_garbage",
+    "_rule_service",
     "_snapshot",
     "_save_state",
     "_restore_state",
@@ -63,6 +65,8 @@ DOORS = {
     "_processes": (set(), set()),
     "_networkd": (set(), set()),
     "_background": (set(), set()),
+    "_words": (set(), set()),
+    "_requests": (set(), set()),
     "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
     "_netlink_events": (set(), set()),
     "_netlink_answers": (set(), set()),

@@ -1,0 +1,164 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of the helper: a service with root's rights that does what routers without them ask of their diverter.
+
+One request is one change, in force when it is answered. The rules stay compiled in its memory, so that a request costs
+the same however many there are; the kernel stays the only truth, so it may be killed at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+
+from ._apply_rules import rule_table
+from ._collect_garbage import left_behind
+from ._divert import Guards, listener_test
+from ._diverter import Request, flow_of, is_routers, leaving, parse, superseded
+from ._doors import Doors, turn
+from ._errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
+from ._live_table import LiveTable
+from ._pending import refuse_unconfirmed
+from ._pins import splicer_pins
+from ._rule import Rule
+from ._take_over import pins_in_force
+
+IDLE_SECONDS = 60
+DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
+FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
+
+
+def serve(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Answer requests until the end of the process; in check mode, return at once."""
+    listening = doors.requests.inherited()
+    service = RuleService(options["pin_dir"], doors)
+    service.collect()
+    while not check:
+        request = doors.requests.wait(listening, IDLE_SECONDS)
+        if request is None:
+            service.collect()
+        else:
+            request.answer("{} {}\n".format(*service.answer(request.data, request.user)))
+    return {"changed": False}
+
+
+class RuleService:
+    """What is known between two requests."""
+
+    def __init__(self, pin_dir: str, doors: Doors):
+        self._pin_dir, self._doors = pin_dir, doors
+        self._live, self._pins, self._guards = None, None, Guards()
+
+    def answer(self, data: bytes | None, user: int) -> tuple:
+        """Do what a request says, for a user; return (exit status, one line)."""
+        try:
+            request = _read(data, user)
+            missing = self._do_again(request)
+        except InvalidInput as fault:
+            return USAGE, _line(str(fault))
+        except (Busy, Unconfirmed) as fault:
+            return BUSY, _line(str(fault))
+        except TproxyError as fault:
+            self._forget()
+            return REFUSED, _line(str(fault))
+        return (REFUSED, _line(missing)) if missing else (DONE, _line("; ".join(request.warnings)))
+
+    def collect(self) -> int:
+        """Remove rules whose router has crashed; return how many. What goes wrong is tried again later."""
+        try:
+            with self._turn() as live:
+                gone = left_behind(live.rules(), self._doors) if live else []
+                if gone:
+                    live.change([rule.identity for rule in gone], [])
+                return len(gone)
+        except TproxyError:
+            self._forget()
+            return 0
+
+    def _do_again(self, request: Request) -> str:
+        """Do it; once more if somebody has removed or replaced the pins meanwhile."""
+        known = self._live is not None
+        try:
+            return self._do(request)
+        except LayoutMismatch:
+            if not known:
+                raise
+            self._forget()
+            return self._do(request)
+
+    def _do(self, request: Request) -> str:
+        listens = listener_test(self._doors)
+        with self._turn(request.operation == "insert") as live:
+            if live is None:
+                return ""
+            removes, puts = [], []
+            if request.operation == "flush":
+                removes = [rule.identity for rule in live.rules() if is_routers(rule.owner)]
+            for one in request.rules:
+                choose = superseded if isinstance(one, Rule) else leaving
+                removes += [rule.identity for rule in choose(one, live.group(one), listens)]
+                puts += [one] if isinstance(one, Rule) else []
+            live.change(removes, puts)
+            return self._guards.lacking(puts, self._pins, self._doors) if puts else ""
+
+    @contextmanager
+    def _turn(self, adds: bool = False):
+        """Hold the pin folder, and give the LiveTable of it; None while there is nothing to remove from.
+
+        What turn() asks of the machine is asked once: with the pins open, rights and a bpffs are there.
+        """
+        if self._live is None:
+            with turn(self._doors, self._pin_dir, False, adds):
+                self._open(adds)
+                if self._live is not None:
+                    self._live.refresh()
+                yield self._live
+            return
+        with self._doors.bpffs.lock(self._pin_dir):
+            refuse_unconfirmed(self._doors, self._pin_dir, None)
+            self._pins.close()  # what is pinned may be another map by now
+            self._live.refresh()
+            yield self._live
+
+    def _open(self, adds: bool) -> None:
+        with pins_in_force(self._doors, self._pin_dir, False) as pins:
+            if adds:
+                pins.ensure()
+                pins.keep()
+            if not pins.complete:
+                return
+        self._pins = splicer_pins(self._doors.bpf, self._doors.bpffs, self._pin_dir)
+        table = rule_table(self._doors, self._pins)
+        self._live = LiveTable(self._doors.bpf, self._doors.words, table, _group_of)
+
+    def _forget(self) -> None:
+        """Begin anew with the next request."""
+        if self._live is not None:
+            self._live.close()
+            self._pins.close()
+        self._live = self._pins = None
+
+
+def _group_of(member) -> tuple | None:
+    """Return what a router's rules for one flow have in common."""
+    owner = member.owner
+    return flow_of(member) if not owner or is_routers(owner) else None
+
+
+def _read(data: bytes | None, user: int) -> Request:
+    """Return what a request asks for. Raises InvalidInput."""
+    if data is None:
+        raise InvalidInput(["the request is too long, or was not sent in time"])
+    try:
+        request = parse(data.decode("utf-8").split("\0"))
+    except UnicodeDecodeError:
+        raise InvalidInput(["the request is not UTF-8"]) from None
+    if request.operation not in (FOR_ALL if user else FOR_ROOT):
+        raise InvalidInput([f"{request.operation}: not over this socket; run tproxy-splicer as root"])
+    return request
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
