@@ -30,22 +30,25 @@ def close_interfaces(text: str | None, doors: Doors, only: str | None = None) ->
     """
     if text is None:
         return "fail_open: interfaces without a filter stay open"
-    with turn(doors, PIN_DIR, False), doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, PIN_DIR) as pins:
+    with doors.netlink() as netlink:
         links = {link.name: link for link in netlink.interfaces() if only in (None, link.name)}
-        said = [
-            f"{entry.interface} {_close(entry, links[entry.interface], doors, netlink, pins)}"
-            for entry in _entries(text, links)
-            if entry.interface in links
-        ]
+        pin_dir, entries = _entries(text, links)
+        with turn(doors, pin_dir, False), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+            said = [
+                f"{entry.interface} {_close(entry, links[entry.interface], doors, netlink, pins)}"
+                for entry in entries
+                if entry.interface in links
+            ]
     return f"fail_closed: {', '.join(said) or 'none of its interfaces is there'}"
 
 
 def _entries(text: str, links: dict) -> tuple:
+    """Return (pin folder, attachments)."""
     try:
         return decode_closed(text)
     except TproxyError:
         names = sorted(name for name, link in links.items() if not link.loopback)
-        return tuple(SavedAttachment(name, PRIORITY, HANDLE, Policy(), None, False) for name in names)
+        return PIN_DIR, tuple(SavedAttachment(name, PRIORITY, HANDLE, Policy(), None, False) for name in names)
 
 
 def _close(entry: SavedAttachment, link, doors: Doors, netlink, pins) -> str:

@@ -98,13 +98,15 @@ def decode_state(text: str) -> SavedState:
 
 def encode_closed(state: SavedState) -> str:
     """Return the text that says which interfaces to close, and for whom not, should the state itself be unreadable."""
-    return seal({"format": STATE_FORMAT, "closed": [_attachment_params(entry) for entry in state.attachments]})
+    closed = [_attachment_params(entry) for entry in state.attachments]
+    return seal({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
 
 
 def decode_closed(text: str) -> tuple:
-    """Return the attachments that encode_closed() was given. Raises VerificationFailed when the text is not whole."""
+    """Return (pin folder, attachments) that encode_closed() was given. Raises VerificationFailed for a damaged text."""
     try:
-        return tuple(_attachment(entry) for entry in unseal(text)["closed"])
+        body = unseal(text)
+        return body["pin_dir"], tuple(_attachment(entry) for entry in body["closed"])
     except (InvalidInput, KeyError, TypeError) as fault:
         raise VerificationFailed(f"the list of interfaces to close is none of this release: {fault}") from fault
 

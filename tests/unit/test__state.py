@@ -44,7 +44,7 @@ STATE = SavedState("/sys/fs/bpf/x", '{"blob": 1}\n', tuple(RULES), (LAN, WAN), R
 
 def test_a_state_comes_back_as_it_was():
     assert decode_state(encode_state(STATE)) == STATE
-    assert decode_closed(encode_closed(STATE)) == STATE.attachments
+    assert decode_closed(encode_closed(STATE)) == (STATE.pin_dir, STATE.attachments)
 
 
 def test_a_text_cut_anywhere_is_refused():

@@ -1,0 +1,63 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What rtnetlink tells unasked, heard while the distribution's tools change things."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_events import Events
+
+RULE = "rule add iif lan0 fwmark 1/1 lookup 1080 proto kernel priority 1080"
+TOLD = {
+    "a deleted filter": ("tc filter del dev lan0 ingress", True),
+    "a deleted qdisc": ("tc qdisc del dev lan0 clsact", True),
+    "an interface that ends": ("ip link del lan0", True),
+    "an interface that is made": ("ip link add lan9 type veth peer name lan9-peer", True),
+    "an address that is new": ("ip address add 10.1.0.77/24 dev lan0", True),
+    "an IPv6 address that goes": ("ip address del fd00::1/64 dev lan0", True),
+    "a deleted policy rule": ("ip rule del priority 1080", True),
+    "a deleted IPv6 policy rule": ("ip -6 rule del priority 1080", True),
+    "a flushed table": ("ip route flush table 1080", True),
+    "a flushed IPv6 table": ("ip -6 route flush table 1080", True),
+    "a route that is learnt": ("ip route add 198.51.100.0/24 dev lan0", False),
+    "a route that is forgotten": ("ip route del 203.0.113.0/24 dev lan0", False),
+    "a default route that is learnt": ("ip route add default dev lan0", False),
+}
+
+
+@pytest.fixture
+def events(netns):
+    """Return an open door, on a router that has what the cases take away."""
+    for device in ("all", "default"):
+        with open(f"/proc/sys/net/ipv6/conf/{device}/accept_dad", "w", encoding="ascii") as setting:
+            setting.write("0")  # or the kernel tells of an address a second later
+    netns.veth()
+    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.run("ip route add 203.0.113.0/24 dev lan0")
+    netns.run("tc qdisc add dev lan0 clsact")
+    netns.run("tc filter add dev lan0 ingress prio 5 protocol ip u32 match ip dport 9 0xffff flowid 1:1")
+    for family in ("-4", "-6"):
+        netns.run(f"ip {family} {RULE}")
+        netns.run(f"ip {family} route add local default dev lo table 1080")
+    with Events() as opened:
+        # what came of the set-up
+        while opened.wait(0.5):
+            pass
+        yield opened
+
+
+@pytest.mark.parametrize(("command", "told"), TOLD.values(), ids=TOLD)
+def test_what_may_matter_is_told_and_learnt_routes_are_not(netns, events, command, told):
+    netns.run(command)
+    assert events.wait(0.5) == told
+    assert not events.wait(0)
+
+
+def test_what_did_not_fit_may_have_mattered(netns, events):
+    netns.batch("ip", [f"route add 198.18.{number >> 8}.{number & 255}/32 dev lan0" for number in range(1000)])
+    assert not events.wait(0.2)
+    events._socket.setsockopt(1, 8, 1)  # SO_RCVBUF: as small as it can be
+    netns.batch("ip", [f"route del 198.18.{number >> 8}.{number & 255}/32 dev lan0" for number in range(1000)])
+    assert events.wait(0.2)
