@@ -104,8 +104,8 @@ def start_helper() -> subprocess.Popen:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(SOCKET)
     listening.listen(64)
-    script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{DIVERTER}" helper 3<&{listening.fileno()}'
-    return subprocess.Popen(["/bin/sh", "-c", script], pass_fds=[listening.fileno()])
+    script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{DIVERTER}" helper 3<&0 </dev/null'
+    return subprocess.Popen(["/bin/sh", "-c", script], stdin=listening)
 
 
 def storm(services: int, ranges: int, helper: int) -> dict:
