@@ -16,7 +16,7 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
-        mutants clang bench-slice storm storm-slice kernel kernels traffic boot upgrade rollout build tproxy-splicer \
+        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot upgrade rollout build tproxy-splicer \
         sanity integration molecule clean
 
 help: ## list the targets
@@ -27,7 +27,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 
 test: ## all checks and tests, cheap ones first, up to the first failure (needs root)
 	@$(TOOLS)/run_tests bootstrap lint layout-check blob-check unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice \
-		build sanity integration molecule traffic boot
+		build sanity integration molecule confirm-slice traffic boot
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -99,6 +99,14 @@ kernels: bootstrap ## what asks a kernel something, in every kernel of tests/ker
 # Where no kernel can be had it says so, and passes; see tests/kernels/matrix.py.
 kernel: bootstrap ## some of it in one kernel
 	@$(ENV) tests/kernels/run --only 6.1 --tests test_program.py test_program_rules.py test_sessions.py test_link.py
+
+confirm: bootstrap ## changes that cut the controller off, over real SSH, and what brings the router back (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(ENV) tests/confirm/run
+
+confirm-slice: bootstrap ## the first of them
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) confirm "a policy that drops SSH is rolled back" tests/confirm/run a_policy_drops_ssh
 
 traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base

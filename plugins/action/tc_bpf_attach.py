@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's half of tc_bpf_attach: it ships the source, which modules cannot carry, or compiles it here.
 
+With `confirm_timeout` it confirms over a new connection.
+
 It imports nothing of the collection by name, since the checkout also finds it as a plugin of no collection.
 """
 
@@ -38,7 +40,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("state", "present") == "present":
             self._fill_in(arguments)
-        return self._execute_module(module_args=arguments, task_vars=task_vars)
+        return confirmation().run(self, arguments, task_vars)
 
     def _fill_in(self, arguments: dict) -> None:
         if arguments.get("source_files") or arguments.get("blob_content"):
@@ -96,6 +98,15 @@ def compile_here(arguments: dict) -> dict:
         )
     except errors.TproxyError as fault:
         raise AnsibleActionFail(f"on the controller: {fault}") from fault
+
+
+def confirmation():
+    """Import what the action plugins share from beside this file."""
+    path = COLLECTION / "plugins" / "plugin_utils" / "confirmation.py"
+    spec = importlib.util.spec_from_file_location("netedge_tproxy_confirmation", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def room(name: str):

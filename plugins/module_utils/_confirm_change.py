@@ -103,7 +103,7 @@ def confirm(options: Mapping, doors: Doors, check: bool) -> dict:
             with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
                 dead_man.disarm(doors.bpf, pins, rule_table(doors, pins))
             close(doors, pin_dir, pending, CONFIRMED)
-        return {**_answer(True, {**pending.shown(doors), "state": CONFIRMED}), "left": list(pending.left)}
+        return {**_answer(True, pending._replace(outcome=CONFIRMED).shown(doors)), "left": list(pending.left)}
 
 
 def rollback(options: Mapping, doors: Doors, check: bool) -> dict:
@@ -117,7 +117,7 @@ def rollback(options: Mapping, doors: Doors, check: bool) -> dict:
         if pending.outcome == CONFIRMED:
             raise Unconfirmed(f"the change of token {token} was confirmed: there is no way back by this means")
         changes = [] if check else _take_back(pin_dir, doors, pending)
-        return _answer(True, {**pending.shown(doors), "state": ROLLED_BACK}, changes)
+        return _answer(True, pending._replace(outcome=ROLLED_BACK).shown(doors), changes)
 
 
 def _is_done(pending: Pending | None, token: str | None, outcome: str) -> bool:

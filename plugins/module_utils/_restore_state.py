@@ -214,7 +214,8 @@ def _put_filters(ground: Ground, wanted: Wanted | None, done: ExitStack, undo: E
     said = []
     for place in ground.places:
         scene = ground.scene(place.hook)
-        if scene.table(place.link.ifindex).observe().get(place.hook) == wanted.attached:
+        stands = scene.table(place.link.ifindex).observe().get(place.hook) == wanted.attached
+        if stands and (not ground.exact or _is_kept(scene, wanted)):
             continue
         said.append(f"{place.link.name}: filter {wanted.attached.name} put back")
         if not ground.check:
@@ -224,6 +225,12 @@ def _put_filters(ground: Ground, wanted: Wanted | None, done: ExitStack, undo: E
             done.callback(os.close, program)
             put_filter(scene, place.hook, wanted, program, done, undo)
     return said
+
+
+def _is_kept(scene: Scene, wanted: Wanted) -> bool:
+    """Whether the program pinned beside the maps is the wanted one: what is taken next for the state is read there."""
+    kept = scene.programs.blob()
+    return kept is not None and kept.identity == wanted.identity
 
 
 def _remove_others(ground: Ground, done: ExitStack, undo: ExitStack) -> list:

@@ -35,6 +35,7 @@ VARIABLES = {
     "mark": ("tproxy_route", "mark"),
     "table": ("tproxy_route", "table"),
     "failure": ("tproxy_state", "failure"),
+    "confirm_timeout": ("tproxy_rule", "confirm_timeout"),
 }
 
 
