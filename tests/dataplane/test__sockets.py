@@ -55,10 +55,12 @@ def test_the_other_protocol_does_not_count(protocol):
 
 def test_a_connection_that_its_listener_left_behind_is_no_listener():
     listener = bound("tcp")
-    with socket.create_connection(("127.0.0.1", PORT)) as asking, listener.accept()[0]:
-        listener.close()
-        assert asking.getpeername()[1] == PORT
-        assert not listens("tcp")
+    with socket.create_connection(("127.0.0.1", PORT)) as asking:
+        answering, _peer = listener.accept()
+        with answering:
+            listener.close()
+            assert asking.getpeername()[1] == PORT
+            assert not listens("tcp")
 
 
 def test_a_socket_that_is_bound_and_does_not_listen_is_none():
