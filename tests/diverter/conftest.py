@@ -56,11 +56,29 @@ def guarded(router):
 
 
 @pytest.fixture
-def edge(guarded, command):
-    """Return an edge router that has started on it; it is stopped, whatever the test did."""
-    from ansible_collections.netedge.tproxy.tests.diverter.edge_router import EdgeRouter
+def helper(installed, bare_router):
+    """Return a helper that runs."""
+    from ansible_collections.netedge.tproxy.tests.diverter.helper import Helper
 
-    started = EdgeRouter(command)
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        folder.chmod(0o755)
+        helper = Helper(installed, bare_router.pin_dir, folder / "socket")
+        helper.start()
+        yield helper
+        helper.close()
+
+
+@pytest.fixture(params=["root", "helper"])
+def edge(request, guarded, installed):
+    """Return an edge router that has started, with root's rights or without, by the helper."""
+    from ansible_collections.netedge.tproxy.tests.diverter.edge_router import NOBODY, Commands, EdgeRouter
+
+    if request.param == "root":
+        started = EdgeRouter(Commands(installed, guarded.pin_dir))
+    else:
+        socket = str(request.getfixturevalue("helper").path)
+        started = EdgeRouter(Commands(installed, guarded.pin_dir, socket), user=NOBODY)
     started.start()
     yield started
     started.crash()

@@ -19,15 +19,20 @@ from typing import NamedTuple
 from ansible_collections.netedge.tproxy.tests.dataplane.router import transparent
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+NOBODY = 65534
 ANY_SOURCE = ("0.0.0.0", "0")
 
 
 class Commands:
     """The installed executable by its names, each call a process."""
 
-    def __init__(self, folder: Path, pin_dir: str):
+    def __init__(self, folder: Path, pin_dir: str, helper: str = ""):
         self._folder = folder
-        self._environment = {"PATH": "/usr/bin:/bin", "TPROXY_SPLICER_PIN_DIR": pin_dir}
+        self._environment = {
+            "TPROXY_SPLICER_PIN_DIR": pin_dir,
+            "TPROXY_SPLICER_HELPER": helper,
+            "PATH": "/usr/bin:/bin",
+        }
 
     def __call__(self, name: str, *words: str, **how) -> subprocess.CompletedProcess:
         """Run one call to its end."""
@@ -95,11 +100,18 @@ class Service(NamedTuple):
 
 
 class EdgeRouter:
-    """The router: `services` are those that it has, with their listeners; `calls` what each call came to."""
+    """The router: `services` are those that it has, with their listeners; `calls` what each call came to.
 
-    def __init__(self, commands: Commands):
-        self._commands = commands
+    `how` says how its calls are run, e.g. as which user.
+    """
+
+    def __init__(self, commands: Commands, **how):
+        self._commands, self._how = commands, how
         self.services, self.listeners, self.calls = {}, {}, []
+
+    def successor(self) -> EdgeRouter:
+        """Return the router that is started when this one has died."""
+        return EdgeRouter(self._commands, **self._how)
 
     def start(self) -> None:
         """Ask the diverter who it is; a router whose diverter fails here does not start."""
@@ -166,7 +178,7 @@ class EdgeRouter:
             list(pool.map(lambda words: self._call(*words), asked))
 
     def _call(self, *words: str) -> None:
-        done = self._commands.divert(*words)
+        done = self._commands.divert(*words, **self._how)
         self.calls.append(done)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         assert done.stderr == ""

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ansible_collections.netedge.tproxy.tests.dataplane.router import eventually, original_destination, transparent
-from ansible_collections.netedge.tproxy.tests.diverter.edge_router import EdgeRouter, Service, in_force
+from ansible_collections.netedge.tproxy.tests.diverter.edge_router import NOBODY, Service, in_force
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 FARM = Service("4rGdWvtU7Zg0tJQqR5nYbX", protocols=("tcp", "udp"))
@@ -19,7 +20,6 @@ NAMES = Service("1-a.B", (("100.64.0.2", "32"),), (("53", "53"), ("0", "0")), ("
 WIDE = Service("-D", (("10.20.30.40", "8"), ("fd00:5::7", "64")), (("0", "65535"),), interfaces=("lan0", "lan7"))
 PICKY = Service("picky", (("192.0.2.7", "32"),), (("80", "80"),), sources=(("10.1.0.0", "24"), ("10.9.9.9", "32")))
 ALL = (FARM, NAMES, WIDE, PICKY)
-NOBODY = 65534
 
 
 def connects(client, listener: socket.socket, address: str, port: int) -> None:
@@ -114,11 +114,11 @@ def test_a_router_that_stopped_leaves_no_rule(edge, guarded):
     assert [rule["owner"] for rule in guarded.info()["rules"]] == ["ansible"]
 
 
-def test_after_a_crash_the_next_router_takes_over(edge, guarded, command, client):
+def test_after_a_crash_the_next_router_takes_over(edge, guarded, client):
     """Its services have other ids at worst: what the dead one left must not be in their way."""
     edge.add(FARM, NAMES)
     edge.crash()
-    after = EdgeRouter(command)
+    after = edge.successor()
     after.add(FARM._replace(id="a new id"), NAMES)
     assert in_force(guarded) == after.wanted()
     connects(client, after.listeners["a new id"]["tcp"], "172.16.1.5", 30022)
@@ -158,6 +158,26 @@ def test_a_playbook_and_a_router_do_not_lose_each_others_rules(edge, guarded):
         others.result()
     assert in_force(guarded) == edge.wanted()
     assert sum(rule["owner"] == "ansible" for rule in guarded.info()["rules"]) == len(mine)
+
+
+@pytest.mark.parametrize("edge", ["helper"], indirect=True)
+def test_a_helper_that_is_killed_again_and_again_loses_no_call(edge, guarded, helper):
+    done = threading.Event()
+
+    def kill_often() -> None:
+        while not done.wait(0.3):
+            helper.kill()
+            helper.start()
+
+    killer = threading.Thread(target=kill_often)
+    killer.start()
+    try:
+        edge.add(*many(24), at_once=3)
+        edge.remove(*[f"service{number}" for number in range(0, 24, 2)], at_once=3)
+    finally:
+        done.set()
+        killer.join()
+    assert in_force(guarded) == edge.wanted()
 
 
 # ---- what a router does not see, and must not miss -----------------------------------------------------

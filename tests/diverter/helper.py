@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The helper, as systemd runs it: its socket outlives it, and a new one is started when it ends."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+
+class Helper:
+    """A helper for one pin folder. Everybody may connect."""
+
+    def __init__(self, folder: Path, pin_dir: str, path: Path):
+        self.path = path
+        self._command, self._pin_dir = folder / "tproxy-splicer", pin_dir
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(64)
+        path.chmod(0o666)
+
+    def start(self) -> None:
+        """Start it with the listening socket as descriptor 3 (sd_listen_fds(3))."""
+        script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{self._command}" helper 3<&{self._listening.fileno()}'
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", script],
+            pass_fds=[self._listening.fileno()],
+            env={"PATH": os.defpath, "TPROXY_SPLICER_PIN_DIR": self._pin_dir},
+        )
+
+    def kill(self) -> None:
+        """Kill it in the middle of whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it, and its socket."""
+        self.kill()
+        self._listening.close()
