@@ -24,12 +24,10 @@ class Helper:
 
     def start(self) -> None:
         """Start it with the listening socket as descriptor 3 (sd_listen_fds(3))."""
-        script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{self._command}" helper 3<&{self._listening.fileno()}'
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", script],
-            pass_fds=[self._listening.fileno()],
-            env={"PATH": os.defpath, "TPROXY_SPLICER_PIN_DIR": self._pin_dir},
-        )
+        # As standard input first: a shell's own numbers of descriptors have one digit.
+        script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{self._command}" helper 3<&0 < /dev/null'
+        environment = {"PATH": os.defpath, "TPROXY_SPLICER_PIN_DIR": self._pin_dir}
+        self._process = subprocess.Popen(["/bin/sh", "-c", script], stdin=self._listening, env=environment)
 
     def kill(self) -> None:
         """Kill it in the middle of whatever it does."""

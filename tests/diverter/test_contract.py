@@ -165,9 +165,12 @@ def test_a_helper_that_is_killed_again_and_again_loses_no_call(edge, guarded, he
     done = threading.Event()
 
     def kill_often() -> None:
-        while not done.wait(0.3):
-            helper.kill()
-            helper.start()
+        seen = len(edge.calls)
+        while not done.wait(0.01):
+            if len(edge.calls) >= seen + 4:  # so that each helper lives to do something
+                helper.kill()
+                helper.start()
+                seen = len(edge.calls)
 
     killer = threading.Thread(target=kill_often)
     killer.start()
