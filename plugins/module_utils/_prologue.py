@@ -21,6 +21,7 @@ SCRIPT = (
 case $1 in -I | -D)
     [ -S "${TPROXY_SPLICER_HELPER=SOCKET}" ] && [ -x /usr/bin/perl ] && exec /usr/bin/perl -e '
 my ($socket, @words) = (@ARGV[0, 2 .. $#ARGV]);
+$SIG{PIPE} = "IGNORE";  # a helper that was killed is asked again
 for my $try (1 .. 5) {
     socket(S, 1, 1, 0) && connect(S, pack("S a108", 1, $socket)) or last;  # AF_UNIX, SOCK_STREAM
     syswrite(S, join("\\0", @words));
