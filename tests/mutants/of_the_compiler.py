@@ -122,8 +122,8 @@ MUTANTS = (
     Mutant(IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "whose interfaces"),
     Mutant(
         IMAGE,
-        "tables = _tables(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))",
-        "tables = _tables(slotted)",
+        "tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))",
+        "tables = tables_of(slotted)",
         "precedence",
     ),
     Mutant(
