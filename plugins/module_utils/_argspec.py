@@ -46,8 +46,8 @@ POLICY = {
 }
 
 
-# What every module that changes something can be part of.
-TOKEN = {"confirm_token": {"type": "str"}}
+# What every module that changes something can be part of. A token tells changes apart; it is no secret.
+TOKEN = {"confirm_token": {"type": "str", "no_log": False}}
 CONFIRM = {**TOKEN, "confirm_timeout": {"type": "int", "default": 0}}
 
 
@@ -130,7 +130,7 @@ def tproxy_confirm() -> dict:
     return _copy(
         argument_spec={
             "state": {"type": "str", "choices": ["confirmed", "rolled_back", "begun"], "default": "confirmed"},
-            "token": {"type": "str"},
+            "token": {"type": "str", "no_log": False},
             "confirm_timeout": {"type": "int"},
             "pin_dir": PIN,
         },

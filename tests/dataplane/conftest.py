@@ -205,8 +205,10 @@ def _router(namespace, blob):
     from ansible_collections.netedge.tproxy.tests.dataplane.router import Router
 
     router = Router(namespace, blob, f"/sys/fs/bpf/tproxy_test_{os.getpid()}/pins")
-    yield router
-    router.forget()
+    try:
+        yield router
+    finally:
+        router.forget()
 
 
 @pytest.fixture
