@@ -151,6 +151,12 @@ class Router:
         return story(options(module, pin_dir=self.pin_dir, **given), self.doors(), check)
 
 
+def without_counters(info: dict) -> dict:
+    """Return what tproxy_info says, without what each packet changes; neighbour discovery sends some at any time."""
+    attachments = [{**entry, "reasons": None} for entry in info["attachments"]]
+    return {**info, "attachments": attachments, "rules": [{**rule, "hits": None} for rule in info["rules"]]}
+
+
 def lay_wire(netns, interface: str = LAN, own: str = OWN, address: str = CLIENT) -> Client:
     """Make an interface of the router, and a client behind it."""
     peer = f"{interface}-peer"
