@@ -117,20 +117,20 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
         words[PAGE_WORDS * number + CLASS_BASE + column] = roots[view]
     words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
     write_actions(words, actions_page, slotted)
-    header = _append_source(words, encode_source(slotted))
-    header.update(
+    source = encode_source(slotted)
+    start = _append_source(words, source)
+    write_header(
+        words,
+        source,
         {
-            HEADER_MAGIC: IMAGE_MAGIC,
-            HEADER_FORMAT: IMAGE_FORMAT,
             HEADER_GENERATION: generation,
             HEADER_RULES: len(slotted),
             HEADER_SLOTS: slots,
             HEADER_CLASSES: len(classes.numbers),
             HEADER_ACTIONS: actions_page,
-        }
+            HEADER_SOURCE: start,
+        },
     )
-    for word, value in header.items():
-        words[word] = value
     words[HEADER_DIGEST] = digest(words)
     return words
 
@@ -232,17 +232,25 @@ def write_actions(words: array, page: int, slotted: list) -> None:
         words[at : at + ACTION_WORDS] = array("I", encode_action(rule))
 
 
-def _append_source(words: array, source: bytes) -> dict:
-    """Append the canonical rules in whole pages; return the header words that tell of them and of the size."""
+def _append_source(words: array, source: bytes) -> int:
+    """Append the canonical rules in whole pages; return the word where they begin."""
     start = len(words)
     page_bytes = 4 * PAGE_WORDS
     pages = start // PAGE_WORDS + -(-len(source) // page_bytes)
     if pages > IMAGE_PAGES_MAX:
         raise LimitExceeded("pages of the image", pages, IMAGE_PAGES_MAX, "nothing was changed; use fewer rules")
     words.frombytes(source.ljust(pages * page_bytes - 4 * start, b"\0"))
-    return {
-        HEADER_PAGES: pages,
-        HEADER_SOURCE: start,
+    return start
+
+
+def write_header(words: array, source: bytes, given: Mapping) -> None:
+    """Write the header of an image of `words` that carries `source`; `given` are the words that these do not tell."""
+    told = {
+        HEADER_MAGIC: IMAGE_MAGIC,
+        HEADER_FORMAT: IMAGE_FORMAT,
+        HEADER_PAGES: len(words) // PAGE_WORDS,
         HEADER_SOURCE_BYTES: len(source),
         HEADER_SOURCE_CRC: zlib.crc32(source),
     }
+    for word, value in {**told, **given}.items():
+        words[word] = value

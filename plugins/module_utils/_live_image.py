@@ -16,7 +16,6 @@ comes before its flows, that of an old one goes after them: a fragment never run
 
 from __future__ import annotations
 
-import zlib
 from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from typing import NamedTuple
 from ._action import encode_action
 from ._classes import CLASS_PAGES, bound_page, classes_of
 from ._errors import LimitExceeded
-from ._image import CLASS_WORD, COVER, ROOT_PAGES, check_limits, tables_of, write_actions
+from ._image import CLASS_WORD, COVER, ROOT_PAGES, check_limits, tables_of, write_actions, write_header
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
@@ -33,19 +32,13 @@ from ._layout import (
     HEADER_ACTIONS,
     HEADER_CHANGING,
     HEADER_CLASSES,
-    HEADER_FORMAT,
     HEADER_GENERATION,
     HEADER_JOURNAL,
     HEADER_JOURNAL_END,
-    HEADER_MAGIC,
     HEADER_PAGES,
     HEADER_RULES,
     HEADER_SLOTS,
     HEADER_SOURCE,
-    HEADER_SOURCE_BYTES,
-    HEADER_SOURCE_CRC,
-    IMAGE_FORMAT,
-    IMAGE_MAGIC,
     IMAGE_PAGES_MAX,
     PAGE_WORDS,
     RULES,
@@ -258,22 +251,20 @@ class LiveImage:
         write_actions(words, self._actions_page, slotted)
         raw = array("I", source.ljust(-(-len(source) // 4) * 4, b"\0"))
         words[self._source : self._source + len(raw)] = raw
-        header = {
-            HEADER_MAGIC: IMAGE_MAGIC,
-            HEADER_FORMAT: IMAGE_FORMAT,
-            HEADER_GENERATION: generation,
-            HEADER_RULES: len(slotted),
-            HEADER_SLOTS: self._slots,
-            HEADER_CLASSES: len(self._classes),
-            HEADER_ACTIONS: self._actions_page,
-            HEADER_SOURCE: self._source,
-            HEADER_SOURCE_BYTES: len(source),
-            HEADER_SOURCE_CRC: zlib.crc32(source),
-            HEADER_JOURNAL: self._journal,
-            HEADER_JOURNAL_END: self._journal_end,
-        }
-        for word, value in header.items():
-            words[word] = value
+        write_header(
+            words,
+            source,
+            {
+                HEADER_GENERATION: generation,
+                HEADER_RULES: len(slotted),
+                HEADER_SLOTS: self._slots,
+                HEADER_CLASSES: len(self._classes),
+                HEADER_ACTIONS: self._actions_page,
+                HEADER_SOURCE: self._source,
+                HEADER_JOURNAL: self._journal,
+                HEADER_JOURNAL_END: self._journal_end,
+            },
+        )
 
 
 def _rows(rule: Rule, slot: int) -> list:
