@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The house: which room may import what, and why. It reads the source and imports none of it.
 
-Every room stands in the table below. A new one must be entered there, by somebody who knows what it is.
+Every room stands in the table below and in docs/ROOMS.md. A new one must be entered there, by somebody who knows what
+it is.
 """
 
 from __future__ import annotations
@@ -170,6 +171,18 @@ def test_a_door_knows_only_errors_its_parts_and_one_library(door):
 
 def test_every_room_of_the_tables_exists():
     assert CORE | ENGINE | STORIES | set(DOORS) | SHELL == set(rooms())
+
+
+def test_the_guide_has_each_room_with_its_layer_and_its_first_sentence():
+    layers = {"core": CORE, "engine": ENGINE, "story": STORIES, "door": DOORS, "shell": SHELL}
+    wanted = {
+        f"| `{room}` | {layer} | {ast.get_docstring(tree(UTILS / f'{room}.py')).splitlines()[0]} |"
+        for layer, named in layers.items()
+        for room in named
+    }
+    guide = (ROOT / "docs" / "ROOMS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `_.*", guide, flags=re.M)
+    assert sorted(rows) == sorted(wanted)
 
 
 def test_imports_go_in_one_direction():
