@@ -43,6 +43,7 @@ class Listener(NamedTuple):
     """Where rules send flows to. What the kernel does not tell is None.
 
     `there` says whether anybody listens, `transparent` whether it has IP_TRANSPARENT, `shared` whether SO_REUSEPORT.
+    `routers` is how many of `rules` belong to OpenZiti routers, which remove them before they stop to listen.
     """
 
     where: str
@@ -50,6 +51,7 @@ class Listener(NamedTuple):
     there: bool | None = None
     transparent: bool | None = None
     shared: bool | None = None
+    routers: int = 0
 
 
 class Facts(NamedTuple):

@@ -230,12 +230,19 @@ def _wider(destination: Prefix, interface: Interface) -> str:
 
 def _listeners(facts: Facts) -> Iterator[dict]:
     old = kernel_version(facts.release) < KERNEL_REUSEPORT
-    missing = [each for each in facts.listeners if each.there is False]
+    gone = [each for each in facts.listeners if each.there is False]
+    missing = [each for each in gone if len(each.rules) > each.routers]
+    left_behind = [each for each in gone if each.routers]
     opaque = [each for each in facts.listeners if each.there and each.transparent is False]
     shared = [each for each in facts.listeners if old and each.there and each.shared]
     if missing:
         remedy = "start the proxy; until then `on_missing` of these rules decides"
         yield finding("note", "listener_missing", f"nobody listens on {_listed(missing)}", remedy)
+    if left_behind:
+        count = sum(each.routers for each in left_behind)
+        found = f"rules of an OpenZiti router were left behind, {count} in all: nobody listens on"
+        remedy = "remove them by `tproxy-splicer gc`; the helper, where it runs, does so when it is idle"
+        yield finding("warning", "left_behind", f"{found} {_listed(left_behind)}", remedy)
     if opaque:
         remedy = "let the proxy set IP_TRANSPARENT (HAProxy `transparent`, Squid `tproxy`), or no client is answered"
         yield finding("warning", "listener_not_transparent", f"{_listed(opaque)} is not transparent", remedy)

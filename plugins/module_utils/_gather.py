@@ -10,6 +10,7 @@ import errno
 import socket
 from collections.abc import Iterable
 
+from ._diverter import is_routers
 from ._doors import Doors, missing_rights
 from ._drift import Ahead
 from ._errors import KernelRefused
@@ -109,12 +110,10 @@ def with_listeners(facts: Facts, doors: Doors, rules: Iterable) -> Facts:
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     targets = {}
     for rule in intercepts:
-        targets.setdefault((rule.protocol, rule.tproxy_ip, rule.tproxy_port), []).append(
-            rule.name or str(rule.identity)
-        )
+        targets.setdefault((rule.protocol, rule.tproxy_ip, rule.tproxy_port), []).append(rule)
     waiting = {protocol: _waiting(doors, protocol) for protocol in {target[0] for target in targets}}
     ask = kernel_version(facts.release) < KERNEL_REUSEPORT
-    listeners = [_listener(doors, waiting[target[0]], target, names, ask) for target, names in targets.items()]
+    listeners = [_listener(doors, waiting[target[0]], target, led, ask) for target, led in targets.items()]
     return facts._replace(intercepts=intercepts, listeners=tuple(listeners))
 
 
@@ -132,10 +131,11 @@ def _waiting(doors: Doors, protocol: str) -> dict | None:
     return found
 
 
-def _listener(doors: Doors, waiting: dict | None, target: tuple, names: list, ask: bool) -> Listener:
+def _listener(doors: Doors, waiting: dict | None, target: tuple, rules: list, ask: bool) -> Listener:
     protocol, address, port = target
     host = f"[{address}]" if ":" in address else address
-    found = Listener(f"{protocol} {host}:{port}", tuple(names))
+    names = tuple(rule.name or str(rule.identity) for rule in rules)
+    found = Listener(f"{protocol} {host}:{port}", names, routers=sum(is_routers(rule.owner) for rule in rules))
     if waiting is None:
         return found
     number = int.from_bytes(parse_address(address), "big")

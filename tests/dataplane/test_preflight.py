@@ -201,6 +201,15 @@ def test_a_listener_that_is_missing(whole):
     whole.rules({**RULE, "ports": "80"}, state="absent")
 
 
+def test_rules_of_a_router_that_crashed(whole):
+    left = {**RULE, "ports": "80", "tproxy_port": 8081, "owner": "ziti:web"}
+    assert any("[left_behind]" in line for line in whole.rules(left)["warnings"])
+    assert codes(whole) == {"left_behind"}
+    with transparent(socket.SOCK_STREAM, 8081, "0.0.0.0"):
+        assert codes(whole) == set()
+    whole.rules(left, state="absent")
+
+
 def test_a_listener_that_is_not_transparent(router):
     with listening():
         assert any("[listener_not_transparent]" in line for line in router.rules(RULE)["warnings"])

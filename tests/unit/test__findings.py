@@ -212,6 +212,14 @@ def test_a_rule_counts_where_it_is_in_force(names, found):
     [
         ({"there": None, "transparent": None}, "6.12", []),
         ({"there": False}, "6.12", [("note", "listener_missing")]),
+        ({"there": False, "routers": 1}, "6.12", [("warning", "left_behind")]),
+        (
+            {"there": False, "routers": 1, "rules": ("a", "b")},
+            "6.12",
+            [("warning", "left_behind"), ("note", "listener_missing")],
+        ),
+        ({"there": True, "routers": 1}, "6.12", []),
+        ({"there": None, "routers": 1}, "6.12", []),
         ({"transparent": False}, "6.12", [("warning", "listener_not_transparent")]),
         ({"transparent": None}, "6.12", []),
         ({"shared": True}, "6.12", []),
