@@ -67,7 +67,8 @@ enum header_word {
 	HEADER_JOURNAL = 11,        /* word where changes of the rules follow, 0: none can */
 	HEADER_JOURNAL_END = 12,    /* word behind their room */
 	HEADER_CHANGING = 13,       /* 1 while a change is written: what is in force may be in neither state */
-	HEADER_DIGEST = 15,         /* CRC-32 of all pages in use with 0 here; 0: none is kept */
+	HEADER_DIGEST = 14,         /* of all pages in use (_image_digest.py); 0, or while HEADER_CHANGING: unknown */
+	                            /* 15: 0; older releases kept a CRC-32 there, in images that nobody changed */
 };
 
 /* Words of a class directory entry: 0 = no rule of that family and protocol. */

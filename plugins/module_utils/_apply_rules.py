@@ -53,7 +53,7 @@ def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
 
     def open_table(pins, table: RuleTable) -> None:
         table.judge, table.salvage = partial(judge, pins, table), is_present
-        fault = table.fault() if is_present else ""
+        fault = table.reading()[1] if is_present else ""
         if fault:
             warnings.append(f"{LOST} ({fault})")
 
@@ -92,10 +92,10 @@ def change_rules(
 
 def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Mapping], check: bool) -> tuple:
     """Put a rule set in force. Returns (outcome, contents before, whether the same rules had to be compiled anew)."""
-    had = table.contents()
+    had, edited = table.reading()
     moved = _finish_move(doors, pins, check)
     outcome = reconcile(table, intend, check)
-    if not outcome.changed and (table.bindings(had.rules) != had.bindings or table.fault()):
+    if not outcome.changed and (edited or had.torn or table.bindings(had.rules) != had.bindings):
         moved = True
         table.prepare(outcome.changes, outcome.after)
         if not check:

@@ -68,6 +68,11 @@ DRIFT = {
     "no_route": About("warning", "no policy route delivers what {interface} splices ({who})", ROUTE),
     "no_local_route": About("error", "the policy route of {interface} leads to an empty table ({who})", ROUTE),
     "image_damaged": About("error", "the rules in force were edited by hand: {who}", RULES),
+    "change_unfinished": About(
+        "warning",
+        "a run was killed while it changed the rules in force: they may be neither those before nor those asked for",
+        f"{RULES}: it compiles them anew; the helper does so when it is asked for the next rule",
+    ),
     "image_stale": About("warning", "rules are bound to interfaces that have another index now, or none", RULES),
     "pin_missing": About("error", "{who} is not pinned", "run tc_bpf_attach again: it makes anew what is missing"),
     "move_unfinished": About("warning", "a run was killed while it moved programs to a bigger image", RULES),

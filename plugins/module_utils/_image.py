@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ._action import encode_action
 from ._classes import CLASS_PAGES, InterfaceClasses, bound_page, classes_of
 from ._errors import LimitExceeded
-from ._image_digest import digest
+from ._image_digest import ImageDigest
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
@@ -131,7 +131,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
             HEADER_SOURCE: start,
         },
     )
-    words[HEADER_DIGEST] = digest(words)
+    words[HEADER_DIGEST] = ImageDigest(words).value
     return words
 
 

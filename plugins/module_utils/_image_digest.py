@@ -2,24 +2,70 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The digest by which an image is known to be as it was compiled. Who changes one in place keeps none."""
+"""The digest by which an edit of an image by hand is seen.
+
+It is the exclusive or of a number for each block of pages, so that a change of a few words costs a few blocks. A
+block's number mixes its place with its CRC-32: CRCs alone are linear, and the same edit of two blocks would cancel out.
+Every word of the pages in use counts, but for the two that tell of the digest itself.
+"""
 
 from __future__ import annotations
 
-import zlib
+import struct
+from collections.abc import Iterable
+from hashlib import sha256
+from zlib import crc32
 
-from ._layout import HEADER_DIGEST, HEADER_PAGES, PAGE_WORDS
+from ._layout import CLASS_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_WORDS
+
+BLOCK_WORDS = 4 * PAGE_WORDS
+BLOCK_BYTES = 4 * BLOCK_WORDS
+HEADER_BYTES = 4 * CLASS_BASE
+PLACE = struct.Struct("<II")
 
 
-def digest(words) -> int:
-    """Return the digest of an image, any buffer of whole words; never 0."""
-    data = memoryview(words).cast("B")
-    used = 4 * PAGE_WORDS * data[: 4 * PAGE_WORDS].cast("I")[HEADER_PAGES]
-    before, behind = 4 * HEADER_DIGEST, 4 * HEADER_DIGEST + 4
-    return zlib.crc32(data[behind:used], zlib.crc32(bytes(4), zlib.crc32(data[:before]))) or 1
+class ImageDigest:
+    """The digest of an image, any buffer of whole words, which may change afterwards; `value` is never 0."""
+
+    def __init__(self, words):
+        with memoryview(words).cast("B") as data:
+            used = data[: 4 * PAGE_WORDS * struct.unpack_from("=I", data, 4 * HEADER_PAGES)[0]]
+            self._numbers = [_number(used, block) for block in range(-(-len(used) // BLOCK_BYTES))]
+        self._all = 0
+        for number in self._numbers:
+            self._all ^= number
+
+    @property
+    def value(self) -> int:
+        """What belongs in HEADER_DIGEST."""
+        return self._all or 1
+
+    def follow(self, words, changed: Iterable) -> int:
+        """Return the value after [(first word, words)] changed in pages that were in use before."""
+        blocks = {block for at, count in changed for block in range(at // BLOCK_WORDS, -(-(at + count) // BLOCK_WORDS))}
+        with memoryview(words).cast("B") as data:
+            for block in blocks:
+                number = _number(data, block)
+                self._all ^= self._numbers[block] ^ number
+                self._numbers[block] = number
+        return self.value
+
+
+def _number(data: memoryview, block: int) -> int:
+    content = data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
+    crc = crc32(content) if block else crc32(content[HEADER_BYTES:], crc32(_header(content)))
+    return int.from_bytes(sha256(PLACE.pack(block, crc)).digest()[:4], "little")
+
+
+def _header(data: memoryview) -> bytearray:
+    header = bytearray(data[:HEADER_BYTES])
+    for word in (HEADER_CHANGING, HEADER_DIGEST):
+        header[4 * word : 4 * word + 4] = bytes(4)
+    return header
 
 
 def is_edited(words) -> bool:
-    """Whether an image keeps a digest that is not its own."""
-    kept = memoryview(words).cast("B")[: 4 * PAGE_WORDS].cast("I")[HEADER_DIGEST]
-    return bool(kept) and kept != digest(words)
+    """Whether an image that nobody is changing keeps a digest that is not its own."""
+    with memoryview(words).cast("B") as data:
+        changing, kept = (struct.unpack_from("=I", data, 4 * word)[0] for word in (HEADER_CHANGING, HEADER_DIGEST))
+    return bool(kept) and not changing and kept != ImageDigest(words).value

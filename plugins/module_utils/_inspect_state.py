@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
-from ._doors import Doors
+from ._doors import Doors, locked
 from ._drift import Route, route_drift
 from ._facts import Facts
 from ._findings import findings
@@ -47,11 +47,12 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
         pins.check()
         table, stands = rule_table(doors, pins), survey(doors, netlink, pins)
         table.salvage = True
-        contents = table.contents()
+        with locked(doors, options["pin_dir"], True, mount=False):
+            contents, edited = table.reading()
         routes = RouteTable(netlink, doors.route_rule, []).observe()
         facts = _facts(facts, doors, netlink, stands, contents)
         drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
-        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents)
+        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents, edited)
         facts = facts._replace(drift=tuple((name, *each) for name, found in drift.items() for each in found))
         return {
             "changed": False,
@@ -85,11 +86,11 @@ def _drift(stand: Stand, facts: Facts, routes: Mapping) -> list:
     return stand.drift() + route_drift(found, intercepts)
 
 
-def _image_drift(table: RuleTable, contents: ImageContents) -> list:
-    fault = table.fault()
-    if fault:
-        return [("image_damaged", fault)]
-    return [("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else []
+def _image_drift(table: RuleTable, contents: ImageContents, edited: str) -> list:
+    if edited:
+        return [("image_damaged", edited)]
+    found = [("change_unfinished", "")] if contents.torn else []
+    return found + ([("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else [])
 
 
 def _words(drift: list) -> list:

@@ -24,6 +24,7 @@ from ._action import encode_action
 from ._classes import CLASS_PAGES, bound_page, classes_of
 from ._errors import LimitExceeded
 from ._image import CLASS_WORD, COVER, ROOT_PAGES, check_limits, tables_of, write_actions, write_header
+from ._image_digest import ImageDigest
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
@@ -32,6 +33,7 @@ from ._layout import (
     HEADER_ACTIONS,
     HEADER_CHANGING,
     HEADER_CLASSES,
+    HEADER_DIGEST,
     HEADER_GENERATION,
     HEADER_JOURNAL,
     HEADER_JOURNAL_END,
@@ -61,8 +63,12 @@ CLASS_ROOT_PAGES = 3 * ROOT_PAGES + 1
 
 
 class Writes(NamedTuple):
-    """A change: `fresh` [(first word, words)], where no walk comes yet; then `flips` [(word, value)], in this order."""
+    """A change: `begin` [(word, value)]; then `fresh` [(first word, words)], where no walk comes yet; then `flips`.
 
+    Those of begin and of flips are written in their order.
+    """
+
+    begin: list
     fresh: list
     flips: list
 
@@ -90,6 +96,8 @@ class LiveImage:
         spare = max(SPARE_PAGES, 2 * (self._nodes.pages - self._first_node_page))
         self._nodes.fix_room(_room(self._nodes.pages + spare, capacity))
         self.words[HEADER_PAGES] = len(self.words) // PAGE_WORDS
+        self._digest = ImageDigest(self.words)
+        self.words[HEADER_DIGEST] = self._digest.value
 
     @property
     def words(self) -> array:
@@ -113,13 +121,16 @@ class LiveImage:
             self._put(rule)
         self._check_classes()
         if not self._published:
-            return Writes([], [])
+            return Writes([], [], [])
         self._nodes.phase = PUBLISHED
         for word, length in self._published:
             self._nodes.flip(word, length)
         self._nodes.flip(HEADER_GENERATION, self.generation + 1)
         self._published = []
-        return Writes(self._nodes.fresh, [(HEADER_CHANGING, 1), *self._nodes.flips(), (HEADER_CHANGING, 0)])
+        fresh, flips = self._nodes.fresh, self._nodes.flips()
+        digest = self._digest.follow(self.words, [*fresh, *((word, 1) for word, _value in flips)])
+        self.words[HEADER_DIGEST] = digest
+        return Writes([(HEADER_CHANGING, 1)], fresh, [*flips, (HEADER_DIGEST, digest), (HEADER_CHANGING, 0)])
 
     # ---- a change ---------------------------------------------------------------------------
 

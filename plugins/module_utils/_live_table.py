@@ -8,7 +8,8 @@
    here follows: it reads that image, and puts one with room in its place.
 2. What cannot be changed in place is compiled anew, with more room; a set that no image with room can hold is
    compiled as RuleTable does it, each time.
-3. Who is killed between two words leaves HEADER_CHANGING set; the next load compiles what the journal says.
+3. Who is killed between two words leaves HEADER_CHANGING set; the next load compiles what the journal says. Until then
+   nobody takes the digest at its word.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class LiveTable:
         writes = image.change(removes, puts)
         self._table.zero(image.rules[rule.identity][1] for rule in puts if rule.identity not in self._rules)
         fresh = [(at, image.words[at : at + count]) for at, count in writes.fresh]
-        self._words.store(self._memory, fresh, writes.flips)
+        self._words.store(self._memory, writes.begin, fresh, writes.flips)
         for identity in removes:
             self._forget(identity)
         for rule in puts:

@@ -54,24 +54,20 @@ class RuleTable:
 
     def contents(self) -> ImageContents:
         """Return what the image in force says of itself."""
-        try:
-            words = self.words()
-            return self._nothing if words is None else read_image(words)
-        except (LayoutMismatch, VerificationFailed):
-            if self.salvage:
-                return self._nothing
-            raise
+        return self.reading()[0]
 
-    def fault(self) -> str:
-        """Return what is wrong with the image in force, "" when it is as it was compiled."""
+    def reading(self) -> tuple:
+        """Return (what the image in force says of itself, how one sees that it was edited by hand or "")."""
         try:
             words = self.words()
-            torn = words is not None and read_image(words).torn
+            if words is None:
+                return self._nothing, ""
+            contents = read_image(words)
+            return contents, "its words do not have their digest" if is_edited(words) else ""
         except (LayoutMismatch, VerificationFailed) as fault:
-            return str(fault)
-        if torn:
-            return "a change of it was cut off"
-        return "its words do not have their checksum" if words is not None and is_edited(words) else ""
+            if self.salvage:
+                return self._nothing, str(fault)
+            raise
 
     def words(self):
         """Return the words of the image in force, None while there is none."""

@@ -30,18 +30,23 @@ STRONG = ("x86_64", "s390x")  # stores are seen in their order
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def store(memory, fresh: list, flips: list) -> None:
-    """Store `fresh` [(word, array of words)] in any order, then `flips` [(word, value)] one after the other.
+def store(memory, begin: list, fresh: list, flips: list) -> None:
+    """Store `begin` [(word, value)], then `fresh` [(word, array of words)] in any order, then `flips`, as begin.
 
-    Raises KernelRefused where the processor needs a barrier and the kernel has none; nothing has flipped then.
+    Raises KernelRefused where the processor needs a barrier and the kernel has none; nothing was stored then.
     """
     with memoryview(memory) as raw, raw.cast("I") as words:
+        _store_in_order(words, begin)
         for at, content in fresh:
             words[at : at + len(content)] = content
-        for at, value in flips:
-            _barrier()
-            words[at] = value
+        _store_in_order(words, flips)
+
+
+def _store_in_order(words: memoryview, stores: list) -> None:
+    for at, value in stores:
         _barrier()
+        words[at] = value
+    _barrier()
 
 
 def _barrier() -> None:

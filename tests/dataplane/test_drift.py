@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._drift import DRIFT
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
-    HEADER_SOURCE,
-    INTERFACES,
-    LAYOUT,
-    PAGE_WORDS,
-    POLICY_DEFAULT_PASS,
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import PAGE_WORDS
+from ansible_collections.netedge.tproxy.tests.dataplane.damage import (
+    edit_image,
+    edit_map,
+    edit_what_changed_in_place,
+    forget,
+    kill_a_helper,
+    make_again,
+    name_of_ours,
+    open_up,
+    pin,
+    put_filter,
+    replace_image,
+    spoil,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN
 
 POLICY = {"default_action": "drop", "management": [{"source": "10.1.0.0/24", "port": "2222"}]}
@@ -34,75 +39,6 @@ RUNS = {
     "record": lambda router, check: router.record(check=check),
     "rules": lambda router, check: router.rules(WEB, DNS, purge=True, check=check),
 }
-
-
-def ifindex_of(router) -> int:
-    return router.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
-
-
-def put_filter(router, descriptor: int, name: str) -> None:
-    with Netlink() as netlink:
-        netlink.replace_filter(ifindex_of(router), "ingress", 10, 1, descriptor, name)
-
-
-def name_of_ours(router) -> str:
-    return router.info()["attachments"][0]["name"]
-
-
-def pin(router, name: str) -> str:
-    return f"{router.pin_dir}/v{LAYOUT}/{name}"
-
-
-def edit_map(router, name: str, change: Callable[[bytearray], None]) -> None:
-    """Change the entry of lan0 as somebody with bpftool would."""
-    struct_name = {"policy": "policy", "ifindex_ip_map": "interface_addresses"}[name]
-    descriptor, size = _bpf.open_pin(pin(router, name)), _codec.size_of(struct_name)
-    key = _codec.key(ifindex_of(router) % INTERFACES)
-    raw = bytearray(_bpf.lookup(descriptor, key, size))
-    change(raw)
-    _bpf.update(descriptor, key, bytes(raw), name)
-    os.close(descriptor)
-
-
-def edit_image(router, word: int, value: int) -> None:
-    """Change one word of the image in force."""
-    outer = _bpf.open_pin(pin(router, "image"))
-    inner = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
-    with _bpf.window(inner, 4 * PAGE_WORDS * _bpf.map_info(inner).entries, True) as memory:
-        at = 4 * (word if word >= 0 else struct.unpack_from("=I", memory, 4 * HEADER_SOURCE)[0] - word)
-        memory[at : at + 4] = struct.pack("=I", value)
-    os.close(inner)
-    os.close(outer)
-
-
-def replace_image(router) -> None:
-    """Put an empty image in the place of the one in force."""
-    outer = _bpf.open_pin(pin(router, "image"))
-    old = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
-    new = _bpf.create_map(_bpf.map_info(old).shape, "pages")
-    _bpf.update(outer, _codec.key(0), struct.pack("=I", new))
-    for descriptor in (outer, old, new):
-        os.close(descriptor)
-
-
-def make_again(router) -> None:
-    """Delete the interface, and make it anew under another index."""
-    router.netns.run(f"ip link delete {LAN}")
-    router.netns.run(f"ip link add {LAN} index 4711 type veth peer name {LAN}-peer")
-    router.netns.run(f"ip address add {OWN}/24 dev {LAN}")
-    router.netns.run(f"ip link set {LAN} up")
-
-
-def forget(raw: bytearray) -> None:
-    raw[:] = bytes(len(raw))
-
-
-def spoil(raw: bytearray) -> None:
-    struct.pack_into("=I", raw, _codec.STRUCTS["policy"][1]["management_count"][0], 99)
-
-
-def open_up(raw: bytearray) -> None:
-    raw[_codec.STRUCTS["policy"][1]["flags"][0]] |= POLICY_DEFAULT_PASS
 
 
 class Drift(NamedTuple):
@@ -233,6 +169,20 @@ KINDS = (
         lambda router, program: edit_image(router, -3, 0x01020304),
         (),
         ("image_damaged",),
+        ("rules",),
+    ),
+    Drift(
+        "an image that a helper had changed in place was edited",
+        lambda router, program: edit_what_changed_in_place(router),
+        (),
+        ("image_damaged",),
+        ("rules",),
+    ),
+    Drift(
+        "a helper was killed in the middle of a change",
+        lambda router, program: kill_a_helper(router),
+        (),
+        ("change_unfinished",),
         ("rules",),
     ),
     Drift(

@@ -72,8 +72,13 @@ class FakeNetworkd:
 class FakeWords:
     """As _words, on memory of our own."""
 
-    def store(self, memory, fresh, flips):
+    def store(self, memory, begin, fresh, flips):
+        self._store_in_order(memory, begin)
         for at, content in fresh:
             memory[4 * at : 4 * (at + len(content))] = content.tobytes()
-        for at, value in flips:
+        self._store_in_order(memory, flips)
+
+    @staticmethod
+    def _store_in_order(memory, stores):
+        for at, value in stores:
             memory[4 * at : 4 * at + 4] = value.to_bytes(4, "little")

@@ -15,6 +15,7 @@ from array import array
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._image_digest import ImageDigest, is_edited
 from ansible_collections.netedge.tproxy.plugins.module_utils._live_image import LiveImage
 from ansible_collections.netedge.tproxy.plugins.module_utils._live_nodes import CompileAnew
 from ansible_collections.netedge.tproxy.plugins.module_utils._ruleset import Index
@@ -25,6 +26,12 @@ from ansible_collections.netedge.tproxy.tests.unit import rule_sets
 
 CHANGES = int(os.environ.get("LIVE_CHANGES", "200"))
 CHECKED_EVERY = 25
+
+
+def steps(writes, words):
+    """Return [(word, value)] in the order in which a change is written."""
+    fresh = [(at + n, words[at + n]) for at, count in writes.fresh for n in range(count)]
+    return [*writes.begin, *fresh, *writes.flips]
 
 
 class Machine:
@@ -48,9 +55,7 @@ class Machine:
         except CompileAnew:
             self._compile(after)
             return None
-        for at, count in writes.fresh:
-            self.memory[at : at + count] = self.image.words[at : at + count]
-        for at, value in writes.flips:
+        for at, value in steps(writes, self.image.words):
             self.memory[at] = value
         return writes
 
@@ -62,6 +67,7 @@ class Machine:
         verify_image(self.memory, self.slotted(), rule_sets.INTERFACES)
         assert read_image(self.memory).rules == self.slotted()
         assert not read_image(self.memory).torn
+        assert self.memory[layout.HEADER_DIGEST] == ImageDigest(self.memory).value
 
 
 def drawn(seed, count, **options):
@@ -136,12 +142,8 @@ def _check_words_on_the_way(machine, rule, options):
     for index, known in zip(indexes, slots):
         best = index.best(address, source, rule.protocol, rule.low)
         answers.add(known[best.identity] if best else 0)
-    steps = [
-        *((at + n, machine.image.words[at + n]) for at, count in writes.fresh for n in range(count)),
-        *writes.flips,
-    ]
     walker = Walker(memory)
-    for at, value in steps:
+    for at, value in steps(writes, machine.image.words):
         walker.words[at] = value
         walker._halves[2 * at : 2 * at + 2] = array("H", array("I", [value]).tobytes())
         assert walker.slot(0, address, source, rule.protocol, rule.low) in answers
@@ -173,7 +175,7 @@ def test_another_port_of_the_proxy_is_one_word():
     ((rule, _slot),) = machine.image.rules.values()
     changed = type(rule)(**{**rule.__dict__, "tproxy_port": 4242})
     writes = machine.change(puts=[changed])
-    assert [value for at, value in writes.flips][1] & 0xFFFF == 4242 >> 8 | (4242 & 0xFF) << 8
+    assert writes.flips[0][1] & 0xFFFF == 4242 >> 8 | (4242 & 0xFF) << 8
     machine.check()
 
 
@@ -181,8 +183,18 @@ def test_a_change_that_was_cut_off_is_seen():
     machine = Machine(services(2, 1))
     memory = array("I", machine.memory)
     writes = machine.change(removes=[next(iter(machine.image.rules))])
-    for at, count in writes.fresh:
-        memory[at : at + count] = machine.image.words[at : at + count]
-    for at, value in writes.flips[:-1]:
+    for at, value in steps(writes, machine.image.words)[:-1]:
         memory[at] = value
-    assert read_image(memory).torn
+        assert read_image(memory).torn
+        assert not is_edited(memory)
+
+
+def test_a_word_that_is_edited_between_two_changes_is_seen_after_them():
+    machine = Machine(services(2, 10))
+    assert not is_edited(machine.memory)
+    machine.memory[-1] ^= 1
+    for rule in services(3, 10):
+        machine.change(puts=[rule])
+        assert is_edited(machine.memory)
+    machine.memory[-1] ^= 1
+    assert not is_edited(machine.memory)
