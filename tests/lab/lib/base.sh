@@ -12,14 +12,13 @@
 
 BASE_SUITE=bookworm
 BASE_PACKAGES=(
-  systemd-sysv dbus openssh-server python3 python3-apt iproute2 nftables python3-bpfcc python3-pyroute2 bpftool
+  systemd-sysv udev dbus openssh-server python3 python3-apt iproute2 nftables python3-bpfcc python3-pyroute2 bpftool
   ca-certificates procps kmod iputils-ping netcat-openbsd curl tcpdump haproxy squid unbound
   iperf3 bind9-dnsutils
 )
 
 BASE_MASKED=(
   # These would act on the machine's own devices, or open what the kernel has only once.
-  systemd-udevd.service systemd-udev-trigger.service systemd-udevd-kernel.socket systemd-udevd-control.socket
   sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount
   proc-sys-fs-binfmt_misc.automount dev-hugepages.mount modprobe@.service
   # These only make noise, or want a network beyond the lab.
@@ -46,12 +45,20 @@ finish_base() {  # what is the same on every router; boot adds what is its own
   for unit in "${BASE_MASKED[@]}"; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
   done
+  keep_udev_to_interfaces "$root"
+}
+
+keep_udev_to_interfaces() {  # the kernel tells every network namespace of the machine's other devices, too
+  local root=$1 trigger=$1/etc/systemd/system/systemd-udev-trigger.service.d
+  find "$root/lib/udev/rules.d" -type f ! -name '*net*' ! -name 99-systemd.rules -delete
+  mkdir -p "$trigger"
+  printf '%s\n' '[Service]' 'ExecStart=' 'ExecStart=udevadm trigger --action=add --subsystem-match=net' > "$trigger/lab.conf"
 }
 
 base_recipe() {
   {
     echo "$BASE_SUITE" "${BASE_PACKAGES[@]}" "${BASE_MASKED[@]}"
-    declare -f preset_base finish_base
+    declare -f preset_base finish_base keep_udev_to_interfaces
   } | sha256sum | cut -d' ' -f1
 }
 
