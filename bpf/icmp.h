@@ -153,6 +153,8 @@ static __always_inline enum parsed parse_packet(struct __sk_buff *skb, tp_u32 of
 		parsed = parse_ipv4(skb, offset, flow);
 	else if (skb->protocol == host16(ETH_P_IPV6))
 		parsed = parse_ipv6(skb, offset, flow);
+	else if (skb->protocol == host16(ETH_P_8021Q) || skb->protocol == host16(ETH_P_8021AD))
+		return parse_tag(skb, offset);
 	else
 		return PARSED_OTHER;
 	if (parsed != PARSED_OTHER)

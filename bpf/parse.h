@@ -57,10 +57,12 @@ enum parsed {
 	PARSED_CONTROL,     /* ICMP that a host needs: echo reply, sound ND and MLD */
 	PARSED_OTHER,       /* a sound packet of another kind */
 	PARSED_FRAGMENT,    /* addresses only: its ports cannot be trusted */
+	PARSED_TAGGED,      /* a frame of a VLAN, whose tag is still in it */
 	PARSED_MALFORMED,
 };
 
 enum wire {
+	VLAN_ID = 0xfff,            /* IEEE 802.1Q: the rest of a tag is its priority */
 	IPV4_FRAGMENT = 0x3fff,     /* more fragments, or an offset: RFC 791 */
 	IPV4_OFFSET = 0x1fff,
 	IPV6_FRAGMENT = 0xfff9,     /* the same: RFC 8200, section 4.5 */
@@ -130,6 +132,20 @@ static __always_inline enum parsed parse_ports(struct __sk_buff *skb, struct flo
 	flow->source_port = host16(ports->source);
 	flow->port = host16(ports->dest);
 	return PARSED_FLOW;
+}
+
+/*
+ * The kernel takes one tag from a frame before this hook, and those that follow
+ * a priority tag behind it: check_vlan_id in __netif_receive_skb_core(), since
+ * Linux 5.5.  So two priority tags would hide a packet of this interface.
+ */
+static __always_inline enum parsed parse_tag(struct __sk_buff *skb, tp_u32 offset)
+{
+	tp_be16 tag;
+
+	if (bpf_skb_load_bytes(skb, offset, &tag, sizeof(tag)))
+		return PARSED_MALFORMED;
+	return host16(tag) & VLAN_ID ? PARSED_TAGGED : PARSED_MALFORMED;
 }
 
 /*

@@ -40,7 +40,35 @@ struct passage {
 	long error;                 /* of bpf_sk_assign */
 	enum parsed parsed;
 	enum verdict verdict;
+	tp_u32 is_marked;           /* by us, so that it is delivered here */
 };
+
+/* ---- the mark, by which packets are delivered to this host ------------------ */
+
+static __always_inline void set_mark(struct __sk_buff *skb, struct passage *way)
+{
+	tp_u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
+
+	if (way->policy) {
+		mark = way->policy->mark;
+		mask = way->policy->mark_mask;
+	}
+	skb->mark = (skb->mark & ~mask) | (mark & mask);
+	way->is_marked = 1;
+}
+
+/*
+ * A packet may come in with our mark: a tunnel hands on what it carried with
+ * that of its own packets (skb_scrub_packet() within a namespace).  It would be
+ * delivered here, wherever it is bound.
+ */
+static __always_inline void clear_mark(struct __sk_buff *skb, const struct passage *way)
+{
+	tp_u32 mask = way->policy ? way->policy->mark_mask : DEFAULT_MARK_MASK;
+
+	if (!way->is_marked && skb->mark & mask && !(way->flags & POLICY_LOOPBACK))
+		skb->mark &= ~mask;
+}
 
 /* ---- the ways out --------------------------------------------------------- */
 
@@ -80,6 +108,7 @@ static __always_inline int conclude(struct __sk_buff *skb, struct passage *way, 
 	skb->cb[TRACE_REASON] = reason | verdict << 8;
 	skb->cb[TRACE_RULE] = way->rule;
 	skb->cb[TRACE_ERROR] = way->error;
+	clear_mark(skb, way);
 	if (verdict == VERDICT_DROP)
 		return TC_ACT_SHOT;
 	if (reason != REASON_SPLICED && way->flags & POLICY_ACCEPT_UNSPEC)
@@ -102,7 +131,22 @@ static __always_inline int is_over(const struct policy *policy)
 	return policy->deadline && bpf_ktime_get_ns() > policy->deadline;
 }
 
-/* A policy that was removed by hand leaves the interface closed but for SSH: never open, never locked. */
+/*
+ * A policy that was removed by hand leaves the interface closed but for SSH:
+ * never open, never locked.  An Ethernet header ends with what the kernel knows
+ * of the protocol; a packet of a layer 3 device has bytes of an address there.
+ * No branch: the verifier would follow it through the whole program.
+ */
+static __always_inline tp_u32 flags_without_policy(struct __sk_buff *skb)
+{
+	tp_be16 protocol = 0;
+	tp_u32 difference;
+
+	bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(protocol), &protocol, sizeof(protocol));
+	difference = protocol ^ skb->protocol;
+	return POLICY_ALLOW_SSH | (-difference >> 31) * POLICY_LAYER3;
+}
+
 static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 {
 	struct policy *policy = 0;
@@ -116,7 +160,7 @@ static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 		policy = policy_at(slot + INTERFACES, skb->ifindex);
 	way->policy = policy;
 	way->interface_slot = policy ? slot : UNKNOWN_SLOT;
-	way->flags = policy ? policy->flags : POLICY_ALLOW_SSH;
+	way->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
 static __always_inline struct interface_addresses *recorded_addresses(tp_u32 ifindex)
@@ -397,17 +441,6 @@ static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way
 
 /* ---- what the rule does ------------------------------------------------------- */
 
-static __always_inline void set_mark(struct __sk_buff *skb, const struct passage *way)
-{
-	tp_u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
-
-	if (way->policy) {
-		mark = way->policy->mark;
-		mask = way->policy->mark_mask;
-	}
-	skb->mark = (skb->mark & ~mask) | (mark & mask);
-}
-
 static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, tp_u32 size)
 {
 	if (size == sizeof(tuple->ipv4))
@@ -542,10 +575,12 @@ static __always_inline enum reason judge(struct __sk_buff *skb, struct passage *
 	if (skb->protocol == host16(ETH_P_ARP))
 		return pass(way, REASON_ARP);
 	/* VLAN 0 only carries a priority: the frame is this interface's own, see vlan_do_receive(). */
-	if (skb->vlan_present && skb->vlan_tci & 0xfff)
+	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return pass(way, REASON_VLAN);
 	way->parsed = parse_packet(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
 	switch (way->parsed) {
+	case PARSED_TAGGED:
+		return pass(way, REASON_VLAN);
 	case PARSED_MALFORMED:
 		return drop(way, REASON_MALFORMED);
 	case PARSED_OTHER:

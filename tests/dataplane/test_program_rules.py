@@ -123,6 +123,16 @@ def test_so_is_that_of_any_other_session(splicer, tcp_session, action):
     assert splicer.ask(tcp_frame(SERVER, 443, CLIENT, 40000), LAN, 0xABCD).mark == 0x1000ABCD
 
 
+@pytest.mark.parametrize("mark", [Mark(), Mark(0x2, 0xF)])
+@pytest.mark.parametrize("given", [{"default_action": "pass"}, {"default_action": "pass", "accept": "unspec"}])
+def test_what_is_not_for_this_host_does_not_keep_a_mark_that_would_deliver_it_here(splicer, mark, given):
+    """Somebody else set it: a tunnel that the packet came in, or a program ahead."""
+    splicer.policy(LAN, mark=mark, **given)
+    splicer.rules(rule("tcp", "pass"))
+    for frame in (tcp_frame(SERVER, 443), udp_frame(SERVER, 443)):
+        assert splicer.ask(frame, LAN, 0xFFFFFFFF).mark == 0xFFFFFFFF & ~mark.mask
+
+
 # ---- rows 9 to 11: rules --------------------------------------------------------------------------
 
 

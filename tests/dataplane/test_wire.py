@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import json
 import os
 import socket
 import struct
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+    INTERFACES,
+    REASON_DEFAULT,
+    REASON_ICMP,
+    REASON_OTHER,
+    REASON_SSH,
+    REASONS,
+    UNKNOWN_SLOT,
+    VERDICTS,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     ETH_ARP,
     ETH_IP,
@@ -62,22 +75,52 @@ def heard(router, send) -> set:
     return found
 
 
+def tagged_twice(payload: bytes, outer: int, inner: int, kind: int = ETH_VLAN) -> bytes:
+    """Return a frame with two tags, `kind` being the EtherType of the outer one."""
+    return ethernet(struct.pack(">HHHH", outer, ETH_VLAN, inner, ETH_IP) + payload, kind)
+
+
 TAGGED = {
     "untagged": (ethernet(ASKING), ("rule", "passed")),
     "VLAN 7": (tagged(ASKING, 7), ("vlan", "passed")),
     "VLAN 4095": (tagged(ASKING, 4095), ("vlan", "passed")),
     "denied in VLAN 7": (tagged(DENIED, 7), ("vlan", "passed")),
-    "QinQ": (ethernet(struct.pack(">HHHH", 7, ETH_VLAN, 8, ETH_IP) + ASKING, ETH_QINQ), ("vlan", "passed")),
+    "QinQ": (tagged_twice(ASKING, 7, 8, ETH_QINQ), ("vlan", "passed")),
     "ARP in VLAN 7": (tagged(bytes(28), 7, ETH_ARP), ("arp", "passed")),
     "VLAN 0": (tagged(ASKING, 0), ("rule", "passed")),
     "denied in VLAN 0": (tagged(DENIED, 0), ("default", "dropped")),
     "denied with a priority": (tagged(DENIED, 0xE000), ("default", "dropped")),
+    "VLAN 7 behind VLAN 0": (tagged_twice(DENIED, 0, 7), ("vlan", "passed")),
+    "VLAN 7 behind VLAN 0, 802.1ad": (tagged_twice(DENIED, 0, 7, ETH_QINQ), ("vlan", "passed")),
+    "VLAN 0 twice": (tagged_twice(ASKING, 0, 0), ("malformed", "dropped")),
+    "VLAN 0 twice, 802.1ad": (tagged_twice(ASKING, 0xE000, 0xE000, ETH_QINQ), ("malformed", "dropped")),
 }
 
 
 def test_tagged_frames_belong_to_the_vlan_but_for_vlan_0(router, wire):
     found = {name: heard(router, functools.partial(wire.send, frame)) for name, (frame, _outcome) in TAGGED.items()}
     assert found == {name: {outcome} for name, (_frame, outcome) in TAGGED.items()}
+
+
+def test_a_second_priority_tag_leads_no_packet_past_the_rules(router, wire):
+    """The kernel takes it off behind the hook, and the packet is the interface's own: check_vlan_id in dev.c."""
+    router.attach(policy={"default_action": "pass"})
+    router.rules({"destination": OWN, "protocol": "udp", "ports": "53", "action": "drop"})
+    kernel = json.loads(router.netns.run(f"ip -j link show {LAN}"))[0]["address"]
+    head = bytes.fromhex(kernel.replace(":", ""))
+    denied, asking = (ipv4(udp(port, payload=bytes(4)), UDP, destination=OWN) for port in (53, 54))
+    with socket.socket(type=socket.SOCK_DGRAM) as own, socket.socket(type=socket.SOCK_DGRAM) as other:
+        own.bind((OWN, 53))
+        other.bind((OWN, 54))
+        for tags in range(4):
+            frame = head + bytes(6) + struct.pack(">HH", ETH_VLAN, 0) * tags + struct.pack(">H", ETH_IP)
+            wire.send(frame + denied)
+        wire.send(head + bytes(6) + struct.pack(">H", ETH_IP) + asking)
+        other.settimeout(10)
+        assert other.recv(9) == bytes(4)
+        own.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            own.recv(9)
 
 
 def test_a_datagram_cut_short_is_malformed(router, wire):
@@ -124,3 +167,26 @@ def test_an_interface_without_ethernet_headers_splices(tunnel):
         os.write(descriptor, datagram)
     outcomes = ("spliced", "passed"), ("rule", "passed"), ("default", "dropped"), ("malformed", "dropped")
     eventually(lambda: [router.reasons("tun0").get(outcome) for outcome in outcomes] == [1, 1, 1, 1])
+
+
+def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(tunnel):
+    router, descriptor = tunnel
+    router.attach("tun0")
+    with splicer_pins(_bpf, _bpffs, router.pin_dir) as pins:
+        for slot in range(INTERFACES):
+            _bpf.update(pins.fd("policy"), _codec.key(slot), bytes(_codec.size_of("policy")), "policy")
+        os.write(descriptor, ipv4(tcp(22), TCP, destination=OWN))
+        os.write(descriptor, DENIED)
+        eventually(lambda: unknown_reasons(pins) == {REASON_SSH: 1, REASON_DEFAULT: 1})
+
+
+def unknown_reasons(pins) -> dict:
+    """Return {reason: packets} of interfaces without a policy."""
+    size = _codec.size_of("counter") * _bpf.possible_cpus()
+    first = UNKNOWN_SLOT * REASONS * VERDICTS
+    found = {}
+    for index in range(REASONS * VERDICTS):
+        packets = _codec.sum_counters(_bpf.lookup(pins.fd("reasons"), _codec.key(first + index), size))["packets"]
+        if packets and index // VERDICTS not in (REASON_ICMP, REASON_OTHER):
+            found[index // VERDICTS] = packets
+    return found

@@ -95,7 +95,7 @@ class Program:
 
     def tell(self, scene: dict) -> None:
         """Put a scene in force. Raises what the product raises when it cannot compile its rules."""
-        self._marks, self._slots = {}, {}
+        self._marks, self._clears, self._slots = {}, {}, {}
         for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
             for slot in range(layout.MAPS[name][1][3]):
                 _bpf.update(self._maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
@@ -107,6 +107,7 @@ class Program:
                 taken[slot] = INTERFACES[name]
                 self._tell_policy(slot, INTERFACES[name], told, scene["image"])
             self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
+            self._clears[name] = not (told and told["loopback"])
         rules, _warnings = rules_from_params([_params(rule) for rule in scene["rules"]])
         self._slotted = list(zip(rules, scene["slots"]))
         self._image = compile_image(self._slotted, INTERFACES, 1)
@@ -165,7 +166,9 @@ class Program:
     def mark(self, interface: str, is_marked: bool) -> int:
         """Return the mark that a packet should have."""
         value, mask = self._marks[interface]
-        return MARK_BEFORE & ~mask | value if is_marked else MARK_BEFORE
+        if is_marked:
+            return MARK_BEFORE & ~mask | value
+        return MARK_BEFORE & ~mask if self._clears[interface] else MARK_BEFORE
 
     # ---- what it counts ----------------------------------------------------------------
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .packet import ARP, Flow, Packet, dissect
+from .packet import ARP, VLAN_ID, Flow, Packet, dissect
 from .policy import Policy, is_dhcp, is_management, is_recorded, is_ssh
 from .rules import Rule, Rules
 
 ETHERNET_HEADER = 14
-VLAN_ID = 0xFFF
 ANY = 0
 
 
@@ -147,6 +146,7 @@ class Router:
 
 _ROWS = {
     "malformed": Outcome("malformed", False),
+    "tagged": Outcome("vlan", True),
     "needed": Outcome("icmp", True),
     "other": Outcome("other", None),
 }

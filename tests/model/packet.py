@@ -13,6 +13,7 @@ from struct import unpack_from
 from typing import NamedTuple
 
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
+TAGS, VLAN_ID = {0x8100, 0x88A8}, 0xFFF  # IEEE 802.1Q
 TRANSPORT = {6: ("tcp", 20), 17: ("udp", 8)}  # name and smallest header: RFC 9293, RFC 768
 ICMP_PROTOCOL = {4: 1, 6: 58}
 ICMP_HEADER = 8  # RFC 792, RFC 4443
@@ -45,8 +46,8 @@ class Flow(NamedTuple):
 class Packet(NamedTuple):
     """A packet's kind, its destination, and its flow if it has one.
 
-    Kinds: "malformed", "fragment", "flow", "error" (the flow is the quoted one, turned round), "echo" (a request),
-    "needed" (an ICMP message that hosts cannot do without), "other".
+    Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment", "flow", "error" (the flow is the quoted
+    one, turned round), "echo" (a request), "needed" (an ICMP message that hosts cannot do without), "other".
     """
 
     kind: str
@@ -69,6 +70,7 @@ class Headers(NamedTuple):
 
 MALFORMED = Packet("malformed")
 OTHER = Packet("other")
+TAGGED = Packet("tagged")
 
 
 def dissect(frame: bytes, start: int, protocol: int) -> Packet:
@@ -77,6 +79,8 @@ def dissect(frame: bytes, start: int, protocol: int) -> Packet:
         return _ipv4(frame[start:], start)
     if protocol == IPV6:
         return _ipv6(frame[start:], start)
+    if protocol in TAGS:
+        return TAGGED if int.from_bytes(frame[start : start + 2], "big") & VLAN_ID else MALFORMED
     return OTHER
 
 

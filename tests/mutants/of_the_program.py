@@ -209,7 +209,9 @@ MUTANTS = (
         "skb->mark = skb->mark | (mark & mask);",
         "bits of the mark",
     ),
-    Mutant(PROGRAM, "if (skb->vlan_present && skb->vlan_tci & 0xfff)", "if (skb->vlan_present)", "priority tags"),
+    Mutant(PROGRAM, "if (!way->is_marked && skb->mark & mask", "if (skb->mark & mask", "marks of ours"),
+    Mutant(PROGRAM, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark that is not ours"),
+    Mutant(PROGRAM, "if (skb->vlan_present && skb->vlan_tci & VLAN_ID)", "if (skb->vlan_present)", "priority tags"),
     Mutant(
         PROGRAM,
         "way->parsed = parse_packet(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);",
