@@ -10,6 +10,7 @@ who wants to know what is so now asks. A router that learns a whole BGP table is
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -23,6 +24,7 @@ RTN_LOCAL = 2
 HEADER = struct.Struct("=IHHII")
 ROUTE = struct.Struct("=BBBBBBBBI")
 ROOM = 1 << 20
+SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 
 
 class Events:
@@ -31,11 +33,17 @@ class Events:
     def __init__(self) -> None:
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+            self._make_room()
             self._socket.bind((0, sum(1 << group - 1 for group in GROUPS)))
             self._socket.setblocking(False)
         except OSError as refusal:
             raise KernelRefused(refusal.errno, "open", "an rtnetlink socket for events") from refusal
+
+    def _make_room(self) -> None:
+        """Have a buffer for some thousand routes: SO_RCVBUF stops at net.core.rmem_max, 208 KiB on many kernels."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
 
     def __enter__(self) -> Events:
         return self
