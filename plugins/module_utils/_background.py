@@ -44,9 +44,17 @@ def new_token() -> str:
 
 def who() -> str:
     """Return who runs this, for people: the user before sudo, and the host that he came from by SSH."""
-    name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    name = os.environ.get("SUDO_USER") or _user()
     connection = os.environ.get("SSH_CONNECTION", "").split()
     return f"{name} from {connection[0]}" if connection else name
+
+
+def _user() -> str:
+    """Return this user's name; a directory service that is not there has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def started(pid: int) -> int | None:
