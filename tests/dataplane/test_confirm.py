@@ -5,94 +5,21 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import pathlib
-import signal
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _background, _confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
-from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import InvalidInput, Unconfirmed, Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._pending import record_path
-from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
-from ansible_collections.netedge.tproxy.tests.dataplane.router import CLIENT, LAN, OWN, SERVER, eventually
+from ansible_collections.netedge.tproxy.plugins.module_utils import _confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import InvalidInput, Unconfirmed
+from ansible_collections.netedge.tproxy.tests.dataplane.confirming import DROP, LONG, PASS, Confirming
+from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, eventually
 
-LONG, SHORT = 3600, 2
-PASS = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
-DROP = {**PASS, "action": "drop"}
+SHORT, LOADING = 2, 6  # the latter where the verifier has its say before the change is in force
 # four classes of interfaces, more pages than a fresh image map holds
 MANY = [
     {**PASS, "ports": "80", "protocol": way, "interfaces": [name]} for way in ("tcp", "udp") for name in ("lo", LAN)
 ]
 DROP_ALL = pathlib.Path(__file__).parents[1] / "confirm" / "drop_all.c"
-
-
-class Confirming:
-    """A router on which changes wait for their confirmation."""
-
-    def __init__(self, router):
-        self.router = router
-
-    # ---- what is done ------------------------------------------------------------------
-
-    def rules(self, *rules: dict, seconds: int = LONG, **given) -> dict:
-        """Change rules."""
-        return self._change(apply_rules, "tproxy_rule", seconds, rules=list(rules), purge=True, **given)
-
-    def attach(self, seconds: int = LONG, **given) -> dict:
-        """Attach our program, or change its policy."""
-        given = {"blob_content": self.router.blob.to_json(), **given}
-        return self._change(attach, "tc_bpf_attach", seconds, interface=LAN, **given)
-
-    def say(self, state: str, **given) -> dict:
-        """Run tproxy_confirm."""
-        return self.router._run(confirm_change, "tproxy_confirm", False, state=state, **given)
-
-    def kill_guard(self) -> None:
-        """As the OOM killer would, if it could."""
-        os.kill(self._guard()[0], signal.SIGKILL)
-        eventually(lambda: not self.is_guarded())
-
-    def _change(self, story, module: str, seconds: int, **given) -> dict:
-        story = functools.partial(run_change, story)
-        return self.router._run(story, module, False, confirm_timeout=seconds, **given)
-
-    # ---- what is seen ------------------------------------------------------------------
-
-    def verdict(self, port: int = 443, destination: str = SERVER) -> str:
-        """Return what becomes of a packet: the program itself is asked, "unfiltered" where there is none."""
-        flow = {"interface": LAN, "source": CLIENT, "destination": destination, "protocol": "tcp", "port": str(port)}
-        try:
-            return self.router._run(ask_verdict, "tproxy_verdict", False, **flow)["verdict"]
-        except Unsupported:
-            return "unfiltered"
-
-    def outcome(self) -> str:
-        """Return what became of the latest change."""
-        return self._latest().outcome
-
-    def is_guarded(self) -> bool:
-        """Whether the guard lives."""
-        pid, start = self._guard()
-        return _background.started(pid) == start
-
-    def _guard(self) -> tuple:
-        return self._latest().guard
-
-    def _latest(self):
-        return _confirm_change.latest(self.router.doors(), self.router.pin_dir)
-
-    def forget(self) -> None:
-        """End the guard, and forget the change."""
-        if self._latest():
-            if self.is_guarded():
-                self.kill_guard()
-            os.unlink(record_path(self.router.pin_dir))
 
 
 @pytest.fixture
@@ -127,7 +54,7 @@ def test_a_run_that_changes_nothing_arms_nothing(confirming):
     confirming.router.attach()
     confirming.router.rules(PASS)
     assert confirming.rules(PASS)["confirm"] is None
-    assert confirming._latest() is None
+    assert confirming.latest() is None
 
 
 def test_where_no_program_is_attached_there_is_nothing_to_confirm(confirming):
@@ -170,7 +97,7 @@ def test_a_policy_that_nobody_confirms_is_as_before(confirming):
 
 
 def test_a_first_attach_that_nobody_confirms_leaves_nothing(confirming):
-    confirming.attach(SHORT)
+    confirming.attach(LOADING)
     assert confirming.verdict() == "drop"
     rolled_back(confirming)
     assert confirming.verdict() == "unfiltered"
@@ -184,7 +111,7 @@ def test_a_program_that_drops_everything_is_replaced(confirming, compiler):
     confirming.router.attach(policy={"default_action": "pass"})
     sources = {**our_source(), "drop_all.c": DROP_ALL.read_text(encoding="utf-8")}
     before = confirming.router.info()["attachments"][0]["name"]
-    confirming.attach(SHORT, blob_content=None, source="drop_all.c", source_files=sources)
+    confirming.attach(LOADING, blob_content=None, source="drop_all.c", source_files=sources)
     assert confirming.router.info()["attachments"][0]["name"] != before
     rolled_back(confirming)
     assert confirming.router.info()["attachments"][0]["name"] == before
@@ -208,7 +135,7 @@ def test_a_dead_guard_leaves_the_dead_man_switch_and_the_next_run_tidies_up(conf
 
 def test_a_first_attach_passes_all_when_its_guard_is_dead(confirming):
     confirming.router.rules(DROP)
-    confirming.attach(SHORT)
+    confirming.attach(LOADING)
     confirming.kill_guard()
     assert confirming.verdict() == "drop"
     eventually(lambda: confirming.verdict() == "pass")
