@@ -112,13 +112,13 @@ def _attachment(doors: Doors, pins, stand: Stand, drift: list) -> dict:
         "drift": _words(drift),
         "policy": policy and policy.to_params(),
         "addresses": stand.recorded.to_params()["addresses"] if stand.recorded else [],
-        "reasons": {} if stand.slot is None else _reasons(doors, pins, stand.slot),
+        "reasons": {} if stand.slot is None else reasons(doors, pins, stand.slot),
         "ahead": [each.who for each in stand.hook.ahead],
     }
 
 
-def _reasons(doors: Doors, pins, slot: int) -> dict:
-    """Return {reason: {passed, dropped}} of the reasons that were met; each has packets and bytes."""
+def reasons(doors: Doors, pins, slot: int) -> dict:
+    """Return {reason: {passed, dropped}} of the reasons that an interface met; each has packets and bytes."""
     if "reasons" in pins.missing():
         return {}
     descriptor, size = pins.fd("reasons"), codec.size_of("counter") * doors.bpf.possible_cpus()

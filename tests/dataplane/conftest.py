@@ -181,9 +181,9 @@ def compiler():
         pytest.skip(f"no compiler: {missing}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def loaded(blob):
-    """Return our program, loaded on maps of its own."""
+    """Return our program, loaded on maps of its own. The verifier takes an emulated processor many seconds."""
     from ansible_collections.netedge.tproxy.tests.dataplane.splicer import Splicer
 
     if os.geteuid() != 0:
@@ -236,10 +236,7 @@ def router(bare_router, client):
 
 @pytest.fixture(scope="module")
 def lasting(blob):
-    """Return (router, client) of both families that splice, for all tests of a file.
-
-    The verifier takes an emulated processor many seconds, and these tests want the same of it.
-    """
+    """Return (router, client) of both families that splice, for all tests of a file: one program for all of them."""
     from ansible_collections.netedge.tproxy.tests.dataplane.ends import lay_ipv6
     from ansible_collections.netedge.tproxy.tests.dataplane.router import lay_wire
 

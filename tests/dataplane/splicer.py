@@ -84,19 +84,25 @@ def told(answer: Told) -> tuple:
     return answer.action, answer.reason
 
 
+def new_maps(blob: Blob, pages: int = layout.IMAGE_PAGES_MIN) -> dict:
+    """Return {name: descriptor} of maps for a program; an image may have so many pages."""
+    _bpf.raise_memory_limit()
+    template = _bpf.create_map(inner_shape(pages), "pages")
+    found = {
+        name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
+        for name, shape in blob.maps.items()
+    }
+    os.close(template)
+    return found
+
+
 class Splicer:
     """The program, loaded; see above."""
 
     def __init__(self, blob: Blob, pages: int = layout.IMAGE_PAGES_MIN):
         """`pages` is what an image may have at most."""
-        _bpf.raise_memory_limit()
         self._pages = pages
-        template = _bpf.create_map(inner_shape(pages), "pages")
-        self.maps = {
-            name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
-            for name, shape in blob.maps.items()
-        }
-        os.close(template)
+        self.maps = new_maps(blob, pages)
         self.fd = _bpf.load_program(blob.bind(self.maps), blob.function)
         self._cpus = _bpf.possible_cpus()
 
@@ -111,7 +117,7 @@ class Splicer:
             for slot in range(layout.MAPS[name][1][3]):
                 _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(struct_name)))
         self.rules()
-        self.no_previous_image()
+        self.no_image(generation=1)
 
     # ---- what it is told ---------------------------------------------------------------
 
@@ -124,9 +130,9 @@ class Splicer:
         slot = ifindex % layout.INTERFACES + layout.INTERFACES
         _bpf.update(self.maps["policy"], _codec.key(slot), _codec.encode_policy(ifindex, policy), "policy")
 
-    def no_previous_image(self) -> None:
-        """Take the image away that goes with the previous policies."""
-        _bpf.delete(self.maps["image"], _codec.key(1), "image")
+    def no_image(self, generation: int = 0) -> None:
+        """Take an image away: 0 goes with the policies, 1 with the previous ones."""
+        _bpf.delete(self.maps["image"], _codec.key(generation), "image")
 
     def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
         """Record the addresses of an interface."""

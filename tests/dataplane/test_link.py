@@ -30,9 +30,20 @@ NEEDED, DENIED = ("icmp", "passed"), ("other", "dropped")
 
 
 @pytest.fixture
+def router(splicing):
+    """Return this file's router, which knows no rule."""
+    return splicing
+
+
+@pytest.fixture
+def client(lasting):
+    """Return the client at the other end of the router's wire."""
+    return lasting[1]
+
+
+@pytest.fixture
 def wire(router, client):
     """Return a raw socket on the client's end of a wire on which nobody else speaks IPv6."""
-    router.attach()
     with client.inside():
         set_sysctl(f"ipv6.conf.{LAN}-peer.disable_ipv6", 1)
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -89,8 +100,9 @@ def test_what_only_looks_like_a_dhcpv6_answer_is_judged_by_rules(router, wire):
 
 
 @pytest.fixture
-def vlan(router, client, netns):
+def vlan(router, client):
     """Return the addresses of both ends of VLAN 7 of the wire."""
+    netns = router.netns
     if not netns.can(f"ip link add link {LAN} name {LAN}.7 type vlan id 7"):
         pytest.skip("this kernel has no VLAN devices")
     netns.run(f"ip address add 10.7.0.1/24 dev {LAN}.7")
@@ -105,7 +117,6 @@ def vlan(router, client, netns):
 
 def test_a_vlan_sub_interface_is_judged_by_its_own_policy(router, client, vlan):
     router.route(f"{LAN}.7")
-    router.attach()
     router.attach(f"{LAN}.7")
     router.rules(splice_rule(vlan, interfaces=[f"{LAN}.7"]))
     with proxy(vlan, TCP) as listener, connected(client, vlan) as near:

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import UNFILTERED, Management, Mark, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import ethernet, tcp_frame, udp_frame
-from ansible_collections.netedge.tproxy.tests.dataplane.splicer import Splicer, told
+from ansible_collections.netedge.tproxy.tests.dataplane.splicer import told
 
 LAN, WAN = 1, 2
 SERVER, OWN, CLIENT = "192.0.2.1", "10.1.0.1", "10.1.0.2"
@@ -83,15 +83,13 @@ def test_an_interface_without_a_previous_policy_is_closed_but_for_ssh(splicer, s
     assert told(splicer.ask(WEB, LAN)) == ("drop", "default")
 
 
-def test_without_a_previous_image_nothing_matches(blob):
-    splicer = Splicer(blob)
+def test_without_a_previous_image_nothing_matches(splicer):
     splicer.rules(web("pass"))
     splicer.rules(web("pass"), generation=1)
-    splicer.no_previous_image()
+    splicer.no_image(generation=1)
     splicer.policy(LAN, deadline=LONG_PAST)
     splicer.previous_policy(LAN, Policy(generation=1))
     assert told(splicer.ask(WEB, LAN)) == ("drop", "default")
-    splicer.close()
 
 
 def test_what_falls_back_is_counted_for_its_interface(splicer):

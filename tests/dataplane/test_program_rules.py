@@ -236,13 +236,10 @@ def test_what_nothing_matched_gets_the_default_action(splicer, protocol, default
 
 
 @pytest.mark.parametrize("default", ["drop", "pass"])
-def test_without_any_image_nothing_matches(blob, default):
-    from ansible_collections.netedge.tproxy.tests.dataplane.splicer import Splicer
-
-    bare = Splicer(blob)
-    bare.policy(LAN, default_action=default)
-    assert told(bare.ask(tcp_frame(SERVER, 443), LAN)) == (default, "default")
-    bare.close()
+def test_without_any_image_nothing_matches(splicer, default):
+    splicer.policy(LAN, default_action=default)
+    splicer.no_image()
+    assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == (default, "default")
 
 
 WAYS_TO_DROP = {

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 from ansible_collections.netedge.tproxy.tests.dataplane.router import (
     CLIENT,
+    LAN,
     OWN,
     PATIENCE,
     SERVER,
@@ -31,12 +32,16 @@ def rule(protocol: str = "tcp", ports: str = "443", **given) -> dict:
 
 
 @pytest.fixture
-def splicing(router):
-    """Return a router that splices TCP and UDP port 443 of the net behind it."""
-    router.route()
-    router.attach()
-    router.rules(rule("tcp"), rule("udp"))
-    return router
+def client(lasting):
+    """Return the client of this file's router."""
+    return lasting[1]
+
+
+@pytest.fixture
+def splicing(splicing):
+    """Return the router, which splices TCP and UDP port 443 of the net behind it."""
+    splicing.rules(rule("tcp"), rule("udp"))
+    return splicing
 
 
 def connect(client, port: int = 443, address: str = SERVER) -> socket.socket:
@@ -72,11 +77,22 @@ def test_a_connection_is_spliced_with_its_original_destination(splicing, client,
     assert counted["established", "passed"] >= 2
 
 
-def test_a_datagram_in_many_pages_is_spliced_whole(splicing, client, netns):
-    """Its data lies beyond the linear area of the packet's buffer."""
-    netns.run("ip link set lan0 mtu 65535")
+@pytest.fixture
+def wide(splicing, client):
+    """Let the wire take packets of any size, until the end."""
+    _set_mtu(splicing.netns, client, 65535)
+    yield
+    _set_mtu(splicing.netns, client, 1500)
+
+
+def _set_mtu(netns, client, size: int) -> None:
+    netns.run(f"ip link set {LAN} mtu {size}")
     with client.inside():
-        netns.run("ip link set lan0-peer mtu 65535")
+        netns.run(f"ip link set {LAN}-peer mtu {size}")
+
+
+def test_a_datagram_in_many_pages_is_spliced_whole(splicing, client, wide):
+    """Its data lies beyond the linear area of the packet's buffer."""
     payload = bytes(range(256)) * 240
     with transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
         asking.sendto(payload, (SERVER, 443))
@@ -111,17 +127,24 @@ def test_200_connections_at_once(splicing, client):
     assert splicing.reasons()["spliced", "passed"] == 200
 
 
-def test_what_is_spliced_ends_the_hook_and_what_only_passes_need_not(splicing, client, program):
-    """With accept=unspec a later filter, which drops all that it sees, sees what is not spliced."""
+@pytest.fixture
+def others_may_judge(splicing, program):
+    """Return what puts a filter that drops all it sees behind ours, which lets it see what is not spliced."""
     splicing.attach(policy={"accept": "unspec", "management": [{"source": CLIENT, "protocol": "udp", "port": 161}]})
-    ifindex = splicing.info()["attachments"][0]["ifindex"]
+    later = socket.if_nametoindex(LAN), "ingress", 20, 1
+    with Netlink() as netlink:
+        yield lambda: netlink.replace_filter(*later, program(TC_ACT_SHOT).fd, "later")
+        netlink.delete_filter(*later)
+    splicing.attach(policy={"accept": "ok", "management": []})
+
+
+def test_what_is_spliced_ends_the_hook_and_what_only_passes_need_not(splicing, client, others_may_judge):
     service = socket.socket(socket.AF_INET, UDP)
     with service, transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
         service.bind((OWN, 161))
         asking.sendto(b"so that ARP is done with", (SERVER, 443))
         proxy.recv(99)
-        with Netlink() as netlink:
-            netlink.replace_filter(ifindex, "ingress", 20, 1, program(TC_ACT_SHOT).fd, "later")
+        others_may_judge()
         asking.sendto(b"to the later filter", (OWN, 161))
         asking.sendto(b"to the proxy", (SERVER, 443))
         assert proxy.recv(99) == b"to the proxy"
@@ -155,13 +178,17 @@ def test_the_hosts_own_services_are_closed_but_for_ssh(splicing, client):
             service.recv(9)
 
 
-def test_on_missing_pass_leaves_the_packet_to_routing(splicing, client, netns):
-    """Behind the router stands, for this test, a service on the router itself."""
-    netns.run(f"ip address add {SERVER}/32 dev lo")
+@pytest.fixture
+def server_here(splicing):
+    """Let the server be the router itself, until the end."""
+    splicing.netns.run(f"ip address add {SERVER}/32 dev lo")
+    yield
+    splicing.netns.run(f"ip address delete {SERVER}/32 dev lo")
+
+
+def test_on_missing_pass_leaves_the_packet_to_routing(splicing, client, server_here):
     splicing.rules(rule("tcp", on_missing="pass"))
-    with socket.socket(socket.AF_INET, TCP) as service:
-        service.bind((SERVER, 443))
-        service.listen()
+    with socket.create_server((SERVER, 443)) as service:
         service.settimeout(PATIENCE)
         with connect(client) as asking:
             served, peer = service.accept()

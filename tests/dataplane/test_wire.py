@@ -38,7 +38,7 @@ from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     tcp,
     udp,
 )
-from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, SERVER, eventually, transparent
+from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, SERVER, eventually, transparent
 
 ETH_QINQ = 0x88A8
 NOISE = ("icmp", "other")  # an interface that comes up solicits routers and reports its groups
@@ -49,10 +49,22 @@ ASKING, DENIED = (ipv4(tcp(port), TCP, destination=SERVER) for port in (443, 444
 
 
 @pytest.fixture
+def router(splicing):
+    """Return this file's router, which passes what ASKING asks for."""
+    splicing.attach(policy={"allow_ssh": False})
+    splicing.rules(PASSING)
+    return splicing
+
+
+@pytest.fixture
+def client(lasting):
+    """Return the client at the other end of the router's wire."""
+    return lasting[1]
+
+
+@pytest.fixture
 def wire(router, client):
-    """Return a raw socket on the client's end of the wire; the router passes what ASKING asks for."""
-    router.attach(policy={"allow_ssh": False})
-    router.rules(PASSING)
+    """Return a raw socket on the client's end of the wire."""
     with client.inside():
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         raw.bind((f"{LAN}-peer", 0))
@@ -130,11 +142,11 @@ def test_a_datagram_cut_short_is_malformed(router, wire):
 
 
 @pytest.mark.parametrize("options", [b"", bytes(40)], ids=["no-options", "options"])
-def test_headers_may_lie_beyond_the_linear_area(router, wire, client, netns, options):
+def test_headers_may_lie_beyond_the_linear_area(router, wire, client, options):
     """A packet socket with a virtio header puts no more than `hdr_len` bytes there: packet_alloc_skb()."""
-    netns.run(f"ip link set {LAN} mtu 9000")
+    router.netns.run(f"ip link set {LAN} mtu 9000")
     with client.inside():
-        netns.run(f"ip link set {LAN}-peer mtu 9000")
+        router.netns.run(f"ip link set {LAN}-peer mtu 9000")
     wire.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
     for linear in (14, 15, 33, 34, 35, 53, 54, 100):
         virtio = struct.pack("=BBHHHH", 0, 0, linear, 0, 0, 0)
@@ -145,26 +157,24 @@ def test_headers_may_lie_beyond_the_linear_area(router, wire, client, netns, opt
 
 
 @pytest.fixture
-def tunnel(bare_router):
-    """Return (router, descriptor) of a tun device: what is written there comes in without an Ethernet header."""
+def tunnel(router):
+    """Return the descriptor of a tun device: what is written there comes in without an Ethernet header."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
-    bare_router.netns.run(f"ip address add {OWN}/24 dev tun0")
-    bare_router.netns.run("ip link set tun0 up")
-    yield bare_router, descriptor
+    router.netns.run("ip link set tun0 up")
+    router.route("tun0")
+    router.attach("tun0")
+    yield descriptor
     os.close(descriptor)
 
 
-def test_an_interface_without_ethernet_headers_splices(tunnel):
-    router, descriptor = tunnel
-    router.route("tun0")
-    router.attach("tun0")
-    router.rules(PASSING, {"destination": SERVER, "protocol": "udp", "ports": "53", "tproxy_port": 8053})
+def test_an_interface_without_ethernet_headers_splices(router, tunnel):
+    router.rules({"destination": SERVER, "protocol": "udp", "ports": "53", "tproxy_port": 8053})
     with transparent(socket.SOCK_DGRAM, 8053) as proxy:
-        os.write(descriptor, ipv4(udp(53, payload=b"ping"), UDP, destination=SERVER))
+        os.write(tunnel, ipv4(udp(53, payload=b"ping"), UDP, destination=SERVER))
         assert proxy.recv(9) == b"ping"
     for datagram in (ASKING, DENIED, ASKING[:39]):
-        os.write(descriptor, datagram)
+        os.write(tunnel, datagram)
     outcomes = ("spliced", "passed"), ("rule", "passed"), ("default", "dropped"), ("malformed", "dropped")
     eventually(lambda: [router.reasons("tun0").get(outcome) for outcome in outcomes] == [1, 1, 1, 1])
 

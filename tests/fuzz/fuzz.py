@@ -77,7 +77,7 @@ def run(packets: int, seed: str, only: int | None = None, cases: pathlib.Path = 
     except TproxyError as refusal:
         print(f"not loaded: {refusal}\n{refusal.details.get('log', '')}")
         return 2
-    print(trial.program.summary)
+    print(trial.program.summary())
     seen, clocks, number = Counter(), _clocks(), only or 0
     try:
         while sum(seen.values()) < packets:

@@ -82,14 +82,18 @@ class Program:
             for name, shape in blob.maps.items()
         }
         os.close(template)
-        instructions = blob.bind(self._maps)
-        self.summary = f"{blob.count} instructions, {_bpf.verified_instructions(instructions, blob.function)}"
-        self._plain = TestRun(_bpf.load_program(instructions, blob.function))
+        self._blob = blob
+        self._plain = TestRun(_bpf.load_program(blob.bind(self._maps), blob.function))
         self._tagged = TestRun(load_tagger(self._plain.program))
         self._nothing = compile_image([], {}, 0)
         self._cpus = _bpf.possible_cpus()
         self._slots = {}
         self._expected = {"reasons": Counter(), "hits": Counter()}
+
+    def summary(self) -> str:
+        """Return how big it is, and how much the verifier had to do."""
+        verified = _bpf.verified_instructions(self._blob.bind(self._maps), self._blob.function)
+        return f"{self._blob.count} instructions, {verified}"
 
     # ---- what it is told ---------------------------------------------------------------
 

@@ -42,13 +42,11 @@ class Tally:
 def tell_verifier() -> None:
     """Print the instructions that the verifier processed, and those that the program has."""
     from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
-    from ansible_collections.netedge.tproxy.tests.dataplane.splicer import Splicer, our_blob
+    from ansible_collections.netedge.tproxy.tests.dataplane.splicer import new_maps, our_blob
 
     blob = our_blob()
-    splicer = Splicer(blob)
-    summary = _bpf.verified_instructions(blob.bind(splicer.maps), blob.function)
+    summary = _bpf.verified_instructions(blob.bind(new_maps(blob)), blob.function)
     print("VERIFIER", re.search(r"processed (\d+) insns", summary)[1], blob.count)
-    splicer.close()
 
 
 def main() -> None:
