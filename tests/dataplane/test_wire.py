@@ -38,7 +38,7 @@ from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     tcp,
     udp,
 )
-from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, SERVER, eventually, transparent
+from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, SERVER, eventually, transparent
 
 ETH_QINQ = 0x88A8
 NOISE = ("icmp", "other")  # an interface that comes up solicits routers and reports its groups
@@ -51,7 +51,7 @@ ASKING, DENIED = (ipv4(tcp(port), TCP, destination=SERVER) for port in (443, 444
 @pytest.fixture
 def router(splicing):
     """Return this file's router, which passes what ASKING asks for."""
-    splicing.attach(policy={"allow_ssh": False})
+    splicing.attach(policy={"allow_ssh": False, "default_action": "drop"})
     splicing.rules(PASSING)
     return splicing
 
@@ -179,14 +179,12 @@ def test_an_interface_without_ethernet_headers_splices(router, tunnel):
     eventually(lambda: [router.reasons("tun0").get(outcome) for outcome in outcomes] == [1, 1, 1, 1])
 
 
-def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(tunnel):
-    router, descriptor = tunnel
-    router.attach("tun0")
+def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(router, tunnel):
     with splicer_pins(_bpf, _bpffs, router.pin_dir) as pins:
         for slot in range(INTERFACES):
             _bpf.update(pins.fd("policy"), _codec.key(slot), bytes(_codec.size_of("policy")), "policy")
-        os.write(descriptor, ipv4(tcp(22), TCP, destination=OWN))
-        os.write(descriptor, DENIED)
+        os.write(tunnel, ipv4(tcp(22), TCP, destination=OWN))
+        os.write(tunnel, DENIED)
         eventually(lambda: unknown_reasons(pins) == {REASON_SSH: 1, REASON_DEFAULT: 1})
 
 
