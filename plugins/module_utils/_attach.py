@@ -5,7 +5,8 @@
 """The story of tc_bpf_attach: from a source to a filter that runs it.
 
 1. What can be refused is refused before the first change: input, compilation, the verifier.
-2. Policy first, filter second: no packet meets the program before its policy is there.
+2. Rules for the interfaces of today, then policy, then filter: no packet meets the program before all that it asks is
+   there.
 3. A failure half way takes back what was done.
 """
 
@@ -27,6 +28,7 @@ from ._interface_tables import PolicyTable
 from ._lay_route import FAMILIES
 from ._pins import Pins
 from ._preflight import findings_of_hook
+from ._rebind_rules import Rebinding, rebinding
 from ._reconcile import put_back, reconcile
 from ._scene import Scene, pins_of, shown, state
 from ._splicer import FUNCTION
@@ -91,10 +93,12 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         want = _wanted_policies(scene, given, link, had)
         if scene.is_splicer:
             reconcile(PolicyTable(scene.doors.bpf, scene.pins), lambda _have: want, True)
-        changed = stood != wanted.attached or had != want
-        warnings = settle(findings_of_hook(scene, link, wanted, want, changed), bool(scene.options.get("force")))
+        rules = rebinding(scene.doors, scene.pins) if scene.is_splicer else None
+        changed = stood != wanted.attached or had != want or rules is not None
+        found = findings_of_hook(scene, link, wanted, want, changed, rules)
+        warnings = settle(found, bool(scene.options.get("force")))
         if changed and not check:
-            _apply(scene, link, wanted, want)
+            _apply(scene, link, wanted, want, rules)
         policy = want.get(link.ifindex)
         return {
             "changed": changed,
@@ -103,7 +107,7 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
             "policy": shown(policy),
             "warnings": warnings,
             "diff": {
-                "before": state(link, stood, had.get(link.ifindex)),
+                "before": state(link, stood, had.get(link.ifindex), rules is None),
                 "after": state(link, wanted.attached, policy),
             },
         }
@@ -148,12 +152,14 @@ def _routed_mark(netlink, link) -> Mark:
     return Mark()
 
 
-def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping) -> None:
-    """Maps, program (which the verifier may refuse), policy, filter; backwards when one of them fails."""
+def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping, rules: Rebinding | None) -> None:
+    """Maps, rules, program (which the verifier may refuse), policy, filter; backwards when one of them fails."""
     hook = scene.hook(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
         scene.pins.ensure()
         forget_gone(scene)
+        if rules is not None:
+            rules.apply(undo)  # first: an image that outgrows its map moves to another, which the program must use
         program = None
         if scene.table(link.ifindex).observe() != {hook: wanted.attached}:
             program = scene.programs.open(wanted.blob)

@@ -73,7 +73,11 @@ DRIFT = {
         "a run was killed while it changed the rules in force: they may be neither those before nor those asked for",
         f"{RULES}: it compiles them anew; the helper does so when it is asked for the next rule",
     ),
-    "image_stale": About("warning", "rules are bound to interfaces that have another index now, or none", RULES),
+    "image_stale": About(
+        "warning",
+        "rules are bound to interfaces that have another index now, or none",
+        "run tc_bpf_attach or tproxy_rule again, or let `tproxy-splicer watch` do it",
+    ),
     "pin_missing": About("error", "{who} is not pinned", "run tc_bpf_attach again: it makes anew what is missing"),
     "move_unfinished": About("warning", "a run was killed while it moved programs to a bigger image", RULES),
 }

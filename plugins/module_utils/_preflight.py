@@ -23,8 +23,11 @@ from ._scene import Scene
 from ._wanted_program import Wanted
 
 
-def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed: bool) -> list:
-    """Return the findings about one hook, and about those whom its program to come would cut off."""
+def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed: bool, rebound) -> list:
+    """Return the findings about one hook, and about those whom what is to come would cut off.
+
+    `rebound` has the words of the image in force and of that to come, None where it stays.
+    """
     options, doors = scene.options, scene.doors
     facts = machine(doors, options["pin_dir"])
     filters = scene.netlink.filters(link.ifindex, options["direction"])
@@ -37,19 +40,22 @@ def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     networks = with_networks(scene.netlink, [link], [looked_at]) if intercepts else (looked_at,)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
-    return findings(facts) + (_cut_by_program(scene, link, wanted, policies) if changed else [])
+    return findings(facts) + (_cut_by_program(scene, link, wanted, policies, rebound) if changed else [])
 
 
 def _contents(scene: Scene):
     return RuleTable(scene.doors.bpf, scene.pins, scene.doors.ifindex_of, lambda image: None).contents()
 
 
-def _cut_by_program(scene: Scene, link, wanted: Wanted, policies: dict) -> list:
+def _cut_by_program(scene: Scene, link, wanted: Wanted, policies: dict, rebound) -> list:
     blob = wanted.blob or scene.programs.blob()
     if blob is None:
         return []
     asked = questions(scene.doors, scene.netlink, {link.ifindex: policies[link.ifindex]})
-    return rehearse(scene.doors, scene.pins, blob, asked, policies=policies)
+    if rebound is not None:
+        others = {ifindex: policy for ifindex, policy in policies.items() if ifindex != link.ifindex}
+        asked += touched(questions(scene.doors, scene.netlink, others), rebound.before, rebound.words)
+    return rehearse(scene.doors, scene.pins, blob, asked, policies=policies, image=rebound and rebound.words)
 
 
 def findings_of_rules(doors: Doors, pins: Pins, table: RuleTable, changes: Changes, words) -> list:

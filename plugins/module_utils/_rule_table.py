@@ -95,6 +95,10 @@ class RuleTable:
 
     def prepare(self, changes: Changes, want: Mapping) -> None:
         """Compile and verify the whole set. Raises LimitExceeded, VerificationFailed."""
+        self.judge(changes, self.compile(want))
+
+    def compile(self, want: Mapping):
+        """Return the verified words of a rule set, which apply() will put in force. Raises as prepare()."""
         before = self.contents()
         kept = {rule.identity: slot for rule, slot in before.rules}
         slots = assign_slots(want.values(), kept)
@@ -103,7 +107,7 @@ class RuleTable:
         self._compiled = compile_image(slotted, ifindexes, before.generation + 1)
         self._new = [slot for identity, slot in slots.items() if identity not in kept]
         verify_image(self._compiled, slotted, ifindexes)
-        self.judge(changes, self._compiled)
+        return self._compiled
 
     def apply(self, changes: Changes, want: Mapping) -> None:
         """Put the whole set in force with one update."""

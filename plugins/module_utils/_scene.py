@@ -63,11 +63,12 @@ def shown(policy: Policy | None) -> dict | None:
     return policy and policy.to_params()
 
 
-def state(link, attached, policy: Policy | None) -> dict:
-    """Return one side of the diff."""
+def state(link, attached, policy: Policy | None, rules_bound: bool = True) -> dict:
+    """Return one side of the diff. `rules_bound`: to the interfaces of today."""
     return {
         "interface": link and link.name,
         "filter": attached and attached.name,
         "bound": bool(attached and attached.bound),
+        "rules_bound": rules_bound,
         "policy": shown(policy),
     }

@@ -14,6 +14,7 @@ description:
   - Without further options that program is the collection's splicer, with its policy for the interface.
   - Compiles by BCC only when nothing at hand has the identity that source, defines and compiler give. BCC needs no
     kernel headers, and runs in a process of its own.
+  - Rules may name an interface that does not exist yet. Attaching binds them to the interfaces of today.
   - A program in force is replaced in place, in one step. No packet is lost and none passes unfiltered.
   - Other filters on the hook, and a clsact qdisc that was there before, are never touched.
 author:

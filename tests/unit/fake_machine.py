@@ -205,6 +205,10 @@ class Machine(Kernel):
         self.unplug("lan0")
         self.plug("lan0", 9)
 
+    def plug_later(self) -> None:
+        """Add an interface that rules may have waited for."""
+        self.plug("later0", 7, ("10.7.0.1",))
+
     def lose_filters(self) -> None:
         """Lose what `tc qdisc del` and `ip rule flush` take away."""
         self.clsact, self.filters, self.rules = set(), {}, []

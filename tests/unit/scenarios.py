@@ -131,6 +131,7 @@ MANY_ROOTS = [
 CLOSED = {"default_action": "drop", "management": [{"source": "10.9.0.0/24", "port": 22}]}
 OPEN = {"default_action": "pass", "allow_ssh": False}
 BOTH = (attaching("lan0", policy=CLOSED), attaching("lan1", policy=OPEN))
+AWAITED = (BOTH[0], ruling(WEB, rule("203.0.113.0/24", 80, interfaces=["later0"])), befalling("plug_later"))
 ALL = (*BOTH, recording(), ruling(WEB, MAIL), routing("lan0", "lan1"))
 SAVED = (*ALL, saving(failure="fail_closed"))
 OPEN_SAVED = (*ALL, saving(failure="fail_open"))
@@ -140,6 +141,8 @@ SCENARIOS = (
     Scenario("attach to a bare machine", (), attaching("lan0", policy=CLOSED)),
     Scenario("attach to a second interface", BOTH[:1], BOTH[1]),
     Scenario("attach where rules are already", (ruling(WEB),), attaching("lan0")),
+    Scenario("attach to an interface that rules wait for", AWAITED, attaching("later0", policy=CLOSED)),
+    Scenario("attach elsewhere when it has come", AWAITED, attaching("lan0", policy=CLOSED)),
     Scenario("attach where the route is already", (routing("lan0", mark="0x2/0x2"),), attaching("lan0")),
     Scenario("attach a newer source", BOTH, attaching("lan0", "version 2")),
     Scenario("attach another policy", BOTH, attaching("lan0", policy=OPEN)),

@@ -38,6 +38,7 @@ ENGINE = {
 }
 STORIES = {
     "_apply_rules",
+    "_rebind_rules",
     "_attach",
     "_record_addresses",
     "_lay_route",
