@@ -11,7 +11,6 @@ import signal
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _background, _confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Unsupported
@@ -60,7 +59,7 @@ class Confirming:
         """Return what becomes of a packet: the program itself is asked, "unfiltered" where there is none."""
         flow = {"interface": LAN, "source": CLIENT, "destination": destination, "protocol": "tcp", "port": str(port)}
         try:
-            return self.router._run(ask_verdict, "tproxy_verdict", False, **flow)["verdict"]
+            return self.router.verdict(**flow)["verdict"]
         except Unsupported:
             return "unfiltered"
 

@@ -17,6 +17,7 @@ import time
 from contextlib import contextmanager
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect, reasons
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface_tables import PolicyTable
@@ -114,6 +115,10 @@ class Router:
     def route(self, *interfaces: str, check: bool = False, **given) -> dict:
         """Run tproxy_route."""
         return self._run(lay_route, "tproxy_route", check, interfaces=list(interfaces or (LAN,)), **given)
+
+    def verdict(self, **flow) -> dict:
+        """Run tproxy_verdict."""
+        return self._run(ask_verdict, "tproxy_verdict", False, **flow)
 
     def info(self) -> dict:
         """Run tproxy_info."""

@@ -99,6 +99,39 @@ def test_a_port_that_is_used_again_while_its_session_is_in_time_wait_connects(sp
     assert splicing.reasons()["spliced", "passed"] == 2
 
 
+PADDING = b"\0\0\x01\x04\0\0\0\0"  # a header of options (RFC 8200, section 4.3) with nothing but PadN
+IPV6_HOPOPTS, IPV6_DSTOPTS = 54, 59
+OPTIONS = {
+    4: ((socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x01" * 8),),
+    6: tuple((socket.IPPROTO_IPV6, option, PADDING) for option in (IPV6_HOPOPTS, IPV6_DSTOPTS)),
+}
+SYN_BYTES = {4: 14 + 20 + 40, 6: 14 + 40 + 40}  # with TCP's own options
+
+
+def test_options_and_extension_headers_are_stepped_over(splicing, ends, client):
+    version = 6 if ends.is_ipv6 else 4
+    with proxy(ends, TCP) as listener, asking(client, ends, TCP) as near:
+        for option in OPTIONS[version]:
+            near.setsockopt(*option)
+        near.connect((ends.server, 443))
+        far, _peer = listener.accept()
+        with far:
+            say_hello(near, far)
+    hits = next(rule["hits"] for rule in splicing.info()["rules"] if rule["protocol"] == "tcp")
+    assert hits == {"packets": 1, "bytes": SYN_BYTES[version] + sum(len(data) for _l, _o, data in OPTIONS[version])}
+
+
+def test_a_datagram_in_fragments_is_dropped_whole_and_counted(splicing, ends, client):
+    """The first one alone has ports, and the kernel's reassembly forgets an assigned socket."""
+    with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
+        near.connect((ends.server, 443))
+        near.send(bytes(4000))
+        near.send(b"whole")
+        assert listener.recv(9) == b"whole"
+    counted = splicing.reasons()
+    assert (counted["fragment", "dropped"], counted["spliced", "passed"]) == (3, 1)
+
+
 # ---- who listens -----------------------------------------------------------------------------------
 
 

@@ -16,11 +16,14 @@ from ansible_collections.netedge.tproxy.tests.dataplane.router import CLIENT, LA
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 PROXY_PORT = 8443
+WEB6 = {"destination": "2001:db8::/64", "protocol": "tcp", "ports": "443"}
 RULES = (
     {"name": "web", "destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tproxy_port": PROXY_PORT},
     {"name": "names", "destination": "192.0.2.0/24", "protocol": "udp", "ports": "53", "tproxy_port": PROXY_PORT},
     {"name": "not here", "destination": "192.0.2.9", "protocol": "tcp", "ports": "0-65535", "action": "drop"},
     {"name": "free", "destination": "192.0.2.10", "protocol": "tcp", "ports": "443", "action": "pass"},
+    {"name": "web6", **WEB6, "tproxy_port": PROXY_PORT},
+    {"name": "guests", **WEB6, "source": "fd00:1::/64", "action": "drop"},
 )
 
 
@@ -54,6 +57,9 @@ def ruled(router):
         (flow(OWN, port="22"), "pass", "ssh", None),
         (flow("192.0.2.1", port="22"), "drop", "default", None),
         (flow("255.255.255.255", "udp", "68", source_port="67"), "pass", "dhcp", None),
+        (flow("2001:db8::1", source="fd00:2::2"), "drop", "no_listener", "web6"),
+        (flow("2001:db8::1", source="fd00:1::2"), "drop", "rule", "guests"),
+        (flow("2001:db8::1", source="fd00:2::2", port="80"), "drop", "default", None),
     ],
 )
 def test_the_answer_names_verdict_reason_and_rule(ruled, asked, verdict, reason, rule):

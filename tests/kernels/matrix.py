@@ -45,7 +45,8 @@ PLACES = "tests/dataplane", "tests/fuzz"
 ASKING = (
     *("tests/dataplane/test__*.py", "tests/dataplane/test_program*.py", "tests/dataplane/test_sessions.py"),
     *("tests/dataplane/test_path.py", "tests/dataplane/test_link.py", "tests/dataplane/test_wire.py"),
-    *("tests/dataplane/test_splice.py", "tests/dataplane/test_clock.py", "tests/fuzz/test_cases.py::test_case"),
+    *("tests/dataplane/test_splice.py", "tests/dataplane/test_clock.py", "tests/dataplane/test_reasons.py"),
+    "tests/fuzz/test_cases.py::test_case",
 )
 
 
