@@ -14,7 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Inva
 from ansible_collections.netedge.tproxy.tests.dataplane.confirming import DROP, LONG, PASS, Confirming
 from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, eventually
 
-SHORT, LOADING = 2, 6  # the latter where the verifier has its say before the change is in force
+SHORT, LOADING = 4, 6  # the latter where the verifier has its say before the change is in force
 # four classes of interfaces, more pages than a fresh image map holds
 MANY = [
     {**PASS, "ports": "80", "protocol": way, "interfaces": [name]} for way in ("tcp", "udp") for name in ("lo", LAN)
@@ -24,7 +24,7 @@ DROP_ALL = pathlib.Path(__file__).parents[1] / "confirm" / "drop_all.c"
 
 @pytest.fixture
 def confirming(router, monkeypatch):
-    """Return a router on which a change may wait for as short as two seconds."""
+    """Return a router on which a change may wait for as short as four seconds."""
     monkeypatch.setattr(_confirm_change, "CONFIRM_MIN", SHORT)
     confirming = Confirming(router)
     yield confirming
