@@ -16,7 +16,7 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
-        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot upgrade rollout build tproxy-splicer \
+        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout build tproxy-splicer \
         sanity integration molecule clean
 
 help: ## list the targets
@@ -29,7 +29,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check" \
 		"unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice sanity" \
-		"integration molecule confirm-slice traffic boot"
+		"integration molecule confirm-slice traffic boot helper"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -117,6 +117,10 @@ traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, re
 boot: bootstrap ## a router of the lab boots, loses things, has a damaged state, while a client hammers (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/boot/run
+
+helper: bootstrap ## the helper under systemd on a router of the lab, for an OpenZiti router without root's rights (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) helper "the helper under systemd" tests/helper/run
 
 upgrade: bootstrap ## the program replaced 100 times under traffic, and a release with another layout taken over (needs root)
 	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \

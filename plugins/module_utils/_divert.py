@@ -14,7 +14,8 @@ from typing import Callable
 
 from ._apply_rules import change_rules
 from ._diverter import Request, flow_of, is_routers, leaving, superseded
-from ._doors import Doors
+from ._doors import Doors, missing_rights
+from ._errors import Unsupported
 from ._interface_tables import PolicyTable
 from ._pins import splicer_pins
 from ._prefix import parse_address
@@ -24,8 +25,10 @@ from ._rule import Rule
 def divert(options: Mapping, doors: Doors, check: bool) -> dict:
     """Insert, delete or flush; return {changed, lacking}: why an insert is not in force, or "".
 
-    Raises Conflict when a delete cannot know which service it is for, and what tproxy_rule raises.
+    Raises Conflict when a delete cannot know which service it is for, Unsupported for want of rights, and what
+    tproxy_rule raises.
     """
+    _refuse_without_rights(doors)
     request, pin_dir = options["request"], options["pin_dir"]
     answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
     if request.operation != "insert":
@@ -33,6 +36,16 @@ def divert(options: Mapping, doors: Doors, check: bool) -> dict:
     with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
         why = "; ".join(answer["warnings"]) or Guards().lacking(request.rules, pins, doors)
     return {"changed": answer["changed"], "lacking": why}
+
+
+def _refuse_without_rights(doors: Doors) -> None:
+    """Raise Unsupported, which says how a router comes by the rights that it lacks."""
+    lacking = missing_rights(doors)
+    if lacking:
+        raise Unsupported(
+            f"{' and '.join(lacking)} missing: call it as root, or as a member of the helper's group"
+            " (tproxy_splicer_helper_group of the role); nothing was changed"
+        )
 
 
 def listener_test(doors: Doors) -> Callable:

@@ -220,7 +220,7 @@ def test_an_insert_without_rights_fails_in_one_line(command, guarded):
     (flow,) = FARM._replace(protocols=("tcp",)).flows()
     done = command.divert("-I", *flow.words, "-t", "33401", "-s", FARM.id, user=NOBODY)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "CAP_NET_ADMIN" in done.stderr
+    assert "CAP_NET_ADMIN" in done.stderr and "a member of the helper's group" in done.stderr
     assert in_force(guarded) == []
 
 
