@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 from ._apply_rules import commit, rule_table
 from ._attach import forget_gone, put_filter
-from ._attachments import Hook, users
-from ._blob import blob_from_json
+from ._attachments import MOVING, Hook, users
 from ._close_interfaces import close_interfaces
 from ._detach import drop_clsacts, remove_filter
 from ._doors import Doors, turn
 from ._errors import InvalidInput, TproxyError, Unconfirmed, VerificationFailed
 from ._interface import InterfaceAddresses, Policy
 from ._interface_tables import AddressTable, PolicyTable
+from ._known_state import KnownState
 from ._lay_route import FAMILIES, RULE, RouteTable, lines, with_local_routes
 from ._pins import Pins, splicer_pins
 from ._programs import Programs
@@ -35,8 +35,8 @@ from ._record_addresses import kernel_addresses
 from ._save_state import closed_path
 from ._scene import Scene
 from ._splicer import FUNCTION
-from ._state import SavedAttachment, SavedRoute, SavedState, decode_state, is_of_a_service
-from ._wanted_program import Wanted, of_blob
+from ._state import SavedAttachment, SavedRoute, SavedState, is_of_a_service
+from ._wanted_program import Wanted
 
 
 class Place(NamedTuple):
@@ -55,6 +55,7 @@ class Ground(NamedTuple):
     """What one run works on. `only` is the one interface it is about, None for all; `places` are those that exist."""
 
     state: SavedState
+    known: KnownState
     doors: Doors
     netlink: Any
     pins: Pins
@@ -69,15 +70,17 @@ class Ground(NamedTuple):
         return Scene(options, self.doors, self.netlink, self.pins)
 
 
-def restore_state(options: Mapping, doors: Doors, check: bool) -> dict:
+def restore_state(options: Mapping, doors: Doors, check: bool, known: KnownState | None = None) -> dict:
     """Put back what a file holds: all of it, or with `interface` what belongs to that one.
+
+    `known` is what the last look left, for whoever looks again and again.
 
     Raises TproxyError when that cannot be, because there is no such file, it is not whole, or the kernel refuses. Then
     the failure policy has been followed, and the message says so.
     """
     path, only = options["path"], options["interface"]
     try:
-        return _restored(path, only, doors, check)
+        return _restored(path, only, doors, check, known or KnownState())
     except Unconfirmed:
         raise  # a change is in force: nothing is open that should not be
     except TproxyError as fault:
@@ -87,19 +90,25 @@ def restore_state(options: Mapping, doors: Doors, check: bool) -> dict:
         raise VerificationFailed(f"{path} was not put back: {fault}; {closed}", fault.details) from fault
 
 
-def _restored(path: str, only: str | None, doors: Doors, check: bool) -> dict:
+def _restored(path: str, only: str | None, doors: Doors, check: bool, known: KnownState) -> dict:
     text = doors.files.read(path)
     if text is None:
         raise InvalidInput([f"path: there is no {path}; tproxy_state makes it"])
-    state = decode_state(text)
+    state = known.read(text)
     with turn(doors, state.pin_dir, check), doors.netlink() as netlink:
-        answer = put(state, doors, netlink, only, check=check)
+        answer = put(state, doors, netlink, only, check=check, known=known)
     lines = "".join(f"{line}\n" for line in answer["changes"])
     return {**answer, "diff": {"before": "", "after": lines}}
 
 
 def put(
-    state: SavedState, doors: Doors, netlink, interface: str | None = None, exact: bool = False, check: bool = False
+    state: SavedState,
+    doors: Doors,
+    netlink,
+    interface: str | None = None,
+    exact: bool = False,
+    check: bool = False,
+    known: KnownState | None = None,
 ) -> dict:
     """Bring the machine to a saved state, within the caller's turn.
 
@@ -111,8 +120,9 @@ def put(
     places = [Place(entry, links[entry.interface]) for entry in meant if entry.interface in links]
     with splicer_pins(doors.bpf, doors.bpffs, state.pin_dir) as pins, ExitStack() as done, ExitStack() as undo:
         pins.check()
-        ground = Ground(state, doors, netlink, pins, interface, exact, check, places)
-        wanted = of_blob(blob_from_json(state.blob), False) if places else None
+        known = known or KnownState()
+        ground = Ground(state, known, doors, netlink, pins, interface, exact, check, places)
+        wanted = known.wanted(state) if places else None
         for place in places:
             ground.scene(place.hook).table(place.link.ifindex).refuse_strangers()
         changes = [
@@ -137,8 +147,12 @@ def _put_rules(ground: Ground, undo: ExitStack) -> list:
         return {**kept, **{rule.identity: rule for rule in ground.state.rules if not is_of_a_service(rule)}}
 
     table = rule_table(ground.doors, ground.pins)
+    if not ground.pins.has_marker(MOVING) and ground.known.is_right(table):
+        return []
     outcome, _had, moved = commit(table, ground.doors, ground.pins, intend, ground.check)
     _remember(ground, table, outcome, undo)
+    if not ground.check:
+        ground.known.right(table, outcome.after.values())
     said = [f"rules: {len(outcome.changes.puts)} put back"] if outcome.changes.puts else []
     said += [f"rules: {len(outcome.changes.deletes)} removed"] if outcome.changes.deletes else []
     return said + (["rules: compiled anew for the interfaces of today"] if moved else [])

@@ -22,7 +22,7 @@ from ._classes import classes_of
 from ._diff import Changes
 from ._errors import LayoutMismatch, VerificationFailed
 from ._image import compile_image
-from ._image_digest import is_edited
+from ._image_digest import HEADER_BYTES, ImageDigest, is_edited
 from ._layout import IMAGE_PAGES_MIN, PAGE_WORDS
 from ._pins import PAGE_BYTES, inner_shape
 from ._ruleset import assign_slots
@@ -76,6 +76,18 @@ class RuleTable:
             return None
         try:
             return self._words(inner)
+        finally:
+            os.close(inner)
+
+    def stamp(self) -> tuple | None:
+        """Return what tells the image in force from every other one, without a look at its rules; None without one."""
+        inner = None if "image" in self._pins.missing() else self._open(CURRENT)
+        if inner is None:
+            return None
+        try:
+            info = self._bpf.map_info(inner)
+            with self._bpf.window(inner, info.entries * PAGE_BYTES, False) as memory:
+                return info.id, bytes(memory[:HEADER_BYTES]), ImageDigest(memory).value
         finally:
             os.close(inner)
 

@@ -15,10 +15,13 @@ from collections.abc import Iterator, Mapping
 
 from ._doors import Doors
 from ._errors import TproxyError, Unconfirmed
+from ._known_state import KnownState
 from ._restore_state import restore_state
 from ._save_state import UNSAVED
 from ._splicer import STATE_FILE
 
+# Of a processor it takes a fifth at the most, whatever happens: a look is followed by a rest of four times its length.
+REST, REST_MAX = 4, 2 * 10**9
 # An interface that is made is told of in a dozen messages.
 QUIET_SECONDS, WAITS = 0.05, 10
 # Nothing tells that a change was confirmed or taken back.
@@ -29,9 +32,11 @@ UNCONFIRMED = "a change waits for its confirmation: nothing is put back until th
 def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
     """Yield a line for each thing that was put back or could not be, for as long as there are events."""
     with doors.events() as events:
-        last = []
+        last, known = [], KnownState()
         while True:
-            said = list(_repair(options, doors))
+            began = doors.background.monotonic_ns()
+            said = list(_repair(options, doors, known))
+            ended = doors.background.monotonic_ns()
             # What cannot be mended is said once, and not at each event.
             yield from (line for line in said if line not in last)
             last = said
@@ -39,12 +44,13 @@ def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
                 events.wait(UNCONFIRMED_SECONDS)
             elif not events.wait(None):
                 return
+            doors.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
             for _attempt in range(WAITS):
                 if not events.wait(QUIET_SECONDS):
                     break
 
 
-def _repair(options: Mapping, doors: Doors) -> Iterator:
+def _repair(options: Mapping, doors: Doors, known: KnownState) -> Iterator:
     """Put back what went, unless the file is not the truth; yield what was done."""
     if not doors.files.exists(options["path"]):
         yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
@@ -55,7 +61,7 @@ def _repair(options: Mapping, doors: Doors) -> Iterator:
             if doors.files.exists(UNSAVED):
                 yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
                 return
-            yield from restore_state({**options, "interface": None}, doors, False)["changes"]
+            yield from restore_state({**options, "interface": None}, doors, False, known)["changes"]
     except Unconfirmed:
         yield UNCONFIRMED
     except TproxyError as fault:

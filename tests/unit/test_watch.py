@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
+from ansible_collections.netedge.tproxy.plugins.module_utils import _known_state, _watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE
@@ -17,10 +20,13 @@ from ansible_collections.netedge.tproxy.tests.unit.saved_machines import kept, m
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
     OPEN,
     SAVED,
+    WEB,
     attaching,
     detaching,
     play,
     readable,
+    rule,
+    ruling,
 )
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
@@ -88,3 +94,79 @@ def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
     assert said[0] == UNCONFIRMED
     assert any(line.startswith("lan1: filter") for line in said)
     assert readable(machine) == waits
+
+
+# ---- what a look costs ----------------------------------------------------------------------------------------------
+
+
+def counted(monkeypatch, count: Counter, owner, name: str) -> None:
+    """Count the calls of a function."""
+    called = getattr(owner, name)
+
+    def call(*arguments):
+        count[name] += 1
+        return called(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def looks(monkeypatch, machine: Machine, event=lambda: None) -> Counter:
+    """Return what the third look of a watcher reads, if this happens before it; nothing did before the second."""
+    count, before = Counter(), Counter()
+    counted(monkeypatch, count, _known_state, "decode_state")
+    counted(monkeypatch, count, RuleTable, "reading")
+
+    def happen():
+        event()
+        before.update(count)
+
+    watched(machine, lambda: None, happen)
+    return count - before
+
+
+def test_a_watcher_reads_neither_file_nor_rules_again_while_they_are_the_same(monkeypatch):
+    machine = machine_after(*SAVED)
+    assert looks(monkeypatch, machine) == Counter()
+    assert looks(monkeypatch, machine, machine.lose_filters) == Counter()
+
+
+def test_a_watcher_reads_a_file_again_that_was_written_anew(monkeypatch):
+    machine = machine_after(*SAVED)
+    found = looks(monkeypatch, machine, lambda: kept(machine, ruling(rule("203.0.113.0/24"))))
+    assert found["decode_state"] == 1
+    assert found["reading"] > 0
+
+
+def test_a_watcher_reads_rules_again_that_were_changed_edited_or_have_another_interface(monkeypatch):
+    machine = machine_after(*SAVED, ruling(rule("203.0.113.0/24", interfaces=["later0"])))
+    for event in (
+        lambda: play(machine, ruling(WEB, state="absent")),
+        lambda: edit_image(machine),
+        machine.plug_later,
+    ):
+        before = [entry["destination"] for entry in readable(machine)["rules"]]
+        assert looks(monkeypatch, machine, event)["reading"] > 0
+        monkeypatch.undo()
+        assert [entry["destination"] for entry in readable(machine)["rules"]] == before
+        assert readable(machine)["drift"] == []
+
+
+def edit_image(machine: Machine) -> None:
+    """Change a word of the image in force by hand."""
+    outer = next(thing for path, thing in machine.files.items() if path.endswith("/image"))
+    machine_image = next(iter(outer.entries.values())).memory
+    machine_image[3 * 1024] ^= 1
+
+
+def test_after_a_look_a_watcher_rests_four_times_as_long(monkeypatch):
+    machine = machine_after(*SAVED)
+    put_back = _watch.restore_state
+
+    def slow(*arguments):
+        machine.clock += 10**8
+        return put_back(*arguments)
+
+    monkeypatch.setattr(_watch, "restore_state", slow)
+    began = machine.clock
+    watched(machine, lambda: None, lambda: None, lambda: None)
+    assert machine.clock - began == 4 * 10**8 + 3 * (4 * 10**8 + 1)
