@@ -24,6 +24,7 @@ from ._programs import Programs
 from ._snapshot import take
 from ._splicer import CONFIRM_MAX, CONFIRM_MIN, FUNCTION
 from ._state import encode_state
+from ._take_over import pins_in_force, refuse_older_release
 
 BEGUN = "begun"
 
@@ -38,6 +39,7 @@ def begin(options: Mapping, doors: Doors, check: bool) -> dict:
     """Arm the switch and the guard for all that follows and carries the token."""
     seconds, pin_dir = options["confirm_timeout"], options["pin_dir"]
     refuse_bad_timeout(seconds)
+    refuse_older_release(doors, pin_dir)
     settle(pin_dir, doors, check)
     if check:
         with turn(doors, pin_dir, check, mount=False):
@@ -57,7 +59,7 @@ def arm(pin_dir: str, seconds: int, token: str | None, doors: Doors) -> Pending:
     with ExitStack() as held, ExitStack() as undo:
         held.enter_context(turn(doors, pin_dir, False))
         netlink = held.enter_context(doors.netlink())
-        pins = held.enter_context(splicer_pins(doors.bpf, doors.bpffs, pin_dir))
+        pins = held.enter_context(pins_in_force(doors, pin_dir, False))
         pins.check()
         pending = _pending(pin_dir, seconds, token, doors, netlink)
         undo.callback(close, doors, pin_dir, pending, ROLLED_BACK)

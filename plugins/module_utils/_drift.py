@@ -45,6 +45,14 @@ DRIFT = {
         "the filter on {interface} uses maps that are pinned no more",
         f"{ATTACH}: it loads the program on the maps that are pinned",
     ),
+    "older_release": About(
+        "warning", "{interface} runs the program of an older release, by what that one was told", ATTACH
+    ),
+    "interface_closed": About(
+        "error",
+        "{interface} lets in SSH and management only: its saved state could not be put back, and that says fail_closed",
+        "run tc_bpf_attach for it, or mend the saved state and run `tproxy-splicer restore`",
+    ),
     "filter_ahead": About(
         "warning",
         "{who} on {interface} runs before ours and may end the chain",
@@ -86,8 +94,9 @@ DRIFT = {
 class Hook(NamedTuple):
     """What is on the hook of an interface.
 
-    `stranger` names what stands at our priority and handle and is not ours, "" when nothing does. The next three are
-    those of our filter: whether there is one, whether it runs the program that its name says, on the maps pinned now.
+    `stranger` names what stands at our priority and handle and is not ours, "" when nothing does. The next are those
+    of our filter: whether there is one, whether it runs the program that its name says, on the maps pinned now; whether
+    it is of an older release, on maps of its own, or is the one that closes an interface for want of a program.
     """
 
     has_clsact: bool = True
@@ -95,6 +104,8 @@ class Hook(NamedTuple):
     has_filter: bool = True
     runs_its_program: bool = True
     is_bound: bool = True
+    is_older: bool = False
+    is_closing: bool = False
     ahead: tuple = ()
 
 
@@ -116,6 +127,8 @@ class Route(NamedTuple):
 def hook_drift(hook: Hook, policy) -> list:
     """Return [(word, who)] of a hook and the Policy of its interface, None when there is none."""
     found = [tuple(each) for each in hook.ahead]
+    if hook.is_closing or hook.is_older:
+        return [*found, ("interface_closed" if hook.is_closing else "older_release", "")]
     if policy is not None and not hook.has_filter:
         word = "other_filter" if hook.stranger else "no_filter" if hook.has_clsact else "no_clsact"
         found.append((word, hook.stranger))

@@ -18,12 +18,13 @@ from ._findings import findings
 from ._gather import interface, machine, with_listeners, with_networks, with_routing
 from ._interface import Mark
 from ._lay_route import FAMILIES, LOCAL, RULE, RouteTable, lines
-from ._pins import PAGE_BYTES, splicer_pins
+from ._pins import PAGE_BYTES
 from ._programs import Programs
 from ._reasons import REASON_NAMES
 from ._rule_table import RuleTable
 from ._source import ImageContents
 from ._survey import Stand, leftovers, survey
+from ._take_over import older_users, pins_in_force
 
 # What can be said without the right to look.
 NOTHING = {
@@ -43,9 +44,10 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
     facts = machine(doors, options["pin_dir"])
     if facts.lacking:
         return {**NOTHING, "findings": findings(facts)}
-    with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+    with doors.netlink() as netlink, pins_in_force(doors, options["pin_dir"], True) as pins:
         pins.check()
-        table, stands = rule_table(doors, pins), survey(doors, netlink, pins)
+        older = {link.ifindex for link, _direction, _entry in older_users(doors, netlink, options["pin_dir"])}
+        table, stands = rule_table(doors, pins), survey(doors, netlink, pins, older)
         table.salvage = True
         with locked(doors, options["pin_dir"], True, mount=False):
             contents, edited = table.reading()
@@ -119,7 +121,7 @@ def _attachment(doors: Doors, pins, stand: Stand, drift: list) -> dict:
 
 def reasons(doors: Doors, pins, slot: int) -> dict:
     """Return {reason: {passed, dropped}} of the reasons that an interface met; each has packets and bytes."""
-    if "reasons" in pins.missing():
+    if not pins.has("reasons"):
         return {}
     descriptor, size = pins.fd("reasons"), codec.size_of("counter") * doors.bpf.possible_cpus()
     found = {}

@@ -69,6 +69,10 @@ class Pins:
         there = self.names()
         return [name for name in self.shapes if name not in there]
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a map, and it is pinned."""
+        return name in self.shapes and name in self.names()
+
     @property
     def complete(self) -> bool:
         """Whether every map is pinned."""

@@ -143,8 +143,8 @@ class RuleTable:
         """Nothing to do: apply() is one update, and what comes before it is in nobody's sight."""
 
     def hits(self, slots) -> dict:
-        """Return {slot: {packets, bytes}}; zeros when somebody removed the counters."""
-        if "hits" in self._pins.missing():
+        """Return {slot: {packets, bytes}}; zeros where there are no counters of ours."""
+        if not self._pins.has("hits"):
             return {slot: {"packets": 0, "bytes": 0} for slot in slots}
         descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
         return {slot: codec.sum_counters(self._bpf.lookup(descriptor, codec.key(slot), size)) for slot in slots}

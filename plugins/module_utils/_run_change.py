@@ -17,6 +17,7 @@ from ._pending import waiting, write_down
 from ._pins import splicer_pins
 from ._programs import Programs
 from ._splicer import FUNCTION
+from ._take_over import refuse_older_release
 
 
 def run_change(story: Callable, options: Mapping, doors: Doors, check: bool) -> dict:
@@ -31,6 +32,7 @@ def run_change(story: Callable, options: Mapping, doors: Doors, check: bool) -> 
         return _waiting(story(options, doors, check), options["pin_dir"], doors, check)
     if not seconds:
         return story(options, doors, check)
+    refuse_older_release(doors, options["pin_dir"])
     options = {**options, "confirm_token": None}
     doors = doors._replace(compiler=_Remembered(doors.compiler))
     foretold = story(options, doors, True)

@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
-from ._attachments import MOVING, runs
+from ._attachments import MOVING, is_closing, runs
 from ._doors import Doors
 from ._drift import Hook, address_drift, hook_drift
 from ._gather import RECORDED_SCOPES, ahead
@@ -38,8 +39,8 @@ class Stand(NamedTuple):
         return found + (address_drift(self.recorded.addresses, self.there) if self.recorded else [])
 
 
-def survey(doors: Doors, netlink, pins) -> list:
-    """Return a Stand for each interface that has a filter of ours or a policy."""
+def survey(doors: Doors, netlink, pins, older: Container[int] = ()) -> list:
+    """Return a Stand for each interface that has a filter of ours or a policy; on `older` it is of an older release."""
     policies, addresses = PolicyTable(doors.bpf, pins), AddressTable(doors.bpf, pins).observe()
     had, slots, programs = policies.observe(), policies.slots(), Programs(doors.bpf, pins)
     found = []
@@ -49,7 +50,9 @@ def survey(doors: Doors, netlink, pins) -> list:
         if ours is None and link.ifindex not in had:
             continue
         has_clsact = ours is not None or netlink.has_clsact(link.ifindex)
-        hook = _hook(doors, programs, link, filters, ours)._replace(has_clsact=has_clsact)
+        hook = _hook(doors, programs, link, filters, ours)._replace(
+            has_clsact=has_clsact, is_older=link.ifindex in older
+        )
         policy, recorded = had.get(link.ifindex), addresses.get(link.ifindex)
         found.append(Stand(link, ours, hook, policy, slots.get(link.ifindex), recorded, _addresses(netlink, link)))
     return found
@@ -64,6 +67,7 @@ def _hook(doors: Doors, programs: Programs, link, filters: list, ours) -> Hook:
     return Hook(
         runs_its_program=programs.runs_its_name(ours.name, ours.tag),
         is_bound=programs.is_bound(ours.program_id),
+        is_closing=is_closing(ours),
         ahead=before,
     )
 

@@ -18,6 +18,7 @@ import re
 from contextlib import ExitStack
 
 from ._attachments import clsact_marker, clsact_markers, users
+from ._errors import LayoutMismatch
 from ._interface_tables import AddressTable, PolicyTable
 from ._layout import LAYOUT, MAPS
 from ._pins import Pins, splicer_pins
@@ -84,6 +85,16 @@ def unfinished(doors, pin_dir: str) -> list:
         return []
     what = "a program of an older release runs here by what it was told, until tc_bpf_attach replaces it"
     return [f"{', '.join(names)}: {what}"]
+
+
+def refuse_older_release(doors, pin_dir: str) -> None:
+    """Raise LayoutMismatch while filters run by maps of an older release: nobody could take a change back to them."""
+    left = unfinished(doors, pin_dir)
+    if left:
+        raise LayoutMismatch(
+            f"{left[0]}; a change could not be taken back to that: nothing was changed; run tc_bpf_attach without"
+            " confirm_timeout first"
+        )
 
 
 def leave_older(doors, netlink, pin_dir: str) -> None:

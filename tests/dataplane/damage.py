@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _words
+from ansible_collections.netedge.tproxy.plugins.module_utils._close_interfaces import close_interfaces
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     ACTION_WORDS,
     HEADER_ACTIONS,
@@ -23,6 +24,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_service import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._snapshot import take
+from ansible_collections.netedge.tproxy.plugins.module_utils._state import encode_closed
 from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN
 
 
@@ -33,6 +36,15 @@ def ifindex_of(router) -> int:
 def put_filter(router, descriptor: int, name: str) -> None:
     with Netlink() as netlink:
         netlink.replace_filter(ifindex_of(router), "ingress", 10, 1, descriptor, name)
+
+
+def close(router) -> None:
+    """Take the filter away, and close the interface as a boot does that cannot read the saved state."""
+    doors = router.doors()
+    with doors.netlink() as netlink:
+        state = take(doors, netlink, router.pin_dir)
+    router.netns.run(f"tc filter delete dev {LAN} ingress")
+    close_interfaces(encode_closed(state), doors)
 
 
 def name_of_ours(router) -> str:

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface_tables import AddressTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
 from ansible_collections.netedge.tproxy.tests.dataplane import older_release
 from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN
 from ansible_collections.netedge.tproxy.tests.dataplane.test_traffic import SPLICED, Stream, rule
@@ -172,3 +176,42 @@ def test_rules_without_a_program_are_taken_over_at_once(router, older):
     assert layouts(router) == ["v1"]
     assert router.rules(purge=True)["removed"] == 1
     assert not os.path.exists(router.pin_dir)
+
+
+def test_what_an_older_release_left_in_force_is_shown_as_such(router, older):
+    before = told(older)
+    assert told(router) == {**before, "attachments": [aged(entry) for entry in before["attachments"]]}
+    router.rules(rule("99"))
+    assert [entry["drift"] for entry in told(router)["attachments"]] == [["older_release"]] * 2
+    router.attach()
+    assert [entry["drift"] for entry in told(router)["attachments"]] == [[], ["older_release"]]
+
+
+def aged(entry: dict) -> dict:
+    return {**entry, "drift": ["older_release"]}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_change_that_could_not_be_taken_back_to_an_older_release_is_refused(router, older, check):
+    before = router.pinned(), told(older)
+    begin = functools.partial(router._run, confirm_change, "tproxy_confirm", check)
+    with pytest.raises(LayoutMismatch, match=r"lan0, lan1: .* without confirm_timeout first"):
+        begin(state="begun", token="mine", confirm_timeout=60)
+    attaching = functools.partial(run_change, attach)
+    with pytest.raises(LayoutMismatch, match="older release"):
+        router._run(
+            attaching, "tc_bpf_attach", check, interface=LAN, blob_content=router.blob.to_json(), confirm_timeout=60
+        )
+    assert (router.pinned(), told(older)) == before
+
+
+def test_rules_of_an_older_release_without_a_program_come_back_when_a_change_is_not_confirmed(router, older):
+    older.attach("lan1", state="absent")
+    older.attach(state="absent")
+    older.rules(SPLICED)
+    say = functools.partial(router._run, confirm_change, "tproxy_confirm", False, token="mine")
+    say(state="begun", confirm_timeout=60)
+    router.rules(rule("99"), purge=True, confirm_token="mine")
+    assert ports(router.info()) == {"99"}
+    say(state="rolled_back")
+    assert ports(router.info()) == {"53"}
