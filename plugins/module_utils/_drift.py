@@ -87,6 +87,16 @@ DRIFT = {
         "run tc_bpf_attach or tproxy_rule again, or let `tproxy-splicer watch` do it",
     ),
     "pin_missing": About("error", "{who} is not pinned", "run tc_bpf_attach again: it makes anew what is missing"),
+    "state_damaged": About(
+        "error",
+        "no boot can put back what was saved: {who}",
+        "run tproxy_state, which saves what is in force",
+    ),
+    "state_stale": About(
+        "warning",
+        "what is saved is not what is in force: {who}",
+        "run tproxy_state to save what is in force, or `tproxy-splicer restore` to go back to what is saved",
+    ),
     "move_unfinished": About("warning", "a run was killed while it moved programs to a bigger image", RULES),
 }
 

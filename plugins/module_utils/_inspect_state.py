@@ -22,6 +22,7 @@ from ._pins import PAGE_BYTES
 from ._programs import Programs
 from ._reasons import REASON_NAMES
 from ._rule_table import RuleTable
+from ._saved_drift import saved_drift
 from ._source import ImageContents
 from ._survey import Stand, leftovers, survey
 from ._take_over import older_users, pins_in_force
@@ -54,7 +55,8 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
         routes = RouteTable(netlink, doors.route_rule, []).observe()
         facts = _facts(facts, doors, netlink, stands, contents)
         drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
-        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents, edited)
+        saved = [] if older else saved_drift(doors, netlink, options["pin_dir"])
+        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents, edited) + saved
         facts = facts._replace(drift=tuple((name, *each) for name, found in drift.items() for each in found))
         return {
             "changed": False,

@@ -65,22 +65,29 @@ class SavedState:
 
 def encode_state(state: SavedState) -> str:
     """Return the state as text, with a digest."""
-    return seal(
-        {
-            "format": STATE_FORMAT,
-            "pin_dir": state.pin_dir,
-            "failure": state.failure,
-            "blob": state.blob,
-            "rules": [rule.to_params() for rule in state.rules],
-            "attachments": [_attachment_params(entry) for entry in state.attachments],
-            "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
-        }
-    )
+    return seal(body_of(state))
+
+
+def body_of(state: SavedState) -> dict:
+    """Return the state as plain values."""
+    return {
+        "format": STATE_FORMAT,
+        "pin_dir": state.pin_dir,
+        "failure": state.failure,
+        "blob": state.blob,
+        "rules": [rule.to_params() for rule in state.rules],
+        "attachments": [_attachment_params(entry) for entry in state.attachments],
+        "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
+    }
 
 
 def decode_state(text: str) -> SavedState:
     """Return the state of a text. Raises VerificationFailed for a damaged one, LayoutMismatch for another release's."""
-    body = unseal(text)
+    return state_of(unseal(text))
+
+
+def state_of(body: Mapping) -> SavedState:
+    """Return the state of what body_of() made. Raises as decode_state()."""
     if body.get("format") != STATE_FORMAT:
         raise LayoutMismatch(f"the saved state has format {body.get('format')}, this release reads {STATE_FORMAT}")
     try:

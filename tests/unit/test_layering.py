@@ -50,6 +50,7 @@ STORIES = {
     "_rule_service",
     "_snapshot",
     "_save_state",
+    "_saved_drift",
     "_known_state",
     "_restore_state",
     "_close_interfaces",

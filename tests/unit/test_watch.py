@@ -148,7 +148,7 @@ def test_a_watcher_reads_rules_again_that_were_changed_edited_or_have_another_in
         assert looks(monkeypatch, machine, event)["reading"] > 0
         monkeypatch.undo()
         assert [entry["destination"] for entry in readable(machine)["rules"]] == before
-        assert readable(machine)["drift"] == []
+        assert not {"image_damaged", "image_stale"} & set(readable(machine)["drift"])
 
 
 def edit_image(machine: Machine) -> None:
