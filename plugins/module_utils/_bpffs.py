@@ -65,12 +65,12 @@ def _mount_point(folder: str) -> str:
 
 
 @contextmanager
-def lock(folder: str, seconds: float = LOCK_SECONDS):
-    """Hold the bpffs that `folder` lies in, for one run at a time. Raises Busy after `seconds`.
+def lock(folder: str, seconds: float | None = None):
+    """Hold the bpffs that `folder` lies in, for one run at a time. Raises Busy after `seconds` (LOCK_SECONDS).
 
     The lock is on the mount point: it exists before the first pin and after the last.
     """
-    with hold(_mount_point(folder), seconds):
+    with hold(_mount_point(folder), LOCK_SECONDS if seconds is None else seconds):
         yield
 
 

@@ -95,15 +95,11 @@ def confirm(options: Mapping, doors: Doors, check: bool) -> dict:
         if _is_done(pending, token, CONFIRMED):
             return _answer(False, pending and pending.shown(doors))
         _refuse_other(pending, token)
-        if pending.outcome == ROLLED_BACK or pending.is_over(doors):
-            _settle(pin_dir, doors, check)
-            raise Unconfirmed(
-                f"too late: the change by {pending.who} was not confirmed within {pending.seconds} s and was rolled"
-                " back; what was before it is in force"
-            )
+        _refuse_too_late(pin_dir, doors, pending, check)
         if not check:
             with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
                 dead_man.disarm(doors.bpf, pins, rule_table(doors, pins))
+            _refuse_too_late(pin_dir, doors, pending, check)  # the guard may have begun, see _guard.GRACE
             close(doors, pin_dir, pending, CONFIRMED)
         return {**_answer(True, pending._replace(outcome=CONFIRMED).shown(doors)), "left": list(pending.left)}
 
@@ -135,6 +131,16 @@ def _refuse_other(pending: Pending | None, token: str | None) -> None:
         raise Unconfirmed(f"no change of token {token} is known since the machine was booted: nothing to do for it")
     if token not in (None, pending.token):
         raise Unconfirmed(f"the latest change is that of {pending.who}, not that of token {token}: it was left alone")
+
+
+def _refuse_too_late(pin_dir: str, doors: Doors, pending: Pending, check: bool) -> None:
+    """Raise Unconfirmed past the deadline; what was before is in force then."""
+    if pending.outcome == ROLLED_BACK or pending.is_over(doors):
+        _settle(pin_dir, doors, check)
+        raise Unconfirmed(
+            f"too late: the change by {pending.who} was not confirmed within {pending.seconds} s and was rolled"
+            " back; what was before it is in force"
+        )
 
 
 def settle(pin_dir: str, doors: Doors, check: bool) -> None:

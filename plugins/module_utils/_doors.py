@@ -59,10 +59,11 @@ def turn(doors: Doors, pin_dir: str, check: bool, mount: bool = True, token: str
 
 
 @contextmanager
-def locked(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
+def locked(doors: Doors, pin_dir: str, check: bool, mount: bool = True, seconds: float | None = None):
     """Hold the pin folder for one run at a time. With `mount` the run will need a bpffs: one is mounted first.
 
-    Raises NotMounted, in check mode too, when `pin_dir` could lie in none; Unsupported without the rights.
+    Raises NotMounted, in check mode too, when `pin_dir` could lie in none; Unsupported without the rights; Busy when
+    somebody else holds it for longer than `seconds`, by default as long as any run may take.
     """
     refuse_without_rights(doors)
     if not doors.bpffs.is_mounted(pin_dir):
@@ -71,7 +72,7 @@ def locked(doors: Doors, pin_dir: str, check: bool, mount: bool = True):
             yield
             return
         doors.bpffs.mount()
-    with doors.bpffs.lock(pin_dir):
+    with doors.bpffs.lock(pin_dir, seconds):
         yield
 
 

@@ -8,19 +8,21 @@ The guard is a process that sleeps until the deadline and acts when nobody confi
 
 1. It is there before anything changes, and has opened by then all that it will need; it has rehearsed it, too.
 2. Filters come first, by the programs that it holds open: a program that drops everything is out with one request.
+   It waits GRACE seconds for whoever has the turn, who may be confirming just now, and not for longer.
 3. Whoever confirms wakes it, and it ends. When it is killed, the dead-man switch and the next run take its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from . import _dead_man as dead_man
 from ._apply_rules import rule_table
 from ._attachments import Hook, users
 from ._doors import Doors, locked
-from ._errors import TproxyError
+from ._errors import Busy, TproxyError
 from ._pending import ROLLED_BACK, Pending, close, waiting
 from ._pins import splicer_pins
 from ._programs import Programs
@@ -30,6 +32,7 @@ from ._state import decode_state
 
 ATTEMPTS = 5
 PAUSE = 2 * 10**9
+GRACE = 2
 
 
 class Held(NamedTuple):
@@ -93,11 +96,23 @@ def _watch(watch: Watch) -> None:
         if not _is_mine(watch):
             return
         is_over = watch.pending.is_over(doors)
-    _put_filters_back(watch)
     for attempt in range(ATTEMPTS):
         if _roll_back(watch, attempt + 1 == ATTEMPTS):
             return
         doors.background.sleep_until(doors.background.monotonic_ns() + PAUSE)
+
+
+@contextmanager
+def _turn(watch: Watch):
+    """Hold the pin folder. Who holds it for longer than GRACE does not keep the new filters in force."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(watch.doors, watch.pin_dir, False, mount=False, seconds=GRACE))
+        except Busy:
+            if _is_mine(watch):
+                _put_filters_back(watch)
+            held.enter_context(locked(watch.doors, watch.pin_dir, False, mount=False))
+        yield
 
 
 def _is_mine(watch: Watch) -> bool:
@@ -110,7 +125,7 @@ def _is_mine(watch: Watch) -> bool:
 
 
 def _put_filters_back(watch: Watch) -> None:
-    """Let no other program see a packet, whoever has the turn; what goes wrong here, _roll_back() says."""
+    """Let no other program see a packet; what goes wrong here, _roll_back() says."""
     stood = {held.hook: held for held in watch.held}
     for hook, program_id in _filters(watch):
         try:
@@ -138,8 +153,9 @@ def _roll_back(watch: Watch, is_last: bool) -> bool:
     """Take the change back; return whether nothing is left to do."""
     doors, pending = watch.doors, watch.pending
     try:
-        with locked(doors, watch.pin_dir, False, mount=False):
+        with _turn(watch):
             if _is_mine(watch):
+                _put_filters_back(watch)
                 take_back(doors, watch.netlink, watch.pin_dir, pending)
                 doors.background.log(
                     f"rolled back: a change by {pending.who} that nobody confirmed in {pending.seconds} s"

@@ -50,8 +50,9 @@ class Pending(NamedTuple):
 
 
 def record_path(pin_dir: str) -> str:
-    """Return where the change of a pin folder is recorded."""
-    return f"{RUN_DIR}/{pin_dir.strip('/').replace('/', '-')}.change"
+    """Return where the change of a pin folder is recorded; as with `systemd-escape --path`, no two are alike."""
+    escaped = pin_dir.strip("/").replace("\\", "\\x5c").replace("-", "\\x2d")
+    return f"{RUN_DIR}/{escaped.replace('/', '-')}.change"
 
 
 def latest(doors, pin_dir: str) -> Pending | None:

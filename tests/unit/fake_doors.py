@@ -11,7 +11,7 @@ import struct
 from contextlib import contextmanager
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._bpf import MapInfo, ProgramInfo, TestRun
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Busy, KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
 from ansible_collections.netedge.tproxy.plugins.module_utils._test_run import CB_OFFSET
 
@@ -153,7 +153,9 @@ class FakeBpffs(Door):
         self.kernel.mounted = True
 
     @contextmanager
-    def lock(self, folder):
+    def lock(self, folder, seconds=None):
+        if self.kernel.locked and self.kernel.is_meanwhile:
+            raise Busy(f"another run holds {folder}")
         assert self.kernel.mounted and not self.kernel.locked
         self.kernel.locked = True
         try:

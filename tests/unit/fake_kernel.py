@@ -92,7 +92,8 @@ def map_loads(instructions: bytes) -> list:
 class Kernel:
     """All that the doors share. `refuse_at` and `kill_at` name the step (1, 2, ...) at which things go wrong.
 
-    `changes` is {step: method} of the steps that changed something.
+    `changes` is {step: method} of the steps that changed something. `meanwhile` is (step, what another process does at
+    that moment).
     """
 
     def __init__(self):
@@ -103,16 +104,21 @@ class Kernel:
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
         self.start_over()
 
-    def start_over(self, refuse_at: int = 0, kill_at: int = 0) -> None:
+    def start_over(self, refuse_at: int = 0, kill_at: int = 0, meanwhile: tuple = (0, None)) -> None:
         """Begin to count steps and changes anew."""
         self.changes, self.steps, self.refused = {}, 0, None
         self.refuse_at, self.kill_at = refuse_at, kill_at
+        self.meanwhile, self.is_meanwhile = meanwhile, False
         self._table = None
 
     def enter(self, name: str, changes: bool) -> None:
         """Count a step; fail if it is time to."""
         self.steps += 1
         self._table = None
+        if self.steps == self.meanwhile[0]:
+            self.is_meanwhile = True
+            self.meanwhile[1]()
+            self.is_meanwhile = False
         if self.kill_at and self.steps >= self.kill_at:
             raise Killed
         if self.steps == self.refuse_at:
