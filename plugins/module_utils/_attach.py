@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ._attachments import Hook, clsact_marker, clsact_markers
-from ._detach import detach
+from ._detach import detach, remove_filter
 from ._diff import Changes
 from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
@@ -84,7 +84,9 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
     link = known_links(scene.netlink, [scene.options["interface"]], "interface")[0]
     table = scene.table(link.ifindex)
     table.refuse_strangers(was_ours=link.ifindex in scene.policies())
-    stood = table.observe().get(scene.hook(link.ifindex))
+    hook, elsewhere = scene.hook(link.ifindex), scene.elsewhere(link.ifindex)
+    stood = table.observe().get(hook)
+    origin = _origin(scene, hook, stood, elsewhere)
     wanted = wanted_program(scene.options, scene.doors.compiler, scene.programs.blob(), stood)
     with _pins_for(scene, wanted) as pins:
         pins.check()
@@ -94,7 +96,7 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         if scene.is_splicer:
             reconcile(PolicyTable(scene.doors.bpf, scene.pins), lambda _have: want, True)
         rules = rebinding(scene.doors, scene.pins) if scene.is_splicer else None
-        changed = stood != wanted.attached or had != want or rules is not None
+        changed = stood != wanted.attached or had != want or rules is not None or bool(elsewhere)
         found = findings_of_hook(scene, link, wanted, want, changed, rules)
         warnings = settle(found, bool(scene.options.get("force")))
         if changed and not check:
@@ -107,10 +109,17 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
             "policy": shown(policy),
             "warnings": warnings,
             "diff": {
-                "before": state(link, stood, had.get(link.ifindex), rules is None),
-                "after": state(link, wanted.attached, policy),
+                "before": state(link, *origin, had.get(link.ifindex), rules is None),
+                "after": state(link, hook, wanted.attached, policy),
             },
         }
+
+
+def _origin(scene: Scene, hook: Hook, stood, elsewhere: list) -> tuple:
+    """Return (hook, Attached or None): what stands where it is wanted, else where it is to be moved from."""
+    if stood is not None or not elsewhere:
+        return hook, stood
+    return elsewhere[0], scene.at(elsewhere[0]).table(hook.ifindex).observe().get(elsewhere[0])
 
 
 def _pins_for(scene: Scene, wanted: Wanted) -> Pins:
@@ -153,8 +162,11 @@ def _routed_mark(netlink, link) -> Mark:
 
 
 def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping, rules: Rebinding | None) -> None:
-    """Maps, rules, program (which the verifier may refuse), policy, filter; backwards when one of them fails."""
-    hook = scene.hook(link.ifindex)
+    """Maps, rules, program (which the verifier may refuse), policy, filter; backwards when one of them fails.
+
+    Filters of ours elsewhere on the interface go last: at no time is it without one.
+    """
+    hook, elsewhere = scene.hook(link.ifindex), scene.elsewhere(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
         scene.pins.ensure()
         forget_gone(scene)
@@ -170,6 +182,8 @@ def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping, rules: Rebindi
             reconcile(table, lambda _have: policies, False)
         if program is not None:
             put_filter(scene, hook, wanted, program, done, undo)
+        for place in elsewhere:
+            remove_filter(scene.at(place), link, done, undo)
         undo.pop_all()
         scene.pins.keep()
     if scene.is_splicer:

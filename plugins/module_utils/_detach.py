@@ -18,16 +18,17 @@ from ._take_over import leave_older, older_users
 
 
 def detach(scene: Scene, check: bool) -> dict:
-    """Remove our filter from one hook. Returns what tc_bpf_attach returns."""
+    """Remove our filter from one interface. Returns what tc_bpf_attach returns."""
     link = scene.netlink.link(scene.options["interface"])
     ifindex = link.ifindex if link else None
     had = scene.policies().get(ifindex)
-    stood = scene.table(ifindex).observe().get(scene.hook(ifindex)) if link else None
-    others = [hook for hook in _users(scene) if link is None or hook != scene.hook(ifindex)]
+    places = _places(scene, ifindex) if link else []
+    others = [hook for hook in _users(scene) if hook not in places]
     last = not others and bool(scene.pins.names())
-    changed = last or any(known is not None for known in (stood, had, _recorded(scene, ifindex)))
+    changed = last or bool(places) or any(known is not None for known in (had, _recorded(scene, ifindex)))
+    stood = [(hook, scene.at(hook).table(ifindex).observe().get(hook)) for hook in places]
     if changed and not check:
-        _remove(scene, link, last)
+        _remove(scene, link, places, last)
     return {
         "changed": changed,
         "attachment": None,
@@ -35,8 +36,18 @@ def detach(scene: Scene, check: bool) -> dict:
         "policy": None,
         "warnings": [],
         "left": [scene.options["interface"]],
-        "diff": {"before": state(link, stood, had), "after": state(link, None, None)},
+        "diff": {"before": state(link, *(stood or [(None, None)])[0], had), "after": state(link, None, None, None)},
     }
+
+
+def _places(scene: Scene, ifindex: int) -> list:
+    """Return the hooks to be left: the one that the options name, if our filter is there, and what places() says.
+
+    Left elsewhere without the policy that goes, our own program would close the interface.
+    """
+    asked = scene.hook(ifindex)
+    found = [asked] if scene.table(ifindex).filter() is not None else []
+    return list(dict.fromkeys(found + scene.places(ifindex)))
 
 
 def _recorded(scene: Scene, ifindex: int | None):
@@ -52,11 +63,12 @@ def _users(scene: Scene) -> list:
     return [Hook(link.ifindex, direction, entry.priority, entry.handle) for link, direction, entry in found]
 
 
-def _remove(scene: Scene, link, last: bool) -> None:
+def _remove(scene: Scene, link, places: list, last: bool) -> None:
     """Filter first: without its policy the program would close the interface."""
     with ExitStack() as done, ExitStack() as undo:
         if link is not None:
-            remove_filter(scene, link, done, undo)
+            for hook in places or [scene.hook(link.ifindex)]:
+                remove_filter(scene.at(hook), link, done, undo)
             if scene.is_splicer:
                 _forget(scene, link.ifindex, undo)
         if last:

@@ -9,6 +9,7 @@ Check mode looks at the same. Nothing is changed here.
 
 from __future__ import annotations
 
+from ._attachments import runs
 from ._diff import Changes
 from ._doors import Doors
 from ._facts import Facts
@@ -20,6 +21,7 @@ from ._programs import Programs
 from ._rehearsal import questions, rehearse, touched
 from ._rule_table import RuleTable
 from ._scene import Scene
+from ._splicer import FUNCTION
 from ._wanted_program import Wanted
 
 
@@ -31,6 +33,8 @@ def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed
     options, doors = scene.options, scene.doors
     facts = machine(doors, options["pin_dir"])
     filters = scene.netlink.filters(link.ifindex, options["direction"])
+    if scene.is_splicer:  # ours at another priority does not stay
+        filters = [entry for entry in filters if not runs(entry, FUNCTION)]
     before = ahead(doors, link, options["direction"], filters, options["priority"])
     facts = facts._replace(drift=tuple((link.name, *each) for each in before))
     if not scene.is_splicer:

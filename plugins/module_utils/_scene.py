@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ._attachments import AttachmentTable, Hook
+from ._attachments import AttachmentTable, Hook, users
 from ._doors import Doors
 from ._interface import Policy
 from ._interface_tables import PolicyTable
@@ -46,6 +46,26 @@ class Scene(NamedTuple):
         """Return the hook that the options name."""
         return Hook(ifindex, self.options["direction"], self.options["priority"], self.options["handle"])
 
+    def at(self, hook: Hook) -> Scene:
+        """Return the same scene, about another hook."""
+        return self._replace(options={**self.options, **hook._asdict()})
+
+    def places(self, ifindex: int) -> list:
+        """Return the hooks of the interface on which our own program runs, wherever that is; [] for another program.
+
+        Its policy is the interface's, and two of it would judge each packet twice.
+        """
+        found = users(self.netlink, self.programs, FUNCTION) if self.is_splicer else []
+        return [
+            Hook(ifindex, direction, entry.priority, entry.handle)
+            for link, direction, entry in found
+            if link.ifindex == ifindex
+        ]
+
+    def elsewhere(self, ifindex: int) -> list:
+        """Return those of them that the options do not name."""
+        return [place for place in self.places(ifindex) if place != self.hook(ifindex)]
+
     def policies(self) -> dict:
         """Return {ifindex: Policy}; {} for a program that is not ours."""
         return PolicyTable(self.doors.bpf, self.pins).observe() if self.is_splicer else {}
@@ -63,11 +83,13 @@ def shown(policy: Policy | None) -> dict | None:
     return policy and policy.to_params()
 
 
-def state(link, attached, policy: Policy | None, rules_bound: bool = True) -> dict:
+def state(link, hook: Hook | None, attached, policy: Policy | None, rules_bound: bool = True) -> dict:
     """Return one side of the diff. `rules_bound`: to the interfaces of today."""
     return {
         "interface": link and link.name,
         "filter": attached and attached.name,
+        "priority": hook.priority if attached else None,
+        "handle": hook.handle if attached else None,
         "bound": bool(attached and attached.bound),
         "rules_bound": rules_bound,
         "policy": shown(policy),

@@ -39,7 +39,8 @@ options:
     default: ingress
   state:
     description:
-      - V(absent) removes our filter from the hook. With the last filter that uses them the pins go too, rules included.
+      - V(absent) removes our filter from the hook, the splicer from whatever priority. With the last filter that uses
+        them the pins go too, rules included.
     type: str
     choices: [present, absent]
     default: present
@@ -78,7 +79,9 @@ options:
     description: The blob's text. The action plugin fills it in from O(blob).
     type: str
   priority:
-    description: The filter's priority, 1 to 65535; lower ones run first.
+    description:
+      - The filter's priority, 1 to 65535; lower ones run first.
+      - The splicer stands once on an interface. Another priority or handle moves it, without a moment unfiltered.
     type: int
     default: 10
   handle:

@@ -147,6 +147,8 @@ SCENARIOS = (
     Scenario("attach a newer source", BOTH, attaching("lan0", "version 2")),
     Scenario("attach another policy", BOTH, attaching("lan0", policy=OPEN)),
     Scenario("attach a newer source and another policy", BOTH, attaching("lan1", "version 2", policy=CLOSED)),
+    Scenario("attach at another priority", (*BOTH, recording()), attaching("lan0", priority=20, policy=OPEN)),
+    Scenario("detach from whatever priority", (*BOTH, recording()), detaching("lan0", priority=20)),
     Scenario("attach somebody's own program", BOTH, FOREIGN),
     Scenario("attach somebody's newer program", (FOREIGN,), attaching("lan0", "table 2", function=OTHER, priority=20)),
     Scenario("detach one of two", (*BOTH, recording(), ruling(WEB)), detaching("lan0")),

@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where on the hook our program stands: one place for each interface, whichever priority a run names."""
+
+from __future__ import annotations
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
+from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
+from ansible_collections.netedge.tproxy.tests.unit.scenarios import BOTH, FOREIGN, OTHER, attaching, detaching, play
+from ansible_collections.netedge.tproxy.tests.unit.story_options import options
+
+
+def prepared(*runs: tuple) -> Machine:
+    """Return a machine on which these runs were made."""
+    machine = Machine()
+    for run in runs:
+        play(machine, run)
+    machine.start_over()
+    return machine
+
+
+def attachments(machine: Machine) -> dict:
+    """Return {interface: drift}."""
+    answer = play(machine, (inspect, options("tproxy_info")))
+    return {entry["interface"]: entry["drift"] for entry in answer["attachments"]}
+
+
+def places(machine: Machine, ifindex: int = 3) -> list:
+    return list(machine.filters.get((ifindex, "ingress"), {}))
+
+
+def test_at_another_priority_the_program_moves():
+    machine = prepared(*BOTH)
+    move = attaching("lan0", priority=20, handle=2)
+    foretold, done = play(machine, move, True), play(machine, move)
+    assert (foretold["changed"], foretold["diff"]) == (done["changed"], done["diff"])
+    assert [(side["priority"], side["handle"]) for side in done["diff"].values()] == [(10, 1), (20, 2)]
+    assert places(machine) == [(20, 2)]
+    assert not play(machine, move)["changed"]
+    assert attachments(machine) == {"lan0": [], "lan1": []}
+
+
+def test_a_program_leaves_its_interface_from_whatever_priority():
+    machine = prepared(*BOTH)
+    assert play(machine, detaching("lan0", priority=20))["changed"]
+    assert (places(machine), places(machine, 4)) == ([], [(10, 1)])
+    assert attachments(machine) == {"lan1": []}
+    assert not play(machine, detaching("lan0", priority=20))["changed"]
+
+
+def test_somebodys_own_program_leaves_only_the_priority_that_was_said():
+    machine = prepared(FOREIGN)
+    assert not play(machine, detaching("lan0", function=OTHER, priority=30))["changed"]
+    assert places(machine) == [(20, 1)]
