@@ -27,6 +27,7 @@ def detach(scene: Scene, check: bool) -> dict:
     last = not others and bool(scene.pins.names())
     changed = last or bool(places) or any(known is not None for known in (had, _recorded(scene, ifindex)))
     stood = [(hook, scene.at(hook).table(ifindex).observe().get(hook)) for hook in places]
+    rules = _rules(scene) if last and scene.is_splicer else []
     if changed and not check:
         _remove(scene, link, places, last)
     return {
@@ -36,7 +37,10 @@ def detach(scene: Scene, check: bool) -> dict:
         "policy": None,
         "warnings": [],
         "left": [scene.options["interface"]],
-        "diff": {"before": state(link, *(stood or [(None, None)])[0], had), "after": state(link, None, None, None)},
+        "diff": {
+            "before": {**state(link, *(stood or [(None, None)])[0], had), **({"rules": rules} if rules else {})},
+            "after": state(link, None, None, None),
+        },
     }
 
 
@@ -48,6 +52,13 @@ def _places(scene: Scene, ifindex: int) -> list:
     asked = scene.hook(ifindex)
     found = [asked] if scene.table(ifindex).filter() is not None else []
     return list(dict.fromkeys(found + scene.places(ifindex)))
+
+
+def _rules(scene: Scene) -> list:
+    """Return the rules that go with the last filter, as lines."""
+    table = scene.rule_table()
+    table.salvage = True
+    return [str(rule) for rule in sorted(table.observe().values(), key=lambda rule: rule.identity)]
 
 
 def _recorded(scene: Scene, ifindex: int | None):

@@ -40,15 +40,11 @@ def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed
     if not scene.is_splicer:
         return findings(facts)
     looked_at = interface(doors, link)
-    rules = [rule for rule, _slot in _contents(scene).rules] if changed else []
+    rules = list(scene.rule_table().observe().values()) if changed else []
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     networks = with_networks(scene.netlink, [link], [looked_at]) if intercepts else (looked_at,)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + (_cut_by_program(scene, link, wanted, policies, rebound) if changed else [])
-
-
-def _contents(scene: Scene):
-    return RuleTable(scene.doors.bpf, scene.pins, scene.doors.ifindex_of, lambda image: None).contents()
 
 
 def _cut_by_program(scene: Scene, link, wanted: Wanted, policies: dict, rebound) -> list:

@@ -15,6 +15,7 @@ from ._interface import Policy
 from ._interface_tables import PolicyTable
 from ._pins import Pins, other_pins
 from ._programs import Programs
+from ._rule_table import RuleTable
 from ._splicer import FUNCTION
 from ._take_over import pins_in_force
 
@@ -65,6 +66,10 @@ class Scene(NamedTuple):
     def elsewhere(self, ifindex: int) -> list:
         """Return those of them that the options do not name."""
         return [place for place in self.places(ifindex) if place != self.hook(ifindex)]
+
+    def rule_table(self) -> RuleTable:
+        """Return the table of rules, to read."""
+        return RuleTable(self.doors.bpf, self.pins, self.doors.ifindex_of, lambda image: None)
 
     def policies(self) -> dict:
         """Return {ifindex: Policy}; {} for a program that is not ours."""

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
-from ansible_collections.netedge.tproxy.tests.unit.scenarios import BOTH, FOREIGN, OTHER, attaching, detaching, play
+from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
+    BOTH,
+    FOREIGN,
+    MAIL,
+    OTHER,
+    WEB,
+    attaching,
+    detaching,
+    play,
+    ruling,
+)
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 
@@ -53,3 +63,11 @@ def test_somebodys_own_program_leaves_only_the_priority_that_was_said():
     machine = prepared(FOREIGN)
     assert not play(machine, detaching("lan0", function=OTHER, priority=30))["changed"]
     assert places(machine) == [(20, 1)]
+
+
+def test_the_difference_tells_of_the_rules_that_go_with_the_last_filter():
+    machine = prepared(*BOTH, ruling(WEB, {**MAIL, "owner": "somebody"}))
+    assert "rules" not in play(machine, detaching("lan0"))["diff"]["before"]
+    foretold, done = (play(machine, detaching("lan1"), check)["diff"] for check in (True, False))
+    assert foretold == done
+    assert [line.rpartition(" (")[2] for line in done["before"]["rules"]] == ["owner ansible)", "owner somebody)"]
