@@ -46,8 +46,9 @@ class ActionModule(ActionBase):
         if arguments.get("source_files") or arguments.get("blob_content"):
             return
         if arguments.get("blob"):
-            arguments["blob_content"] = self._find(arguments["blob"], "blob").read_text(encoding="utf-8")
+            arguments["blob_content"] = text_of(self._find(arguments["blob"], "blob"), "blob")
         elif arguments.get("source") or DEFAULT_SOURCE.exists():
+            arguments.pop("blob", None)  # null, or empty: nobody chose it
             self._ship_source(arguments)
         else:
             arguments["blob_content"] = DEFAULT_BLOB.read_text(encoding="utf-8")
@@ -63,10 +64,21 @@ class ActionModule(ActionBase):
     def _find(self, path: str, option: str) -> pathlib.Path:
         """Return where a file of the play lies, looked for as the copy module does."""
         try:
-            return pathlib.Path(self._find_needle("files", path)).resolve()
+            found = pathlib.Path(self._find_needle("files", path)).resolve()
         except AnsibleError:
             places = "the play's and its roles' folders, and files/ in them"
             raise AnsibleActionFail(f"{option}: there is no {path} on the controller, looked for in {places}") from None
+        if not found.is_file():
+            raise AnsibleActionFail(f"{option}: {found} on the controller is no file")
+        return found
+
+
+def text_of(path: pathlib.Path, option: str) -> str:
+    """Return what a file says."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise AnsibleActionFail(f"{option}: {path} on the controller cannot be read as text: {fault}") from fault
 
 
 def source_files(source: pathlib.Path) -> dict:
@@ -75,7 +87,7 @@ def source_files(source: pathlib.Path) -> dict:
     for folder, prefix in ((source.parent, ""), (STUBS, "stubs/")):
         for path in sorted(folder.rglob("*")):
             if path.suffix in SUFFIXES and path.is_file():
-                found.setdefault(prefix + str(path.relative_to(folder)), path.read_text(encoding="utf-8"))
+                found.setdefault(prefix + str(path.relative_to(folder)), text_of(path, "source"))
     size = sum(len(text) for text in found.values())
     if size > SOURCE_BYTES_MAX:
         raise AnsibleActionFail(

@@ -19,14 +19,16 @@ from ._attachments import runs
 from ._doors import Doors, known_links, refuse_without_rights
 from ._errors import InvalidInput, TproxyError, Unsupported
 from ._interface_tables import PolicyTable
-from ._packet import Flow
+from ._packet import Flow, flow_text
 from ._pins import splicer_pins
 from ._prefix import parse_address
+from ._reasons import REASON_NAMES
 from ._rule import PORT_MAX
 from ._splicer import FUNCTION
 from ._test_run import Trace, ask_program
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
+VERDICTS, REASONS = ("pass", "drop"), tuple(REASON_NAMES.values())
 SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
 
 
@@ -71,11 +73,14 @@ def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
     before = len(faults)
     if not item.get("interface"):
         faults.append(f"{place}interface: missing; name the interface that the packet comes in by")
-    if item.get("protocol") not in ("tcp", "udp"):
-        faults.append(f"{place}protocol: {item.get('protocol')!r} is neither tcp nor udp")
+    protocol = item.get("protocol")
+    if protocol not in ("tcp", "udp"):
+        told = "missing; give tcp or udp" if protocol is None else f"{protocol!r} is neither tcp nor udp"
+        faults.append(f"{place}protocol: {told}")
     ends = [_address(item.get(name), f"{place}{name}", faults) for name in ("source", "destination")]
     ports = [_port(item.get("source_port") or SOURCE_PORT, f"{place}source_port", faults)]
     ports.append(_port(item.get("port"), f"{place}port", faults))
+    faults += _expectation_faults(item.get("expect"), f"{place}expect")
     if len(faults) > before:
         return None
     flow = Flow(item["protocol"], ends[0], ports[0], ends[1], ports[1])
@@ -84,9 +89,26 @@ def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
     return flow
 
 
+def _expectation_faults(expected, place: str) -> list:
+    """Return what is wrong with an expectation: a word that no answer can be would only ever fail."""
+    if not expected:
+        return []
+    if isinstance(expected, str):
+        words = VERDICTS + REASONS
+        return [] if expected in words else [f"{place}: {expected!r} is none of {', '.join(words)}"]
+    known = {"verdict": VERDICTS, "reason": REASONS}
+    if not isinstance(expected, Mapping) or not set(expected) <= {*known, "rule"}:
+        return [f"{place}: {expected!r} is neither a word nor a dictionary of verdict, reason and rule"]
+    wrong = [name for name, words in known.items() if expected.get(name, words[0]) not in words]
+    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(known[name])}" for name in wrong]
+
+
 def _address(text, place: str, faults: list) -> int:
+    if text is None:
+        faults.append(f"{place}: missing; give an IPv4 or IPv6 address")
+        return 0
     try:
-        return int.from_bytes(parse_address(str(text or "nothing")), "big")
+        return int.from_bytes(parse_address(text), "big")
     except InvalidInput as fault:
         faults.append(f"{place}: {fault}")
         return 0
@@ -94,6 +116,9 @@ def _address(text, place: str, faults: list) -> int:
 
 def _port(value, place: str, faults: list) -> int:
     text = str(value)
+    if value is None:
+        faults.append(f"{place}: missing; give a port, 0 to {PORT_MAX}")
+        return 0
     if text.isascii() and text.isdigit() and int(text) <= PORT_MAX:
         return int(text)
     faults.append(f"{place}: {value!r} is no port, 0 to {PORT_MAX}")
@@ -133,9 +158,9 @@ def _compare(answers: list, items: list) -> None:
     for answer, item in zip(answers, items):
         expected = item.get("expect")
         if expected and not _is_expected(expected, answer):
-            flow = "{protocol} {source}:{source_port} to {destination}:{port} on {interface}".format(**answer)
-            found = f"{answer['verdict']}, {answer['reason']}, rule {answer['rule'] and answer['rule']['name']!r}"
-            wrong.append(f"{flow}: expected {expected}, the program says {found}")
+            rule = f"rule {answer['rule']['name']!r}" if answer["rule"] else "no rule"
+            found = f"{answer['verdict']}, {answer['reason']}, {rule}"
+            wrong.append(f"{flow_text(answer)}: expected {expected}, the program says {found}")
     if wrong:
         raise Unexpected("; ".join(wrong), {"flows": answers})
 

@@ -23,7 +23,7 @@ from ._doors import Doors, known_links, turn
 from ._errors import InvalidInput
 from ._facts import is_ours
 from ._findings import settle
-from ._interface import Mark, Policy, policy_from_params
+from ._interface import Mark, Policy, masked_sources, policy_from_params
 from ._interface_tables import PolicyTable
 from ._lay_route import FAMILIES
 from ._pins import Pins
@@ -57,9 +57,9 @@ def _validated(options: Mapping) -> dict:
     except InvalidInput as fault:
         faults += fault.faults
     if not 1 <= options["priority"] <= 65535:
-        faults.append(f"priority: {options['priority']} is none, 1 to 65535")
+        faults.append(f"priority: {options['priority']} is out of range, 1 to 65535")
     if not 1 <= options["handle"] < 2**32:
-        faults.append(f"handle: {options['handle']} is none, 1 to 4294967295")
+        faults.append(f"handle: {options['handle']} is out of range, 1 to 4294967295")
     if options["function"] == FUNCTION and options["direction"] != "ingress":
         faults.append("direction: the splicer belongs on ingress; bpf_sk_assign works nowhere else")
     if options["function"] != FUNCTION and options["policy"] is not None:
@@ -76,7 +76,8 @@ def _source_faults(options: Mapping) -> list:
     if not options["source_files"]:
         return ["source: no source came with the task (the action plugin ships it); give source_files or blob"]
     if options["source"] not in options["source_files"]:
-        return [f"source: {options['source']!r} is none of source_files ({', '.join(sorted(options['source_files']))})"]
+        there = ", ".join(sorted(options["source_files"]))
+        return [f"source: {options['source']!r} is none of source_files ({there})"]
     return []
 
 
@@ -98,7 +99,7 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         rules = rebinding(scene.doors, scene.pins) if scene.is_splicer else None
         changed = stood != wanted.attached or had != want or rules is not None or bool(elsewhere)
         found = findings_of_hook(scene, link, wanted, want, changed, rules)
-        warnings = settle(found, bool(scene.options.get("force")))
+        warnings = masked_sources(scene.options["policy"]) + settle(found, bool(scene.options.get("force")))
         if changed and not check:
             _apply(scene, link, wanted, want, rules)
         policy = want.get(link.ifindex)

@@ -81,6 +81,8 @@ def names(folder: str) -> list:
     except FileNotFoundError:
         return []
     except OSError as refusal:
+        if refusal.errno == errno.EPERM and "." in folder:
+            raise NotMounted(f"bpffs takes no name with a dot in it, as in {folder}: use another folder") from refusal
         raise KernelRefused(refusal.errno, "list the pins in", folder) from refusal
 
 

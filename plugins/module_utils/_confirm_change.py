@@ -51,7 +51,7 @@ def begin(options: Mapping, doors: Doors, check: bool) -> dict:
 def refuse_bad_timeout(seconds: int) -> None:
     """Raise InvalidInput for a time in which nobody can confirm, or for one that protects nobody."""
     if not CONFIRM_MIN <= seconds <= CONFIRM_MAX:
-        raise InvalidInput([f"confirm_timeout: {seconds} is none, {CONFIRM_MIN} to {CONFIRM_MAX} seconds"])
+        raise InvalidInput([f"confirm_timeout: {seconds} is out of range, {CONFIRM_MIN} to {CONFIRM_MAX} seconds"])
 
 
 def arm(pin_dir: str, seconds: int, token: str | None, doors: Doors) -> Pending:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ._packet import flow_text
 from ._show_text import outcome
 from ._table import paragraph
 
@@ -37,11 +38,7 @@ WHY = {
 def explain_text(answer: Mapping) -> str:
     """Return verdict, reason and rule of the first flow of a tproxy_verdict answer."""
     flow, rule = answer["flows"][0], answer["rule"]
-    asked = (
-        f"{flow['protocol']} {_end(flow['source'], flow['source_port'])} to {_end(flow['destination'], flow['port'])}"
-        f" on {flow['interface']}"
-    )
-    lines = [*paragraph(asked), f"verdict: {answer['verdict']}", f"reason:  {answer['reason']}"]
+    lines = [*paragraph(flow_text(flow)), f"verdict: {answer['verdict']}", f"reason:  {answer['reason']}"]
     if rule:
         lines += paragraph(f"rule:    {_rule(rule)}")
     return "\n".join([*lines, *paragraph(why(answer))])
@@ -52,10 +49,6 @@ def why(answer: Mapping) -> str:
     rule = answer["rule"] or {"action": ""}
     proxy = outcome(rule).partition(",")[0]
     return WHY[answer["reason"]].format(verdict=answer["verdict"], action=rule["action"], proxy=proxy)
-
-
-def _end(address: str, port) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _rule(rule: Mapping) -> str:

@@ -106,17 +106,32 @@ def policy_from_params(params: Mapping | None) -> dict:
     return {**given, "management": tuple(entries)}
 
 
+def masked_sources(params: Mapping | None) -> list:
+    """Return a sentence for each management source with host bits set: it lets in more than one may think."""
+    found = []
+    for number, entry in enumerate((params or {}).get("management") or []):
+        prefix, masked = Prefix.parse(entry["source"])
+        if masked:
+            place = f"policy.management[{number}].source"
+            found.append(f"{place}: {entry['source']} has host bits set; it means {prefix}")
+    return found
+
+
 def _management(entry: Mapping, place: str, faults: list):
     """Return the entry, or add its faults."""
     before = len(faults)
     source, protocol, port = entry.get("source"), entry.get("protocol") or "tcp", str(entry.get("port"))
     try:
-        source = Prefix.parse(str(source or "nothing"))[0]
+        source = Prefix.parse(source)[0] if source is not None else None
     except InvalidInput as fault:
         faults.append(f"{place}.source: {fault}")
+    if source is None:
+        faults.append(f"{place}.source: missing; give a prefix as 10.0.0.0/8, or an address")
     if protocol not in PROTOCOLS:
         faults.append(f"{place}.protocol: {protocol!r} is neither tcp nor udp")
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
+    if entry.get("port") is None:
+        faults.append(f"{place}.port: missing; give a port, 1 to {PORT_MAX}")
+    elif not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
         faults.append(f"{place}.port: {port!r} is no port, 1 to {PORT_MAX}")
     return Management(source, protocol, int(port)) if len(faults) == before else None
 

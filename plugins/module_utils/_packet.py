@@ -10,6 +10,7 @@ Formats: RFC 791, 8200 (IP), 9293 (TCP), 768 (UDP). A test run takes an Ethernet
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ._prefix import family_of
@@ -33,6 +34,16 @@ class Flow(NamedTuple):
     def family(self) -> int:
         """Return 4 or 6."""
         return family_of(self.destination)
+
+
+def flow_text(flow: Mapping) -> str:
+    """Return a flow, as tproxy_verdict takes and returns it, in one line."""
+    ends = [_end(flow["source"], flow["source_port"]), _end(flow["destination"], flow["port"])]
+    return f"{flow['protocol']} {' to '.join(ends)} on {flow['interface']}"
+
+
+def _end(address: str, port) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def first_packet(flow: Flow) -> bytes:

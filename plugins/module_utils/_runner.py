@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Callable
 
 from ansible.module_utils.basic import AnsibleModule
@@ -22,7 +23,7 @@ def run(arguments: dict, story: Callable) -> None:
     """Run a story for one module: its parameters in, its answer or its error out."""
     module = AnsibleModule(**arguments)
     try:
-        answer = run_and_save(story, module.params, open_doors(), module.check_mode)
+        answer = run_and_save(story, trimmed(module.params, module.argument_spec), open_doors(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)
         module.fail_json(msg=str(missing), **missing.details)
@@ -38,6 +39,19 @@ def run(arguments: dict, story: Callable) -> None:
 def run_change(arguments: dict, story: Callable) -> None:
     """Run a story that changes something: its change may have to be confirmed, or be part of one that has."""
     run(arguments, lambda options, doors, check: _run_change.run_change(story, options, doors, check))
+
+
+def trimmed(params: Mapping, spec: Mapping) -> dict:
+    """Return the parameters without the blanks in lists of texts: Ansible splits `lan0, lan1` at its comma only."""
+    return {name: _trimmed(value, spec.get(name, {})) for name, value in params.items()}
+
+
+def _trimmed(value, about: Mapping):
+    if not isinstance(value, list):
+        return value
+    if about.get("elements") == "str":
+        return [text.strip(" ") for text in value]
+    return [trimmed(item, about["options"]) for item in value] if "options" in about else value
 
 
 def _respawn(missing: str) -> None:

@@ -22,7 +22,7 @@ PAUSE = 1
 def run(action, arguments: dict, task_vars: dict) -> dict:
     """Run the task's module; confirm the change that it leaves, if it leaves one that waits."""
     asynchronous = bool(action._task.async_val) and not action._connection.has_native_async
-    if not arguments.get("confirm_timeout"):
+    if str(arguments.get("confirm_timeout") or 0).strip() == "0":
         return action._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=asynchronous)
     if asynchronous:
         return _failed("confirm_timeout: cannot go with async, which confirms nothing; nothing was changed")

@@ -209,5 +209,5 @@ def test_several_runs_become_one_change(confirming, state):
 
 @pytest.mark.parametrize("seconds", [-1, 3601])
 def test_a_time_that_protects_nobody_is_refused(confirming, seconds):
-    with pytest.raises(InvalidInput, match=f"confirm_timeout: {seconds} is none"):
+    with pytest.raises(InvalidInput, match=f"confirm_timeout: {seconds} is out of range"):
         confirming.rules(PASS, seconds=seconds)

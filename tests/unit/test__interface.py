@@ -13,6 +13,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._interface import (
     Mark,
     Policy,
     interface_addresses,
+    masked_sources,
     parse_mark,
     policy_from_params,
 )
@@ -72,18 +73,24 @@ def test_a_source_is_an_address_or_a_prefix(source):
     assert entry.source == Prefix.parse(source)[0]
 
 
+def test_a_source_with_host_bits_is_told_to_mean_its_prefix():
+    params = {"management": [NET, {**NET, "source": "10.9.0.7/8"}]}
+    assert masked_sources(params) == ["policy.management[1].source: 10.9.0.7/8 has host bits set; it means 10.0.0.0/8"]
+    assert masked_sources(None) == masked_sources({"management": None}) == []
+
+
 @pytest.mark.parametrize(
     ("entry", "place", "words"),
     [
         ({"source": "10.9.0.0/33"}, "source", "no valid prefix length"),
         ({"source": "lan0"}, "source", "is no IPv4 or IPv6 address"),
         ({"source": ""}, "source", "is no IPv4 or IPv6 address"),
-        ({"source": None}, "source", "is no IPv4 or IPv6 address"),
+        ({"source": None}, "source", "missing; give a prefix"),
         ({"protocol": "sctp"}, "protocol", "'sctp' is neither tcp nor udp"),
         ({"port": 0}, "port", "is no port, 1 to 65535"),
         ({"port": 65536}, "port", "is no port, 1 to 65535"),
         ({"port": -1}, "port", "is no port, 1 to 65535"),
-        ({"port": None}, "port", "is no port, 1 to 65535"),
+        ({"port": None}, "port", "missing; give a port, 1 to 65535"),
         ({"port": "ssh"}, "port", "is no port, 1 to 65535"),
         ({"port": "22-23"}, "port", "is no port, 1 to 65535"),
         ({"port": True}, "port", "is no port, 1 to 65535"),

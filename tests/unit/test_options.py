@@ -11,6 +11,7 @@ import pathlib
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _argspec
+from ansible_collections.netedge.tproxy.plugins.module_utils._runner import trimmed
 
 yaml = pytest.importorskip("yaml")
 
@@ -37,6 +38,21 @@ VARIABLES = {
     "failure": ("tproxy_state", "failure"),
     "confirm_timeout": ("tproxy_rule", "confirm_timeout"),
 }
+
+
+def test_blanks_behind_commas_go_from_lists_of_texts():
+    given = {
+        "interfaces": ["lan0", " lan1 "],
+        "name": " a name ",
+        "rules": [{"interfaces": [" lan0"], "name": " x"}],
+        "owner": None,
+    }
+    assert trimmed(given, _argspec.tproxy_rule()["argument_spec"]) == {
+        "interfaces": ["lan0", "lan1"],
+        "name": " a name ",
+        "rules": [{"interfaces": ["lan0"], "name": " x"}],
+        "owner": None,
+    }
 
 
 def constants(path: pathlib.Path) -> dict:
