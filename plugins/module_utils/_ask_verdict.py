@@ -158,11 +158,16 @@ def _compare(answers: list, items: list) -> None:
     for answer, item in zip(answers, items):
         expected = item.get("expect")
         if expected and not _is_expected(expected, answer):
-            rule = f"rule {answer['rule']['name']!r}" if answer["rule"] else "no rule"
-            found = f"{answer['verdict']}, {answer['reason']}, {rule}"
+            found = f"{answer['verdict']}, {answer['reason']}, {_named(answer['rule'])}"
             wrong.append(f"{flow_text(answer)}: expected {expected}, the program says {found}")
     if wrong:
         raise Unexpected("; ".join(wrong), {"flows": answers})
+
+
+def _named(rule: Mapping | None) -> str:
+    if rule is None:
+        return "no rule"
+    return f"rule {rule['name']!r}" if rule["name"] else "rule {protocol} {destination} ports {ports}".format(**rule)
 
 
 def _is_expected(expected, answer: Mapping) -> bool:

@@ -45,7 +45,7 @@ def main(argv: list) -> int:
         return _map_program(name, words)
     if not words:
         return _speak("", help_text(), USAGE)
-    if words[0] in ("--help", "help"):
+    if words[0] in ("--help", "help") or words == ["-h"]:  # with more it is a router's high port
         return _speak(help_text())
     if words[0] in ("--version", "-V"):
         return _speak(f"{NAME} {VERSION}")
@@ -177,17 +177,21 @@ def _json(answer: dict) -> str:
 
 
 def _speak(text: str, complaint: str = "", status: int = DONE) -> int:
-    """Print an answer, and a complaint on standard error; return the exit status."""
+    """Print an answer, and a complaint on standard error; return the exit status, REFUSED if the answer got lost."""
     for stream, said in ((sys.stderr, complaint), (sys.stdout, text)):
-        if said:
-            stream.reconfigure(errors="backslashreplace")
-            _write(stream, f"{said}\n")
+        fault = said and stream and _write(stream, f"{said}\n")  # no stream: the caller closed it
+        if fault and stream is sys.stdout:
+            status = _speak("", f"{NAME}: the answer could not be written: {fault}", status or REFUSED)
     return status
 
 
-def _write(stream, text: str) -> None:
+def _write(stream, text: str) -> str:
+    """Write to a stream. Returns why that failed; "" also when the reader has seen enough, as in `show | head`."""
     try:
+        stream.reconfigure(errors="backslashreplace")
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in `show | head`; Python would flush again, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as refusal:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python flushes again at its end, and complains
+        return "" if isinstance(refusal, BrokenPipeError) else refusal.strerror
+    return ""

@@ -30,17 +30,17 @@ class Command(NamedTuple):
 
 
 def _show() -> tuple:
-    from ._inspect_state import inspect
+    from ._inspect_state import look
     from ._show_text import show_text
 
-    return inspect, lambda answer, options: show_text(answer, options["sections"])
+    return look, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"])
 
 
 def _add_show(parser) -> None:
-    from ._show_text import section
+    from ._show_text import SECTIONS, section
 
-    told = "interfaces, rules, reasons or routes; all when none is given"
-    parser.add_argument("sections", nargs="*", type=section, metavar="SECTION", help=told)
+    words = f"{{{','.join(SECTIONS)}}}"  # not as `choices`: older ones of argparse then want at least one
+    parser.add_argument("sections", nargs="*", type=section, metavar=words, help="all when none is given")
 
 
 def _explain() -> tuple:
@@ -74,10 +74,10 @@ def _has_errors(answer: dict) -> bool:
 
 
 def _metrics() -> tuple:
-    from ._inspect_state import inspect
+    from ._inspect_state import look
     from ._metrics import metrics_text
 
-    return inspect, lambda answer, _options: metrics_text(answer).rstrip("\n")
+    return look, lambda answer, _options: metrics_text(answer).rstrip("\n")
 
 
 def _save() -> tuple:
@@ -99,7 +99,9 @@ def _restore() -> tuple:
     return restore_state, _restored_text
 
 
-def _restored_text(answer: dict, _options: dict) -> str:
+def _restored_text(answer: dict, options: dict) -> str:
+    if options["interface"] and not answer["interfaces"]:
+        return f"nothing is saved for {options['interface']}"
     absent = [f"{name}: not there yet" for name in answer["absent"]]
     return "\n".join([*answer["changes"], *absent]) or "all of it is in force"
 
@@ -169,7 +171,8 @@ COMMANDS = {
     "explain": Command(
         "what would happen to a packet, by which rule, and why",
         _explain,
-        "Runs the loaded program on the first packet of a flow. No packet is on any wire.\n\n"
+        "Runs the loaded program on the first packet of a flow. No packet is on any wire,\n"
+        "but the counters count it.\n\n"
         "  tproxy-splicer explain --interface lan0 --source 10.1.1.2 \\\n"
         "      --destination 172.16.240.9 --protocol udp --port 5060",
         _add_explain,

@@ -45,7 +45,9 @@ def refuse_without_rights(doors: Doors) -> None:
     """Raise Unsupported when a capability is missing."""
     lacking = missing_rights(doors)
     if lacking:
-        raise Unsupported(f"{' and '.join(lacking)} missing: run the task as root (become: true); nothing was changed")
+        raise Unsupported(
+            f"{' and '.join(lacking)} missing: run it as root (a task with become: true); nothing was changed"
+        )
 
 
 @contextmanager

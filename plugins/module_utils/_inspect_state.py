@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
-from ._doors import Doors, locked
+from ._doors import Doors, locked, refuse_without_rights
 from ._drift import Route, route_drift
 from ._facts import Facts
 from ._findings import findings
@@ -67,6 +67,12 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
             "drift": _words(drift[None]),
             "findings": findings(facts),
         }
+
+
+def look(options: Mapping, doors: Doors, check: bool) -> dict:
+    """As inspect(), but refused without the right to look: nothing would seem to be in force."""
+    refuse_without_rights(doors)
+    return inspect(options, doors, check)
 
 
 def _facts(facts: Facts, doors: Doors, netlink, stands: list[Stand], contents: ImageContents) -> Facts:

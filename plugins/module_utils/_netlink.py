@@ -100,6 +100,8 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """Return the interface of this name, or None. The kernel is asked for this one only."""
+        if not name.isprintable():  # bytes of a command line that are no UTF-8 among them: pyroute2 encodes none
+            return None
         request = Request(GETLINK, "look up", f"interface {name}", {}, (("IFLA_IFNAME", name),))
         # ERANGE: longer than the 15 bytes that a name can have
         found = self._send(request, but=(errno.ENODEV, errno.ERANGE))

@@ -113,7 +113,7 @@ def put(
     """Bring the machine to a saved state, within the caller's turn.
 
     `interface`: this one only, and what names it. `exact`: what is not in the state goes. Returns {changed, changes
-    (one line each), absent (interfaces of the state that do not exist)}.
+    (one line each), interfaces (of the state, which the run is about), absent (those of them that do not exist)}.
     """
     meant = [entry for entry in state.attachments if interface in (None, entry.interface)]
     links = {link.name: link for link in netlink.interfaces()}
@@ -138,7 +138,8 @@ def put(
         if not check:
             pins.sweep()
     absent = sorted({entry.interface for entry in meant} - set(links))
-    return {"changed": bool(changes), "changes": changes, "absent": absent}
+    names = sorted({entry.interface for entry in meant})
+    return {"changed": bool(changes), "changes": changes, "absent": absent, "interfaces": names}
 
 
 def _put_rules(ground: Ground, undo: ExitStack) -> list:

@@ -21,19 +21,22 @@ def section(name: str) -> str:
     return SECTIONS[SECTIONS.index(name)]
 
 
-def show_text(answer: Mapping, sections: list) -> str:
+def show_text(answer: Mapping, sections: list, pin_dir: str) -> str:
     """Return the sections that were asked for, or all of them."""
     writers = dict(zip(SECTIONS, (_interfaces, _rules, _reasons, _routes)))
     blocks = [writers[name](answer) for name in sections or SECTIONS]
     if not sections:
         blocks.append(_summary_of_findings(answer["findings"]))
+    if answer["program"] is None:
+        blocks.append(paragraph(f"No program is pinned in {pin_dir}."))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def doctor_text(answer: Mapping) -> str:
     """Return the findings, each with what to do."""
     blocks = [_finding(finding) for finding in answer["findings"]]
-    return "\n".join("\n".join(block) for block in blocks) or "Nothing is wrong."
+    nothing = "Nothing is wrong." if answer["attachments"] else "Nothing is wrong, but no interface has the splicer."
+    return "\n".join("\n".join(block) for block in blocks) or nothing
 
 
 def collected_text(answer: Mapping) -> str:

@@ -23,7 +23,7 @@ def table(heads: Sequence, rows: Sequence, notes: Sequence = (), indent: int = 0
     cells = [[str(cell) for cell in row] for row in rows]
     used = [number for number in range(len(heads)) if any(row[number] for row in cells)]
     lines = [[heads[number] for number in used], *([row[number] for number in used] for row in cells)]
-    widths = _fit([max(map(len, column)) for column in zip(*lines)], columns - indent)
+    widths = _fit([list(column) for column in zip(*lines)], columns - indent)
     told = []
     for row, note in zip(lines, ["", *(notes or [""] * len(rows))]):
         told += [" " * indent + line for line in _row(row, widths)]
@@ -36,12 +36,15 @@ def paragraph(text: str, indent: int = 0, columns: int = COLUMNS) -> list:
     return [" " * indent + line for line in _wrap(text, columns - indent)]
 
 
-def _fit(widths: list, columns: int) -> list:
-    """Return widths that fit the columns, as far as NARROWEST allows."""
+def _fit(cells: list, columns: int) -> list:
+    """Return the width of each column of cells, so that they fit: without breaking words, else as NARROWEST allows."""
+    widths = [max(map(len, column)) for column in cells]
+    words = [max(len(word) for cell in column for word in cell.split() or [""]) for column in cells]
     excess = sum(widths) + GAP * (len(widths) - 1) - columns
-    while excess > 0 and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-        excess -= 1
+    for least in (words, [NARROWEST] * len(widths)):
+        while excess > 0 and (yielding := [at for at, width in enumerate(widths) if width > least[at]]):
+            widths[max(yielding, key=widths.__getitem__)] -= 1
+            excess -= 1
     return widths
 
 

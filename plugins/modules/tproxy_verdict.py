@@ -72,6 +72,7 @@ options:
         type: raw
 notes:
   - The program looks for sockets as it does for real packets. Without a listener the answer is C(no_listener).
+  - The counters of reasons and rules count such a packet, too.
   - Interfaces without an Ethernet header cannot be asked, since the kernel's test runs always give one.
 seealso:
   - module: netedge.tproxy.tproxy_rule

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pathlib
 import re
@@ -18,6 +19,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Busy
 from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE, VERSION
 from ansible_collections.netedge.tproxy.tests.unit.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
+from ansible_collections.netedge.tproxy.tests.unit.fake_surroundings import FakeSysctl
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import attaching, play, rule, ruling
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
@@ -110,16 +112,57 @@ def test_what_a_command_changes_is_saved_where_the_state_is_kept(run):
     assert "10.0.0.0/8" in run.machine.disk[STATE_FILE]
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
-    class Closed:
-        def reconfigure(self, **_how):
-            pass
+class Stream:
+    """A standard output on which every write fails."""
 
-        def write(self, _text):
-            raise BrokenPipeError
+    def __init__(self, file, error: OSError):
+        self._file, self._error = file, error
 
-        def fileno(self):
-            return file.fileno()
+    def reconfigure(self, **_how):
+        pass
 
+    def write(self, _text):
+        raise self._error
+
+    def fileno(self):
+        return self._file.fileno()
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(run, monkeypatch, tmp_path):
     with open(tmp_path / "out", "w", encoding="utf-8") as file:
-        _cli._write(Closed(), "more")
+        monkeypatch.setattr("sys.stdout", Stream(file, BrokenPipeError()))
+        assert _cli.main(["tproxy-splicer", "--help"]) == 0
+
+
+def test_an_answer_that_gets_lost_is_a_failure(run, monkeypatch, tmp_path, capsys):
+    with open(tmp_path / "out", "w", encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdout", Stream(file, OSError(errno.ENOSPC, "No space left on device")))
+        assert _cli.main(["tproxy-splicer", "--help"]) == 1
+    assert capsys.readouterr().err == "tproxy-splicer: the answer could not be written: No space left on device\n"
+
+
+def test_who_has_closed_standard_output_wants_no_answer(run, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert _cli.main(["tproxy-splicer", "show"]) == 0
+
+
+@pytest.mark.parametrize("command", ["show", "metrics"])
+def test_without_the_rights_to_look_nothing_is_shown(run, monkeypatch, command):
+    monkeypatch.setattr(FakeSysctl, "has_capability", lambda _self, _number: False)
+    status, out, err = run(command)
+    assert (status, out) == (1, "")
+    assert err.startswith("tproxy-splicer: CAP_NET_ADMIN and CAP_SYS_ADMIN missing: run it as root")
+
+
+def test_a_single_h_asks_for_help(run):
+    assert run("-h") == run("--help")
+
+
+def test_a_section_that_is_none_is_told_with_those_that_are(run):
+    assert "{interfaces,rules,reasons,routes}: invalid section value: 'bogus'" in run("show", "bogus").err
+
+
+def test_of_an_interface_that_was_not_saved_nothing_is_put_back(run):
+    assert run("save").status == 0
+    assert run("restore", "lan9") == (0, "nothing is saved for lan9\n", "")
+    assert run("restore", "lan0") == (0, "all of it is in force\n", "")

@@ -14,7 +14,7 @@ from ansible_collections.netedge.tproxy.tests.unit.command_line import answer_of
 
 
 def test_show_fits_80_columns_and_leaves_nothing_out():
-    text = show_text(answer_of_info(), [])
+    text = show_text(answer_of_info(), [], "/pins")
     assert max(map(len, text.splitlines())) <= 80
     for fact in ("lan0", "in force", "no_filter", "SSH, ping", "127.0.0.1:58997", "voice", "0123456789ab", "6120"):
         assert fact in text, fact
@@ -24,22 +24,27 @@ def test_show_fits_80_columns_and_leaves_nothing_out():
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_is_shown_alone(section):
-    text = show_text(answer_of_info(), [section])
+    text = show_text(answer_of_info(), [section], "/pins")
     assert text.lower().startswith(section)
     assert "\n\n" not in text
 
 
 def test_a_source_that_is_any_is_not_told():
     answer = answer_of_info()
-    assert "0.0.0.0/0" not in show_text(answer, ["rules"])
-    assert show_text({**answer, "rules": answer["rules"][:1]}, ["rules"]).endswith("\n      voice")
+    assert "0.0.0.0/0" not in show_text(answer, ["rules"], "/pins")
+    assert show_text({**answer, "rules": answer["rules"][:1]}, ["rules"], "/pins").endswith("\n      voice")
 
 
 def test_doctor_tells_what_was_found_and_what_to_do():
     assert doctor_text(answer_of_info()) == (
         "error: lan1 has no filter of ours [no_filter]\n    run tc_bpf_attach again"
     )
-    assert doctor_text({"findings": []}) == "Nothing is wrong."
+    assert doctor_text({**answer_of_info(), "findings": []}) == "Nothing is wrong."
+    assert doctor_text({"attachments": [], "findings": []}) == "Nothing is wrong, but no interface has the splicer."
+
+
+def test_a_folder_without_a_program_is_named():
+    assert show_text({**answer_of_info(), "program": None}, [], "/pins").endswith("\n\nNo program is pinned in /pins.")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ def test_the_widest_cell_goes_on_in_the_next_line():
     assert table(("A", "B"), [("x", "one two three")], columns=12) == ["A  B", "x  one two", "   three"]
 
 
+def test_a_column_of_one_word_is_broken_after_those_of_many():
+    lines = table(("A", "B"), [("fe80::50b4:4ff:fed3:a88e", "10.9.0.0/16 to tcp/22")], columns=40)
+    assert lines[1] == "fe80::50b4:4ff:fed3:a88e  10.9.0.0/16 to"
+
+
 def test_a_text_is_wrapped_and_indented():
     assert paragraph("one two three", indent=2, columns=10) == ["  one two", "  three"]
 
