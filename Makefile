@@ -100,7 +100,7 @@ kernels: bootstrap ## what asks a kernel something, in every kernel of tests/ker
 
 # Where no kernel can be had it says so, and passes; see tests/kernels/matrix.py.
 kernel: bootstrap ## some of it in one kernel
-	@$(ENV) tests/kernels/run --only 6.1 --tests test_program.py test_program_rules.py test_sessions.py test_link.py
+	@$(ENV) tests/kernels/run --only 6.1 --tests test_sessions.py test_splice.py test_link.py test_reasons.py
 
 confirm: bootstrap ## changes that cut the controller off, over real SSH, and what brings the router back (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
