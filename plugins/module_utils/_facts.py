@@ -27,15 +27,16 @@ class Delivery(NamedTuple):
 class Interface(NamedTuple):
     """An interface that is looked at.
 
-    `networks` are the Prefixes that are connected to it, `addresses` its own and `gateways` the next hops behind it, as
-    mapped numbers. `delivery` is None when nobody asked.
+    `networks` are the Prefixes that are connected to it, `addresses` its own, as mapped numbers. `exposed` are those of
+    them that the program does not keep for this host: it runs there, and they are not recorded. `delivery` is None when
+    nobody asked.
     """
 
     name: str
     packet_sockets: int = 0
     networks: tuple = ()
     addresses: tuple = ()
-    gateways: tuple = ()
+    exposed: tuple = ()
     delivery: Delivery | None = None
 
 

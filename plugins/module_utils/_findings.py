@@ -17,7 +17,7 @@ from ._drift import DRIFT
 from ._errors import Refused
 from ._facts import Facts, Interface, Listener, is_a_mark_route, is_ours
 from ._interface import Mark
-from ._prefix import ADDRESS_BITS, Prefix
+from ._prefix import ADDRESS_BITS, Prefix, format_number
 
 SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)
@@ -197,35 +197,38 @@ def _own_networks(facts: Facts) -> Iterator[dict]:
             name = interface.name
             if rule.interfaces and name not in rule.interfaces:
                 continue
-            what, wider = _own(rule.destination, interface), _wider(rule.destination, interface)
-            if what:
-                remedy = "name in `interfaces` only those that its clients come in by, narrow it, or force it"
-                yield finding("error", "intercepts_own", f"{rule.identity} intercepts {what} of {name}", remedy, name)
-            elif wider:
-                remedy = "what goes to recorded addresses stays here; if more shall, name the clients' interfaces"
-                yield finding("warning", "covers_own", f"{rule.identity} covers {wider} of {name}", remedy, name)
+            exposed, covered = _own(rule.destination, interface)
+            if exposed:
+                found = f"{rule.identity} takes from this host what is sent to its own {exposed} on {name}"
+                remedy = (
+                    "record the addresses (ifindex_ip), name in `interfaces` only those that its clients come in by,"
+                    " narrow it, or force it"
+                )
+                yield finding("error", "intercepts_own", found, remedy, name)
+            elif covered:
+                remedy = (
+                    "what goes to addresses that ifindex_ip has recorded stays here; if more shall, name the clients'"
+                    " interfaces"
+                )
+                yield finding("warning", "covers_own", f"{rule.identity} covers {covered} of {name}", remedy, name)
 
 
-def _own(destination: Prefix, interface: Interface) -> str:
-    """Return what of the interface's own a destination means, in words: a subnet, or what lies in one."""
-    for network in interface.networks:
-        if destination == network and network.length < ADDRESS_BITS:
-            return f"the subnet {network}"
-        if not network.contains(destination.network) or destination.length < network.length:
-            continue
-        if any(map(destination.contains, interface.addresses)):
-            return "an own address"
-        if any(map(destination.contains, interface.gateways)):
-            return "the gateway"
-    return ""
+def _own(destination: Prefix, interface: Interface) -> tuple:
+    """Return (the own address that a destination takes away, what of the interface's own it covers), in words or "".
 
-
-def _wider(destination: Prefix, interface: Interface) -> str:
-    """Return the subnet that a destination covers along with others; one that covers everything is meant so."""
-    for network in interface.networks:
-        if destination.bits and destination.length < network.length and destination.contains(network.network):
-            return f"the subnet {network}"
-    return ""
+    Whoever names the subnet, or what lies in it, means it. A wider prefix covers the subnet by the way, and one that
+    covers everything is meant so.
+    """
+    within = [
+        net for net in interface.networks if net.contains(destination.network) and net.length <= destination.length
+    ]
+    for address in filter(destination.contains, interface.exposed if within else ()):
+        return f"address {format_number(address)}", ""
+    if within and any(map(destination.contains, interface.addresses)):
+        is_subnet = destination in interface.networks and destination.length < ADDRESS_BITS
+        return "", f"the subnet {destination}" if is_subnet else "an own address"
+    wider = [net for net in interface.networks if destination.bits and destination.contains(net.network)]
+    return "", f"the subnet {wider[0]}" if wider and not within else ""
 
 
 def _listeners(facts: Facts) -> Iterator[dict]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ._diverter import is_routers
 from ._doors import Doors, missing_rights
@@ -20,10 +20,7 @@ from ._interface import Mark
 from ._prefix import MAPPED_BITS, Prefix, family_of, mask, parse_address
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-MAIN_TABLE = 254
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
-# RTPROT_ BOOT, STATIC, RA, DHCP: who sets a gateway. A daemon's table may have a million routes, and is not read.
-GATEWAY_PROTOCOLS = (3, 4, 9, 16)
 ANYWHERE = {4: Prefix.any_of(4).network, 6: 0}
 NO_LISTING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT)
 
@@ -54,17 +51,24 @@ def interface(doors: Doors, link, mark: Mark | None = None) -> Interface:
     return Interface(link.name, len(doors.sysctl.packet_sockets(link.ifindex)), delivery=delivery)
 
 
-def with_networks(netlink, links: list, interfaces: Iterable[Interface]) -> tuple:
-    """Return the interfaces with the networks, addresses and gateways that they have."""
-    own, gateways = _own(netlink), _gateways(netlink)
-    indexes = {link.name: link.ifindex for link in links}
+def with_networks(netlink, links: list, interfaces: Iterable[Interface], recorded: Mapping) -> tuple:
+    """Return the interfaces with the networks and addresses that they have.
+
+    `recorded` is {ifindex: addresses, each as 16 bytes} of those on which the program runs.
+    """
+    own, indexes = _own(netlink), {link.name: link.ifindex for link in links}
     return tuple(
-        each._replace(
-            networks=tuple(network for network, _address in own.get(indexes[each.name], ())),
-            addresses=tuple(address for _network, address in own.get(indexes[each.name], ())),
-            gateways=tuple(gateways.get(indexes[each.name], ())),
-        )
-        for each in interfaces
+        _with_own(each, own.get(indexes[each.name], ()), recorded.get(indexes[each.name])) for each in interfaces
+    )
+
+
+def _with_own(interface: Interface, own: Iterable, recorded: tuple | None) -> Interface:
+    addresses = tuple(address for _network, address in own)
+    kept = addresses if recorded is None else [int.from_bytes(address, "big") for address in recorded]
+    return interface._replace(
+        networks=tuple(network for network, _address in own),
+        addresses=addresses,
+        exposed=tuple(address for address in addresses if address not in kept),
     )
 
 
@@ -76,17 +80,6 @@ def _own(netlink) -> dict:
             number = int.from_bytes(entry.address, "big")
             length = entry.prefix_length + (MAPPED_BITS if entry.family == socket.AF_INET else 0)
             found.setdefault(entry.ifindex, []).append((Prefix(number & mask(length), length), number))
-    return found
-
-
-def _gateways(netlink) -> dict:
-    """Return {ifindex: addresses}."""
-    found = {}
-    for family in FAMILIES:
-        for protocol in GATEWAY_PROTOCOLS:
-            for route in netlink.routes(MAIN_TABLE, family, protocol):
-                if route.gateway:
-                    found.setdefault(route.oif, set()).add(int.from_bytes(route.gateway, "big"))
     return found
 
 

@@ -29,7 +29,7 @@ class ImageDigest:
 
     def __init__(self, words):
         with memoryview(words).cast("B") as data:
-            used = data[: 4 * PAGE_WORDS * struct.unpack_from("=I", data, 4 * HEADER_PAGES)[0]]
+            used = data[: 4 * PAGE_WORDS * _word(data, HEADER_PAGES)]
             self._numbers = [_number(used, block) for block in range(-(-len(used) // BLOCK_BYTES))]
         self._all = 0
         for number in self._numbers:
@@ -57,15 +57,29 @@ def _number(data: memoryview, block: int) -> int:
     return int.from_bytes(sha256(PLACE.pack(block, crc)).digest()[:4], "little")
 
 
-def _header(data: memoryview) -> bytearray:
-    header = bytearray(data[:HEADER_BYTES])
+def _header(data: memoryview) -> bytes:
+    return bytes(without_digest(data[:HEADER_BYTES]))
+
+
+def without_digest(image) -> bytearray:
+    """Return a copy of an image, or of its header, that says neither whether it is being changed nor its digest."""
+    copy = bytearray(image)
     for word in (HEADER_CHANGING, HEADER_DIGEST):
-        header[4 * word : 4 * word + 4] = bytes(4)
-    return header
+        copy[4 * word : 4 * word + 4] = bytes(4)
+    return copy
+
+
+def is_changing(image) -> bool:
+    """Whether an image, or its header, says that a change of it has begun and not ended."""
+    return bool(_word(memoryview(image).cast("B"), HEADER_CHANGING))
 
 
 def is_edited(words) -> bool:
     """Whether an image that nobody is changing keeps a digest that is not its own."""
     with memoryview(words).cast("B") as data:
-        changing, kept = (struct.unpack_from("=I", data, 4 * word)[0] for word in (HEADER_CHANGING, HEADER_DIGEST))
-    return bool(kept) and not changing and kept != ImageDigest(words).value
+        kept = _word(data, HEADER_DIGEST)
+    return bool(kept) and not is_changing(words) and kept != ImageDigest(words).value
+
+
+def _word(data: memoryview, word: int) -> int:
+    return struct.unpack_from("=I", data, 4 * word)[0]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from . import _codec as codec
 from . import _layout as layout
 from ._apply_rules import reading_order, rule_table
-from ._doors import Doors, locked, refuse_without_rights
+from ._doors import Doors, refuse_without_rights
 from ._drift import Route, route_drift
 from ._facts import Facts
 from ._findings import findings
@@ -50,8 +50,7 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
         older = {link.ifindex for link, _direction, _entry in older_users(doors, netlink, options["pin_dir"])}
         table, stands = rule_table(doors, pins), survey(doors, netlink, pins, older)
         table.salvage = True
-        with locked(doors, options["pin_dir"], True, mount=False):
-            contents, edited = table.reading()
+        contents, edited = table.reading()
         routes = RouteTable(netlink, doors.route_rule, []).observe()
         facts = _facts(facts, doors, netlink, stands, contents)
         drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
@@ -78,8 +77,11 @@ def look(options: Mapping, doors: Doors, check: bool) -> dict:
 def _facts(facts: Facts, doors: Doors, netlink, stands: list[Stand], contents: ImageContents) -> Facts:
     """Return the facts with all that can be looked at."""
     marks = [stand.policy.mark if stand.policy else Mark() for stand in stands]
+    recorded = {
+        stand.link.ifindex: stand.recorded.addresses if stand.recorded else () for stand in stands if stand.policy
+    }
     looked_at = [interface(doors, stand.link, mark) for stand, mark in zip(stands, marks)]
-    facts = facts._replace(interfaces=with_networks(netlink, [stand.link for stand in stands], looked_at))
+    facts = facts._replace(interfaces=with_networks(netlink, [stand.link for stand in stands], looked_at, recorded))
     return with_listeners(with_routing(facts, doors, netlink), doors, [rule for rule, _slot in contents.rules])
 
 

@@ -181,10 +181,9 @@ class Netlink:
             raise _confused(rule)
         return self._send(delete_rule(rule), but=(errno.ENOENT,)) is not None
 
-    def routes(self, table: int, family: int, protocol: int = 0) -> list:
-        """Return a Route for every route of a table, or those of one RTPROT_; none where there is no such table."""
-        fields = {"family": family, "proto": protocol}
-        request = Request(GETROUTE, "list", f"routes of table {table}", fields, (("RTA_TABLE", table),))
+    def routes(self, table: int, family: int) -> list:
+        """Return a Route for every route of a table; none where there is no such table."""
+        request = Request(GETROUTE, "list", f"routes of table {table}", {"family": family}, (("RTA_TABLE", table),))
         found = [read_route(message) for message in self._list(request, but=(errno.ENOENT,))]
         # a kernel without IPv6 answers with the routes of the families that it has
         return [route for route in found if route.family == family]

@@ -107,10 +107,7 @@ class RouteRule(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route: 16-byte destination, IPv4 mapped; type, scope and protocol by RTN_, RT_SCOPE_ and RTPROT_ number.
-
-    `gateway` is the next hop's address, None without one.
-    """
+    """A route: 16-byte destination, IPv4 mapped; type, scope and protocol by RTN_, RT_SCOPE_ and RTPROT_ number."""
 
     family: int
     destination: bytes
@@ -119,7 +116,6 @@ class Route(NamedTuple):
     scope: int
     protocol: int
     oif: int
-    gateway: bytes | None = None
 
     @property
     def local_default(self) -> bool:
@@ -216,7 +212,7 @@ def read_rule(message) -> RouteRule:
 
 def read_route(message) -> Route:
     """Return the route that an RTM_NEWROUTE message describes; oif is 0 where it has several next hops or none."""
-    family, gateway = message["family"], message.get_attr("RTA_GATEWAY")
+    family = message["family"]
     nowhere = "0.0.0.0" if family == socket.AF_INET else "::"
     return Route(
         family,
@@ -226,7 +222,6 @@ def read_route(message) -> Route:
         message["scope"],
         message["proto"],
         message.get_attr("RTA_OIF") or 0,
-        _mapped(family, gateway) if gateway else None,
     )
 
 

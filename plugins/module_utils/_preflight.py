@@ -15,7 +15,7 @@ from ._doors import Doors
 from ._facts import Facts
 from ._findings import findings
 from ._gather import ahead, interface, machine, with_listeners, with_networks
-from ._interface_tables import PolicyTable
+from ._interface_tables import AddressTable, PolicyTable
 from ._pins import Pins
 from ._programs import Programs
 from ._rehearsal import questions, rehearse, touched
@@ -42,9 +42,16 @@ def findings_of_hook(scene: Scene, link, wanted: Wanted, policies: dict, changed
     looked_at = interface(doors, link)
     rules = list(scene.rule_table().observe().values()) if changed else []
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
-    networks = with_networks(scene.netlink, [link], [looked_at]) if intercepts else (looked_at,)
+    recorded = _recorded(scene.doors.bpf, scene.pins)
+    networks = with_networks(scene.netlink, [link], [looked_at], recorded) if intercepts else (looked_at,)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + (_cut_by_program(scene, link, wanted, policies, rebound) if changed else [])
+
+
+def _recorded(bpf, pins: Pins) -> dict:
+    """Return {ifindex: addresses} of the interfaces that have a policy."""
+    known = AddressTable(bpf, pins).observe()
+    return {key: known[key].addresses if key in known else () for key in PolicyTable(bpf, pins).observe()}
 
 
 def _cut_by_program(scene: Scene, link, wanted: Wanted, policies: dict, rebound) -> list:
@@ -65,17 +72,17 @@ def findings_of_rules(doors: Doors, pins: Pins, table: RuleTable, changes: Chang
     if not intercepts and blob is None:
         return []
     with doors.netlink() as netlink:
-        found = findings(_facts_of_rules(doors, netlink, intercepts, policies)) if intercepts else []
+        found = findings(_facts_of_rules(doors, netlink, intercepts, _recorded(doors.bpf, pins))) if intercepts else []
         if blob is None or not pins.complete:
             return found
         asked = touched(questions(doors, netlink, policies), table.words(), words)
         return found + rehearse(doors, pins, blob, asked, image=words)
 
 
-def _facts_of_rules(doors: Doors, netlink, intercepts: list, policies: dict) -> Facts:
+def _facts_of_rules(doors: Doors, netlink, intercepts: list, recorded: dict) -> Facts:
     """Return the facts about rules, and about the interfaces that they name or that the program runs on."""
     named = {name for rule in intercepts for name in rule.interfaces}
-    links = [link for link in netlink.interfaces() if link.name in named or link.ifindex in policies]
+    links = [link for link in netlink.interfaces() if link.name in named or link.ifindex in recorded]
     facts = with_listeners(Facts(doors.sysctl.kernel_release()), doors, intercepts)
     looked_at = [interface(doors, link)._replace(packet_sockets=0) for link in links]
-    return facts._replace(interfaces=with_networks(netlink, links, looked_at))
+    return facts._replace(interfaces=with_networks(netlink, links, looked_at, recorded))

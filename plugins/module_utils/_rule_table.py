@@ -22,13 +22,14 @@ from ._classes import classes_of
 from ._diff import Changes
 from ._errors import LayoutMismatch, VerificationFailed
 from ._image import compile_image
-from ._image_digest import HEADER_BYTES, ImageDigest, is_edited
+from ._image_digest import HEADER_BYTES, ImageDigest, is_changing, is_edited, without_digest
 from ._layout import IMAGE_PAGES_MIN, PAGE_WORDS
 from ._pins import PAGE_BYTES, inner_shape
 from ._ruleset import assign_slots
 from ._source import ImageContents, read_image
 from ._verify import verify_image
 
+COPIES = 8  # at most, until one was made between two changes
 CURRENT, PREVIOUS = codec.key(0), codec.key(1)
 EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 
@@ -215,8 +216,7 @@ class RuleTable:
         if info.shape != inner_shape(info.entries):
             raise LayoutMismatch(f"the image in {self._pins.path('image')} is no image of this release: remove the pin")
         with self._bpf.window(inner, info.entries * PAGE_BYTES, False) as memory:
-            raw = memory[:]
-        return memoryview(raw).cast("I")
+            return memoryview(_settled(memory)).cast("I")
 
 
 def _room_for(pages: int) -> int:
@@ -225,3 +225,16 @@ def _room_for(pages: int) -> int:
     while room < pages:
         room *= 2
     return room
+
+
+def _settled(memory) -> bytes:
+    """Return a copy of an image, as it was between two changes in place.
+
+    Readers take no turn. One that meets a change every time gets a copy that says nothing of edits by hand.
+    """
+    header, copy = b"", b""
+    for _attempt in range(COPIES):
+        header, copy = memory[:HEADER_BYTES], memory[:]
+        if memory[:HEADER_BYTES] == header and not is_changing(header):
+            return copy
+    return copy if memory[:HEADER_BYTES] == header else without_digest(copy)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _networkd
+from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Refused, Unsupported
 from ansible_collections.netedge.tproxy.plugins.module_utils._findings import KERNEL_REUSEPORT, kernel_version
 from ansible_collections.netedge.tproxy.tests.dataplane.router import LAN, OWN, eventually, transparent
@@ -157,32 +158,65 @@ def test_networkd_that_deletes_a_mark_route(whole, tmp_path, monkeypatch):
 # ---- rules and listeners -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("destination", ["10.1.0.0/24", OWN, "10.1.0.254"])
-def test_an_intercept_of_ones_own_is_refused_unless_it_is_forced(whole, destination):
-    whole.netns.run("ip route add default via 10.1.0.254")
+@pytest.fixture
+def exposed(whole):
+    """Return a router that has the program, and none of whose addresses is recorded."""
+    whole.record(state="absent")
+    yield whole
+    whole.record()
+
+
+@pytest.mark.parametrize("destination", ["10.1.0.0/24", OWN])
+def test_an_intercept_that_takes_what_is_for_this_host_is_refused_unless_it_is_forced(exposed, destination):
     rule = {**RULE, "destination": destination}
-    before = whole.info()["rules"]
+    before = exposed.info()["rules"]
     for check in (True, False):
-        with pytest.raises(Refused, match=r"of lan0: .*\[intercepts_own\]. Nothing was changed"):
-            whole.rules(rule, check=check)
-    assert whole.info()["rules"] == before
-    assert any("[intercepts_own]" in line for line in whole.rules(rule, force=True)["warnings"])
-    assert codes(whole) == {"intercepts_own"}
+        with pytest.raises(Refused, match=rf"its own address {OWN} on lan0: .*\[intercepts_own\]. Nothing was changed"):
+            exposed.rules(rule, check=check)
+    assert exposed.info()["rules"] == before
+    assert any("[intercepts_own]" in line for line in exposed.rules(rule, force=True)["warnings"])
+    assert codes(exposed) == {"intercepts_own"}
+    assert reason(exposed, OWN) == "spliced"
+    exposed.record()
+    assert codes(exposed) == {"covers_own"}
+    assert reason(exposed, OWN) == "local"
+    exposed.rules(rule, state="absent")
+
+
+def reason(router, destination: str) -> str:
+    """Return why the program does what it does with a connection to this address that the rule names."""
+    flow = {"source": "10.1.0.2", "destination": destination, "protocol": "tcp", "port": RULE["ports"]}
+    return router._run(ask_verdict, "tproxy_verdict", False, interface=LAN, **flow)["reason"]
+
+
+@pytest.mark.parametrize("destination", ["10.1.0.0/24", OWN])
+def test_where_addresses_are_recorded_it_is_a_warning(whole, destination):
+    rule = {**RULE, "destination": destination}
+    assert ["[covers_own]" in line for line in whole.rules(rule)["warnings"]] == [True]
     whole.rules(rule, state="absent")
 
 
-def test_all_such_rules_are_refused_together(whole):
+def test_a_rule_for_the_gateway_is_no_fault(whole):
+    whole.netns.run("ip route add default via 10.1.0.254")
+    rule = {**RULE, "destination": "10.1.0.254"}
+    assert whole.rules(rule)["warnings"] == []
+    assert codes(whole) == set()
+    whole.rules(rule, state="absent")
+
+
+def test_all_such_rules_are_refused_together(exposed):
     with pytest.raises(Refused) as refusal:
-        whole.rules(*({**RULE, "destination": destination} for destination in ("10.1.0.0/24", OWN)))
+        exposed.rules(*({**RULE, "destination": destination} for destination in ("10.1.0.0/24", OWN)))
     assert str(refusal.value).count("[intercepts_own]") == 2
     assert len(refusal.value.details["findings"]) == 2
 
 
-def test_a_rule_in_force_that_intercepts_ones_own_is_refused_by_the_attachment(router):
+def test_the_first_attachment_warns_since_nobody_can_have_recorded_addresses(router):
     router.rules({**RULE, "destination": "10.1.0.0/24"})
-    with pytest.raises(Refused, match=r"\[intercepts_own\]"):
-        router.attach()
-    assert router.attach(force=True)["changed"]
+    assert any("[covers_own]" in line for line in router.attach()["warnings"])
+    assert "intercepts_own" in codes(router)
+    router.record()
+    assert "intercepts_own" not in codes(router)
 
 
 def test_an_intercept_that_is_wider_than_ones_own(whole):

@@ -106,10 +106,6 @@ class FakeNetlink(Door):
         return True
 
     @reads
-    def routes(self, table, family, protocol=0):
-        return [route for route in self.kernel.routes if (route.family, route.protocol) == (family, protocol)]
-
-    @reads
     def route_to(self, destination, source):
         return self.kernel.ways.get(destination)
 
@@ -178,7 +174,7 @@ class Machine(Kernel):
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners = FakeSysctl(), set()
-        self.routes, self.ways, self.processes = [], {}, FakeProcesses()
+        self.ways, self.processes = {}, FakeProcesses()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 

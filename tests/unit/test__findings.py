@@ -163,47 +163,50 @@ HOME = Interface(
     "lan0",
     networks=(network("10.1.0.0/24"), network("fd00:1::/64"), network("10.9.9.9")),
     addresses=(number("10.1.0.1"), number("fd00:1::1"), number("10.9.9.9")),
-    gateways=(number("10.1.0.254"),),
 )
+EXPOSED = HOME._replace(exposed=HOME.addresses)
+OWN = [
+    ("10.1.0.0/24", "the subnet 10.1.0.0/24", "10.1.0.1"),
+    ("10.1.0.1", "an own address", "10.1.0.1"),
+    ("10.1.0.0/30", "an own address", "10.1.0.1"),
+    ("10.9.9.9", "an own address", "10.9.9.9"),
+    ("fd00:1::/64", "the subnet fd00:1::/64", "fd00:1::1"),
+    ("fd00:1::1", "an own address", "fd00:1::1"),
+]
 
 
+def said(interface: Interface, destination: str) -> list:
+    """Return [(severity, code, what is found)] of a rule that intercepts a destination on an interface."""
+    (rule,) = intercept(destination)
+    found = findings(Facts("6.12", interfaces=(interface,), intercepts=(rule,)))
+    assert {each["interface"] for each in found} <= {interface.name}
+    return [(each["severity"], each["code"], each["found"].removeprefix(f"{rule.identity} ")) for each in found]
+
+
+@pytest.mark.parametrize(("destination", "covered", "taken"), OWN)
+def test_an_intercept_is_an_error_where_it_takes_what_is_for_this_host(destination, covered, taken):
+    found = f"takes from this host what is sent to its own address {taken} on lan0"
+    assert said(EXPOSED, destination) == [("error", "intercepts_own", found)]
+    assert said(HOME, destination) == [("warning", "covers_own", f"covers {covered} of lan0")]
+
+
+@pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
 @pytest.mark.parametrize(
-    ("destination", "what"),
-    [
-        ("10.1.0.0/24", "the subnet 10.1.0.0/24"),
-        ("10.1.0.1", "an own address"),
-        ("10.1.0.254", "the gateway"),
-        ("10.1.0.0/30", "an own address"),
-        ("10.9.9.9", "an own address"),
-        ("fd00:1::/64", "the subnet fd00:1::/64"),
-        ("fd00:1::1", "an own address"),
-        ("10.1.0.7", None),
-        ("10.2.0.0/16", None),
-        ("0.0.0.0/0", None),
-        ("::/0", None),
-        ("fd00:2::/64", None),
-    ],
+    "destination", ["10.1.0.254", "10.1.0.7", "10.1.0.128/25", "10.2.0.0/16", "fd00:2::/64", "0.0.0.0/0", "::/0"]
 )
-def test_an_intercept_of_ones_own_is_an_error(destination, what):
-    found = findings(Facts("6.12", interfaces=(HOME,), intercepts=intercept(destination)))
-    assert [(each["severity"], each["code"], each["interface"]) for each in found] == (
-        [("error", "intercepts_own", "lan0")] if what else []
-    )
-    assert not what or f"intercepts {what} of lan0" in found[0]["found"]
+def test_neighbours_the_gateway_and_everywhere_are_no_fault(destination, interface):
+    assert said(interface, destination) == []
 
 
-@pytest.mark.parametrize(
-    ("destination", "found"),
-    [("10.0.0.0/8", 1), ("10.9.9.0/24", 1), ("fd00::/16", 1), ("0.0.0.0/0", 0), ("::/0", 0), ("172.16.0.0/12", 0)],
-)
-def test_an_intercept_that_is_wider_than_ones_own_is_a_warning(destination, found):
-    said = findings(Facts("6.12", interfaces=(HOME,), intercepts=intercept(destination)))
-    assert [each["code"] for each in said] == ["covers_own"] * found
+@pytest.mark.parametrize("destination", ["10.0.0.0/8", "10.9.9.0/24", "fd00::/16"])
+@pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
+def test_an_intercept_that_is_wider_than_ones_own_is_a_warning(destination, interface):
+    assert [each[:2] for each in said(interface, destination)] == [("warning", "covers_own")]
 
 
 @pytest.mark.parametrize(("names", "found"), [(["lan0"], 1), (["lan1"], 0), (["lan1", "lan0"], 1)])
 def test_a_rule_counts_where_it_is_in_force(names, found):
-    facts = Facts("6.12", interfaces=(HOME,), intercepts=intercept("10.1.0.0/24", interfaces=names))
+    facts = Facts("6.12", interfaces=(EXPOSED,), intercepts=intercept("10.1.0.0/24", interfaces=names))
     assert len(objections(findings(facts))) == found
 
 
