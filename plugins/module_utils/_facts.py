@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ._interface import Mark
 
 RTPROT_KERNEL = 2
+ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
 
 
 class Delivery(NamedTuple):
@@ -27,6 +28,8 @@ class Delivery(NamedTuple):
 class Interface(NamedTuple):
     """An interface that is looked at.
 
+    `hardware` is its ARPHRD_ number, `layer3` says that its packets begin with their IP header, and `is_port` that it
+    belongs to a bridge, bond or VRF.
     `networks` are the Prefixes that are connected to it, `addresses` its own, as mapped numbers. `exposed` are those of
     them that the program does not keep for this host: it runs there, and they are not recorded. `delivery` is None when
     nobody asked.
@@ -38,6 +41,9 @@ class Interface(NamedTuple):
     addresses: tuple = ()
     exposed: tuple = ()
     delivery: Delivery | None = None
+    hardware: int = ETHERNET
+    layer3: bool = False
+    is_port: bool = False
 
 
 class Listener(NamedTuple):

@@ -15,13 +15,16 @@ from collections.abc import Iterator
 
 from ._drift import DRIFT
 from ._errors import Refused
-from ._facts import Facts, Interface, Listener, is_a_mark_route, is_ours
+from ._facts import ETHERNET, Facts, Interface, Listener, is_a_mark_route, is_ours
 from ._interface import Mark
 from ._prefix import ADDRESS_BITS, Prefix, format_number
 
 SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)
 KERNEL_REUSEPORT = (6, 6)
+KERNEL_TUNNELS = (5, 14)
+LOOPBACK_HARDWARE = 772  # ARPHRD_: include/uapi/linux/if_arp.h
+TUNNELS = (768, 769, 776, 778, 823)  # TUNNEL (ipip), TUNNEL6, SIT, IPGRE, IP6GRE
 STRICT = 1  # rp_filter: Documentation/networking/ip-sysctl.rst
 LOOPBACK = "lo"
 LISTED = 5
@@ -29,7 +32,7 @@ LISTED = 5
 
 def findings(facts: Facts) -> list:
     """Return [{severity, code, interface, found, remedy}], the gravest first; interface None: the whole machine."""
-    judges = (_machine, _drift, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
+    judges = (_machine, _drift, _links, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
     found = [finding for judge in judges for finding in judge(facts)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
@@ -92,6 +95,26 @@ def _drift(facts: Facts) -> Iterator[dict]:
         about = DRIFT[word]
         found = about.found.format(interface=interface, who=who)
         yield finding(about.severity, word, found, about.remedy.format(interface=interface), interface)
+
+
+# ---- the interface ------------------------------------------------------------------
+
+
+def _links(facts: Facts) -> Iterator[dict]:
+    for interface in facts.interfaces:
+        name, hardware = interface.name, interface.hardware
+        if not interface.layer3 and hardware not in (ETHERNET, LOOPBACK_HARDWARE):
+            found = f"packets of {name} have a link header that the program cannot read (ARPHRD_ {hardware})"
+            remedy = "attach it where packets have an Ethernet header or none; here all of them are malformed to it"
+            yield finding("error", "link_header_unknown", found, remedy, name)
+        if hardware in TUNNELS and kernel_version(facts.release) < KERNEL_TUNNELS:
+            found = f"on kernel {facts.release} the hook of the tunnel {name} is shown the outer header for its own"
+            remedy = "run Linux 5.14 and newer, or a tunnel that has no such header (tun, WireGuard)"
+            yield finding("error", "tunnel_header", found, remedy, name)
+        if interface.is_port:
+            found = f"{name} is a port of a bridge, bond or VRF, by whose name its packets are routed: none is spliced"
+            remedy = f"attach it there (`ip link show {name}` says where: master)"
+            yield finding("warning", "port", found, remedy, name)
 
 
 # ---- the hook -----------------------------------------------------------------------

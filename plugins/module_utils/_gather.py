@@ -48,7 +48,8 @@ def interface(doors: Doors, link, mark: Mark | None = None) -> Interface:
     if mark is not None:
         settings = (doors.sysctl.interface_setting(link.name, name) for name in ("rp_filter", "src_valid_mark"))
         delivery = Delivery(mark, *settings)
-    return Interface(link.name, len(doors.sysctl.packet_sockets(link.ifindex)), delivery=delivery)
+    kind = {"hardware": link.hardware, "layer3": link.layer3, "is_port": bool(link.master)}
+    return Interface(link.name, len(doors.sysctl.packet_sockets(link.ifindex)), delivery=delivery, **kind)
 
 
 def with_networks(netlink, links: list, interfaces: Iterable[Interface], recorded: Mapping) -> tuple:

@@ -37,7 +37,7 @@ class Link(NamedTuple):
 
     `hardware` is its ARPHRD_ number; `layer3` says that its packets have no Ethernet header. `kind` is "" for a
     physical interface. `vlan_parent` is the ifindex below a VLAN sub-interface of this namespace, else 0. `xdp` is the
-    id of its XDP program, 0 without one.
+    id of its XDP program, 0 without one. `master` is the ifindex of the bridge, bond or VRF that it is a port of, or 0.
     """
 
     ifindex: int
@@ -49,6 +49,7 @@ class Link(NamedTuple):
     kind: str
     vlan_parent: int
     xdp: int = 0
+    master: int = 0
 
 
 class Address(NamedTuple):
@@ -139,6 +140,7 @@ def read_link(message) -> Link:
         kind,
         message.get_attr("IFLA_LINK") or 0 if below else 0,
         message.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID") or 0,
+        message.get_attr("IFLA_MASTER") or 0,
     )
 
 

@@ -109,6 +109,14 @@ def test_a_packet_socket_for_ipv4(whole, interface):
         assert any("[packet_socket]" in line for line in whole.attach(check=True)["warnings"])
 
 
+def test_a_port_of_a_bridge(whole):
+    whole.netns.run("ip link add br0 type bridge")
+    whole.netns.run(f"ip link set {LAN} master br0")
+    assert codes(whole) == {"port"}
+    assert any("[port]" in line for line in whole.attach(check=True)["warnings"])
+    whole.netns.run("ip link delete br0")
+
+
 # ---- the way to the stack ----------------------------------------------------------------------------
 
 

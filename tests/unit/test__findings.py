@@ -95,6 +95,32 @@ def test_each_word_of_drift_is_a_finding(word):
     assert "{" not in found[0]["found"] + found[0]["remedy"]
 
 
+# ---- the interface -----------------------------------------------------------------------------------
+
+ETHERNET, INFINIBAND, LOOPBACK, IPGRE, NONE = 1, 32, 772, 778, 0xFFFE
+
+
+@pytest.mark.parametrize(
+    ("hardware", "release", "found"),
+    [
+        (ETHERNET, "5.10.0", []),
+        (LOOPBACK, "5.10.0", []),
+        (NONE, "5.10.0", []),
+        (INFINIBAND, "6.12.0", [("error", "link_header_unknown", "lan0")]),
+        (IPGRE, "5.13.9", [("error", "tunnel_header", "lan0")]),
+        (IPGRE, "5.14.0", []),
+    ],
+)
+def test_a_link_header_that_the_program_cannot_read_is_an_error(hardware, release, found):
+    layer3 = hardware in (IPGRE, NONE)
+    told_of = codes(release, interfaces=(Interface("lan0", hardware=hardware, layer3=layer3),))
+    assert [each for each in told_of if each[1] != "kernel_without_reuseport"] == found
+
+
+def test_a_port_of_another_interface_is_a_warning():
+    assert codes(interfaces=(Interface("lan0", is_port=True),)) == [("warning", "port", "lan0")]
+
+
 # ---- the hook and the way to the stack ---------------------------------------------------------------
 
 
