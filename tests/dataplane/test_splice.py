@@ -127,6 +127,17 @@ def test_200_connections_at_once(splicing, client):
     assert splicing.reasons()["spliced", "passed"] == 200
 
 
+def test_a_rule_keeps_its_hits_whatever_becomes_of_others(splicing, client):
+    other = rule("tcp", "80", action="drop")
+    with transparent(UDP, PROXY_PORT) as proxy, client.socket(UDP) as asking:
+        for change in ({}, {"state": "absent"}):
+            asking.sendto(b"ping", (SERVER, 443))
+            assert proxy.recv(9) == b"ping"
+            assert splicing.rules(other, **change)["changed"]
+    hits = {entry["protocol"]: entry["hits"]["packets"] for entry in splicing.info()["rules"]}
+    assert hits == {"tcp": 0, "udp": 2}
+
+
 @pytest.fixture
 def others_may_judge(splicing, program):
     """Return what puts a filter that drops all it sees behind ours, which lets it see what is not spliced."""

@@ -26,14 +26,17 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     VERDICTS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
+from ansible_collections.netedge.tproxy.tests.dataplane.ends import ENDS
 from ansible_collections.netedge.tproxy.tests.dataplane.packets import (
     ETH_ARP,
     ETH_IP,
+    ETH_IPV6,
     ETH_VLAN,
     TCP,
     UDP,
     ethernet,
     ipv4,
+    ipv6,
     tagged,
     tcp,
     udp,
@@ -141,18 +144,36 @@ def test_a_datagram_cut_short_is_malformed(router, wire):
     assert found == {length: {("malformed", "dropped")} for length in lengths}
 
 
-@pytest.mark.parametrize("options", [b"", bytes(40)], ids=["no-options", "options"])
-def test_headers_may_lie_beyond_the_linear_area(router, wire, client, options):
+MUCH = bytes(5000)
+DESTINATION_OPTIONS, PADN = 60, 1  # RFC 8200, sections 4.6 and 4.2
+
+
+def sixth(port: int, extension: bytes = b"") -> bytes:
+    """Return a frame of IPv6 with an extension header, or with none."""
+    following = DESTINATION_OPTIONS if extension else TCP
+    return ethernet(ipv6(extension + tcp(port, payload=MUCH), following, ENDS[6].client, ENDS[6].server), ETH_IPV6)
+
+
+LONG_FRAMES = {
+    "IPv4": lambda port: ethernet(ipv4(tcp(port, payload=MUCH), TCP, destination=SERVER)),
+    "IPv4-options": lambda port: ethernet(ipv4(tcp(port, payload=MUCH), TCP, destination=SERVER, options=bytes(40))),
+    "IPv6": sixth,
+    "IPv6-extension": lambda port: sixth(port, struct.pack("BBBB4x", TCP, 0, PADN, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", LONG_FRAMES)
+def test_headers_may_lie_beyond_the_linear_area(router, wire, client, kind):
     """A packet socket with a virtio header puts no more than `hdr_len` bytes there: packet_alloc_skb()."""
     router.netns.run(f"ip link set {LAN} mtu 9000")
     with client.inside():
         router.netns.run(f"ip link set {LAN}-peer mtu 9000")
     wire.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+    router.rules({**PASSING, "destination": ENDS[6].server})
     for linear in (14, 15, 33, 34, 35, 53, 54, 100):
         virtio = struct.pack("=BBHHHH", 0, 0, linear, 0, 0, 0)
         for port, outcome in ((443, ("rule", "passed")), (444, ("default", "dropped"))):
-            datagram = ipv4(tcp(port, payload=bytes(5000)), TCP, destination=SERVER, options=options)
-            frame = virtio + ethernet(datagram)
+            frame = virtio + LONG_FRAMES[kind](port)
             assert heard(router, functools.partial(wire.send, frame)) == {outcome}, f"{linear} bytes are linear"
 
 
