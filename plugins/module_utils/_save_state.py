@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from ._doors import Doors, turn
@@ -32,8 +32,9 @@ from ._state import (
     with_what_is_missing,
 )
 
-# There while the file is older than what is in force, because it could not be written.
+# There while the file is older than what is in force, because it could not be written or is being written.
 UNSAVED = f"{RUN_DIR}/unsaved"
+KILLED = "a run was killed before it had saved what it had changed"
 
 
 def closed_path(path: str) -> str:
@@ -89,10 +90,11 @@ def _refresh(pin_dir: str, left: list, doors: Doors) -> list:
         if had is None or had.pin_dir != pin_dir:
             return warnings
         known = None if files.exists(UNSAVED) else had
+        with suppress(TproxyError):  # there may be room on the disk all the same
+            files.write(UNSAVED, KILLED)
         state = _to_save(pin_dir, had.failure, doors, known, left)
         _write(doors, {name: files.read(name) for name in _texts(had, STATE_FILE)}, _texts(state, STATE_FILE))
-        if known is None:
-            files.remove(UNSAVED, True)
+        files.remove(UNSAVED, True)
         return warnings
     except TproxyError as fault:
         return [_stale(files, fault)]

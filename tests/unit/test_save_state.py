@@ -10,6 +10,8 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import UNSAVED, run_and_save
 from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._watch import watch
+from ansible_collections.netedge.tproxy.tests.unit.fake_kernel import Killed
 from ansible_collections.netedge.tproxy.tests.unit.saved_machines import kept, machine_after, saved, snapshot
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
     ALL,
@@ -21,6 +23,7 @@ from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
     attaching,
     detaching,
     play,
+    readable,
     recording,
     routing,
     ruling,
@@ -109,3 +112,22 @@ def test_a_program_without_a_blob_cannot_be_saved():
     with pytest.raises(LayoutMismatch, match="no blob is kept"):
         play(machine, saving())
     assert not machine.disk
+
+
+@pytest.mark.parametrize("run", [ruling(MAIL, purge=True), detaching("lan0")], ids=["rules", "filter"])
+def test_where_a_run_is_killed_while_it_saves_no_watcher_mixes_what_was_with_what_is(run):
+    probe = machine_after(*SAVED)
+    probe.start_over()
+    kept(probe, run)
+    noted = next(step for step, name in probe.changes.items() if name == "write")
+    for number in range(noted + 1, probe.steps + 1):
+        machine = machine_after(*SAVED)
+        machine.start_over(kill_at=number)
+        with pytest.raises(Killed):
+            kept(machine, run)
+        machine.start_over()
+        left, machine.to_come = readable(machine), [lambda: None]
+        list(watch({"path": STATE_FILE}, machine.doors(), False))
+        assert readable(machine) == left, number
+        kept(machine, ruling(WEB))
+        assert UNSAVED not in machine.disk
