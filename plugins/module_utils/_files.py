@@ -111,7 +111,10 @@ def lock(folder: str, seconds: float = LOCK_SECONDS):
 
 
 def _write_down(path: str, content: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    """Write a file that is new: what stands there was left by a killed run, or laid there for us to write to."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     with open(descriptor, "wb") as file:
         file.write(content)
         file.flush()

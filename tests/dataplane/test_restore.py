@@ -160,3 +160,15 @@ def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
 def test_bytes_that_are_no_text_are_read_as_damage(tmp_path):
     (tmp_path / "file").write_bytes(b"\xff\xfe")
     assert "\N{REPLACEMENT CHARACTER}" in _files.read(str(tmp_path / "file"))
+
+
+def test_nothing_that_lies_in_the_way_is_written_to(tmp_path):
+    """In a folder where others may write, a link would lead root to any file, and a file would stay theirs to read."""
+    path, victim, open_to_all = (tmp_path / name for name in ("state.json", "victim", "other"))
+    victim.write_text("untouched")
+    for lay in (lambda aside: aside.symlink_to(victim), lambda aside: aside.hardlink_to(open_to_all)):
+        open_to_all.write_text("")
+        lay(tmp_path / "state.json.new")
+        _files.write(str(path), "secret")
+        assert (path.read_text(), path.is_symlink(), path.stat().st_nlink) == ("secret", False, 1)
+    assert (victim.read_text(), open_to_all.read_text()) == ("untouched", "")
