@@ -28,6 +28,7 @@ from ._interface import InterfaceAddresses, Policy
 from ._interface_tables import AddressTable, PolicyTable
 from ._known_state import KnownState
 from ._lay_route import FAMILIES, RULE, RouteTable, lines, with_local_routes
+from ._layout import ADDRESSES
 from ._pins import Pins, splicer_pins
 from ._programs import Programs
 from ._reconcile import Outcome, put_back, reconcile
@@ -189,12 +190,23 @@ def _family(key: tuple) -> str:
 def _put_addresses(ground: Ground, undo: ExitStack) -> list:
     wanted = {}
     for entry, link in ground.places:
-        # Before the network is up the kernel has none: then those that it had when the state was saved.
-        today = kernel_addresses(ground.netlink, link) if entry.follows else []
-        addresses = tuple(sorted(set(today))) or entry.addresses
+        addresses = _addresses_today(ground, entry, link)
         if addresses is not None:
             wanted[link.ifindex] = InterfaceAddresses(link.name, addresses)
     return _put_table(ground, AddressTable(ground.doors.bpf, ground.pins), wanted, "addresses", undo)
+
+
+def _addresses_today(ground: Ground, entry: SavedAttachment, link) -> tuple | None:
+    """Return the addresses to record, None for none: where they follow the kernel, those that it has.
+
+    Before the network is up it has none: then those that it had when the state was saved. Has it more than can be
+    recorded, nobody is there to choose: those of old that are left go first.
+    """
+    today = set(kernel_addresses(ground.netlink, link)) if entry.follows else set()
+    if not today:
+        return entry.addresses
+    known = today.intersection(entry.addresses or ())
+    return tuple(sorted((sorted(known) + sorted(today - known))[:ADDRESSES]))
 
 
 def _put_policies(ground: Ground, undo: ExitStack) -> list:

@@ -110,6 +110,19 @@ def test_before_the_network_is_up_the_addresses_of_old_are_recorded():
     assert entry["addresses"] == ["10.1.0.1", "fe80::1"]
 
 
+def test_more_addresses_than_can_be_recorded_hinder_nothing_and_those_of_old_go_first():
+    machine = machine_after(*SAVED)
+    machine.unplug("lan0")
+    many = tuple(f"10.0.9.{host}" for host in range(40))
+    machine.plug("lan0", 99, (*many, "10.1.0.1"))
+    play(machine, restoring())
+    entry = next(entry for entry in readable(machine)["attachments"] if entry["interface"] == "lan0")
+    assert len(entry["addresses"]) == 32
+    assert set(entry["addresses"]) <= {*many, "10.1.0.1"}
+    assert "10.1.0.1" in entry["addresses"]
+    assert not play(machine, restoring())["changed"]
+
+
 def test_addresses_given_by_hand_stay():
     machine = machine_after(*SAVED, recording("lan0", addresses=["10.1.0.9"]), saving())
     machine.reboot()
