@@ -126,6 +126,21 @@ def test_the_defaults_of_the_role_are_those_of_its_specification():
     assert defaults == told
 
 
+def tasks_of(entries: list):
+    """Yield every task of a list, those in blocks included."""
+    for entry in entries:
+        yield entry
+        for part in ("block", "rescue", "always"):
+            yield from tasks_of(entry.get(part, []))
+
+
+@pytest.mark.parametrize("path", sorted((ROLE / "tasks").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_module_that_the_role_calls_is_told_its_pin_dir(path):
+    for task in tasks_of(yaml.safe_load(path.read_text(encoding="utf-8"))):
+        for module in [name for name in task if name.startswith("netedge.tproxy.")]:
+            assert task[module].get("pin_dir") == "{{ tproxy_splicer_pin_dir }}", task["name"]
+
+
 def test_an_entry_point_tells_of_a_variable_what_main_tells():
     main = facts(entry_points()["main"]["options"], "options")
     for name, point in entry_points().items():
