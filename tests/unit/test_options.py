@@ -126,6 +126,12 @@ def test_the_defaults_of_the_role_are_those_of_its_specification():
     assert defaults == told
 
 
+def test_the_readme_of_the_role_names_every_variable():
+    table = (ROLE / "README.md").read_text(encoding="utf-8").partition("## Variables")[2].partition("\n## ")[0]
+    for variable in entry_points()["main"]["options"]:
+        assert f"`{variable[len('tproxy_splicer_') :]}`" in table, variable
+
+
 def tasks_of(entries: list):
     """Yield every task of a list, those in blocks included."""
     for entry in entries:
