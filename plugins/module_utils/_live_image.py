@@ -86,8 +86,10 @@ class LiveImage:
         self.rules = {rule.identity: (rule, slot) for rule, slot in slotted}
         self.ifindexes = dict(ifindexes)
         self._set_classes(classes_of(slotted, ifindexes))
-        self._slots = min(2 * max((slot for _rule, slot in slotted), default=0) + SPARE_SLOTS, RULES + 1)
-        self._next_slot = 1 + max((slot for _rule, slot in slotted), default=0)
+        used = {slot for _rule, slot in slotted}
+        self._slots = min(2 * max(used, default=0) + SPARE_SLOTS, RULES + 1)
+        # One that loses its rule from here on is not used again: a packet may have read it, and not yet its action.
+        self._free = [slot for slot in range(self._slots - 1, 0, -1) if slot not in used]
         source = encode_source(slotted)
         self._lay_out(len(source))
         self._nodes = LiveNodes(self._first_node_page)
@@ -141,10 +143,9 @@ class LiveImage:
         if had:
             self._change_action(had, rule, slot)
         else:
-            slot = self._next_slot
-            if slot >= self._slots:
+            if not self._free:
                 raise CompileAnew("no slot is left")
-            self._next_slot += 1
+            slot = self._free.pop()
             self._nodes.write(self._action_at(slot), array("I", encode_action(rule)))
             self._add(rule, slot)
         self.rules[rule.identity] = rule, slot
@@ -219,7 +220,7 @@ class LiveImage:
         self._actions_page = self._roots_page + len(self._classes) * CLASS_ROOT_PAGES
         self._source = (self._actions_page + -(-self._slots // ACTIONS_PER_PAGE)) * PAGE_WORDS
         self._journal = self._source + -(-source_bytes // 4)
-        room = (self._slots - self._next_slot) * ENTRY_WORDS
+        room = min(len(self._free), len(self.rules) + SPARE_SLOTS) * ENTRY_WORDS
         self._first_node_page = -(-(self._journal + room) // PAGE_WORDS)
         self._journal_end = self._first_node_page * PAGE_WORDS
         if self._first_node_page > IMAGE_PAGES_MAX:

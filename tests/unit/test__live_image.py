@@ -121,6 +121,16 @@ def services(count, ranges):
             yield rule_sets.to_rule(plain, 3 * (service % 7) + 2)
 
 
+def test_rules_with_the_last_slots_leave_room_for_those_that_follow():
+    """As after a router has inserted as many rules as there are slots, and removed nearly all of them."""
+    drawn = [rule_sets.to_rule(plain) for plain in rule_sets.draw_rules("late", 40)]
+    slotted = [(rule, layout.RULES - number) for number, rule in enumerate(drawn[:20])]
+    image = LiveImage(slotted, rule_sets.INTERFACES, 1, layout.IMAGE_PAGES_MIN)
+    for rule in [rule for rule in drawn[20:] if not rule.interfaces]:
+        image.change([], [rule])
+    verify_image(image.words, list(image.rules.values()), rule_sets.INTERFACES)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_at_each_written_word_a_packet_has_the_old_answer_or_the_new(seed):
     rules = calm(drawn(seed + 50, 60))
