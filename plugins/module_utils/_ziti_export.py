@@ -120,6 +120,8 @@ def _referred(service: dict, references: list, embedded: dict, configs: dict | N
         config = configs.get(reference) if isinstance(reference, str) else None
         if config is None:
             faults.append(f"{label(service)}: the export has no configuration {reference!r}; get both lists at once")
+        elif not _type_name(config):
+            faults.append(f"{label(service)}: configuration {config['name']!r} does not say its type (configType)")
         else:
             found[_type_name(config)] = config.get("data")
     return found
@@ -128,7 +130,7 @@ def _referred(service: dict, references: list, embedded: dict, configs: dict | N
 def _type_name(config: dict) -> str:
     kind = config.get("configType")
     name = kind.get("name") if isinstance(kind, dict) else kind
-    return str(name).removeprefix("@")
+    return str(name or "").removeprefix("@")
 
 
 def _named_twice(services: list) -> list:

@@ -73,6 +73,12 @@ def test_missing_configurations_are_refused():
     assert "add the list `configs`" in fault
 
 
+@pytest.mark.parametrize("kind", [None, {"id": "g7"}, ""])
+def test_a_configuration_that_does_not_say_its_type_is_refused(kind):
+    faults = faults_of({"services": [SERVICE], "configs": [{**CONFIG, "configType": kind}]})
+    assert faults == ["service 'one' (s1): configuration 'web' does not say its type (configType)"]
+
+
 def test_a_service_that_is_there_twice_is_refused():
     assert faults_of({"services": [SERVICE, SERVICE], "configs": [CONFIG]}) == [
         "service 'one' (s1) is there twice; get the list again"
