@@ -117,16 +117,18 @@ def test_an_unknown_interface_is_named_beside_those_that_exist(ruled):
 
 
 def test_a_rule_for_an_interface_that_is_not_there_is_kept_and_holds_once_it_is(ruled, netns):
-    """The same rules applied again find the interfaces of today, one that was made anew with another index too."""
+    """The same rules applied again find the interfaces of today, one that was made anew with another index too.
+
+    For attachments, which do the same, see test_later.
+    """
     late = {"name": "late", "destination": "192.0.2.1", "protocol": "tcp", "ports": "443", "interfaces": ["late0"]}
     rules = *RULES, {**late, "action": "pass"}
     assert ruled.rules(*rules)["added"] == 1
     assert not ruled.rules(*rules, check=True)["changed"]
     for _time in (1, 2):
         netns.veth("late0", "late0-peer")
-        ruled.attach("late0")
-        assert ask(ruled, **flow(interface="late0"))["rule"]["name"] == "web"
         assert ruled.rules(*rules)["changed"]
+        ruled.attach("late0")
         assert ask(ruled, **flow(interface="late0"))["rule"]["name"] == "late"
         assert ask(ruled, **flow())["rule"]["name"] == "web"
         assert not ruled.rules(*rules)["changed"]
