@@ -85,7 +85,8 @@ static __always_inline enum parsed quote_ipv4(struct __sk_buff *skb, struct flow
 
 static __always_inline enum parsed quote_ipv6(struct __sk_buff *skb, struct flow *flow)
 {
-	struct ipv6hdr ip;
+	/* As union address is, in whose words its addresses are compared: a stack access must be aligned. */
+	struct ipv6hdr ip __attribute__((aligned(sizeof(tp_u64))));
 
 	if (!load(skb, flow, flow->payload + ICMP_HEADER, &ip, sizeof(ip)))
 		return PARSED_OTHER;
