@@ -95,7 +95,11 @@ options:
     type: dict
     suboptions:
       default_action:
-        description: What becomes of packets that nothing else judges.
+        description:
+          - What becomes of packets that nothing else judges. Rules name TCP and UDP only, so this judges all else, such
+            as ESP, GRE, OSPF, IGMP and VRRP.
+          - A fragment has no port that could be trusted. With V(pass) it goes past rules that drop; where a rule
+            splices, it is dropped.
         type: str
         choices: [drop, pass]
         default: drop

@@ -51,7 +51,8 @@ options:
   action:
     description:
       - V(tproxy) gives the flow to the socket that listens on O(tproxy_ip) and O(tproxy_port).
-      - V(pass) leaves it to the kernel, V(drop) drops it.
+      - V(pass) leaves it to the kernel, V(drop) drops it. Fragments have no port, and are judged by the interface's
+        default action unless a rule with V(tproxy) has their destination, which drops them.
       - V(tproxy) when not given.
     type: str
   tproxy_ip:
