@@ -38,7 +38,7 @@ HEADER, PORTS = -48, -8
 
 
 class Gap(NamedTuple):
-    """Something that passes: `source_port` 0 is any, a source of length 0 is anybody."""
+    """Something that passes: `source_port` 0 is any."""
 
     protocol: str
     port: int
@@ -48,9 +48,9 @@ class Gap(NamedTuple):
 
 def gaps_of(policy: Policy) -> tuple:
     """Return what must pass on an interface with this policy."""
-    link_local = Prefix.parse("fe80::/10")[0]
-    dhcp = (Gap("udp", 68, Prefix.any_of(4), 67), Gap("udp", 546, link_local, 547))
-    ssh = (Gap("tcp", SSH_PORT, Prefix.any_of(6)),) if policy.allow_ssh else ()
+    link_local, anybody = Prefix.parse("fe80::/10")[0], (Prefix.any_of(4), Prefix.any_of(6))
+    dhcp = (Gap("udp", 68, anybody[0], 67), Gap("udp", 546, link_local, 547))
+    ssh = tuple(Gap("tcp", SSH_PORT, source) for source in anybody) if policy.allow_ssh else ()
     return dhcp + ssh + tuple(Gap(entry.protocol, entry.port, entry.source) for entry in policy.management)
 
 
@@ -88,9 +88,8 @@ def _ipv4(code: _Code, gaps: tuple) -> None:
     code.load(1, PROTOCOL, FRAME, HEADER + 9)
     code.fetch(None, PORTS, 4)
     for number, gap in enumerate(gaps):
-        if gap.source.family == 4 or not gap.source.length:
-            bits = max(gap.source.length - 96, 0)
-            _gap(code, f"ipv4 {number}", gap, [(HEADER + 12, gap.source.network & 0xFFFFFFFF, bits)])
+        if gap.source.family == 4:
+            _gap(code, f"ipv4 {number}", gap, [(HEADER + 12, gap.source.network & 0xFFFFFFFF, gap.source.bits)])
     code.jump_always("drop")
 
 

@@ -48,6 +48,7 @@ POLICY = Policy(
         management("10.9.0.0/16", "tcp", 2222),
         management("fd09:0:0:1::/63", "udp", 161),
         management("0.0.0.0/0", "tcp", 2223),
+        management("::/0", "tcp", 2224),
     )
 )
 
@@ -77,6 +78,7 @@ OPEN = {
     "management": tcp_frame(OWN, 2222, "10.9.255.7"),
     "management over IPv6": ipv6(udp(161), UDP, "fd09:0:0:0:8::1"),
     "management from anywhere": tcp_frame(OWN, 2223, "203.0.113.9"),
+    "management from anywhere over IPv6": ipv6(tcp(2224), TCP),
 }
 SHUT = {
     "another port": tcp_frame(OWN, 23),
@@ -91,6 +93,8 @@ SHUT = {
     "ping over IPv6": ipv6(b"\x80" + bytes(7), ICMPV6, hops=255),
     "management from the next network": tcp_frame(OWN, 2222, "10.10.0.1"),
     "management over IPv6 from the next network": ipv6(udp(161), UDP, "fd09:0:0:2::1"),
+    "management that is for IPv6 only": tcp_frame(OWN, 2224, "203.0.113.9"),
+    "management that is for IPv4 only": ipv6(tcp(2223), TCP),
     "another protocol": ethernet(bytes(46), 0x88CC),
 }
 
