@@ -154,7 +154,7 @@ def _parser(name: str):
 
 def pin_dir() -> str:
     """Return the folder of the maps: PIN_DIR, unless the environment says otherwise."""
-    return os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR
+    return os.path.abspath(os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR)
 
 
 def _doors():

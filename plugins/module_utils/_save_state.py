@@ -70,6 +70,8 @@ def run_and_save(story: Callable, options: Mapping, doors: Doors, check: bool) -
     The change stands when it cannot be saved: then a warning says so, and nothing is repaired by the stale file. One
     that waits for its confirmation is saved by the run that confirms it.
     """
+    if "pin_dir" in options:  # under its one name, by which a state is known as that of this folder
+        options = {**options, "pin_dir": os.path.abspath(options["pin_dir"])}
     if check or "state" not in options or not doors.files.exists(STATE_FILE):
         answer = story(options, doors, check)
         answer.pop("left", None), answer.pop("waits", None)

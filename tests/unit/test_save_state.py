@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import UNSAVED, run_and_save
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._watch import watch
 from ansible_collections.netedge.tproxy.tests.unit.fake_kernel import Killed
 from ansible_collections.netedge.tproxy.tests.unit.saved_machines import kept, machine_after, saved, snapshot
@@ -69,6 +69,13 @@ def test_a_run_on_other_pins_leaves_the_file_alone():
     before = machine.disk[STATE_FILE]
     kept(machine, ruling(WEB, pin_dir="/sys/fs/bpf/other"))
     assert machine.disk[STATE_FILE] == before
+
+
+@pytest.mark.parametrize("folder", [f"{PIN_DIR}/", PIN_DIR.replace("/bpf/", "/bpf//x/../")])
+def test_a_pin_folder_is_the_same_however_it_is_written(folder):
+    machine = machine_after(*SAVED)
+    kept(machine, ruling(WEB, purge=True, pin_dir=folder))
+    assert len(saved(machine).rules) == 1
 
 
 def test_a_run_does_not_forget_what_went_behind_our_back():
