@@ -123,6 +123,8 @@ def _map_program(name: str, words: list) -> int:
         answer = _run(story, {"words": words, "pin_dir": pin_dir(), "state": "present"})
     except TproxyError as error:
         return _speak("", f"{name}: {error}", REFUSED)
+    if answer["lacking"]:
+        return _speak("", f"{name}: {answer['lacking']}", REFUSED)
     done = "removed" if name == "map_delete_elem" else "in force"
     return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ._apply_rules import change_rules
+from ._divert import Guards
 from ._doors import Doors
 from ._errors import InvalidInput
+from ._pins import splicer_pins
 from ._record_addresses import record_addresses
 from ._rule import PROTOCOL_NAMES
 from ._rule_options import rules_from_params
@@ -25,17 +27,22 @@ DELETE_WORDS = ("ip dest address or prefix", "prefix len", "low_port", "protocol
 
 
 def map_update(options: Mapping, doors: Doors, check: bool) -> dict:
-    """Add a rule, or change its port; tproxy port 0 leaves the flow to the host. Returns {changed, rules}."""
+    """Add a rule, or change its port; tproxy port 0 leaves the flow to the host.
+
+    Returns {changed, rules, lacking}: the last says why the rule is not in force, "" when it is.
+    """
     address, length, low, high, port, protocol = options["words"]
     outcome = {"action": "pass"} if port == "0" else {"action": "tproxy", "tproxy_port": port}
     rule = _rule(address, length, f"{low}-{high}", protocol, outcome)
     _record(options, doors, check)
     answer = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], doors, check, True)
-    return {"changed": answer["changed"], "rules": [str(rule)]}
+    with splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+        lacking = Guards().lacking([rule], pins, doors)
+    return {"changed": answer["changed"], "rules": [str(rule)], "lacking": lacking}
 
 
 def map_delete_elem(options: Mapping, doors: Doors, check: bool) -> dict:
-    """Remove every range of the prefix that starts at the low port. Returns {changed, rules}: what went."""
+    """Remove every range of the prefix that starts at the low port. Returns as map_update(), the rules that went."""
     address, length, low, protocol = options["words"]
     asked, gone = _rule(address, length, low, protocol, {"action": "pass"}), []
 
@@ -45,7 +52,7 @@ def map_delete_elem(options: Mapping, doors: Doors, check: bool) -> dict:
 
     _record(options, doors, check)
     answer = change_rules(intend, options["pin_dir"], doors, check, False)
-    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone]}
+    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "lacking": ""}
 
 
 def _key(rule) -> tuple:

@@ -146,6 +146,14 @@ def test_an_unknown_option_is_told_of_on_standard_error(run):
 # ---- map_update and map_delete_elem ---------------------------------------------------------------
 
 
+def test_map_update_does_not_say_of_a_rule_that_no_packet_meets_that_it_is_in_force(run):
+    play(run.machine, attaching("lan0", state="absent"))
+    words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
+    line = "map_update: stored, but not in force: the program is not attached to any interface\n"
+    assert run(*words, name="map_update") == (1, "", line)
+    assert [rule["owner"] for rule in play(run.machine, ruling(), check=True)["rules"]] == ["map_update"]
+
+
 def test_map_update_adds_and_changes_and_map_delete_elem_removes(run):
     told = "udp 172.16.240.0/24 ports 5060: tproxy 127.0.0.1:58997, drop when missing (owner map_update)"
     words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
