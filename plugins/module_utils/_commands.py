@@ -95,8 +95,13 @@ def _add_save(parser) -> None:
 
 def _restore() -> tuple:
     from ._restore_state import restore_state
+    from ._save_state import saving_turn
 
-    return restore_state, _restored_text
+    def story(options: dict, doors, check: bool) -> dict:
+        with saving_turn(doors):
+            return restore_state(options, doors, check)
+
+    return story, _restored_text
 
 
 def _restored_text(answer: dict, options: dict) -> str:

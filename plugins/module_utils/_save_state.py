@@ -64,6 +64,11 @@ def save_state(options: Mapping, doors: Doors, check: bool) -> dict:
     }
 
 
+def saving_turn(doors: Doors):
+    """Hold the folder of the state file: between a change and its saving the file is older than what is in force."""
+    return doors.files.lock(os.path.dirname(STATE_FILE))
+
+
 def run_and_save(story: Callable, options: Mapping, doors: Doors, check: bool) -> dict:
     """Run a story, and save what it changed where the state is kept. Its answer, without `left`, is the story's.
 
@@ -76,7 +81,7 @@ def run_and_save(story: Callable, options: Mapping, doors: Doors, check: bool) -
         answer = story(options, doors, check)
         answer.pop("left", None), answer.pop("waits", None)
         return answer
-    with doors.files.lock(os.path.dirname(STATE_FILE)):
+    with saving_turn(doors):
         answer = story(options, doors, check)
         left, waits = answer.pop("left", []), answer.pop("waits", False)
         if not waits and (answer["changed"] or doors.files.exists(UNSAVED)):

@@ -10,15 +10,13 @@ filter or qdisc that was deleted, an interface that was made anew, an address th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 
 from ._doors import Doors
 from ._errors import TproxyError, Unconfirmed
 from ._known_state import KnownState
 from ._restore_state import restore_state
-from ._save_state import UNSAVED
-from ._splicer import STATE_FILE
+from ._save_state import UNSAVED, saving_turn
 
 # Of a processor it takes a fifth at the most, whatever happens: a look is followed by a rest of four times its length.
 REST, REST_MAX = 4, 2 * 10**9
@@ -56,8 +54,7 @@ def _repair(options: Mapping, doors: Doors, known: KnownState) -> Iterator:
         yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
         return
     try:
-        # A run and its saving are one turn: between the two, the file is older than what is in force.
-        with doors.files.lock(os.path.dirname(STATE_FILE)):
+        with saving_turn(doors):
             if doors.files.exists(UNSAVED):
                 yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
                 return

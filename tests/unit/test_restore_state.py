@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
+
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._commands import COMMANDS
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import (
     KernelRefused,
     VerificationFailed,
@@ -212,3 +216,25 @@ def test_a_program_that_the_kernel_refuses_closes_too(monkeypatch):
 def test_to_restore_without_a_file_is_refused():
     with pytest.raises(VerificationFailed, match="there is no /var/lib/tproxy_splicer/state"):
         play(Machine(), restoring())
+
+
+def test_the_command_reads_the_file_when_no_run_is_between_its_change_and_saving_it(monkeypatch):
+    machine = machine_after(*SAVED)
+    doors, held = machine.doors(), []
+    read = doors.files.read
+
+    @contextmanager
+    def lock(folder):
+        held.append(folder)
+        yield
+        held.remove(folder)
+
+    def held_while(path):
+        assert held == [os.path.dirname(STATE_FILE)]
+        return read(path)
+
+    monkeypatch.setattr(doors.files, "lock", lock, raising=False)
+    monkeypatch.setattr(doors.files, "read", held_while, raising=False)
+    story, _printer = COMMANDS["restore"].load()
+    assert not story(restoring()[1], doors, False)["changed"]
+    assert not held
