@@ -18,6 +18,7 @@ import mmap
 import os
 import platform
 import struct
+from functools import cache
 from typing import NamedTuple
 
 from ._errors import KernelRefused, Unsupported
@@ -156,9 +157,8 @@ def lookup(descriptor: int, key: bytes, size: int):
 
 def update(descriptor: int, key: bytes, value: bytes, subject: str = "map") -> None:
     """Set one entry. In a map of maps this returns only after every packet has left the map it replaced."""
-    key_buffer, value_buffer = _bytes(key), _bytes(value)
-    attribute = struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), _pointer(value_buffer), 0)
-    _bpf(MAP_UPDATE, attribute, "update", subject)
+    at, new = _bytes(key), _bytes(value)
+    _bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, _pointer(at), _pointer(new), 0), "update", subject)
 
 
 def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
@@ -176,6 +176,7 @@ def map_by_id(number: int) -> int:
     return _bpf(MAP_BY_ID, struct.pack("=III", number, 0, 0), "open map", f"id {number}")[0]
 
 
+@cache
 def possible_cpus() -> int:
     """Return how many values a per-CPU entry holds."""
     with open("/sys/devices/system/cpu/possible", encoding="ascii") as listing:
@@ -295,6 +296,5 @@ def open_pin(path: str):
 def _info(descriptor: int, wanted: bytes = b"") -> bytes:
     """Return struct bpf_map_info or bpf_prog_info; `wanted` presets what the caller asks for."""
     info = ctypes.create_string_buffer(wanted, 256)
-    attribute = struct.pack("=IIQ", descriptor, 256, _pointer(info))
-    _bpf(OBJ_INFO, attribute, "get information", f"descriptor {descriptor}")
+    _bpf(OBJ_INFO, struct.pack("=IIQ", descriptor, 256, _pointer(info)), "get information", f"descriptor {descriptor}")
     return info.raw

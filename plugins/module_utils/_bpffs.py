@@ -86,6 +86,16 @@ def names(folder: str) -> list:
         raise KernelRefused(refusal.errno, "list the pins in", folder) from refusal
 
 
+def number(path: str) -> int | None:
+    """Return the inode number of a pin, None where there is none. Another object under its name has another one."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None
+    except OSError as refusal:
+        raise KernelRefused(refusal.errno, "look at", path) from refusal
+
+
 def make_folder(folder: str) -> None:
     """Make a folder and those above it, for root alone."""
     _guard("make folder", folder, os.makedirs, folder, 0o700, True)

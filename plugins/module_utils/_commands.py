@@ -161,7 +161,7 @@ def _gc() -> tuple:
 def _serve() -> tuple:
     from ._rule_service import serve
 
-    return serve, lambda answer, _options: ""
+    return serve, lambda line, _options: line
 
 
 COMMANDS = {
@@ -240,6 +240,7 @@ COMMANDS = {
         "do what routers without root's rights ask for (a service of systemd)",
         _serve,
         "Is started by tproxy-splicer-helper.socket when somebody connects.\nNot for the console.",
+        streams=True,
     ),
 }
 

@@ -87,7 +87,7 @@ class LiveImage:
         self.ifindexes = dict(ifindexes)
         self._set_classes(classes_of(slotted, ifindexes))
         used = {slot for _rule, slot in slotted}
-        self._slots = min(2 * max(used, default=0) + SPARE_SLOTS, RULES + 1)
+        self._slots = min(4 * max(used, default=0) + SPARE_SLOTS, RULES + 1)
         # One that loses its rule from here on is not used again: a packet may have read it, and not yet its action.
         self._free = [slot for slot in range(self._slots - 1, 0, -1) if slot not in used]
         source = encode_source(slotted)
@@ -220,7 +220,7 @@ class LiveImage:
         self._actions_page = self._roots_page + len(self._classes) * CLASS_ROOT_PAGES
         self._source = (self._actions_page + -(-self._slots // ACTIONS_PER_PAGE)) * PAGE_WORDS
         self._journal = self._source + -(-source_bytes // 4)
-        room = min(len(self._free), len(self.rules) + SPARE_SLOTS) * ENTRY_WORDS
+        room = min(len(self._free), 3 * len(self.rules) + SPARE_SLOTS) * ENTRY_WORDS
         self._first_node_page = -(-(self._journal + room) // PAGE_WORDS)
         self._journal_end = self._first_node_page * PAGE_WORDS
         if self._first_node_page > IMAGE_PAGES_MAX:

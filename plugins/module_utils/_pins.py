@@ -36,7 +36,7 @@ class Pins:
     def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
         self._bpf, self._bpffs = bpf, bpffs
         self.folder, self.shapes = folder, shapes
-        self._descriptors: dict = {}
+        self._open: dict = {}  # {name: (descriptor, number of the pin)}
         self._is_new = False
 
     def __enter__(self) -> Pins:
@@ -49,8 +49,14 @@ class Pins:
 
     def close(self) -> None:
         """Close every descriptor; the pins stay."""
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        for name in list(self._open):
+            self._close(name)
+
+    def drop_stale(self) -> None:
+        """Close the descriptors of what is pinned no more, or under whose name there is another object by now."""
+        for name, (_descriptor, number) in list(self._open.items()):
+            if self._bpffs.number(self.path(name)) != number:
+                self._close(name)
 
     def keep(self) -> None:
         """The run has done its work: what fails from now on takes nothing away."""
@@ -80,15 +86,15 @@ class Pins:
 
     def fd(self, name: str) -> int:
         """Return the descriptor of a pinned map. Raises LayoutMismatch when it is not of our shape."""
-        if name not in self._descriptors:
+        if name not in self._open:
             if self._bpffs.is_folder(self.path(name)):
                 raise self._mismatch(name, "it is a folder")
             descriptor = self._bpf.open_pin(self.path(name))
             if descriptor is None:
                 raise LayoutMismatch(f"{self.path(name)} is gone: run tc_bpf_attach again, which makes it anew")
-            self._descriptors[name] = descriptor
+            self._open[name] = descriptor, self._bpffs.number(self.path(name))
             self._check(name, self.shapes[name], descriptor)
-        return self._descriptors[name]
+        return self._open[name][0]
 
     def check(self) -> None:
         """Compare every pinned map with its shape."""
@@ -126,9 +132,7 @@ class Pins:
             self._bpf.pin(descriptor, aside)
             self._bpffs.rename(aside, self.path(name))
             undo.pop_all()
-        stale = self._descriptors.pop(name, None)
-        if stale is not None:
-            os.close(stale)
+        self._close(name)
 
     def unpin(self, name: str) -> None:
         """Remove one pin if it is there."""
@@ -196,6 +200,10 @@ class Pins:
             return self._bpf.create_map(shape, name, template)
         finally:
             os.close(template)
+
+    def _close(self, name: str) -> None:
+        if name in self._open:
+            os.close(self._open.pop(name)[0])
 
     def _empty(self, folder: str) -> None:
         """Remove a folder with all that is pinned in it, if it is there."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from ._errors import InvalidInput
@@ -105,6 +106,7 @@ def format_number(number: int) -> str:
     return str(ipaddress.IPv6Address(number))
 
 
+@lru_cache(maxsize=1024)  # a service has many ranges, and each is a call
 def _parse_number(text: str) -> tuple:
     """Return (mapped number, bits that mapping adds to a length written after it)."""
     if "%" in text:

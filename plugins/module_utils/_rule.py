@@ -16,6 +16,7 @@ This room knows what a rule is, what makes two rules the same and which of two g
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from ._prefix import Prefix
@@ -61,7 +62,7 @@ class Rule:
     name: str = ""
     owner: str = "ansible"
 
-    @property
+    @cached_property
     def identity(self) -> Identity:
         """What the rule is about."""
         return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)

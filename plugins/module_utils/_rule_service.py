@@ -10,8 +10,9 @@ the same however many there are; the kernel stays the only truth, so it may be k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ._apply_rules import rule_table
 from ._collect_garbage import left_behind
@@ -23,6 +24,7 @@ from ._live_table import LiveTable
 from ._pending import refuse_unconfirmed
 from ._pins import splicer_pins
 from ._rule import Rule
+from ._service_log import ServiceLog
 from ._take_over import pins_in_force
 
 IDLE_SECONDS = 60
@@ -30,18 +32,36 @@ DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
 FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
 
-def serve(options: Mapping, doors: Doors, check: bool) -> dict:
-    """Answer requests until the end of the process; in check mode, return at once."""
-    listening = doors.requests.inherited()
-    service = RuleService(options["pin_dir"], doors)
-    service.collect()
+def serve(options: Mapping, doors: Doors, check: bool) -> Iterator[str]:
+    """Answer requests until the end of the process, in check mode none; yield lines for the journal."""
+    queue = doors.requests.inherited()
+    service, log = RuleService(options["pin_dir"], doors), ServiceLog(doors.background.monotonic_ns)
+    yield from _collect(service, log)
     while not check:
-        request = doors.requests.wait(listening, IDLE_SECONDS)
+        request = queue.next(IDLE_SECONDS)
         if request is None:
-            service.collect()
-        else:
-            request.answer("{} {}\n".format(*service.answer(request.data, request.user)))
-    return {"changed": False}
+            yield from log.sums()
+            yield from _collect(service, log)
+            continue
+        answer = service.answer(request.data, request.user)
+        request.answer(f"{answer.status} {answer.line}\n")
+        yield from log.answered(request.user, _words(request.data), answer)
+
+
+def _collect(service: RuleService, log: ServiceLog) -> list:
+    """Remove rules whose router has crashed; return what to tell. What goes wrong is tried again when idle."""
+    try:
+        return log.collected(service.collect())
+    except TproxyError as fault:
+        return log.failed(str(fault))
+
+
+class Answer(NamedTuple):
+    """What a request is answered, and whether it changed anything."""
+
+    status: int
+    line: str
+    changed: bool = False
 
 
 class RuleService:
@@ -51,33 +71,35 @@ class RuleService:
         self._pin_dir, self._doors = pin_dir, doors
         self._live, self._pins, self._guards = None, None, Guards()
 
-    def answer(self, data: bytes | None, user: int) -> tuple:
-        """Do what a request says, for a user; return (exit status, one line)."""
+    def answer(self, data: bytes | None, user: int) -> Answer:
+        """Do what a request says, for a user."""
         try:
             request = _read(data, user)
-            missing = self._do_again(request)
+            changed, lacking = self._do_again(request)
         except InvalidInput as fault:
-            return USAGE, _line(str(fault))
+            return Answer(USAGE, _line(str(fault)))
         except (Busy, Unconfirmed) as fault:
-            return BUSY, _line(str(fault))
+            return Answer(BUSY, _line(str(fault)))
         except TproxyError as fault:
             self._forget()
-            return REFUSED, _line(str(fault))
-        return (REFUSED, _line(missing)) if missing else (DONE, _line("; ".join(request.warnings)))
+            return Answer(REFUSED, _line(str(fault)))
+        if lacking:
+            return Answer(REFUSED, _line(lacking), changed)
+        return Answer(DONE, _line("; ".join(request.warnings)), changed)
 
-    def collect(self) -> int:
-        """Remove rules whose router has crashed; return how many. What goes wrong is tried again later."""
+    def collect(self) -> list:
+        """Remove the rules whose router has crashed, and return them. Raises what a change raises."""
         try:
             with self._turn() as live:
                 gone = left_behind(live.rules(), self._doors) if live else []
                 if gone:
                     live.change([rule.identity for rule in gone], [])
-                return len(gone)
+                return gone
         except TproxyError:
             self._forget()
-            return 0
+            raise
 
-    def _do_again(self, request: Request) -> str:
+    def _do_again(self, request: Request) -> tuple:
         """Do it; once more if somebody has removed or replaced the pins meanwhile."""
         known = self._live is not None
         try:
@@ -88,11 +110,12 @@ class RuleService:
             self._forget()
             return self._do(request)
 
-    def _do(self, request: Request) -> str:
+    def _do(self, request: Request) -> tuple:
+        """Return whether anything was changed, and why an insert is not in force, or ""."""
         listens = listener_test(self._doors)
         with self._turn(request.operation == "insert") as live:
             if live is None:
-                return ""
+                return False, ""
             removes, puts = [], []
             if request.operation == "flush":
                 removes = [rule.identity for rule in live.rules() if is_routers(rule.owner)]
@@ -100,8 +123,8 @@ class RuleService:
                 choose = superseded if isinstance(one, Rule) else leaving
                 removes += [rule.identity for rule in choose(one, live.group(one), listens)]
                 puts += [one] if isinstance(one, Rule) else []
-            live.change(removes, puts)
-            return self._guards.lacking(puts, self._pins, self._doors) if puts else ""
+            changed = live.change(removes, puts)
+            return changed, self._guards.lacking(puts, self._pins, self._doors) if puts else ""
 
     @contextmanager
     def _turn(self, adds: bool = False):
@@ -118,7 +141,7 @@ class RuleService:
             return
         with self._doors.bpffs.lock(self._pin_dir):
             refuse_unconfirmed(self._doors, self._pin_dir, None)
-            self._pins.close()  # what is pinned may be another map by now
+            self._pins.drop_stale()
             self._live.refresh()
             yield self._live
 
@@ -162,3 +185,7 @@ def _read(data: bytes | None, user: int) -> Request:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _words(data: bytes | None) -> str:
+    return "" if data is None else data.replace(b"\0", b" ").decode("utf-8", "replace")

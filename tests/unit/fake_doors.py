@@ -169,6 +169,9 @@ class FakeBpffs(Door):
     def is_folder(self, path):
         return self.kernel.files.get(path) == FOLDER
 
+    def number(self, path):
+        return self.kernel.files.get(path)
+
     @writes
     def make_folder(self, folder):
         while folder.startswith("/sys/fs/bpf/"):

@@ -28,7 +28,7 @@ CORE = {
     *("_live_nodes", "_live_level", "_live_destinations", "_live_view", "_live_image"),
     *("_interface", "_codec", "_blob", "_packet", "_reasons", "_facts", "_drift", "_findings"),
     *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
-    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter"),
+    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter", "_service_log"),
     *("_state", "_closing_program"),
 }
 ENGINE = {

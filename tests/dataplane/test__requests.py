@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The door to those who ask, over real sockets: who takes his time holds up nobody, and nobody is believed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _requests
+
+SILENT = 50
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "socket")
+
+
+@pytest.fixture
+def queue(path, monkeypatch):
+    """Return a queue in which nobody is late, however slow the machine."""
+    monkeypatch.setattr(_requests, "REQUEST_SECONDS", 600)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(4 * _requests.WAITING_MAX)
+        listening.setblocking(False)
+        yield _requests.Queue(listening)
+
+
+@pytest.fixture
+def connect(path):
+    """Return what connects a client that has said something; it hangs up when the test is over."""
+    opened = []
+
+    def connected(data: bytes = b"", is_all: bool = False) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        opened.append(client)
+        client.connect(path)
+        client.send(data)
+        if is_all:
+            client.shutdown(socket.SHUT_WR)
+        return client
+
+    yield connected
+    for client in opened:
+        client.close()
+
+
+def test_a_request_is_told_with_its_user_and_answered(queue, connect):
+    client = connect(b"-I\0-c", is_all=True)
+    request = queue.next(60)
+    assert (request.data, request.user) == (b"-I\0-c", os.getuid())
+    request.answer("0 done\n")
+    assert client.makefile().read() == "0 done\n"
+
+
+def test_silent_clients_hold_up_nobody(queue, connect):
+    for _client in range(SILENT):
+        connect(b"-I")
+    connect(b"good", is_all=True)
+    assert queue.next(60).data == b"good"
+
+
+def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connect):
+    silent = [connect() for _client in range(_requests.WAITING_MAX + 9)]
+    connect(b"good", is_all=True)
+    assert queue.next(60).data == b"good"
+    assert [silent[number].recv(1) for number in range(9)] == [b""] * 9
+    silent[9].send(b"late")
+    silent[9].shutdown(socket.SHUT_WR)
+    assert queue.next(60).data == b"late"
+
+
+def test_a_client_that_dribbles_is_refused_and_the_others_are_served_meanwhile(queue, connect, monkeypatch):
+    monkeypatch.setattr(_requests, "REQUEST_SECONDS", 0.5)
+    slow, served = connect(), 0
+    request = None
+    while request is None or request.data is not None:
+        slow.send(b"x")
+        connect(b"good", is_all=True)
+        request = queue.next(60)
+        served += request.data == b"good"
+    assert served > 0
+
+
+def test_all_is_read_of_a_client_that_is_slow_but_in_time(queue, connect):
+    client = connect()
+    for byte in b"slow":
+        client.send(bytes([byte]))
+        assert queue.next(0.01) is None
+    client.shutdown(socket.SHUT_WR)
+    assert queue.next(60).data == b"slow"
+
+
+def test_what_is_too_long_is_refused(queue, connect):
+    connect(b"x" * (_requests.REQUEST_BYTES + 1), is_all=True)
+    assert queue.next(60).data is None
+    connect(b"x" * _requests.REQUEST_BYTES, is_all=True)
+    assert len(queue.next(60).data) == _requests.REQUEST_BYTES
+
+
+def test_clients_that_go_away_leave_nothing(queue, connect):
+    for _client in range(9):
+        connect(b"-I").close()
+    assert {queue.next(60).data for _client in range(9)} == {b"-I"}
+    request = queue.next(0)
+    assert request is None
+    assert queue._asking == {}
+
+
+def test_an_answer_to_who_has_gone_is_nobodys_trouble(queue, connect):
+    client = connect(b"-I", is_all=True)
+    request = queue.next(60)
+    client.close()
+    request.answer("0 done\n")
+
+
+def test_who_asks_in_python_hears_what_perl_would_hear(queue, path):
+    served = threading.Thread(target=lambda: queue.next(60).answer("2 wrong\n"))
+    served.start()
+    assert _requests.ask(path, ["-I", "-c"]) == (2, "wrong")
+    served.join()
+
+
+def test_who_asks_where_nobody_listens_is_told(path):
+    assert _requests.ask(path, ["-I"]) is None
