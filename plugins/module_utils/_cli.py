@@ -13,7 +13,7 @@ import os
 import sys
 
 from ._errors import Busy, InvalidInput, TproxyError, Unconfirmed
-from ._splicer import PIN_DIR, VERSION
+from ._splicer import HELPER_SOCKET, PIN_DIR, VERSION
 
 NAME = "tproxy-splicer"
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
@@ -82,10 +82,16 @@ def _command(words: list) -> int:
 
 
 def _divert(words: list) -> int:
-    """Do what a router asks of its diverter."""
+    """Do what a router asks of its diverter, or let the helper do it."""
     from ._divert import divert
     from ._diverter import parse
 
+    socket = os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
+    answer = _doors().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
+    if answer:
+        status, line = answer
+        said = f"{NAME}: {line}" if line else ""
+        return _speak("", said, status) if status else _speak(said)
     try:
         request = parse(words)
         if request.operation == "list":

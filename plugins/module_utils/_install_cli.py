@@ -32,7 +32,7 @@ def install(options: Mapping, doors: Doors, check: bool) -> dict:
         raise InvalidInput([f"path: {path!r} names a folder; give the file's name too, as {_cli.NAME}"])
     door, target = doors.files, os.path.basename(path)
     places = [os.path.join(os.path.dirname(path), name) for name in LINKS]
-    content = executable(_source, options["pin_dir"]) if present else b""
+    content = executable(_source, door.exists, options["pin_dir"]) if present else b""
     before = _State(door, path, places)
     wanted = places if present and options["links"] else []
     if present:

@@ -16,13 +16,12 @@ import hashlib
 import importlib.util
 import io
 import marshal
-import shlex
 import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Callable
 
-from ._prologue import SCRIPT
+from ._prologue import script_for
 from ._splicer import PIN_DIR
 
 PACKAGE = "tproxy_splicer"
@@ -36,11 +35,15 @@ UNCHECKED_HASH = 1
 WITHOUT_REFERENCES = 2  # of marshal's formats the last that does not depend on how often an object is used elsewhere
 
 
-def executable(read: Callable[[str], bytes], pin_dir: str = PIN_DIR) -> bytes:
-    """Return the whole of tproxy-splicer. `read` gives a room's source by its name; `pin_dir` is the folder it uses."""
+def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR) -> bytes:
+    """Return the whole of tproxy-splicer for the folder `pin_dir`.
+
+    `read` gives a room's source by its name, `exists` says whether the machine that it is for has a file.
+    """
     rooms = rooms_from(read, FIRST_ROOM)
     package = {f"{PACKAGE}/{room}.py": source for room, source in rooms.items()}
-    return zipapp({"__main__.py": MAIN, f"{PACKAGE}/__init__.py": b"", **package}, _script(pin_dir).encode())
+    first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
+    return zipapp({**first, **package}, script_for(exists).encode())
 
 
 def is_executable(content: bytes) -> bool:
@@ -48,13 +51,12 @@ def is_executable(content: bytes) -> bool:
     return content.startswith(b"#!") and f"{PACKAGE}/{FIRST_ROOM}.py".encode() in content
 
 
-def _script(pin_dir: str) -> str:
-    """Return the script, which knows a folder other than the default one unless the caller's environment does."""
+def _preset(pin_dir: str) -> bytes:
+    """Return what makes the archive know a folder other than the default one, unless the caller's environment does."""
     if pin_dir == PIN_DIR:
-        return SCRIPT
-    shebang, rest = SCRIPT.split("\n", 1)
-    known = 'export TPROXY_SPLICER_PIN_DIR="${TPROXY_SPLICER_PIN_DIR:-$pins}"'
-    return f"{shebang}\npins={shlex.quote(pin_dir)}\n{known}\n{rest}"
+        return b""
+    known = f'os.environ["TPROXY_SPLICER_PIN_DIR"] = os.environ.get("TPROXY_SPLICER_PIN_DIR") or {pin_dir!r}'
+    return f"import os\n\n{known}\n".encode()
 
 
 def fingerprint(content: bytes) -> str:

@@ -23,13 +23,19 @@ NOBODY, GROUP = 65534, 54321
 CALL = "-c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89"
 
 
+def executable(client: str) -> bytes:
+    """Return the executable of a machine on which this program is the client: perl, a shell and perl, or Python."""
+    content = _zipapp.executable(lambda room: (ROOMS / f"{room}.py").read_bytes(), lambda path: client == "perl")
+    return content.replace(b"/usr/bin/perl", b"/usr/bin/none") if client == "python" else content
+
+
 class Served:
     """A listening socket as systemd has it, and whoever serves it."""
 
-    def __init__(self, folder: Path, pin_dir: str):
+    def __init__(self, folder: Path, pin_dir: str, client: str = "perl"):
         self.path, self._pin_dir = folder / "helper.sock", pin_dir
-        self.executable = folder / "tproxy-splicer"
-        self.executable.write_bytes(_zipapp.executable(lambda room: (ROOMS / f"{room}.py").read_bytes()))
+        self.executable, self.journal = folder / "tproxy-splicer", folder / "journal"
+        self.executable.write_bytes(executable(client))
         self.executable.chmod(0o755)
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(self.path))
@@ -42,7 +48,8 @@ class Served:
         """Start the helper as systemd does."""
         script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" helper --pin-dir "$1" 3<&0 </dev/null'
         words = ["/bin/sh", "-c", script, str(self.executable), self._pin_dir]
-        self.serving = subprocess.Popen(words, stdin=self.listening)
+        with self.journal.open("ab") as journal:
+            self.serving = subprocess.Popen(words, stdin=self.listening, stdout=journal)
 
     def kill(self) -> None:
         """End it without warning."""
@@ -59,9 +66,9 @@ class Served:
 
 
 @contextmanager
-def opened(folder: Path, pin_dir: str):
+def opened(folder: Path, pin_dir: str, client: str):
     """Give a Served that ends with the test."""
-    served = Served(folder, pin_dir)
+    served = Served(folder, pin_dir, client)
     served.start()
     try:
         yield served
@@ -70,17 +77,18 @@ def opened(folder: Path, pin_dir: str):
         served.listening.close()
 
 
-@pytest.fixture
-def served(router, client):
+@pytest.fixture(params=["perl", "shell", "python"])
+def served(router, client, request):
     """Return a Served for a router whose lan0 has the program."""
     folder = Path("/run/tproxy_splicer/test")
     folder.mkdir(mode=0o755, exist_ok=True)
     router.route()
     router.attach()
     # without a listener the rules would be garbage to a helper that starts
-    with transparent(socket.SOCK_DGRAM, 4000), opened(folder, router.pin_dir) as one:
+    with transparent(socket.SOCK_DGRAM, 4000), opened(folder, router.pin_dir, request.param) as one:
         yield one
     one.path.unlink()
+    one.journal.unlink()
 
 
 def destinations(router) -> set:
@@ -104,6 +112,37 @@ def test_a_refusal_is_one_line_and_its_status(router, served):
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "100.64.0.999" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-I"], ["-X", "-I"], []])
+def test_what_is_no_call_of_a_router_is_done_without_the_helper(router, served, words):
+    served.kill()
+    command = [str(served.executable), *words]
+    where = {"TPROXY_SPLICER_HELPER": "" if words == ["-I"] else str(served.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=where)
+    assert done.returncode == (0 if words == ["--version"] else 2)
+    assert done.stdout or done.stderr
+
+
+def test_fifty_silent_clients_hold_up_no_call(router, served):
+    """Each in its turn would take longer than the call may."""
+    silent = [socket.socket(socket.AF_UNIX) for _client in range(50)]
+    for one in silent:
+        one.connect(str(served.path))
+        one.send(b"-I")
+    assert served.call("-I", 1).returncode == 0
+    for one in silent:
+        one.close()
+    assert destinations(router) == {"100.64.0.1/32"}
+
+
+def test_the_journal_is_told_of_changes_and_refusals_and_of_nothing_else(router, served):
+    for operation, host in (("-I", 1), ("-I", 1), ("-I", 999), ("-D", 1), ("-D", 1)):
+        served.call(operation, host)
+    served.kill()
+    told = served.journal.read_text("utf-8").splitlines()
+    assert [line[: line.index("-")] for line in told if "done" in line] == [f"<6>uid {NOBODY}: done: "] * 2
+    assert [line[: line.index(": dest")] for line in told if "done" not in line] == [f"<4>uid {NOBODY}: refused"]
 
 
 def test_calls_outlast_helpers_that_are_killed(router, served):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 import tempfile
 
@@ -32,7 +33,7 @@ def installed():
         folder = pathlib.Path(made)
         folder.chmod(0o755)
         path = folder / "tproxy-splicer"
-        path.write_bytes(executable(lambda room: (rooms / f"{room}.py").read_bytes()))
+        path.write_bytes(executable(lambda room: (rooms / f"{room}.py").read_bytes(), os.path.exists))
         path.chmod(0o755)
         for name in ("map_update", "map_delete_elem"):
             (folder / name).symlink_to(path.name)

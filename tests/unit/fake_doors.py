@@ -195,6 +195,13 @@ class FakeBpffs(Door):
             self.kernel.files[target + path[len(source) :]] = thing
 
 
+class FakeRequests(Door):
+    """As _requests, for who asks: `helper` of the kernel is what a helper would answer, None where there is none."""
+
+    def ask(self, path, words):
+        return self.kernel.helper and self.kernel.helper(path, words)
+
+
 class FakeBackground(Door):
     """As _background, with a clock that stands still. A guard's work runs when a test lets it: see kernel.guards."""
 

@@ -20,7 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Kern
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_answers import Address, Filter, Link, RouteRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
-from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, reads, writes
+from .fake_doors import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, reads, writes
 from .fake_kernel import Kernel, Killed
 from .fake_surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
 
@@ -173,7 +173,7 @@ class Machine(Kernel):
         self.to_come: list = []
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
-        self.sysctl, self.listeners = FakeSysctl(), set()
+        self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.ways, self.processes = {}, FakeProcesses()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
@@ -226,7 +226,7 @@ class Machine(Kernel):
             networkd=FakeNetworkd(),
             background=FakeBackground(self),
             words=FakeWords(),
-            requests=None,
+            requests=FakeRequests(self),
         )
 
     def attached(self) -> list:

@@ -23,9 +23,17 @@ def source_of(room: str) -> bytes:
     return (UTILS / f"{room}.py").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def content() -> bytes:
-    return _zipapp.executable(source_of)
+def on_debian(path: str) -> bool:
+    return True
+
+
+def elsewhere(path: str) -> bool:
+    return False
+
+
+@pytest.fixture(scope="module", params=[on_debian, elsewhere])
+def content(request) -> bytes:
+    return _zipapp.executable(source_of, request.param)
 
 
 @pytest.fixture
@@ -50,7 +58,24 @@ def test_it_runs_without_the_checkout(installed):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"tproxy-splicer {VERSION}\n", "")
 
 
-def test_a_shell_starts_it_by_its_first_lines(installed):
+def test_its_script_is_perls_only_where_perl_cannot_go():
+    assert _zipapp.executable(source_of, on_debian).startswith(b"#!/usr/bin/perl\n")
+    assert _zipapp.executable(source_of, elsewhere).startswith(b"#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("exists", [on_debian, elsewhere])
+def test_it_knows_its_pin_folder_however_it_is_started(tmp_path, exists):
+    path = tmp_path / "tproxy-splicer"
+    path.write_bytes(_zipapp.executable(source_of, exists, "/sys/fs/bpf/it's mine"))
+    path.chmod(0o755)
+    for words in ([path], [sys.executable, "-I", path]):
+        for given, known in ((None, "/sys/fs/bpf/it's mine"), ("", "/sys/fs/bpf/it's mine"), ("/other", "/other")):
+            environment = {"PATH": "/usr/bin"} | ({} if given is None else {"TPROXY_SPLICER_PIN_DIR": given})
+            done = subprocess.run([*words, "gc", "--help"], capture_output=True, text=True, check=True, env=environment)
+            assert f"TPROXY_SPLICER_PIN_DIR or {known} when" in " ".join(done.stdout.split())
+
+
+def test_its_first_lines_start_it(installed):
     installed.chmod(0o755)
     done = subprocess.run([installed, "frobnicate"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -68,7 +93,7 @@ def test_every_room_that_is_imported_anywhere_is_in_it(content):
 
 
 def test_the_same_sources_make_the_same_file(content):
-    assert _zipapp.executable(source_of) == content
+    assert content in [_zipapp.executable(source_of, exists) for exists in (on_debian, elsewhere)]
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         assert packed.namelist() == sorted(packed.namelist())
         assert {entry.date_time for entry in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -90,7 +115,7 @@ def test_bytecode_of_another_python_is_passed_over(content, installed):
     ids=["every-room", "one-room"],
 )
 def test_another_source_is_another_fingerprint(content, other):
-    assert _zipapp.fingerprint(_zipapp.executable(other)) != _zipapp.fingerprint(content)
+    assert _zipapp.fingerprint(_zipapp.executable(other, elsewhere)) != _zipapp.fingerprint(content)
 
 
 @pytest.mark.parametrize("broken", [b"", b"#!/bin/sh\n", b"PK\3\4 and no more"])

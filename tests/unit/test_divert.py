@@ -9,7 +9,7 @@ import syslog
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import VERSION
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import HELPER_SOCKET, VERSION
 from ansible_collections.netedge.tproxy.tests.unit.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
 from ansible_collections.netedge.tproxy.tests.unit.scenarios import attaching, play, rule, ruling
@@ -62,6 +62,26 @@ def test_version_is_told_to_anybody(run, monkeypatch):
 def test_an_insert_is_in_force_and_says_nothing(run):
     assert insert(run, "a", 33401) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, [])]
+
+
+def test_a_helper_that_is_there_does_it(run, monkeypatch):
+    asked = []
+
+    def helper(path, words):
+        asked.append((path, words))
+        return 1, "not so"
+
+    run.machine.helper = helper
+    assert insert(run, "a", 33401) == (1, "", "tproxy-splicer: not so\n")
+    monkeypatch.setenv("TPROXY_SPLICER_HELPER", "/run/other")
+    run.machine.helper = lambda path, words: asked.append((path, words)) or (0, "")
+    assert run("-D", *FLOW) == (0, "", "")
+    assert asked == [(HELPER_SOCKET, ["-I", *FLOW, "-t", "33401", "-s", "a"]), ("/run/other", ["-D", *FLOW])]
+    assert in_force(run) == []
+    monkeypatch.setenv("TPROXY_SPLICER_HELPER", "")
+    assert insert(run, "a", 33401) == (0, "", "")
+    assert in_force(run) == [("ziti:a", 33401, [])]
+    assert len(asked) == 2
 
 
 def test_an_insert_again_changes_nothing(run):

@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Conflict
 from ansible_collections.netedge.tproxy.plugins.module_utils._install_cli import install
+from ansible_collections.netedge.tproxy.plugins.module_utils._prologue import PERL_IS_ESSENTIAL
 from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import fingerprint
 from ansible_collections.netedge.tproxy.tests.unit.fake_doors import LINK
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import Machine
@@ -58,7 +59,14 @@ def test_a_damaged_file_is_written_anew(machine, damage):
 def test_another_pin_folder_is_another_file_that_knows_it(machine):
     run(machine)
     assert run(machine, pin_dir="/sys/fs/bpf/it's mine")["changed"]
-    assert b"pins='/sys/fs/bpf/it'" in machine.disk[PATH]
+    assert b"/sys/fs/bpf/it's mine" in machine.disk[PATH]
+
+
+def test_where_perl_cannot_go_the_script_is_perls(machine):
+    run(machine)
+    machine.disk[PERL_IS_ESSENTIAL] = b"/usr/bin/perl\n"
+    assert run(machine)["changed"]
+    assert machine.disk[PATH].startswith(b"#!/usr/bin/perl\n")
 
 
 def test_links_go_when_they_are_not_wanted(machine):

@@ -16,12 +16,19 @@ from ansible_collections.netedge.tproxy.plugins.module_utils import (
     _files,
     _networkd,
     _processes,
+    _requests,
     _sockets,
     _sysctl,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
-from ansible_collections.netedge.tproxy.tests.unit.fake_doors import FakeBackground, FakeBpf, FakeBpffs, FakeFiles
+from ansible_collections.netedge.tproxy.tests.unit.fake_doors import (
+    FakeBackground,
+    FakeBpf,
+    FakeBpffs,
+    FakeFiles,
+    FakeRequests,
+)
 from ansible_collections.netedge.tproxy.tests.unit.fake_machine import (
     FakeCompiler,
     FakeNetlink,
@@ -94,7 +101,7 @@ def test_what_is_read_is_what_packets_meet(scenario):
     [
         *((FakeBpf, _bpf), (FakeBpffs, _bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler)),
         *((FakeSysctl, _sysctl), (FakeSockets, _sockets), (FakeFiles, _files), (FakeBackground, _background)),
-        *((FakeProcesses, _processes), (FakeNetworkd, _networkd)),
+        *((FakeProcesses, _processes), (FakeNetworkd, _networkd), (FakeRequests, _requests)),
     ],
     ids=lambda door: door.__name__.split(".")[-1],
 )
