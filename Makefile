@@ -16,7 +16,8 @@ N ?= 1000000
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
-        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout build tproxy-splicer \
+        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout \
+        rollout-slice build tproxy-splicer \
         sanity integration molecule clean
 
 help: ## list the targets
@@ -29,7 +30,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check" \
 		"unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice sanity" \
-		"integration molecule confirm-slice traffic boot helper"
+		"integration molecule confirm-slice rollout-slice traffic boot helper"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -129,6 +130,10 @@ upgrade: bootstrap ## the program replaced 100 times under traffic, and a releas
 rollout: bootstrap ## the playbook rollout on eight routers of the lab, some of them sabotaged (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) rollout "a roll-out to eight routers" tests/rollout/run
+
+rollout-slice: bootstrap ## the same on two routers that are well
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) rollout "a roll-out to two routers" tests/rollout/run --slice
 
 build: bootstrap ## build the collection, install it to .work/installed, look up its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
