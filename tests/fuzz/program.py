@@ -77,13 +77,13 @@ class Program:
         blob = _compiled()
         _bpf.raise_memory_limit()
         template = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
-        self._maps = {
+        self.maps = {
             name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
             for name, shape in blob.maps.items()
         }
         os.close(template)
         self._blob = blob
-        self._plain = TestRun(_bpf.load_program(blob.bind(self._maps), blob.function))
+        self._plain = TestRun(_bpf.load_program(blob.bind(self.maps), blob.function))
         self._tagged = TestRun(load_tagger(self._plain.program))
         self._nothing = compile_image([], {}, 0)
         self._cpus = _bpf.possible_cpus()
@@ -92,7 +92,7 @@ class Program:
 
     def summary(self) -> str:
         """Return how big it is, and how much the verifier had to do."""
-        verified = _bpf.verified_instructions(self._blob.bind(self._maps), self._blob.function)
+        verified = _bpf.verified_instructions(self._blob.bind(self.maps), self._blob.function)
         return f"{self._blob.count} instructions, {verified}"
 
     # ---- what it is told ---------------------------------------------------------------
@@ -102,7 +102,7 @@ class Program:
         self._marks, self._clears, self._slots = {}, {}, {}
         for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
             for slot in range(layout.MAPS[name][1][3]):
-                _bpf.update(self._maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
+                _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
         taken = {}
         for name, told in scene["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
@@ -112,7 +112,7 @@ class Program:
                 self._tell_policy(slot, INTERFACES[name], told, scene["image"])
             self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
             self._clears[name] = not (told and told["loopback"])
-        rules, _warnings = rules_from_params([_params(rule) for rule in scene["rules"]])
+        rules, _warnings = rules_from_params([params_of(rule) for rule in scene["rules"]])
         self._slotted = list(zip(rules, scene["slots"]))
         self._image = compile_image(self._slotted, INTERFACES, 1)
         self._put_image(int(scene["image"] == SECOND), self._image)
@@ -139,14 +139,14 @@ class Program:
         halves = [{**other, "deadline": 1}, policy] if image == SECOND else [policy, other]
         for half, values in enumerate(halves):
             where = _codec.key(slot + half * layout.INTERFACES)
-            _bpf.update(self._maps["policy"], where, _codec.encode("policy", values))
-        _bpf.update(self._maps["ifindex_ip_map"], _codec.key(slot), _codec.encode("interface_addresses", recorded))
+            _bpf.update(self.maps["policy"], where, _codec.encode("policy", values))
+        _bpf.update(self.maps["ifindex_ip_map"], _codec.key(slot), _codec.encode("interface_addresses", recorded))
 
     def _put_image(self, generation: int, words) -> None:
         inner = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
         with _bpf.window(inner, IMAGE_PAGES * PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
-        _bpf.update(self._maps["image"], _codec.key(generation), struct.pack("=I", inner))
+        _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
         os.close(inner)
 
     def verify(self) -> None:
@@ -191,7 +191,7 @@ class Program:
         zero = _codec.no_counters(self._cpus)
         for name, indexes in used.items():
             for index in indexes:
-                _bpf.update(self._maps[name], _codec.key(index), zero, name)
+                _bpf.update(self.maps[name], _codec.key(index), zero, name)
             self._expected[name].clear()
 
     def miscounted(self) -> list:
@@ -200,7 +200,7 @@ class Program:
         found = []
         for name, counters in self._expected.items():
             for (index, what), expected in counters.items():
-                counted = _codec.sum_counters(_bpf.lookup(self._maps[name], _codec.key(index), size))[what]
+                counted = _codec.sum_counters(_bpf.lookup(self.maps[name], _codec.key(index), size))[what]
                 if counted != expected:
                     found.append(f"{name}[{index}] counts {counted} {what}, not {expected}")
         return found
@@ -254,5 +254,6 @@ def _management(entry: dict) -> bytes:
     return _codec.encode("management", values)
 
 
-def _params(rule: dict) -> dict:
+def params_of(rule: dict) -> dict:
+    """Return a rule of a scene as options of tproxy_rule."""
     return {**rule, "ports": "{}-{}".format(*rule["ports"])}

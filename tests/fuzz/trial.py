@@ -35,9 +35,11 @@ class Difference(NamedTuple):
 class Trial:
     """Both sides, told the same."""
 
+    kind = Program
+
     def __init__(self):
         self.host = Host()
-        self.program = Program()
+        self.program = self.kind()
         self.scene = None
 
     def close(self) -> None:
@@ -49,8 +51,11 @@ class Trial:
         if self.host.is_stale():
             self.host.close()
             self.host = Host()
-        self.scene = scene
         self.program.tell(scene)
+        self._tell_model(scene)
+
+    def _tell_model(self, scene: dict) -> None:
+        self.scene = scene
         self._router, rules = model_of(scene, self.host.sockets)
         self._slots = {id(None): 0, **{id(rule): slot for rule, slot in zip(rules, scene["slots"])}}
 

@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image changed in place, between packets: after each change program and model must be of one mind.
+
+The rules that come and go are those of a scene. Packets are drawn for all of them, so what has gone is asked for too.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _words
+from ansible_collections.netedge.tproxy.plugins.module_utils._live_table import LiveTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_table import RuleTable
+
+from .host import INTERFACES
+from .packets import Packets
+from .program import Program, params_of
+from .scene import FIRST, draw_scene
+from .trial import Trial
+
+CHANGES = 25
+PACKETS_PER_CHANGE = 20
+RULES_PER_CHANGE = 3
+ON_ALL_INTERFACES = 0.8  # of the scenes: a rule that names an interface is mostly a reason to compile anew
+
+
+class Maps:
+    """The program's maps, as LiveTable wants them: an image that outgrows its map would be a fault of this test."""
+
+    def __init__(self, maps: dict):
+        self._maps = maps
+
+    def fd(self, name: str) -> int:
+        """Return a map's descriptor."""
+        return self._maps[name]
+
+    def missing(self) -> list:
+        """Return the names of the maps that are not there."""
+        return []
+
+
+class LiveProgram(Program):
+    """A program whose image changes in place; `anew` counts how often it was compiled all the same."""
+
+    def tell(self, scene: dict) -> None:
+        """Put a scene in force, in an image with room."""
+        super().tell(scene)
+        table = RuleTable(_bpf, Maps(self.maps), INTERFACES.get, None)
+        self._live = LiveTable(_bpf, _words, table, lambda _member: None)
+        self._live.refresh()
+        self._table, self.anew, self._number = table, 0, table.number()
+
+    def change(self, removes: list, puts: list) -> None:
+        """Remove rules and put others, given as the scene has them."""
+        gone, come = (rules_from_params([params_of(rule) for rule in rules])[0] for rules in (removes, puts))
+        self._live.refresh()
+        self._live.change([rule.identity for rule in gone], come)
+        self.anew += self._table.number() != self._number
+        self._number = self._table.number()
+
+    def slots(self, rules: list) -> list:
+        """Return the slots of rules, by what the image in force says of itself."""
+        have = {rule.identity: slot for rule, slot in self._table.contents().rules}
+        wanted = [rule.identity for rule in rules_from_params([params_of(rule) for rule in rules])[0]]
+        assert have.keys() == set(wanted)
+        return [have[identity] for identity in wanted]
+
+
+class LiveTrial(Trial):
+    """Both sides, told the same changes."""
+
+    kind = LiveProgram
+
+    def change(self, removes: list, puts: list) -> None:
+        """Remove rules and put others on both sides."""
+        self.program.change(removes, puts)
+        rules = [rule for rule in self.scene["rules"] if rule not in removes] + puts
+        self._tell_model({**self.scene, "rules": rules, "slots": self.program.slots(rules)})
+
+
+def try_changes(trial: LiveTrial, name: str) -> Counter:
+    """Change the rules of the scene that is drawn from `name`; return how often each reason was given.
+
+    Raises AssertionError, which says after how many changes program and model part.
+    """
+    chance = random.Random(name)
+    scene = {**draw_scene(chance), "image": FIRST}
+    if chance.random() < ON_ALL_INTERFACES:
+        scene["rules"] = list({_about(rule): {**rule, "interfaces": []} for rule in scene["rules"]}.values())
+    universe, seen = scene["rules"], Counter()
+    source = Packets(scene, trial.host.sockets, chance)
+    present = [rule for rule in universe if chance.random() < 0.5]
+    trial.tell({**scene, "rules": present, "slots": list(range(1, len(present) + 1))})
+    for number in range(CHANGES):
+        drawn = chance.sample(universe, min(len(universe), chance.randint(1, RULES_PER_CHANGE)))
+        here = trial.scene["rules"]
+        trial.change([rule for rule in drawn if rule in here], [rule for rule in drawn if rule not in here])
+        for _packet in range(PACKETS_PER_CHANGE):
+            arrived = source.draw()
+            said, wanted = trial.ask(arrived)
+            assert said == wanted, f"{name}, change {number}, {arrived}: the program says {said}, the model {wanted}"
+            seen[said.reason] += 1
+    return seen
+
+
+def _about(rule: dict) -> str:
+    """Return what a rule that holds on all interfaces is about."""
+    return repr([rule[option] for option in ("owner", "destination", "source", "protocol", "ports")])
