@@ -75,6 +75,8 @@ class LiveTable:
     def _change_in_place(self, removes: list, puts: list) -> None:
         if self._image is None:
             raise CompileAnew("there is no image with room")
+        if not self._table.ifindexes(puts).keys() <= self._ifindexes.keys():
+            raise CompileAnew("an interface is named for the first time")
         image, self._image = self._image, None
         writes = image.change(removes, puts)
         self._table.zero(image.rules[rule.identity][1] for rule in puts if rule.identity not in self._rules)

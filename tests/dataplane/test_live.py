@@ -195,6 +195,12 @@ def test_the_programs_answer_follows_each_change(router, client, helper):
             assert spliced_to(router, *asked) == (f"ziti:s{asked[0]}" if asked in known else None)
 
 
+def test_the_first_rule_that_names_an_interface_is_in_force_when_it_is_answered(router, client, helper):
+    assert ask(helper, words("-I", 1, 80)) == (0, "")
+    assert ask(helper, words("-I", 2, 80, "-N", "lan0")) == (0, "")
+    assert spliced_to(router, 2, 80) == "ziti:s2"
+
+
 def spliced_to(router, host: int, port: int):
     """Return the owner of the rule that the loaded program finds."""
     from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
