@@ -89,7 +89,7 @@ def change_in_place(router, host: int, written: Callable = _words.store) -> None
     call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
     doors = router.doors()
     helper = RuleService(router.pin_dir, doors._replace(words=SimpleNamespace(store=written)))
-    assert helper.answer("\0".join(call).encode(), 0) == (0, "")
+    assert helper.answer("\0".join(call).encode(), 0) == (0, "", True)
 
 
 def edit_what_changed_in_place(router) -> None:
