@@ -17,7 +17,7 @@ from ._errors import KernelRefused
 from ._facts import Delivery, Facts, Interface, Listener
 from ._findings import KERNEL_REUSEPORT, kernel_version
 from ._interface import Mark
-from ._prefix import MAPPED_BITS, Prefix, family_of, mask, parse_address
+from ._prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
@@ -127,9 +127,9 @@ def _waiting(doors: Doors, protocol: str) -> dict | None:
 
 def _listener(doors: Doors, waiting: dict | None, target: tuple, rules: list, ask: bool) -> Listener:
     protocol, address, port = target
-    host = f"[{address}]" if ":" in address else address
     names = tuple(rule.name or str(rule.identity) for rule in rules)
-    found = Listener(f"{protocol} {host}:{port}", names, routers=sum(is_routers(rule.owner) for rule in rules))
+    routers = sum(is_routers(rule.owner) for rule in rules)
+    found = Listener(f"{protocol} {endpoint(address, port)}", names, routers=routers)
     if waiting is None:
         return found
     number = int.from_bytes(parse_address(address), "big")

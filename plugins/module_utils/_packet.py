@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ._prefix import family_of
+from ._prefix import endpoint, family_of
 from ._rule import PROTOCOLS
 
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
@@ -38,12 +38,8 @@ class Flow(NamedTuple):
 
 def flow_text(flow: Mapping) -> str:
     """Return a flow, as tproxy_verdict takes and returns it, in one line."""
-    ends = [_end(flow["source"], flow["source_port"]), _end(flow["destination"], flow["port"])]
+    ends = [endpoint(flow["source"], flow["source_port"]), endpoint(flow["destination"], flow["port"])]
     return f"{flow['protocol']} {' to '.join(ends)} on {flow['interface']}"
-
-
-def _end(address: str, port) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def first_packet(flow: Flow) -> bytes:

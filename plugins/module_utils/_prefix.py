@@ -106,6 +106,11 @@ def format_number(number: int) -> str:
     return str(ipaddress.IPv6Address(number))
 
 
+def endpoint(address: str, port: int) -> str:
+    """Return an address and a port in one, an IPv6 address in brackets (RFC 3986, section 3.2.2)."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @lru_cache(maxsize=1024)  # a service has many ranges, and each is a call
 def _parse_number(text: str) -> tuple:
     """Return (mapped number, bits that mapping adds to a length written after it)."""

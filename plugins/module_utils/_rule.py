@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from ._prefix import Prefix
+from ._prefix import Prefix, endpoint
 
 PROTOCOLS = {"tcp": 6, "udp": 17}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
@@ -108,8 +108,7 @@ class Rule:
     def _outcome(self) -> str:
         if self.action != "tproxy":
             return self.action
-        host = f"[{self.tproxy_ip}]" if ":" in self.tproxy_ip else self.tproxy_ip
-        return f"tproxy {host}:{self.tproxy_port}, {self.on_missing} when missing"
+        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} when missing"
 
 
 def ports_text(low: int, high: int) -> str:
