@@ -56,6 +56,15 @@ def play(machine: Machine, run: tuple, check: bool = False) -> dict:
     return story(given, machine.doors(), check)
 
 
+def prepared(*runs: tuple) -> Machine:
+    """Return a machine on which these runs were made."""
+    machine = Machine()
+    for run in runs:
+        play(machine, run)
+    machine.start_over()
+    return machine
+
+
 def readable(machine: Machine) -> dict:
     """Return what tproxy_info says, without what only counts or numbers."""
     machine.start_over()

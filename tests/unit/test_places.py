@@ -16,18 +16,10 @@ from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
     attaching,
     detaching,
     play,
+    prepared,
     ruling,
 )
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
-
-
-def prepared(*runs: tuple) -> Machine:
-    """Return a machine on which these runs were made."""
-    machine = Machine()
-    for run in runs:
-        play(machine, run)
-    machine.start_over()
-    return machine
 
 
 def attachments(machine: Machine) -> dict:

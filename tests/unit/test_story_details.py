@@ -28,6 +28,7 @@ from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
     attaching,
     detaching,
     play,
+    prepared,
     recording,
     routing,
     rule,
@@ -36,15 +37,6 @@ from ansible_collections.netedge.tproxy.tests.unit.scenarios import (
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 INET, INET6 = 2, 10
-
-
-def prepared(*runs: tuple) -> Machine:
-    """Return a machine on which these runs were made."""
-    machine = Machine()
-    for run in runs:
-        play(machine, run)
-    machine.start_over()
-    return machine
 
 
 def told(machine: Machine) -> dict:
