@@ -44,7 +44,7 @@ def _free_slots(used: set, kept: set) -> Iterable[int]:
 
 
 class Index:
-    """Answers which rule of a set holds for a packet (DESIGN 3), and which one covers a destination."""
+    """Return the best rule for a packet, or for a fragment (docs/SEMANTICS.md, "Precedence" and "Intercept lookup")."""
 
     def __init__(self, rules: Iterable[Rule]):
         self._protocols = {}  # (family, protocol) -> _Longest of destinations, whose values are _Longest of sources

@@ -5,8 +5,9 @@
 """The rules of one family and protocol as nodes: destination, then ports, then source.
 
 Every destination prefix gets a *profile*: the partition of its ports into words. Where a profile has no answer, its
-word is the port node of the next shorter prefix that has rules. That is how a packet falls through (DESIGN 3): a walk
-may look at the port again, never at the destination. What has no ports is judged by its destination alone: cover().
+word is the port node of the next shorter prefix that has rules. So a packet falls through (docs/SEMANTICS.md,
+"Fall-through"): a lookup may compare the port again, never the destination. What has no ports is judged by its
+destination alone: cover().
 
 1. A small profile takes the answers of its parent into its own node: one step less (INLINE_MAX).
 2. A chain of profiles is cut where a walk along it could take more than `chain_steps` steps: there the rules of all

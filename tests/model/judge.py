@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a packet: section 2 of the design, row by row.
+"""The outcome of a packet: the packet table of docs/SEMANTICS.md, row by row.
 
-This is the judge of the program, its compiler and its walk. It is written from the design alone, shares no line with
-them, and must never be changed to agree with them: README.md says where the design leaves a choice, and which was made.
+This model judges the program, its compiler and its lookup. It follows docs/SEMANTICS.md and the RFCs alone, and shares
+no line with them. Never change it to agree with them: change the specification first.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Sockets:
 
 
 class Outcome(NamedTuple):
-    """What a row says; `passes` None leaves it to the default action."""
+    """The outcome of a row; `passes` None means the default action."""
 
     reason: str
     passes: bool | None
@@ -82,8 +82,8 @@ class Router:
         self._policies, self._rules, self._sockets = policies, rules, sockets
 
     def judge(self, arrival: Arrival) -> Judgement:
-        """Return what happens to a packet."""
-        policy = self._policies[arrival.interface] or Policy()  # choice 1
+        """Return the outcome of a packet."""
+        policy = self._policies[arrival.interface] or Policy()  # "Policies": no policy
         outcome = self._row(arrival, policy)
         passes = policy.default_action == "pass" if outcome.passes is None else outcome.passes
         passes = passes or policy.loopback
@@ -93,10 +93,10 @@ class Router:
         return Judgement(outcome.reason, "pass" if passes else "drop", returned, outcome.rule, outcome.marked)
 
     def _row(self, arrival: Arrival, policy: Policy) -> Outcome:
-        """Return what the first row says that names the packet."""
+        """Return the outcome of the first row that matches."""
         if arrival.protocol == ARP:
             return Outcome("arp", True)
-        if arrival.vlan is not None and arrival.vlan & VLAN_ID:  # choice 2
+        if arrival.vlan is not None and arrival.vlan & VLAN_ID:  # "Link layer"
             return Outcome("vlan", True)
         packet = dissect(arrival.frame, 0 if policy.layer3 else ETHERNET_HEADER, arrival.protocol)
         if packet.kind == "flow":
@@ -129,7 +129,7 @@ class Router:
         return Outcome("no_listener", rule.on_missing == "pass", rule)
 
     def _error(self, flow: Flow, interface: str) -> Outcome:
-        """Row 6: an ICMP error, by the flow that it quotes (choice 7)."""
+        """Rows 6d to 6f: an ICMP error, by the flow that it quotes."""
         rule, sockets = self._rules.best(flow, interface), self._sockets
         if sockets.is_session(flow) or _splices(rule):
             return Outcome("icmp", True, rule, True)

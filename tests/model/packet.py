@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a packet is, read from its bytes as the RFCs say. No policy, no rule, no socket.
+"""The kind of a packet, parsed from its bytes as the RFCs define them. No policy, no rule, no socket.
 
-An address is an integer of 32 or 128 bits. What lies behind the length in the IP header is padding and never read.
-Choices that the design leaves open are numbered in README.md.
+An address is an integer of 32 or 128 bits. Bytes behind the length of the IP header are padding and are never read.
+The quoted names are sections of docs/SEMANTICS.md.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def dissect(frame: bytes, start: int, protocol: int) -> Packet:
 
 
 def _length(said: int, present: int) -> int:
-    """A packet too large for the length field says 0: all that is there (choice 3)."""
+    """Return the length of a packet; 0 in a packet of more than 65,535 bytes means all of it ("Malformed packets")."""
     return present if said == 0 and present > 0xFFFF else said
 
 
@@ -188,7 +188,7 @@ def is_link_local(address: int) -> bool:
 
 
 def _quoted(headers: Headers, quote: bytes) -> Flow | None:
-    """Return the flow of the quoted packet's answers, if the error is sound (choice 6)."""
+    """Return the flow of the answers to the quoted packet, if the quote is sound ("ICMP and ICMPv6")."""
     found = _quoted_ipv4(quote) if headers.family == 4 else _quoted_ipv6(quote, headers)
     if found is None:
         return None

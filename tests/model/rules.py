@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rule holds for a flow: section "Rules" of the design, by trying one after the other, the best first."""
+"""The best rule for a flow, by a linear search in order of precedence (docs/SEMANTICS.md, "Rules")."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Rule:
 
     @property
     def rank(self) -> tuple:
-        """Sort key, the best first. Protocols never meet but in a cover, where tcp goes first (choice 8)."""
+        """Sort key, the best first. The protocol matters for fragments only: TCP goes first ("Intercept lookup")."""
         longest_destination, longest_source = -self.destination.length, -self.source.length
         narrowest_range = self.high - self.low
         for_all_interfaces = self.interfaces == ()
@@ -92,7 +92,7 @@ class Rules:
         return None
 
     def cover(self, family: int, destination: int, interface: str) -> Rule | None:
-        """Return the best rule that intercepts anything at the destination, or None (choice 8)."""
+        """Return the best `tproxy` rule for a fragment to the destination, or None ("Intercept lookup")."""
         for network, beyond, *_rest, rule in self._tried(interface, family, None):
             if destination >> beyond == network:
                 return rule

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which rule holds for a packet, by brute force: section "Rules" of the design, sentence by sentence.
+"""The best rule for a packet, by brute force: docs/SEMANTICS.md, "Matching" and "Precedence", sentence by sentence.
 
-It judges the compiler, the walk, the index and the program, so it shares nothing with them and works on plain tuples:
+It judges the compiler, the lookup, the index and the program. So it shares nothing with them and uses plain tuples:
 
 rule  (family, destination, source, protocol, low, high, interfaces, owner)
 flow  (family, destination, source, protocol, port, interface)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The judge judged: one packet for each row of the design, and for each choice of tests/model/README.md."""
+"""Tests of the reference model: one packet for each row and each rule of docs/SEMANTICS.md."""
 
 from __future__ import annotations
 
