@@ -15,7 +15,7 @@ N ?= 1000000
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit dataplane fuzz-slice fuzz \
+.PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
         mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout \
         rollout-slice build tproxy-splicer \
         sanity integration molecule clean
@@ -28,7 +28,7 @@ demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs 
 
 # Two lanes for two cores: what asks this machine's kernel, and what runs Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
-	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check" \
+	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
 		"unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice sanity" \
 		"integration molecule confirm-slice rollout-slice traffic boot helper"
 
@@ -60,6 +60,9 @@ blob-check: bootstrap ## compare that blob with what bpf/ compiles to
 
 unit: bootstrap ## tests of the pure Python rooms
 	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
+
+pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
+	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
 
 dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
 	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane tests/fuzz $(PYTEST)

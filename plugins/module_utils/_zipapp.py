@@ -4,9 +4,9 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """One executable file out of rooms: a zip archive that Python runs, behind the script that starts it.
 
-Same rooms, same archive: names are sorted, dates are fixed, nothing is compressed (so that no zlib has a say). Bytecode
-stands beside each source. It is of the Python that runs this room, and is not compared with the source at each start;
-another Python takes the source.
+The same modules give the same archive: names are sorted, dates are fixed, and nothing is compressed, because the output
+of zlib differs between its versions. The bytecode of each module lies beside its source. It belongs to the Python that
+builds the archive. Python does not compare it with the source (PEP 552). Another Python uses the source.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can tell
 MODE = 0o100644 << 16
 HEADER_BYTES = 16  # of a .pyc: magic number, flags, hash of the source
 UNCHECKED_HASH = 1
-WITHOUT_REFERENCES = 2  # of marshal's formats the last that does not depend on how often an object is used elsewhere
 
 
 def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR) -> bytes:
@@ -60,9 +59,10 @@ def _preset(pin_dir: str) -> bytes:
 
 
 def fingerprint(content: bytes) -> str:
-    """Return a digest of what an executable is made of: its script, sources, and of which Python its bytecode is.
+    """Return a digest of the parts of an executable: its script, its sources, and the headers of its bytecode.
 
-    Not of the bytecode itself: before 3.11 Python writes a set's members in another order each time.
+    The bytecode itself is left out. Before 3.11 it depends on the process that compiles: on the order of a set's
+    members, and on the number of references to a name.
     """
     digest = hashlib.sha256(content[: content.find(b"PK\3\4")])
     try:
@@ -106,7 +106,11 @@ def _imports(source: bytes) -> list:
 
 
 def _bytecode(path: str, source: bytes) -> bytes:
-    """Return a .pyc that is never compared with its source (PEP 552)."""
+    """Return the content of a .pyc file with an unchecked hash (PEP 552).
+
+    marshal writes its newest format, as importlib has it. Python 3.14 keeps constant slices in the code, and no format
+    before 5 has slices.
+    """
     code = compile(source, path, "exec", dont_inherit=True)
     header = importlib.util.MAGIC_NUMBER + struct.pack("<I", UNCHECKED_HASH) + importlib.util.source_hash(source)
-    return header + marshal.dumps(code, WITHOUT_REFERENCES)
+    return header + marshal.dumps(code)
