@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Drift: the words by which one is told what is not as it was left. Pure.
+"""Drift codes: differences between the state that a run left and the state of the kernel. Pure.
 
-Each word stands once, in DRIFT: how grave it is, what it means, which run repairs it. docs/findings.md has the table.
+DRIFT has each code once, with its severity, its meaning and the module that repairs it. docs/reference/findings.md has
+the table for operators.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 """Findings: what on this machine is, or will be, in the way. Pure: `findings` judges facts, others gather them.
 
 An error is refused before anything changes, unless the user forces it; a warning is told; a note is there to be read.
-docs/findings.md lists every code.
+docs/reference/findings.md lists every code.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ attachments:
     drift:
       description:
         - What is not as it was left, each by a word, for example V(no_filter), V(other_maps), V(addresses_differ).
-        - C(docs/findings.md) of the collection lists them all.
+        - C(docs/reference/findings.md) of the collection lists them all.
       type: list
       elements: str
     policy:
@@ -138,7 +138,7 @@ findings:
   description:
     - What is wrong or will be, the gravest first. C(severity) is V(error), V(warning) or
       V(note), C(code) a stable word.
-    - C(docs/findings.md) of the collection lists all codes.
+    - C(docs/reference/findings.md) of the collection lists all codes.
   returned: success
   type: list
   elements: dict

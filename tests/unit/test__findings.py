@@ -284,7 +284,7 @@ def test_the_documentation_lists_every_code_once_with_its_severity():
     source = pathlib.Path(_findings.__file__).read_text(encoding="utf-8")
     known = {code: severity for severity, code in re.findall(r'finding\("(\w+)", "(\w+)"', source)}
     known.update({word: about.severity for word, about in DRIFT.items()})
-    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "findings.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \| (error|warning|note) \|", page, flags=re.M)
     assert len(listed) == len(dict(listed))
     assert dict(listed) == known
