@@ -1,7 +1,7 @@
 # The table of contents of this checkout: `make help` lists what can be done.
-# Every target installs what it needs on a bare Debian machine (tests/tools/bootstrap) and writes to .work only.
+# Every target installs what it needs on a bare Debian machine (tools/bootstrap) and writes to .work only.
 MAKEFLAGS += --no-print-directory
-TOOLS := tests/tools
+TOOLS := tools
 # step NAME WHAT COMMAND: one line of progress, the output in .work/log/NAME.log
 STEP := $(TOOLS)/step
 ENV := . $(TOOLS)/env.sh &&
@@ -24,7 +24,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs root)
-	@$(ENV) tests/demo/run
+	@$(ENV) tests/system/demo/run
 
 # Two lanes for two cores: what asks this machine's kernel, and what runs Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
@@ -65,10 +65,10 @@ pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pytho
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
 
 dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
-	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/dataplane tests/fuzz $(PYTEST)
+	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
 
 contract: bootstrap ## an OpenZiti router's calls to tproxy-splicer, and what is in force after them (needs root)
-	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/diverter $(PYTEST)
+	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/contract $(PYTEST)
 
 fuzz: bootstrap ## the program against the reference model, N packets (needs root); make fuzz N=1000000
 	@$(ENV) tests/fuzz/run --packets $(N)
@@ -77,18 +77,18 @@ fuzz-slice: bootstrap ## the same with a few packets
 	@$(STEP) fuzz "200,000 packets against the reference model" tests/fuzz/run --packets 200000
 
 # What judges the program, not who loads it.
-OF_THE_PROGRAM := $(foreach name,program program_allowed program_rules program_tables classify link path sessions splice \
-	traffic verdict wire,\
-	tests/dataplane/test_$(name).py)
+OF_THE_PROGRAM := tests/kernel/operations/test_verdict.py \
+	$(foreach name,packets always_allowed rules maps classify,tests/kernel/program/test_$(name).py) \
+	$(foreach name,link path sessions splice changes wire,tests/kernel/traffic/test_$(name).py)
 CLANG_BLOB := $(CURDIR)/.work/clang/blob.json
 clang: bootstrap ## the same source by a second compiler, clang -target bpf: same tests, a slice of the fuzzer (needs root)
-	@$(STEP) clang-build "compile the program with clang" tests/clang/build_blob $(CLANG_BLOB)
+	@$(STEP) clang-build "compile the program with clang" tests/matrix/clang/build_blob $(CLANG_BLOB)
 	@$(STEP) clang "data plane tests of clang's program" env TPROXY_BLOB=$(CLANG_BLOB) \
 		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz
 	@$(STEP) clang-fuzz "50,000 packets to clang's program" env TPROXY_BLOB=$(CLANG_BLOB) tests/fuzz/run --packets 50000
 
 mutants: bootstrap ## does the fuzzer see faults of one line? (needs root)
-	@$(ENV) tests/mutants/run
+	@$(ENV) tests/fuzz/mutants/run
 
 bench-slice: bootstrap ## the bench in its shortest form: that it runs, and that all answers agree (needs root)
 	@$(STEP) bench "bench, shortest form" tests/bench/run --quick
@@ -99,44 +99,45 @@ storm: bootstrap ## an OpenZiti router starts: 20,000 calls of its diverter, bes
 storm-slice: bootstrap ## the same with 300 calls: that each is in force
 	@$(STEP) storm "a router's start-up, 300 calls" tests/bench/storm --services 30
 
-kernels: bootstrap ## what asks a kernel something, in every kernel of tests/kernels/kernels.lock, under QEMU
-	@$(ENV) tests/kernels/run --jobs 1
+kernels: bootstrap ## what asks a kernel something, in every kernel of tests/matrix/kernels/kernels.lock, under QEMU
+	@$(ENV) tests/matrix/kernels/run --jobs 1
 
-# Where no kernel can be had it says so, and passes; see tests/kernels/matrix.py.
+# Where no kernel can be had it says so, and passes; see tests/matrix/kernels/matrix.py.
 kernel: bootstrap ## some of it in one kernel
-	@$(ENV) tests/kernels/run --only 6.1 --tests test_sessions.py test_splice.py test_link.py test_reasons.py
+	@$(ENV) tests/matrix/kernels/run --only 6.1 --tests \
+		$(foreach name,sessions splice link reasons,traffic/test_$(name).py)
 
 confirm: bootstrap ## changes that cut the controller off, over real SSH, and what brings the router back (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(ENV) tests/confirm/run
+	@$(ENV) tests/system/commit_confirm/run
 
 confirm-slice: bootstrap ## the first of them
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) confirm "a policy that drops SSH is rolled back" tests/confirm/run a_policy_drops_ssh
+	@$(STEP) confirm "a policy that drops SSH is rolled back" tests/system/commit_confirm/run a_policy_drops_ssh
 
 traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) traffic "real proxies and clients" tests/traffic/run
+	@$(STEP) traffic "real proxies and clients" tests/system/proxies/run
 
 boot: bootstrap ## a router of the lab boots, loses things, has a damaged state, while a client hammers (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) boot "boot, repair and failure policy" tests/boot/run
+	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
 
 helper: bootstrap ## the helper under systemd on a router of the lab, for an OpenZiti router without root's rights (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) helper "the helper under systemd" tests/helper/run
+	@$(STEP) helper "the helper under systemd" tests/system/helper/run
 
 upgrade: bootstrap ## the program replaced 100 times under traffic, and a release with another layout taken over (needs root)
 	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \
-		tests/dataplane/test_upgrade.py tests/dataplane/test_traffic.py -k 'upgrade or replaced'
+		tests/kernel/operations/test_upgrade.py tests/kernel/traffic/test_changes.py -k 'upgrade or replaced'
 
 rollout: bootstrap ## the playbook rollout on eight routers of the lab, some of them sabotaged (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) rollout "a roll-out to eight routers" tests/rollout/run
+	@$(STEP) rollout "a roll-out to eight routers" tests/system/rollout/run
 
 rollout-slice: bootstrap ## the same on two routers that are well
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) rollout "a roll-out to two routers" tests/rollout/run --slice
+	@$(STEP) rollout "a roll-out to two routers" tests/system/rollout/run --slice
 
 build: bootstrap ## build the collection, install it to .work/installed, look up its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build

@@ -5,32 +5,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import pathlib
-import sys
 
 import pytest
 
-_HERE = pathlib.Path(__file__).resolve().parent
-
-
-def _register_collection() -> None:
-    """Run checkout.py, which cannot be imported by its full name yet."""
-    spec = importlib.util.spec_from_file_location("checkout", _HERE / "checkout.py")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
-
-
-if "ansible_collections" not in sys.modules:
-    _register_collection()
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
+from ansible_collections.netedge.tproxy.tests.fuzz.trial import Trial
 
 
 @pytest.fixture(scope="session")
 def trial():
     """Return program and model, side by side."""
-    from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
-    from ansible_collections.netedge.tproxy.tests.fuzz.trial import Trial
-
     if os.geteuid() != 0:
         pytest.skip("needs root")
     try:

@@ -13,8 +13,8 @@ import random
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.tests.model.judge import Sockets
-from ansible_collections.netedge.tproxy.tests.model.policy import BITS
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Sockets
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS
 
 from .frames import TCP, UDP
 from .rulesets import BASES, PORTS

@@ -9,16 +9,15 @@ Exit status: 0 all alike and every reason seen; 1 a difference; 2 the program co
 from __future__ import annotations
 
 import argparse
-import importlib
 import pathlib
 import random
+import runpy
 import sys
 import time
 from collections import Counter
 
 if __package__ is None or __package__ == "":
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    importlib.import_module("checkout")
+    runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "support" / "collection.py"))["register"]()
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError, VerificationFailed
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets

@@ -17,7 +17,7 @@ import subprocess
 import time
 from ipaddress import ip_address
 
-from ansible_collections.netedge.tproxy.tests.model.judge import ANY, Sockets
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import ANY, Sockets
 
 CLONE_NEWNET = 0x40000000
 # Indexes that meet modulo 128 (page 1 of an image) and modulo 256 (the policy table). Packets are only told to have

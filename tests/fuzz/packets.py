@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.tests.model.judge import Sockets
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Sockets
 
 from . import frames
 from .flows import LINK_LOCAL, Drawn, Flows

@@ -28,8 +28,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Pref
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule import PROTOCOLS
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
+from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
-from .checkout import ROOT
 from .frames import LONGEST
 from .host import INTERFACES
 from .packets import Arrived

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from ipaddress import ip_address
 
-from ansible_collections.netedge.tproxy.tests.model.policy import BITS
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS
 
 from .host import (
     AWAY,

@@ -11,9 +11,9 @@ from __future__ import annotations
 import random
 from ipaddress import ip_address
 
-from ansible_collections.netedge.tproxy.tests.model.judge import Router, Sockets
-from ansible_collections.netedge.tproxy.tests.model.policy import BITS, Management, Policy, Prefix
-from ansible_collections.netedge.tproxy.tests.model.rules import Rules, rule_from_options
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Router, Sockets
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS, Management, Policy, Prefix
+from ansible_collections.netedge.tproxy.tests.fuzz.model.rules import Rules, rule_from_options
 
 from .host import AWAY, INTERFACES, OWN, PEER
 from .rulesets import BASES, PORTS, address_text, draw_rules, prefix_text

@@ -12,7 +12,7 @@ import pathlib
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
-from ansible_collections.netedge.tproxy.tests.model.judge import Arrival
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Arrival
 
 from .frames import SHORTEST, kind_of
 from .host import Host

@@ -6,9 +6,9 @@
 It can prove: which calls a story makes and in which order, what is in force after a refusal or a kill at any of them,
 that a second run and check mode change nothing, that descriptors are closed.
 It cannot prove: that the real kernel takes these calls, what the verifier says, what a packet meets while an entry is
-written, that two runs take turns. tests/dataplane does.
+written, that two runs take turns. tests/kernel does.
 
-1. It grows only when a story needs it, and each belief is one that tests/dataplane holds against the real kernel.
+1. It grows only when a story needs it, and each belief is one that tests/kernel holds against the real kernel.
 2. An object lives while a pin, a filter, a program, an outer map or a descriptor holds it, as in the kernel.
 3. Descriptors are real numbers (of /dev/null): stories close them by os.close.
 """

@@ -18,7 +18,7 @@ OLDEST = (3, 9)
 def interpreters() -> dict[str, str]:
     """Return {"3.9": path of the interpreter} in the order of the releases.
 
-    tests/tools/debian_pythons adds those of Debian's next release.
+    tools/debian_pythons adds those of Debian's next release.
     """
     found = {"%d.%d" % sys.version_info[:2]: sys.executable}
     for path in _candidates():

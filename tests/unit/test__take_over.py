@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An older release is taken over whole, wherever a run fails or is killed. dataplane/test_upgrade.py has traffic."""
+"""An older release is taken over whole, wherever a run fails or is killed. test_upgrade.py has traffic."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ import subprocess
 
 import pytest
 
-KERNELS = pathlib.Path(__file__).resolve().parents[1] / "kernels"
+KERNELS = pathlib.Path(__file__).resolve().parents[1] / "matrix" / "kernels"
 PASSED = "VERIFIER 300000 3000\nSKIPPED tests/a.py::test_vlan this kernel has no VLAN devices\nRESULT PASS 6.1.0 2\n"
 EXPECTED = 3
 
 
 @pytest.fixture(scope="module")
 def machine():
-    """Return tests/kernels/machine.py, which is a script's part and in no package."""
+    """Return tests/matrix/kernels/machine.py, which is a script's part and in no package."""
     spec = importlib.util.spec_from_file_location("machine", KERNELS / "machine.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

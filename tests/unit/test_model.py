@@ -12,9 +12,9 @@ import pytest
 
 from ansible_collections.netedge.tproxy.tests.fuzz import frames
 from ansible_collections.netedge.tproxy.tests.fuzz.frames import TCP, UDP
-from ansible_collections.netedge.tproxy.tests.model.judge import Arrival, Router, Sockets
-from ansible_collections.netedge.tproxy.tests.model.policy import Management, Policy, Prefix
-from ansible_collections.netedge.tproxy.tests.model.rules import Rules, rule_from_options
+from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Arrival, Router, Sockets
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import Management, Policy, Prefix
+from ansible_collections.netedge.tproxy.tests.fuzz.model.rules import Rules, rule_from_options
 
 OWN = {4: "10.1.0.1", 6: "fd00:1::1"}
 CLIENT = {4: "10.1.0.2", 6: "fd00:1::2"}

@@ -14,7 +14,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.netedge.tproxy.plugins.filter import ziti_rules as plugin
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
 
-EXPORT = json.loads((pathlib.Path(__file__).parents[1] / "openziti" / "export.json").read_text(encoding="utf-8"))
+EXPORT = json.loads(
+    (pathlib.Path(__file__).parents[1] / "system" / "openziti" / "export.json").read_text(encoding="utf-8")
+)
 BRANCH = "[?contains(roleAttributes, 'branch')]"
 NAMES = {"intranet.example.com": ["100.64.0.2", "fd00:64::2"], "*.apps.example.com": "100.64.16.0/20"}
 ziti_rules = plugin.FilterModule().filters()["ziti_rules"]

@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the contract tests share: the installed executable, and a router in a namespace with the program on lan0."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import executable
+from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Commands, EdgeRouter
+from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
+from ansible_collections.netedge.tproxy.tests.support.fixtures import (
+    bare_router,
+    blob,
+    client,
+    netns,
+    router,
+)
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """Return the folder where the executable is installed, by all its names. Others than root may run it there."""
+    rooms = HERE.parents[1] / "plugins" / "module_utils"
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        folder.chmod(0o755)
+        path = folder / "tproxy-splicer"
+        path.write_bytes(executable(lambda room: (rooms / f"{room}.py").read_bytes(), os.path.exists))
+        path.chmod(0o755)
+        for name in ("map_update", "map_delete_elem"):
+            (folder / name).symlink_to(path.name)
+        yield folder
+
+
+@pytest.fixture
+def command(installed, bare_router):
+    """Return a caller of the installed names, for the router's maps."""
+    return Commands(installed, bare_router.pin_dir)
+
+
+@pytest.fixture
+def guarded(router):
+    """Return a router with the program on lan0 and a route for what it splices."""
+    router.route()
+    router.attach()
+    return router
+
+
+@pytest.fixture
+def helper(installed, bare_router):
+    """Return a helper that runs."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
+        folder.chmod(0o755)
+        helper = Helper(installed, bare_router.pin_dir, folder / "socket")
+        helper.start()
+        yield helper
+        helper.close()
+
+
+@pytest.fixture(params=["root", "helper"])
+def edge(request, guarded, installed):
+    """Return an edge router that has started, with root's rights or without, by the helper."""
+    if request.param == "root":
+        started = EdgeRouter(Commands(installed, guarded.pin_dir))
+    else:
+        socket = str(request.getfixturevalue("helper").path)
+        started = EdgeRouter(Commands(installed, guarded.pin_dir, socket), user=NOBODY)
+    started.start()
+    yield started
+    started.crash()

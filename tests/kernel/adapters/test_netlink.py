@@ -1,0 +1,234 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The door to rtnetlink: its socket, interfaces and addresses, judged by iproute2."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.tests.support import collection
+from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
+
+FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
+SCOPES = {"global": 0, "link": 253, "host": 254}
+NOBODY = 65534
+
+
+@pytest.fixture
+def netlink(netns):
+    with Netlink() as door:
+        yield door
+
+
+def mapped(text: str) -> bytes:
+    address = ipaddress.ip_address(text)
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+# ---- the socket -----------------------------------------------------------------------
+
+
+def test_importing_the_door_does_not_import_the_library():
+    register = f"runpy.run_path({collection.__file__!r})['register']()"
+    code = f"import runpy, sys; {register}; import {_netlink.__name__}; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "_netlink" in done.stdout
+    assert "pyroute2" not in done.stdout
+
+
+def test_without_the_library_the_door_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyroute2", None)
+    with pytest.raises(
+        MissingLibrary, match=r"pyroute2 0\.7 or later is not installed: install python3-pyroute2"
+    ) as raised:
+        Netlink()
+    assert "ImportError" in raised.value.details["traceback"] or "ModuleNotFound" in raised.value.details["traceback"]
+
+
+def test_the_door_closes_its_socket(netns):
+    before = set(os.listdir("/proc/self/fd"))
+    with Netlink() as door:
+        door.interfaces()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+class Disturbed:
+    """A socket of which the first listings change while they are read, as pyroute2 0.7.2 or 0.9.7 tells it."""
+
+    def __init__(self, inner, times: int, error: Exception | None = None) -> None:
+        self.inner, self.times, self.error = inner, times, error
+        self.marshal, self.close = inner.marshal, inner.close
+
+    def nlm_request_batch(self, messages: list) -> list:
+        answers = list(self.inner.nlm_request_batch(messages))
+        self.times -= 1
+        if self.times >= 0 and self.error:
+            raise self.error
+        if self.times >= 0:
+            answers[0]["header"]["flags"] |= _netlink.DUMP_INTERRUPTED
+        return answers
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_listing_that_changed_is_read_again(netns, netlink, raised):
+    netns.veth()
+    error = netlink._interruption() if raised else None
+    netlink._socket = Disturbed(netlink._socket, 1, error)
+    assert {link.name for link in netlink.interfaces()} == {"lo", "lan0", "lan0-peer"}
+
+
+def test_a_listing_that_never_stands_still_is_refused(netlink, monkeypatch):
+    connect = netlink._connect
+    monkeypatch.setattr(netlink, "_connect", lambda: Disturbed(connect(), 1))
+    netlink._socket = netlink._connect()
+    with pytest.raises(KernelRefused, match=r"list interfaces \(it changed 10 times") as refusal:
+        netlink.interfaces()
+    assert refusal.value.errno == errno.EINTR
+
+
+def test_a_refusal_names_errno_operation_and_object(netns, netlink):
+    ifindex = netns.veth()
+    os.seteuid(NOBODY)
+    try:
+        with pytest.raises(KernelRefused, match="refused to add clsact of lan0: EPERM") as refusal:
+            netlink.add_clsact(ifindex)
+    finally:
+        os.seteuid(0)
+    assert (refusal.value.errno, refusal.value.operation) == (errno.EPERM, "add")
+
+
+# ---- interfaces -------------------------------------------------------------------------
+
+
+def test_interfaces_are_those_of_ip_link(netns, netlink):
+    netns.veth()
+    for command in ("add br0 type bridge", "add ifb7 type ifb", "add mac0 link lan0 type macvlan"):
+        netns.run(f"ip link {command}")
+    netns.run("ip tuntap add tun0 mode tun")
+    netns.run("ip tuntap add tap0 mode tap")
+    found = {(link.ifindex, link.name, link.up, link.loopback, link.kind): link.layer3 for link in netlink.interfaces()}
+    told = {
+        (
+            link["ifindex"],
+            link["ifname"],
+            "UP" in link["flags"],
+            "LOOPBACK" in link["flags"],
+            link.get("linkinfo", {}).get("info_kind", ""),
+        ): link["link_type"] not in ("ether", "loopback")
+        for link in netns.judge("ip -d link show")
+    }
+    assert found == told
+    assert sum(found.values()) == 1  # tun0 alone has no Ethernet header
+
+
+def test_one_interface_is_found_by_name(netns, netlink):
+    ifindex = netns.veth("fifteen-bytes-0", "peer0")
+    assert netlink.link("fifteen-bytes-0").ifindex == ifindex
+    assert netlink.link("fifteen-bytes-0") in netlink.interfaces()
+    assert netlink.link("peer1") is None
+    assert netlink.link("sixteen-bytes-00") is None
+    assert netlink.link("") is None
+
+
+def test_an_interface_of_any_index_is_found(netns, netlink):
+    assert netns.veth(options="index 70000") == 70000
+    assert netlink.link("lan0").ifindex == 70000
+    assert {address.ifindex for address in netlink.addresses(70000)} <= {70000}
+
+
+def test_a_vlan_sub_interface_names_the_one_below(netns, netlink):
+    ifindex = netns.veth()
+    if not netns.can("ip link add lan0.7 link lan0 type vlan id 7"):
+        pytest.skip("this kernel has no VLAN interfaces")
+    assert netlink.link("lan0.7").vlan_parent == ifindex
+    assert netlink.link("lan0").vlan_parent == 0
+
+
+class Told(dict):
+    """A message as pyroute2 hands it over, for what this kernel may not be able to make."""
+
+    def __init__(self, attributes: dict, nested: dict) -> None:
+        super().__init__(index=9, flags=1, ifi_type=1)
+        self.get_attr = attributes.get
+        self.get_nested = lambda *path: nested.get(path)
+
+
+@pytest.mark.parametrize(("elsewhere", "parent"), [(None, 3), (0, 0)])
+def test_an_interface_below_in_another_namespace_has_no_index_here(elsewhere, parent):
+    attributes = {"IFLA_IFNAME": "lan0.7", "IFLA_LINK": 3, "IFLA_LINK_NETNSID": elsewhere}
+    message = Told(attributes, {("IFLA_LINKINFO", "IFLA_INFO_KIND"): "vlan"})
+    assert _netlink.read_link(message).vlan_parent == parent
+
+
+def test_a_macvlan_or_veth_is_no_vlan(netns, netlink):
+    netns.veth()
+    netns.run("ip link add mac0 link lan0 type macvlan")
+    assert {link.vlan_parent for link in netlink.interfaces()} == {0}
+
+
+# ---- addresses --------------------------------------------------------------------------
+
+
+def told_addresses(netns, command: str) -> set:
+    return {
+        (
+            link["ifindex"],
+            FAMILIES[address["family"]],
+            mapped(address["local"]),
+            address["prefixlen"],
+            SCOPES[address["scope"]],
+            bool(address.get("secondary") or address.get("temporary")),
+            bool(address.get("tentative")),
+        )
+        for link in netns.judge(command)
+        for address in link["addr_info"]
+    }
+
+
+def test_addresses_are_those_of_ip_address(netns, netlink):
+    # none of the kernel's own: it would turn from tentative to good between the two answers
+    set_sysctl("ipv6.conf.default.addr_gen_mode", 1)
+    ifindex = netns.veth()
+    for address in ("10.1.0.1/24", "10.1.0.2/24", "10.9.0.1 peer 10.9.0.2/32", "169.254.3.3/16 scope link"):
+        netns.run(f"ip address add {address} dev lan0")
+    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    # an interface that is down cannot end duplicate address detection: a tentative address that stays so
+    netns.run("ip link set lan0-peer down")
+    netns.run("ip address add fd00::2/64 dev lan0-peer")
+
+    assert {tuple(address) for address in netlink.addresses()} == told_addresses(netns, "ip address show")
+    own = {tuple(address) for address in netlink.addresses(ifindex)}
+    assert own == told_addresses(netns, "ip address show dev lan0")
+    assert [address.secondary for address in netlink.addresses() if address.address == mapped("10.1.0.2")] == [True]
+    assert [address.tentative for address in netlink.addresses() if address.address == mapped("fd00::2")] == [True]
+    assert [address.scope for address in netlink.addresses() if address.address == mapped("127.0.0.1")] == [254]
+
+
+def test_an_interface_without_addresses_has_none(netns, netlink):
+    netns.run("ip link add br0 type bridge")
+    assert netlink.addresses(netlink.link("br0").ifindex) == []
+
+
+def test_long_listings_are_whole(netns, netlink):
+    ifindex = netns.veth()
+    netns.batch("ip", [f"link add ifb{number} type ifb" for number in range(220)])
+    netns.batch("ip", [f"address add 10.2.{number // 200}.{number % 200 + 1}/24 dev lan0" for number in range(300)])
+    netns.batch("ip", [f"address add fd01::{number:x}/128 dev lan0 nodad" for number in range(1, 301)])
+    assert len(netlink.interfaces()) == len(netns.judge("ip link show")) == 223
+    for told, found in (
+        ("ip address show", netlink.addresses()),
+        ("ip address show dev lan0", netlink.addresses(ifindex)),
+    ):
+        assert len(found) >= 600
+        assert len(found) == len(told_addresses(netns, told))

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The doors to sock_diag, to other processes and to networkd's settings, judged by sockets and processes of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _networkd, _processes, _sockets
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.tests.support.router import eventually
+
+TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
+KINDS = {TCP: "tcp", UDP: "udp"}
+IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+
+
+def opened(kind: int, address: str = "127.0.0.1", port: int = 8443, *options: tuple) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    for option in options:
+        made.setsockopt(*option, 1)
+    made.bind((address, port))
+    if kind == TCP:
+        made.listen()
+    return made
+
+
+def inode(made: socket.socket) -> int:
+    return os.fstat(made.fileno()).st_ino
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sockets_that_wait_are_listed_with_their_options(netns, kind):
+    transparent = (socket.SOL_IP, IP_TRANSPARENT)
+    with opened(kind) as plain, opened(kind, "127.0.0.1", 8444, transparent) as one, opened(kind, "::1", 8445) as six:
+        found = {entry.inode: entry for entry in _sockets.listeners(KINDS[kind])}
+        assert set(found) == {inode(plain), inode(one), inode(six)}
+        assert found[inode(plain)][:2] == (parse_address("127.0.0.1"), 8443)
+        assert found[inode(six)][:2] == (parse_address("::1"), 8445)
+        assert [found[inode(each)].transparent for each in (plain, one, six)] == [False, True, False]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_socket_that_is_connected_does_not_wait(netns, kind):
+    with opened(kind) as waiting, opened(kind, "127.0.0.1", 8446) as other:
+        peer = socket.socket(socket.AF_INET, kind)
+        peer.connect(("127.0.0.1", 8443))
+        assert {entry.inode for entry in _sockets.listeners(KINDS[kind])} == {inode(waiting), inode(other)}
+        peer.close()
+
+
+def test_a_socket_for_both_families_is_told_from_one_for_ipv6(netns):
+    for only, dual in ((1, False), (0, True)):
+        with socket.socket(socket.AF_INET6, TCP) as made:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            made.bind(("::", 8443))
+            made.listen()
+            assert [entry.dual for entry in _sockets.listeners("tcp")] == [dual]
+
+
+def test_sockets_of_another_namespace_are_not_listed(netns):
+    with opened(TCP):
+        assert netns.elsewhere(lambda: _sockets.listeners("tcp")) == []
+
+
+def test_so_reuseport_is_asked_of_the_socket_itself(netns):
+    with opened(TCP, "127.0.0.1", 8443, (socket.SOL_SOCKET, socket.SO_REUSEPORT)) as shared, opened(UDP) as alone:
+        assert _sockets.has_reuseport(inode(shared)) is True
+        assert _sockets.has_reuseport(inode(alone)) is False
+        gone = inode(alone)
+    assert _sockets.has_reuseport(gone) is None
+
+
+# ---- processes ------------------------------------------------------------------------------------
+
+
+SAY = f"""
+import runpy; door = runpy.run_path({_processes.__file__.replace(".pyc", ".py")!r})
+print(door["ssh_connection"]())
+"""
+
+
+def told(session: str) -> str:
+    """Return what a child of a child says, where the one in between hides what it was given, as sudo does."""
+    asked = ["sh", "-c", 'env -i /usr/bin/python3 -c "$1"; :', "sh", SAY]
+    done = subprocess.run(asked, capture_output=True, text=True, env={"SSH_CONNECTION": session}, check=True)
+    return done.stdout.strip()
+
+
+def test_the_ssh_session_is_found_behind_a_child_that_hides_it():
+    assert told("192.0.2.7 40000 10.1.0.1 22") == "('192.0.2.7', '40000', '10.1.0.1', '22')"
+
+
+def test_what_is_no_ssh_session_is_passed_over():
+    assert "192.0.2.7" not in told("192.0.2.7 40000")
+
+
+def test_a_process_is_found_by_the_name_that_the_kernel_keeps(tmp_path):
+    daemon = tmp_path / "tp-a-daemon-with-a-long-name"
+    shutil.copy(shutil.which("sleep"), daemon)
+    assert not _processes.is_running(daemon.name)
+    with subprocess.Popen([daemon, "60"]) as running:
+        eventually(lambda: _processes.is_running(daemon.name))
+        running.kill()
+    assert not _processes.is_running(daemon.name)
+
+
+# ---- networkd -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "keeps"),
+    [
+        ({}, False),
+        ({"etc/networkd.conf": "[Network]\n#ManageForeignRoutingPolicyRules=no\n"}, False),
+        ({"etc/networkd.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"}, True),
+        ({"etc/networkd.conf.d/x.conf": "[Network]\nManageForeignRoutingPolicyRules = False\n"}, True),
+        ({"lib/networkd.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n", "etc/networkd.conf": ""}, False),
+        (
+            {
+                "lib/networkd.conf.d/20.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
+                "etc/networkd.conf.d/10.conf": "[Network]\nManageForeignRoutingPolicyRules=yes\n",
+            },
+            True,
+        ),
+        (
+            {
+                "lib/networkd.conf.d/20.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
+                "etc/networkd.conf.d/20.conf": "",
+            },
+            False,
+        ),
+        ({"etc/networkd.conf": "no section\n"}, False),
+    ],
+)
+def test_networkds_setting_is_found_where_networkd_finds_it(tmp_path, files, keeps):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert _networkd.keeps_foreign_rules((f"{tmp_path}/etc", f"{tmp_path}/lib")) is keeps

@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures for the tests against this machine's kernel."""
+
+from __future__ import annotations
+
+from ansible_collections.netedge.tproxy.tests.support.fixtures import (
+    bare_router,
+    blob,
+    client,
+    compiler,
+    lasting,
+    loaded,
+    netns,
+    program,
+    router,
+    splicer,
+    splicing,
+)

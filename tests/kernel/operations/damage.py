@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What befalls a router by other hands than ours, and by runs that are killed."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _words
+from ansible_collections.netedge.tproxy.plugins.module_utils._close_interfaces import close_interfaces
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+    ACTION_WORDS,
+    HEADER_ACTIONS,
+    HEADER_SOURCE,
+    INTERFACES,
+    LAYOUT,
+    PAGE_WORDS,
+    POLICY_DEFAULT_PASS,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_service import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._snapshot import take
+from ansible_collections.netedge.tproxy.plugins.module_utils._state import encode_closed
+from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
+
+
+def ifindex_of(router) -> int:
+    return router.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
+
+
+def put_filter(router, descriptor: int, name: str) -> None:
+    with Netlink() as netlink:
+        netlink.replace_filter(ifindex_of(router), "ingress", 10, 1, descriptor, name)
+
+
+def close(router) -> None:
+    """Take the filter away, and close the interface as a boot does that cannot read the saved state."""
+    doors = router.doors()
+    with doors.netlink() as netlink:
+        state = take(doors, netlink, router.pin_dir)
+    router.netns.run(f"tc filter delete dev {LAN} ingress")
+    close_interfaces(encode_closed(state), doors)
+
+
+def name_of_ours(router) -> str:
+    return router.info()["attachments"][0]["name"]
+
+
+def pin(router, name: str) -> str:
+    return f"{router.pin_dir}/v{LAYOUT}/{name}"
+
+
+def edit_map(router, name: str, change: Callable[[bytearray], None]) -> None:
+    """Change the entry of lan0 as somebody with bpftool would."""
+    struct_name = {"policy": "policy", "ifindex_ip_map": "interface_addresses"}[name]
+    descriptor, size = _bpf.open_pin(pin(router, name)), _codec.size_of(struct_name)
+    key = _codec.key(ifindex_of(router) % INTERFACES)
+    raw = bytearray(_bpf.lookup(descriptor, key, size))
+    change(raw)
+    _bpf.update(descriptor, key, bytes(raw), name)
+    os.close(descriptor)
+
+
+@contextmanager
+def image_in_force(router):
+    """Give the words of the image in force, writable."""
+    outer = _bpf.open_pin(pin(router, "image"))
+    inner = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
+    size = 4 * PAGE_WORDS * _bpf.map_info(inner).entries
+    with _bpf.window(inner, size, True) as memory, memoryview(memory) as raw, raw.cast("I") as words:
+        yield words
+    os.close(inner)
+    os.close(outer)
+
+
+def edit_image(router, word: int, value: int) -> None:
+    """Change one word of the image in force, counted from its rules if it is negative."""
+    with image_in_force(router) as words:
+        words[word if word >= 0 else words[HEADER_SOURCE] - word] = value
+
+
+def change_in_place(router, host: int, written: Callable = _words.store) -> None:
+    """Let a helper add a rule of a service; `written` stores its words."""
+    call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
+    doors = router.doors()
+    helper = RuleService(router.pin_dir, doors._replace(words=SimpleNamespace(store=written)))
+    assert helper.answer("\0".join(call).encode(), 0) == (0, "", True)
+
+
+def edit_what_changed_in_place(router) -> None:
+    """Let a helper change the image, then give one of its rules another port by hand."""
+    change_in_place(router, 1)
+    change_in_place(router, 2)
+    with image_in_force(router) as words:
+        words[words[HEADER_ACTIONS] * PAGE_WORDS + ACTION_WORDS + 4] ^= 1
+
+
+def kill_a_helper(router) -> None:
+    """Let a helper end in the middle of a change."""
+    change_in_place(router, 1)
+    change_in_place(router, 2, lambda memory, begin, fresh, flips: _words.store(memory, begin, fresh, flips[:1]))
+
+
+def replace_image(router) -> None:
+    """Put an empty image in the place of the one in force."""
+    outer = _bpf.open_pin(pin(router, "image"))
+    old = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
+    new = _bpf.create_map(_bpf.map_info(old).shape, "pages")
+    _bpf.update(outer, _codec.key(0), struct.pack("=I", new))
+    for descriptor in (outer, old, new):
+        os.close(descriptor)
+
+
+def make_again(router) -> None:
+    """Delete the interface, and make it anew under another index."""
+    router.netns.run(f"ip link delete {LAN}")
+    router.netns.run(f"ip link add {LAN} index 4711 type veth peer name {LAN}-peer")
+    router.netns.run(f"ip address add {OWN}/24 dev {LAN}")
+    router.netns.run(f"ip link set {LAN} up")
+
+
+def forget(raw: bytearray) -> None:
+    raw[:] = bytes(len(raw))
+
+
+def spoil(raw: bytearray) -> None:
+    struct.pack_into("=I", raw, _codec.STRUCTS["policy"][1]["management_count"][0], 99)
+
+
+def open_up(raw: bytearray) -> None:
+    raw[_codec.STRUCTS["policy"][1]["flags"][0]] |= POLICY_DEFAULT_PASS

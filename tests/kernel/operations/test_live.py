@@ -1,0 +1,210 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The helper on this kernel: rules that change in place, under traffic, beside other writers, killed half way."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _words
+from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._collect_garbage import collect
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_service import RuleService
+from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
+from ansible_collections.netedge.tproxy.tests.support.router import transparent
+
+CHANGES = 2000
+NOBODY = 65534
+
+
+def words(operation: str, host: int, low: int, *more: str, length: int = 32, port: int = 4000) -> list:
+    """Return a router's call."""
+    where = ["-c", f"100.64.{host >> 8}.{host & 255}", "-m", str(length), "-p", "udp", "-o", "0.0.0.0", "-n", "0"]
+    ports = ["-l", str(low), "-h", str(low + 9)]
+    return [operation, *where, *ports, *(["-t", str(port), "-s", f"s{host}"] if operation == "-I" else []), *more]
+
+
+@pytest.fixture
+def helper(router):
+    """Return a helper on a router with the program at lan0, and the rule that a Stream needs."""
+    router.route()
+    router.attach()
+    router.rules(SPLICED)
+    helper = RuleService(router.pin_dir, router.doors())
+    yield helper
+    helper._forget()
+
+
+def ask(helper: RuleService, call: list, user: int = NOBODY) -> tuple:
+    """Return the helper's answer to a call."""
+    return helper.answer("\0".join(call).encode(), user)[:2]
+
+
+def in_force(router) -> set:
+    """Return (destination, ports, owner) of the rules that the image has."""
+    return {(rule["destination"], rule["ports"], rule["owner"]) for rule in router.info()["rules"]}
+
+
+def test_a_call_is_in_force_when_it_is_answered_and_again_changes_nothing(router, client, helper):
+    assert ask(helper, words("-I", 1, 80)) == (0, "")
+    assert ("100.64.0.1/32", "80-89", "ziti:s1") in in_force(router)
+    generation = router.info()["generation"]
+    assert helper.answer("\0".join(words("-I", 1, 80)).encode(), NOBODY) == (0, "", False)
+    assert router.info()["generation"] == generation
+    assert ask(helper, words("-D", 1, 80)) == (0, "")
+    assert ask(helper, words("-D", 1, 80)) == (0, "")
+    assert len(in_force(router)) == 1
+
+
+def test_a_steady_flow_loses_and_leaks_nothing_during_changes_in_place(router, client, helper):
+    chance, known = random.Random(7), []
+    ask(helper, words("-I", 1, 80))
+    number = image_number(router)
+    with Stream(client) as stream:
+        for _change in range(CHANGES):
+            if known and chance.random() < 0.45:
+                call = words("-D", *known.pop(chance.randrange(len(known))))
+            else:
+                known.append((chance.randrange(600), 10 * chance.randrange(1000)))
+                call = words("-I", *known[-1])
+            assert ask(helper, call)[0] == 0
+    stream.judge(CHANGES // 4)
+    assert image_number(router) == number, "the image was replaced: these changes were to be in place"
+    assert router.reasons()["spliced", "passed"] == stream.sent + 1
+    assert not router.rules(SPLICED)["changed"]
+
+
+def image_number(router) -> int:
+    """Return the id of the inner map in force."""
+    doors = router.doors()
+    with splicer_pins(doors.bpf, doors.bpffs, router.pin_dir) as pins:
+        return rule_table(doors, pins).number()
+
+
+def test_what_another_writer_commits_is_followed(router, client, helper):
+    ask(helper, words("-I", 1, 80))
+    router.rules({"destination": "198.51.100.0/24", "protocol": "tcp", "ports": "80", "action": "drop"})
+    ask(helper, words("-I", 2, 80))
+    router.rules({"destination": "198.51.100.0/24", "protocol": "tcp", "ports": "80", "action": "drop"}, state="absent")
+    ask(helper, words("-I", 3, 80))
+    assert in_force(router) == {
+        ("192.0.2.0/24", "53", "ansible"),
+        *((f"100.64.0.{host}/32", "80-89", f"ziti:s{host}") for host in (1, 2, 3)),
+    }
+
+
+def test_counters_of_rules_outlive_the_helper_and_a_new_rule_begins_with_none(router, client, helper):
+    with Stream(client) as stream:
+        ask(helper, words("-I", 1, 80))
+    hits = {rule["destination"]: rule["hits"]["packets"] for rule in router.info()["rules"]}
+    assert hits == {"192.0.2.0/24": stream.sent + 1, "100.64.0.1/32": 0}
+
+
+@pytest.mark.parametrize("left", range(6))
+def test_a_helper_killed_between_two_words_is_followed_by_one_that_mends_it(router, client, helper, monkeypatch, left):
+    ask(helper, words("-I", 1, 80))
+
+    def killed(memory, begin, fresh, flips):
+        store(memory, begin, fresh, flips[:left])
+        raise KeyboardInterrupt
+
+    store = _words.store
+    monkeypatch.setattr(_words, "store", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ask(helper, words("-I", 2, 80))
+    monkeypatch.setattr(_words, "store", store)
+    assert router.info()["drift"] == ["change_unfinished"]
+    assert ask(RuleService(router.pin_dir, router.doors()), words("-I", 3, 80)) == (0, "")
+    assert ("100.64.0.3/32", "80-89", "ziti:s3") in in_force(router)
+    assert not router.rules(SPLICED)["changed"]
+
+
+def test_what_a_killed_helper_left_is_compiled_anew_by_the_next_run(router, client, helper, monkeypatch):
+    ask(helper, words("-I", 1, 80))
+    store = _words.store
+    monkeypatch.setattr(_words, "store", lambda memory, begin, fresh, flips: store(memory, begin, fresh, flips[:2]))
+    ask(helper, words("-I", 2, 80))
+    assert router.rules(SPLICED)["changed"]
+    assert not router.rules(SPLICED)["changed"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        b"",
+        b"\xff\xfe",
+        b"-I",
+        b"-X\0-c",
+        b"-I\0-c\0x\0-m\0y\0-p\0tcp\0-l\0a\0-h\0b\0-t\0c",
+        b"-F",
+        b"-L",
+        b"\0" * 99,
+    ],
+)
+def test_a_hostile_request_is_refused_in_one_line_and_changes_nothing(router, client, helper, data):
+    before = router.info()["generation"]
+    status, line, changed = helper.answer(data, NOBODY)
+    assert (status, changed) == (2, False)
+    assert line
+    assert "\n" not in line
+    assert router.info()["generation"] == before
+
+
+def test_only_root_flushes(router, client, helper):
+    ask(helper, words("-I", 1, 80))
+    assert ask(helper, ["-F"], user=0) == (0, "")
+    assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
+
+
+def test_rules_are_collected_when_their_listener_is_gone_and_never_while_it_lives(router, client, helper):
+    with transparent(socket.SOCK_DGRAM, 4001):
+        ask(helper, words("-I", 1, 80, port=4001))
+        ask(helper, words("-I", 2, 80, port=4002))
+        assert [rule.owner for rule in helper.collect()] == ["ziti:s2"]
+        assert ("100.64.0.1/32", "80-89", "ziti:s1") in in_force(router)
+    assert collect({"pin_dir": router.pin_dir}, router.doors(), True)["changed"]
+    assert [rule.owner for rule in helper.collect()] == ["ziti:s1"]
+    assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
+
+
+def test_a_rule_without_a_program_is_stored_and_said_to_be_not_in_force(router, client, helper, netns):
+    netns.veth("lan1", "lan1-peer")
+    status, line = ask(helper, words("-I", 1, 80, "-N", "lan1"))
+    assert status == 1
+    assert "not attached to lan1" in line
+    assert ask(helper, words("-I", 1, 80, "-N", "notyet0")) == (0, "")
+    assert ask(helper, words("-I", 1, 80, "-N", "lan0")) == (0, "")
+    assert {tuple(rule["interfaces"]) for rule in router.info()["rules"]} == {(), ("lan1",), ("lan0",), ("notyet0",)}
+
+
+def test_the_programs_answer_follows_each_change(router, client, helper):
+    """Through the loaded program: the same random sequence in place and by the compiler give the same rule."""
+    chance, known = random.Random(3), set()
+    for _change in range(60):
+        host, low = chance.randrange(6), 10 * chance.randrange(4)
+        operation = "-D" if (host, low) in known else "-I"
+        known ^= {(host, low)}
+        assert ask(helper, words(operation, host, low))[0] == 0
+        for asked in ((host, low), (chance.randrange(6), 10 * chance.randrange(4))):
+            assert spliced_to(router, *asked) == (f"ziti:s{asked[0]}" if asked in known else None)
+
+
+def test_the_first_rule_that_names_an_interface_is_in_force_when_it_is_answered(router, client, helper):
+    assert ask(helper, words("-I", 1, 80)) == (0, "")
+    assert ask(helper, words("-I", 2, 80, "-N", "lan0")) == (0, "")
+    assert spliced_to(router, 2, 80) == "ziti:s2"
+
+
+def spliced_to(router, host: int, port: int):
+    """Return the owner of the rule that the loaded program finds."""
+    from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
+
+    flow = {"destination": f"100.64.0.{host}", "source": "10.1.0.9", "protocol": "udp", "port": str(port + 3)}
+    answer = router._run(ask_verdict, "tproxy_verdict", False, interface="lan0", **flow)
+    return answer["rule"] and answer["rule"]["owner"]

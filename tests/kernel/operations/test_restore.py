@@ -1,0 +1,175 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Saving and putting back on the real kernel: what packets meet afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _files
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, VerificationFailed
+from ansible_collections.netedge.tproxy.plugins.module_utils._restore_state import restore_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import save_state
+from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, SERVER, transparent, without_counters
+from ansible_collections.netedge.tproxy.tests.unit.story_options import options
+
+TCP, PROXY_PORT = socket.SOCK_STREAM, 8443
+RULE = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tproxy_port": PROXY_PORT}
+
+
+class Kept:
+    """A router whose state is saved, and what may befall it."""
+
+    def __init__(self, router, folder):
+        self.router, self.path = router, str(folder / "kept" / "state.json")
+
+    def save(self, **given) -> dict:
+        """Run tproxy_state."""
+        given = options("tproxy_state", path=self.path, pin_dir=self.router.pin_dir, **given)
+        return save_state(given, self.router.doors(), False)
+
+    def restore(self, interface: str | None = None) -> dict:
+        """Put back what was saved."""
+        return restore_state({"path": self.path, "interface": interface}, self.router.doors(), False)
+
+    def lose_everything(self) -> None:
+        """Lose what a reboot takes: pins, filters, rules and routes."""
+        shutil.rmtree(self.router.pin_dir)
+        self.router.netns.run(f"tc qdisc del dev {LAN} clsact")
+        for family in ("-4", "-6"):
+            self.router.netns.run(f"ip {family} rule delete table 1080")
+            self.router.netns.run(f"ip {family} route flush table 1080")
+
+    def is_spliced(self, client) -> bool:
+        """Whether a connection of the client's reaches the proxy with its own destination."""
+        with transparent(TCP, PROXY_PORT) as proxy, client.socket(TCP) as asking:
+            asking.settimeout(1)
+            try:
+                asking.connect((SERVER, 443))
+            except OSError:
+                return False
+            with proxy.accept()[0] as answering:
+                return answering.getsockname() == (SERVER, 443)
+
+
+@pytest.fixture
+def kept(router, tmp_path):
+    """Return a router that splices port 443 of the net behind it, of which the state is saved."""
+    router.route()
+    router.rules(RULE)
+    router.record(interfaces=[LAN])
+    router.attach(policy={"default_action": "drop", "allow_echo": True})
+    found = Kept(router, tmp_path)
+    assert found.save(failure="fail_closed")["changed"]
+    assert not found.save(failure="fail_closed")["changed"]
+    return found
+
+
+def lasting(info: dict) -> dict:
+    """Return what tproxy_info says, without what counts or numbers."""
+    attachments = [{**entry, "program_id": None} for entry in without_counters(info)["attachments"]]
+    return {"attachments": attachments, "rules": without_counters(info)["rules"], "routes": info["routes"]}
+
+
+def test_after_everything_is_lost_a_restore_splices_again(kept, client):
+    before = lasting(kept.router.info())
+    assert kept.is_spliced(client)
+    kept.lose_everything()
+    assert not kept.is_spliced(client)
+    assert kept.restore()["changed"]
+    assert kept.is_spliced(client)
+    assert lasting(kept.router.info()) == before
+    again = kept.restore()
+    assert (again["changed"], again["changes"], again["diff"]) == (False, [], {"before": "", "after": ""})
+    assert not kept.save(failure="fail_closed")["changed"]
+
+
+def test_an_interface_that_was_made_anew_gets_its_program_policy_and_addresses(kept):
+    netns = kept.router.netns
+    netns.run(f"ip link delete {LAN}")
+    assert kept.restore(LAN)["absent"] == [LAN]
+    netns.run(f"ip link add {LAN} type veth peer name {LAN}-peer")
+    netns.run(f"ip address add 10.1.0.99/24 dev {LAN}")
+    netns.run(f"ip link set {LAN} up")
+    assert kept.restore(LAN)["changed"]
+    entry = kept.router.info()["attachments"][0]
+    assert (entry["interface"], entry["drift"], entry["policy"]["allow_echo"]) == (LAN, [], True)
+    assert "10.1.0.99" in entry["addresses"]
+    assert OWN not in entry["addresses"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        f"tc filter del dev {LAN} ingress",
+        f"tc qdisc del dev {LAN} clsact",
+        "ip -4 rule delete table 1080",
+        "ip -4 route flush table 1080",
+    ],
+)
+def test_what_was_deleted_by_hand_is_put_back(kept, client, loss):
+    kept.router.netns.run(loss)
+    assert not kept.is_spliced(client)
+    assert kept.restore()["changed"]
+    assert kept.is_spliced(client)
+
+
+@pytest.mark.parametrize("end", [0, 1000, -2], ids=["empty", "half", "last byte"])
+def test_a_file_that_is_cut_changes_nothing(kept, end):
+    before = kept.router.pinned(), without_counters(kept.router.info())
+    with open(kept.path, "r+", encoding="utf-8") as file:
+        file.truncate(end if end >= 0 else os.path.getsize(kept.path) + end)
+    with pytest.raises(VerificationFailed):
+        kept.restore()
+    assert (kept.router.pinned(), without_counters(kept.router.info())) == before
+
+
+# ---- the file -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_for_root_alone_and_goes_with_its_folder(tmp_path):
+    path = str(tmp_path / "folder" / "file")
+    _files.write(path, "text\n")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    assert _files.read(path) == "text\n"
+    assert _files.remove(path, True)
+    assert not _files.remove(path)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
+    """On a tmpfs that has room for one page besides the old text."""
+    netns.run(f"mount -t tmpfs -o size=8k tmpfs {tmp_path}")
+    try:
+        path = str(tmp_path / "file")
+        _files.write(path, "old")
+        with pytest.raises(KernelRefused, match=r"refused to write .*: ENOSPC"):
+            _files.write(path, "new" * 5000)
+        assert _files.read(path) == "old"
+        assert os.listdir(tmp_path) == ["file"]
+    finally:
+        netns.run(f"umount {tmp_path}")
+
+
+def test_bytes_that_are_no_text_are_read_as_damage(tmp_path):
+    (tmp_path / "file").write_bytes(b"\xff\xfe")
+    assert "\N{REPLACEMENT CHARACTER}" in _files.read(str(tmp_path / "file"))
+
+
+def test_nothing_that_lies_in_the_way_is_written_to(tmp_path):
+    """In a folder where others may write, a link would lead root to any file, and a file would stay theirs to read."""
+    path, victim, open_to_all = (tmp_path / name for name in ("state.json", "victim", "other"))
+    victim.write_text("untouched")
+    for lay in (lambda aside: aside.symlink_to(victim), lambda aside: aside.hardlink_to(open_to_all)):
+        open_to_all.write_text("")
+        lay(tmp_path / "state.json.new")
+        _files.write(str(path), "secret")
+        assert (path.read_text(), path.is_symlink(), path.stat().st_nlink) == ("secret", False, 1)
+    assert (victim.read_text(), open_to_all.read_text()) == ("untouched", "")

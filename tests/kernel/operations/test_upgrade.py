@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a release with another map layout to this one and back, under traffic: nothing is lost, nothing gets through."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, LayoutMismatch
+from ansible_collections.netedge.tproxy.plugins.module_utils._interface_tables import AddressTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
+from ansible_collections.netedge.tproxy.tests.kernel.operations import older_release
+from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream, rule
+from ansible_collections.netedge.tproxy.tests.support.router import LAN
+
+OTHERS = [rule("5060", owner="ziti:4HgX", name="voice"), rule("55-60", action="drop", interfaces=["lan1"])]
+MANAGEMENT = {"management": [{"source": "10.9.0.0/16", "port": 8006}]}
+
+
+@pytest.fixture
+def older(router, tmp_path):
+    """Return the release before, at work on two interfaces of the same machine."""
+    router.netns.veth("lan1", "lan1-peer")
+    older_release.copy_rooms(tmp_path)
+    older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.pin_dir)
+    older.route(LAN, "lan1")
+    older.attach(policy=MANAGEMENT)
+    older.attach("lan1")
+    older.rules(SPLICED, *OTHERS)
+    older.record()
+    yield older
+    for name in [name for name in sys.modules if name.startswith(older_release.PACKAGE)]:
+        del sys.modules[name]
+
+
+def deploy(release, *interfaces: str) -> None:
+    """Do what the role does, in its order, knowing one owner's rules only."""
+    release.rules(SPLICED, purge=True, owner="ansible")
+    release.route(*interfaces)
+    release.record(interfaces=list(interfaces))
+    for interface in interfaces:
+        release.attach(interface)
+
+
+def layouts(router) -> list:
+    return sorted(os.listdir(router.pin_dir))
+
+
+def told(router) -> dict:
+    """Return what a user has told the router, as tproxy_info shows it."""
+    info = router.info()
+    kept = ("interface", "policy", "addresses", "drift")
+    known = [{key: entry[key] for key in kept} for entry in info["attachments"]]
+    return {"attachments": known, "rules": [{**entry, "hits": None} for entry in info["rules"]]}
+
+
+def ports(answer: dict) -> set:
+    return {entry["ports"] for entry in answer["rules"]}
+
+
+def test_one_interface_after_the_other_is_taken_over_with_all_that_was_told(router, older, client):
+    before = told(older)
+    with Stream(client) as stream:
+        router.attach()
+        assert layouts(router) == ["v1", f"v{LAYOUT}"]
+        router.attach("lan1")
+    stream.judge(2)
+    assert told(router) == before
+    assert layouts(router) == [f"v{LAYOUT}"]
+    assert not router.attach()["changed"]
+
+
+def test_the_role_takes_over_and_leaves_the_rules_of_others_alone(router, older, client):
+    before = told(older)
+    with Stream(client) as stream:
+        deploy(router, LAN, "lan1")
+    stream.judge(5)
+    after = told(router)
+    assert ports(before) == {"53", "5060", "55-60"}
+    assert ports(after) == {"53", "5060"}
+    assert after["attachments"] == before["attachments"]
+    assert layouts(router) == [f"v{LAYOUT}"]
+
+
+def test_check_mode_foretells_a_take_over_and_touches_nothing(router, older):
+    before = router.pinned()
+    stories = {
+        "rules": lambda **how: router.rules(SPLICED, purge=True, **how),
+        "record": lambda **how: router.record(interfaces=[LAN], **how),
+        "attach": lambda **how: router.attach(policy={"default_action": "pass"}, **how),
+    }
+    for name, story in stories.items():
+        foretold = story(check=True)
+        assert router.pinned() == before, name
+        real = story()
+        assert (foretold["changed"], foretold["diff"]) == (real["changed"], real["diff"]), name
+        router.forget()
+        older.rules(SPLICED, *OTHERS)
+        older.record()
+        older.attach(policy=MANAGEMENT)
+        older.attach("lan1")
+        before = router.pinned()
+
+
+def test_a_rule_alone_takes_over_and_says_what_is_left_to_do(router, older):
+    answer = router.rules(rule("99"))
+    assert ports(answer) == {"53", "55-60", "99", "5060"}
+    assert ["lan0, lan1: a program of an older release runs here" in text for text in answer["warnings"]] == [True]
+    assert not router.rules(rule("99"))["changed"]
+    router.attach()
+    (warning,) = router.rules(rule("99"))["warnings"]
+    assert warning.startswith("lan1: a program of an older release")
+    router.attach("lan1")
+    assert router.rules(rule("99"))["warnings"] == []
+
+
+def test_going_back_and_forth_under_traffic(router, older, client):
+    with Stream(client) as stream:
+        for _round in range(3):
+            deploy(router, LAN, "lan1")
+            deploy(older, LAN, "lan1")
+    stream.judge(30)
+    assert not any(entry["drift"] for entry in older.info()["attachments"])
+
+
+def test_what_the_older_release_was_told_meanwhile_is_taken_over(router, older):
+    deploy(router, LAN, "lan1")
+    deploy(older, LAN, "lan1")
+    older.rules(rule("7000", owner="other"))
+    deploy(router, LAN, "lan1")
+    assert ports(router.info()) == {"53", "7000"}
+    assert layouts(router) == [f"v{LAYOUT}"]
+
+
+def test_what_the_older_release_was_told_half_way_is_taken_over(router, older):
+    router.rules(rule("99"))
+    older.rules(rule("7000", owner="other"))
+    router.attach()
+    router.attach("lan1")
+    assert ports(router.info()) == {"53", "55-60", "5060", "7000"}
+
+
+def test_a_take_over_that_fails_leaves_the_older_release_as_it_was(router, older, monkeypatch):
+    def refuse(*_arguments):
+        raise KernelRefused(errno.ENOMEM, "update", "ifindex_ip_map")
+
+    before = router.pinned(), told(older)
+    monkeypatch.setattr(AddressTable, "apply", refuse)
+    with pytest.raises(KernelRefused, match="ENOMEM"):
+        router.attach()
+    assert (router.pinned(), told(older)) == before
+
+
+def test_a_removal_takes_what_an_older_release_left(router, older):
+    router.attach(state="absent")
+    assert layouts(router) == ["v1", f"v{LAYOUT}"]
+    assert router.attach("lan1", state="absent")["changed"]
+    assert not os.path.exists(router.pin_dir)
+    for interface in (LAN, "lan1"):
+        assert "clsact" not in router.netns.run(f"tc qdisc show dev {interface}")
+
+
+def test_rules_without_a_program_are_taken_over_at_once(router, older):
+    older.attach("lan1", state="absent")
+    older.attach(state="absent")
+    older.rules(SPLICED)
+    assert layouts(router) == ["v1"]
+    assert router.rules(purge=True)["removed"] == 1
+    assert not os.path.exists(router.pin_dir)
+
+
+def test_what_an_older_release_left_in_force_is_shown_as_such(router, older):
+    before = told(older)
+    assert told(router) == {**before, "attachments": [aged(entry) for entry in before["attachments"]]}
+    router.rules(rule("99"))
+    assert [entry["drift"] for entry in told(router)["attachments"]] == [["older_release"]] * 2
+    router.attach()
+    assert [entry["drift"] for entry in told(router)["attachments"]] == [[], ["older_release"]]
+
+
+def aged(entry: dict) -> dict:
+    return {**entry, "drift": ["older_release"]}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_change_that_could_not_be_taken_back_to_an_older_release_is_refused(router, older, check):
+    before = router.pinned(), told(older)
+    begin = functools.partial(router._run, confirm_change, "tproxy_confirm", check)
+    with pytest.raises(LayoutMismatch, match=r"lan0, lan1: .* without confirm_timeout first"):
+        begin(state="begun", token="mine", confirm_timeout=60)
+    attaching = functools.partial(run_change, attach)
+    with pytest.raises(LayoutMismatch, match="older release"):
+        router._run(
+            attaching, "tc_bpf_attach", check, interface=LAN, blob_content=router.blob.to_json(), confirm_timeout=60
+        )
+    assert (router.pinned(), told(older)) == before
+
+
+def test_rules_of_an_older_release_without_a_program_come_back_when_a_change_is_not_confirmed(router, older):
+    older.attach("lan1", state="absent")
+    older.attach(state="absent")
+    older.rules(SPLICED)
+    say = functools.partial(router._run, confirm_change, "tproxy_confirm", False, token="mine")
+    say(state="begun", confirm_timeout=60)
+    router.rules(rule("99"), purge=True, confirm_token="mine")
+    assert ports(router.info()) == {"99"}
+    say(state="rolled_back")
+    assert ports(router.info()) == {"53"}

@@ -1,0 +1,164 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a packet, row by row: who may always pass. Sessions and rules: test_rules.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Management
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
+from ansible_collections.netedge.tproxy.tests.support.packets import tcp_frame, udp_frame
+from ansible_collections.netedge.tproxy.tests.support.splicer import told
+
+LAN = 1
+SERVER, OWN, OTHER = "192.0.2.1", "10.1.0.1", "10.1.0.77"
+
+
+def management(source: str, port: int = 8006, protocol: str = "tcp") -> Management:
+    return Management(Prefix.parse(source)[0], protocol, port)
+
+
+# ---- row 3: management ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", range(33))
+def test_management_holds_exactly_its_prefix(splicer, length):
+    network = 0x0A63D5A6 >> (32 - length) << (32 - length)
+    last = network | ((1 << (32 - length)) - 1)
+    splicer.policy(LAN, management=(management(f"{address(network)}/{length}"),))
+    for source in (network, last):
+        assert told(splicer.ask(tcp_frame(OWN, 8006, address(source)), LAN)) == ("pass", "management")
+    for source in (network - 1, last + 1):
+        if 0 <= source < 1 << 32:
+            assert told(splicer.ask(tcp_frame(OWN, 8006, address(source)), LAN)) == ("drop", "default")
+
+
+def address(number: int) -> str:
+    return ".".join(str(number >> shift & 0xFF) for shift in (24, 16, 8, 0))
+
+
+def test_management_is_of_one_protocol_and_port_whatever_the_destination(splicer):
+    splicer.policy(LAN, management=(management("10.1.0.0/24", 161, "udp"),))
+    assert told(splicer.ask(udp_frame(SERVER, 161), LAN)) == ("pass", "management")
+    assert told(splicer.ask(udp_frame(OWN, 161), LAN)) == ("pass", "management")
+    for frame in (tcp_frame(OWN, 161), udp_frame(OWN, 162), udp_frame(OWN, 160), udp_frame(OWN, 9, source_port=161)):
+        assert told(splicer.ask(frame, LAN)) == ("drop", "default")
+
+
+def test_every_entry_counts_and_none_beyond_their_number(splicer, stale):
+    entries = tuple(management(f"10.1.0.{host}", 9000 + host) for host in range(16))
+    splicer.policy(LAN, management=entries)
+    for host in range(16):
+        assert told(splicer.ask(tcp_frame(OWN, 9000 + host, f"10.1.0.{host}"), LAN)) == ("pass", "management")
+    stale("management_count", 3)
+    splicer.policy(LAN, management=entries)
+    assert told(splicer.ask(tcp_frame(OWN, 9002, "10.1.0.2"), LAN)) == ("pass", "management")
+    assert told(splicer.ask(tcp_frame(OWN, 9003, "10.1.0.3"), LAN)) == ("drop", "default")
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """Return a way to leave in a struct more entries than it counts, as if from before."""
+
+    def leave(member: str, count: int) -> None:
+        encode = _codec.encode
+        monkeypatch.setattr(
+            _codec,
+            "encode",
+            lambda name, values: encode(name, {**values, member: count} if member in values else values),
+        )
+
+    return leave
+
+
+@pytest.mark.parametrize("source", ["::/0", "::/8", "::/80", "fd00::/8", "a0a:a0a::/32"])
+def test_an_ipv6_prefix_admits_no_ipv4_peer(splicer, source):
+    splicer.policy(LAN, management=(management(source),))
+    assert told(splicer.ask(tcp_frame(OWN, 8006, "10.10.10.10"), LAN)) == ("drop", "default")
+
+
+def test_management_goes_before_rules(splicer):
+    splicer.policy(LAN, management=(management("10.1.0.0/24"),))
+    splicer.rules({"destination": "0.0.0.0/0", "protocol": "tcp", "ports": 8006, "action": "drop"})
+    assert told(splicer.ask(tcp_frame(OWN, 8006), LAN)) == ("pass", "management")
+    assert told(splicer.ask(tcp_frame(OWN, 8006, "10.2.0.2"), LAN)) == ("drop", "rule")
+
+
+# ---- row 4: DHCP -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("destination", ["255.255.255.255", OWN, SERVER])
+def test_a_dhcp_answer_passes(splicer, destination):
+    splicer.policy(LAN, allow_ssh=False)
+    assert told(splicer.ask(udp_frame(destination, 68, source_port=67), LAN)) == ("pass", "dhcp")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        udp_frame(OWN, 67, source_port=68),
+        udp_frame(OWN, 67, source_port=67),
+        udp_frame(OWN, 68, source_port=68),
+        udp_frame(OWN, 69, source_port=67),
+        udp_frame(OWN, 68, source_port=66),
+        tcp_frame(OWN, 68, source_port=67),
+    ],
+    ids=["request", "67-67", "68-68", "67-69", "66-68", "TCP"],
+)
+def test_what_only_looks_like_dhcp_does_not(splicer, frame):
+    splicer.policy(LAN)
+    assert told(splicer.ask(frame, LAN)) == ("drop", "default")
+
+
+# ---- row 5: SSH --------------------------------------------------------------------------------------
+
+
+def test_ssh_to_anybody_while_no_address_is_recorded(splicer):
+    splicer.policy(LAN)
+    assert told(splicer.ask(tcp_frame(SERVER, 22), LAN)) == ("pass", "ssh")
+    splicer.addresses(LAN)
+    assert told(splicer.ask(tcp_frame(SERVER, 22), LAN)) == ("pass", "ssh")
+    splicer.addresses(LAN + 1, OTHER, slot=LAN + 1)
+    assert told(splicer.ask(tcp_frame(SERVER, 22), LAN)) == ("pass", "ssh")
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32])
+def test_ssh_to_recorded_addresses_only(splicer, count):
+    recorded = [f"10.1.{number}.1" for number in range(count)]
+    splicer.policy(LAN)
+    splicer.addresses(LAN, *recorded)
+    for own in recorded:
+        assert told(splicer.ask(tcp_frame(own, 22), LAN)) == ("pass", "ssh")
+    for other in (SERVER, "10.1.0.2", f"10.1.{count}.1", "0.0.0.0"):
+        assert told(splicer.ask(tcp_frame(other, 22), LAN)) == ("drop", "default")
+
+
+def test_ssh_to_none_beyond_the_recorded_number(splicer, stale):
+    stale("count", 1)
+    splicer.policy(LAN)
+    splicer.addresses(LAN, OWN, OTHER)
+    assert told(splicer.ask(tcp_frame(OWN, 22), LAN)) == ("pass", "ssh")
+    assert told(splicer.ask(tcp_frame(OTHER, 22), LAN)) == ("drop", "default")
+
+
+def test_an_ipv6_address_that_ends_alike_is_another(splicer):
+    splicer.policy(LAN)
+    splicer.addresses(LAN, f"2001:db8::ffff:{OWN}")
+    assert told(splicer.ask(tcp_frame(OWN, 22), LAN)) == ("drop", "default")
+
+
+def test_ssh_is_tcp_to_port_22_and_can_be_closed(splicer):
+    splicer.policy(LAN)
+    for frame in (udp_frame(OWN, 22), tcp_frame(OWN, 23), tcp_frame(OWN, 21), tcp_frame(OWN, 40000, source_port=22)):
+        assert told(splicer.ask(frame, LAN)) == ("drop", "default")
+    splicer.policy(LAN, allow_ssh=False)
+    assert told(splicer.ask(tcp_frame(OWN, 22), LAN)) == ("drop", "default")
+
+
+def test_ssh_goes_before_rules(splicer):
+    splicer.policy(LAN)
+    splicer.rules({"destination": "0.0.0.0/0", "protocol": "tcp", "ports": 22, "action": "drop"})
+    assert told(splicer.ask(tcp_frame(OWN, 22), LAN)) == ("pass", "ssh")

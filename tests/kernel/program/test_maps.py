@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the program finds what it is told of an interface, which image it walks, and what it counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import INTERFACES, PROBES, UNKNOWN_SLOT
+from ansible_collections.netedge.tproxy.tests.support.packets import ETH_ARP, ethernet, ipv4, tcp_frame, udp_frame
+from ansible_collections.netedge.tproxy.tests.support.splicer import told
+
+LAN = 1
+SERVER, OWN = "192.0.2.1", "10.1.0.1"
+CROWDS = [
+    (5, 261, 517),
+    (255, 511, 767),
+    tuple(7 + INTERFACES * number for number in range(1, PROBES + 1)),
+    (2147483647, 4095),
+]
+
+
+def plug(netns, *ifindexes: int) -> None:
+    """Make interfaces of these indexes."""
+    netns.batch("ip", [f"link add name if{number} index {number} type bridge" for number in ifindexes])
+
+
+def places(ifindexes) -> dict:
+    """Return {ifindex: slot} as the product chooses them."""
+    taken = {}
+    for ifindex in ifindexes:
+        taken[_codec.place(ifindex, taken)] = ifindex
+    return {ifindex: slot for slot, ifindex in taken.items()}
+
+
+# ---- the tables of interfaces ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crowd", CROWDS, ids=str)
+def test_interfaces_that_want_one_slot_find_each_its_own_policy(splicer, netns, crowd):
+    plug(netns, *crowd)
+    for number, (ifindex, slot) in enumerate(places(crowd).items()):
+        splicer.policy(ifindex, slot, default_action=("pass", "drop")[number % 2])
+    for number, ifindex in enumerate(crowd):
+        assert told(splicer.ask(tcp_frame(SERVER, 443), ifindex)) == (("pass", "drop")[number % 2], "default")
+
+
+@pytest.mark.parametrize("crowd", CROWDS, ids=str)
+def test_interfaces_that_want_one_slot_find_each_their_own_addresses(splicer, netns, crowd):
+    plug(netns, *crowd)
+    for number, (ifindex, slot) in enumerate(places(crowd).items()):
+        splicer.policy(ifindex, slot)
+        splicer.addresses(ifindex, f"10.1.{number}.1", slot=slot)
+    for number, ifindex in enumerate(crowd):
+        assert told(splicer.ask(tcp_frame(f"10.1.{number}.1", 22), ifindex)) == ("pass", "ssh")
+        assert told(splicer.ask(tcp_frame(f"10.1.{number + 1}.1", 22), ifindex)) == ("drop", "default")
+
+
+def test_a_freed_slot_hides_nobody_behind_it(splicer, netns):
+    plug(netns, 5, 261)
+    splicer.policy(261, 6, default_action="pass")
+    assert told(splicer.ask(tcp_frame(SERVER, 443), 261)) == ("pass", "default")
+
+
+@pytest.mark.parametrize("ifindex", [1, 300])
+def test_an_interface_without_a_policy_is_closed_but_for_ssh(splicer, netns, ifindex):
+    if ifindex != 1:
+        plug(netns, ifindex)
+    before = splicer.counted(UNKNOWN_SLOT)
+    splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 80, "action": "pass"})
+    assert told(splicer.ask(tcp_frame(OWN, 22), ifindex)) == ("pass", "ssh")
+    assert told(splicer.ask(tcp_frame(SERVER, 80), ifindex)) == ("pass", "rule")
+    assert told(splicer.ask(tcp_frame(SERVER, 443), ifindex)) == ("drop", "default")
+    assert told(splicer.ask(ethernet(bytes(28), ETH_ARP), ifindex)) == ("pass", "arp")
+    after = splicer.counted(UNKNOWN_SLOT)
+    for outcome in (("ssh", "pass"), ("rule", "pass"), ("default", "drop"), ("arp", "pass")):
+        assert after[outcome][0] == before.get(outcome, (0, 0))[0] + 1
+
+
+# ---- counters -----------------------------------------------------------------------------------
+
+
+def grown(before: dict, after: dict) -> dict:
+    """Return what was counted between two answers of counted()."""
+    more = {outcome: (new[0] - before[outcome][0], new[1] - before[outcome][1]) for outcome, new in after.items()}
+    return {outcome: counter for outcome, counter in more.items() if any(counter)}
+
+
+def test_each_outcome_is_counted_under_its_interface_reason_and_verdict(splicer, netns):
+    plug(netns, 5, 261)
+    splicer.policy(5, 5)
+    splicer.policy(261, 6, default_action="pass")
+    splicer.rules({"destination": SERVER, "protocol": "udp", "ports": 53, "action": "drop"})
+    long, short = udp_frame(SERVER, 53), tcp_frame(SERVER, 443)
+    before = [defaultdict(lambda: (0, 0), splicer.counted(slot)) for slot in (5, 6, UNKNOWN_SLOT)]
+    for frame, ifindex, times in ((long, 5, 3), (short, 5, 2), (short, 261, 4), (tcp_frame(OWN, 22), 261, 1)):
+        for _time in range(times):
+            splicer.ask(frame, ifindex)
+    assert [grown(old, splicer.counted(slot)) for old, slot in zip(before, (5, 6, UNKNOWN_SLOT))] == [
+        {("rule", "drop"): (3, 3 * len(long)), ("default", "drop"): (2, 2 * len(short))},
+        {("default", "pass"): (4, 4 * len(short)), ("ssh", "pass"): (1, len(short))},
+        {},
+    ]
+
+
+def test_hits_are_counted_for_the_rule_that_decided(splicer):
+    rules = [
+        {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "1-65535", "action": "drop"},
+        {"destination": SERVER, "protocol": "tcp", "ports": 80, "action": "pass"},
+    ]
+    splicer.policy(LAN)
+    splicer.rules(*rules)
+    before = [splicer.hits(slot) for slot in (0, 1, 2)]
+    frame = tcp_frame(SERVER, 80, options=bytes(8))
+    for one in (frame, frame, tcp_frame(SERVER, 81), tcp_frame(OWN, 80), tcp_frame(OWN, 22)):
+        splicer.ask(one, LAN)
+    after = [splicer.hits(slot) for slot in (0, 1, 2)]
+    more = [(new[0] - old[0], new[1] - old[1]) for new, old in zip(after, before)]
+    assert more == [(0, 0), (1, len(tcp_frame(SERVER, 81))), (2, 2 * len(frame))]
+
+
+# ---- rules for some interfaces ------------------------------------------------------------------------
+
+
+def test_a_rule_holds_on_the_interfaces_that_it_names(splicer, netns):
+    interfaces = {"lan0": 5, "lan1": 133, "lan2": 261}
+    plug(netns, *interfaces.values(), 6)
+    for ifindex, slot in places((*interfaces.values(), 6)).items():
+        splicer.policy(ifindex, slot)
+    splicer.rules(
+        {"destination": SERVER, "protocol": "tcp", "ports": 443, "action": "pass", "interfaces": ["lan0", "lan2"]},
+        {"destination": SERVER, "protocol": "udp", "ports": 443, "action": "pass", "interfaces": ["lan1"]},
+        interfaces=interfaces,
+    )
+    told_of = {number: splicer.ask(tcp_frame(SERVER, 443), number).action for number in (5, 133, 261, 6)}
+    assert told_of == {5: "pass", 133: "drop", 261: "pass", 6: "drop"}
+    told_of = {number: splicer.ask(udp_frame(SERVER, 443), number).action for number in (5, 133, 261, 6)}
+    assert told_of == {5: "drop", 133: "pass", 261: "drop", 6: "drop"}
+
+
+def test_a_jumbo_frame_is_judged_and_counted_whole(splicer):
+    splicer.policy(LAN)
+    splicer.rules({"destination": SERVER, "protocol": "udp", "ports": 53, "action": "pass"})
+    before = splicer.hits(1)[1]
+    frame = ethernet(ipv4(udp_frame(SERVER, 53)[34:] + bytes(3000), 17, destination=SERVER))
+    assert told(splicer.ask(frame, LAN)) == ("pass", "rule")
+    assert splicer.hits(1)[1] - before == len(frame)

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to a packet, row by row: what it is. Who may always pass: test_always_allowed.py."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Management
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
+from ansible_collections.netedge.tproxy.tests.support.packets import (
+    ACK,
+    DONT_FRAGMENT,
+    ETH_ARP,
+    ICMP,
+    MORE_FRAGMENTS,
+    TCP,
+    UDP,
+    ethernet,
+    ipv4,
+    tcp,
+    tcp_frame,
+    udp,
+    udp_frame,
+)
+from ansible_collections.netedge.tproxy.tests.support.splicer import told
+
+LAN = 1  # the loopback interface is as good as any: what makes it special is a flag of its policy
+SERVER = "192.0.2.1"
+EVERYTHING = [
+    {"destination": "0.0.0.0/0", "protocol": protocol, "ports": "0-65535", "action": "pass"}
+    for protocol in ("tcp", "udp")
+]
+
+
+# ---- row 1: not for us to judge ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("default", ["drop", "pass"])
+def test_arp_passes(splicer, default):
+    splicer.policy(LAN, default_action=default)
+    assert told(splicer.ask(ethernet(bytes(28), ETH_ARP), LAN)) == ("pass", "arp")
+
+
+@pytest.mark.parametrize("default", ["drop", "pass"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ethernet(bytes(46), 0x88CC),
+        ethernet(ipv4(b"\x0d" + bytes(15), ICMP)),
+        ethernet(ipv4(bytes(16), 47)),
+        ethernet(ipv4(b"", 0)),
+    ],
+    ids=["LLDP", "ICMP-timestamp", "GRE", "no-payload"],
+)
+def test_what_no_row_names_gets_the_default_action(splicer, frame, default):
+    splicer.policy(LAN, default_action=default)
+    splicer.rules(*EVERYTHING)
+    assert told(splicer.ask(frame, LAN)) == (default, "other")
+
+
+# ---- row 2: malformed ----------------------------------------------------------------------
+
+WHOLE = tcp(443, flags=ACK)
+MALFORMED = {
+    "version-0": ipv4(WHOLE, TCP, version=0),
+    "version-5": ipv4(WHOLE, TCP, version=5),
+    "version-6": ipv4(WHOLE, TCP, version=6),
+    "header-of-0-bytes": ipv4(WHOLE, TCP, ihl=0),
+    "header-of-16-bytes": ipv4(WHOLE, TCP, ihl=4),
+    "header-beyond-the-datagram": ipv4(WHOLE, TCP, ihl=15),
+    "header-longer-than-the-datagram": ipv4(WHOLE, TCP, ihl=6, length=23),
+    "longer-than-the-frame": ipv4(WHOLE, TCP, length=41),
+    "much-longer-than-the-frame": ipv4(WHOLE, TCP, length=0xFFFF),
+    "shorter-than-its-header": ipv4(WHOLE, TCP, length=19),
+    "of-no-length": ipv4(WHOLE, TCP, length=0),
+    "ICMP-shorter-than-its-header": ipv4(bytes(16), ICMP, length=19),
+    "fragment-shorter-than-its-header": ipv4(WHOLE, TCP, length=19, fragment=MORE_FRAGMENTS),
+    "no-TCP-header": ipv4(b"", TCP),
+    "TCP-header-cut": ipv4(WHOLE[:19], TCP),
+    "no-UDP-header": ipv4(b"", UDP),
+    "UDP-header-cut": ipv4(udp(443)[:7], UDP),
+    "TCP-header-in-the-padding": ipv4(WHOLE, TCP, length=39),
+    "UDP-header-in-the-padding": ipv4(udp(443), UDP, length=27),
+}
+
+
+@pytest.mark.parametrize("default", ["drop", "pass"])
+@pytest.mark.parametrize("datagram", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_datagram_is_dropped_on_any_policy(splicer, datagram, default):
+    splicer.policy(LAN, default_action=default)
+    splicer.rules(*EVERYTHING)
+    assert told(splicer.ask(ethernet(datagram), LAN)) == ("drop", "malformed")
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [ipv4(WHOLE, TCP), ipv4(WHOLE, TCP) + bytes(6), ipv4(udp(443, payload=b""), UDP) + bytes(18)],
+    ids=["exact", "padded", "padded-to-a-whole-frame"],
+)
+def test_a_sound_datagram_is_not(splicer, datagram):
+    splicer.policy(LAN)
+    splicer.rules(*EVERYTHING)
+    assert told(splicer.ask(ethernet(datagram), LAN)) == ("pass", "rule")
+
+
+@pytest.mark.parametrize("length", range(4, 44, 4))
+def test_options_are_stepped_over(splicer, length):
+    decoy = (tcp(80) * 2)[:length]
+    splicer.policy(LAN)
+    splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 443, "action": "pass"})
+    assert told(splicer.ask(tcp_frame(SERVER, 443, options=decoy), LAN)) == ("pass", "rule")
+    assert told(splicer.ask(tcp_frame(SERVER, 80, options=decoy), LAN)) == ("drop", "default")
+
+
+# ---- row 7: fragments, of which no port is read ------------------------------------------------
+
+
+@pytest.mark.parametrize("default", ["drop", "pass"])
+@pytest.mark.parametrize("fragment", [MORE_FRAGMENTS, 1, 0x1FFF, MORE_FRAGMENTS | 185, DONT_FRAGMENT | 1])
+def test_a_fragment_gets_the_default_action(splicer, fragment, default):
+    splicer.policy(LAN, default_action=default, management=(Management(Prefix.any_of(4), "tcp", 22),))
+    splicer.rules(*EVERYTHING)
+    for frame in (
+        tcp_frame(SERVER, 22, fragment=fragment),
+        udp_frame(SERVER, 68, source_port=67, fragment=fragment),
+        tcp_frame(SERVER, 443, fragment=fragment),
+        ethernet(ipv4(bytes(1), TCP, fragment=fragment)),
+    ):
+        assert splicer.ask(frame, LAN)[:4] == (default, "fragment", default, 0)
+
+
+@pytest.mark.parametrize("bits", [0, DONT_FRAGMENT, 0x8000])
+def test_other_bits_make_no_fragment(splicer, bits):
+    splicer.policy(LAN)
+    splicer.rules(*EVERYTHING)
+    assert told(splicer.ask(tcp_frame(SERVER, 443, fragment=bits), LAN)) == ("pass", "rule")
+
+
+# ---- anything at all -----------------------------------------------------------------------------------
+
+
+def test_no_garbage_is_dropped_on_the_loopback_interface(splicer):
+    splicer.policy(LAN, loopback=True)
+    splicer.rules(*EVERYTHING, {"destination": SERVER, "protocol": "tcp", "ports": "0-65535", "action": "drop"})
+    chance = random.Random(20260101)
+    for _number in range(10_000):
+        frame = bytearray(chance.randbytes(chance.randrange(34, 200)))
+        if chance.random() < 0.8:
+            frame[12:14] = b"\x08\x00"
+            frame[14] = chance.choice((0x45, 0x45, 0x46, 0x4F, frame[14]))
+            frame[23] = chance.choice((TCP, UDP, frame[23]))
+        assert splicer.ask(bytes(frame), LAN).action == "pass"

@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compile bpf/ with clang and the kernel's own headers, to a blob as BCC's is: build_blob.py FILE.
+
+$CLANG names another compiler than `clang`. Every warning is an error here.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_object, source_digest
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import FUNCTION, placeholders
+from ansible_collections.netedge.tproxy.tests.support.splicer import ENTRY, our_blob, our_source
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE.parents[2] / "bpf" / ENTRY
+CLANG = os.environ.get("CLANG", "clang")
+FLAGS = ("-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-include", str(HERE / "bcc.h"))
+HEADERS = ("-isystem", "/usr/include", "-isystem", f"/usr/include/{os.uname().machine}-linux-gnu")
+# The one section with code. As binary it is the bare instructions: there is no relocation to do.
+COPY = ("objcopy", "--input-target", "elf64-little", "--output-target", "binary", "--only-section", ".text")
+
+
+def instructions() -> bytes:
+    """Return what clang makes of the program."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, bare = f"{folder}/program.o", f"{folder}/program.bin"
+        subprocess.run([CLANG, *FLAGS, *HEADERS, "-c", str(SOURCE), "-o", made], check=True)
+        subprocess.run([*COPY, made, bare], check=True)
+        return pathlib.Path(bare).read_bytes()
+
+
+def main() -> None:
+    """Write the blob; say how big it is, and how big BCC's."""
+    words = subprocess.run([CLANG, "--version"], capture_output=True, text=True, check=True).stdout
+    compiler = words.splitlines()[0]
+    code = base64.b64encode(instructions()).decode()
+    made = {"instructions": code, "maps": placeholders(), "compiler": compiler}
+    blob = blob_from_object(made, FUNCTION, source_digest(our_source(), ENTRY, FUNCTION, {}))
+    path = pathlib.Path(sys.argv[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(blob.to_json(), encoding="utf-8")
+    for one in (blob, our_blob()):
+        print(f"{one.compiler}: {one.count} instructions, {len(one.relocations)} loads of {len(one.maps)} maps")
+
+
+if __name__ == "__main__":
+    main()

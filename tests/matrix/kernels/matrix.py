@@ -1,0 +1,215 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of tests/kernel and tests/fuzz in the kernels of kernels.lock, one emulated machine each; see `run`.
+
+Not all of them: see ASKING.
+
+Exit status 0: all passed, or there was no kernel to be had (said aloud). 1: a test failed, a kernel complained, or a
+package is not the locked one; with REQUIRE_KERNELS=1 also when there was no kernel to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import choose
+import machine
+import rootfs
+from lock import read_lock, write_lock
+from mirror import Mirror, Missing, Unreachable, WrongDigest
+
+from ansible_collections.netedge.tproxy.tests.support.splicer import our_blob
+
+LOCK = rootfs.HERE / "kernels.lock"
+WORK = pathlib.Path(os.environ["WORK"])
+CACHE, LOGS = WORK / "kernels", WORK / "log"
+AT_ONCE = 2
+FAULTS_SHOWN = 20
+COLUMNS = "{:8} {:28} {:8} {:>6} {:>8} {:>8} {:>10} {:>8}"
+PLACES = "tests/kernel", "tests/fuzz"
+# What asks a kernel something: its doors, the program, real packets, the fuzzer's cases. Left out are the fuzzer's new
+# scenes, which rule holds (classify: arithmetic), and the stories (attach, pins, refusals, verdict, traffic, ...): each
+# call of theirs is one that these make too, and each of their tests loads the program, 5 s for an emulated processor.
+ASKING = (
+    "tests/kernel/adapters/test_*.py",
+    *(f"tests/kernel/program/test_{name}.py" for name in ("packets", "always_allowed", "rules", "maps")),
+    "tests/kernel/program/test_confirm_deadline.py",
+    *(f"tests/kernel/traffic/test_{name}.py" for name in ("sessions", "path", "link", "wire", "splice", "reasons")),
+    "tests/kernel/operations/test_clock.py",
+    "tests/fuzz/test_cases.py::test_case",
+)
+
+
+class Row(NamedTuple):
+    """One kernel of the table."""
+
+    kernel: str
+    seconds: float
+    outcome: machine.Outcome
+
+
+def main() -> int:
+    """Do what the options say."""
+    options = _options()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if options.update_lock:
+        _update_lock()
+        return 0
+    lock = read_lock(LOCK.read_text(encoding="utf-8"))
+    wanted = _wanted(lock, options.only)
+    kernels, absent = _fetched({kernel: lock[kernel] for kernel in wanted})
+    rows = _run_all(kernels, options) if kernels else []
+    return _report(rows, absent)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "tests/matrix/kernels/run", description="Run the tests against the kernel in other kernels."
+    )
+    parser.add_argument("--only", metavar="KERNEL", action="append", nargs="+", help="these kernels of kernels.lock")
+    parser.add_argument("--tests", metavar="FILE", nargs="+", default=[], help="these files of tests/kernel alone")
+    parser.add_argument("--all", action="store_true", help="leave nothing out (some 10 minutes for each kernel)")
+    parser.add_argument("--keep", action="store_true", help="keep what was booted, and say how to boot it again")
+    parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
+    parser.add_argument("--update-lock", action="store_true", help="write kernels.lock anew from the mirror's indexes")
+    return parser.parse_args()
+
+
+def _update_lock() -> None:
+    mirror = Mirror(CACHE)
+    candidates = choose.newest(mirror)
+    LOCK.write_text(write_lock(candidates), encoding="utf-8")
+    mirror.forget_all_but([package for one in candidates for package in one.packages])
+
+
+def _wanted(lock: dict, only: list | None) -> list:
+    wanted = [kernel for group in only or [list(lock)] for kernel in group]
+    strangers = [kernel for kernel in wanted if kernel not in lock]
+    if strangers:
+        raise SystemExit(f"kernels.lock has no {', '.join(strangers)}: choose from {', '.join(lock)}")
+    return wanted
+
+
+# ---- what is booted -----------------------------------------------------------------------------------
+
+
+def _fetched(lock: dict) -> tuple:
+    """Return ({kernel: its packages' files}, {kernel: why there is none})."""
+    if platform.machine() != "x86_64":
+        return {}, dict.fromkeys(lock, f"guests run this machine's Python, and {platform.machine()} is not x86_64")
+    mirror, found, absent = Mirror(CACHE), {}, {}
+    for kernel, candidates in lock.items():
+        for candidate in candidates:
+            try:
+                found[kernel] = [mirror.fetch(package) for package in candidate.packages]
+                break
+            except (Missing, Unreachable) as why:
+                absent[kernel] = str(why)
+    return found, {kernel: why for kernel, why in absent.items() if kernel not in found}
+
+
+def _run_all(kernels: dict, options: argparse.Namespace) -> list:
+    tests = _tests(options)
+    expected, base, checkout = _expected(tests), rootfs.base(CACHE), rootfs.checkout(our_blob().to_json(), tests)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
+
+    def run(kernel: str) -> Row:
+        image, initrd = folder / f"vmlinuz-{kernel}", folder / f"initrd-{kernel}"
+        code, modules = rootfs.kernel(kernels[kernel])
+        image.write_bytes(code)
+        initrd.write_bytes(base.read_bytes() + modules + checkout)
+        return _boot(kernel, machine.command(image, initrd), expected)
+
+    with contextlib.ExitStack() as end, ThreadPoolExecutor(options.jobs) as several:
+        if not options.keep:
+            end.callback(shutil.rmtree, folder)
+        return list(several.map(run, kernels))
+
+
+def _tests(options: argparse.Namespace) -> list:
+    """Return the files, or folders, whose tests run in a guest."""
+    if options.tests:
+        return [f"tests/kernel/{name}" for name in options.tests]
+    if options.all:
+        return list(PLACES)
+    return [found for pattern in ASKING for found in _found(*pattern.partition("::"))]
+
+
+def _found(pattern: str, *test: str) -> list:
+    """Return the files that a pattern names, each with the name of the test behind it."""
+    paths = sorted(path.relative_to(rootfs.CHECKOUT) for path in rootfs.CHECKOUT.glob(pattern))
+    return ["".join((str(path), *test)) for path in paths]
+
+
+def _boot(kernel: str, words: list, expected: int) -> Row:
+    log, start = LOGS / f"kernels-{kernel}.log", time.monotonic()
+    print(f"{kernel}: booting; its words are in {log.relative_to(rootfs.CHECKOUT)}", flush=True)
+    stopped = machine.boot(words, log)
+    told = log.read_text(encoding="utf-8", errors="replace")
+    return Row(kernel, time.monotonic() - start, machine.judge(told, stopped, expected))
+
+
+def _expected(tests: list) -> int:
+    """Return how many tests there are."""
+    options = ["--collect-only", "--quiet", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=rootfs.CHECKOUT,
+        env={**os.environ, "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"the tests cannot be read:\n{done.stdout}{done.stderr}")
+    return sum("::" in line for line in done.stdout.splitlines())
+
+
+# ---- what is said --------------------------------------------------------------------------------------------
+
+
+def _report(rows: list, absent: dict) -> int:
+    print(COLUMNS.format("kernel", "release", "result", "tests", "skipped", "seconds", "processed", "program"))
+    for kernel, seconds, told in rows:
+        result = "FAIL" if told.faults else "PASS"
+        figures = (told.passed, len(told.skipped), f"{seconds:.0f}", told.processed, told.instructions)
+        print(COLUMNS.format(kernel, told.release, result, *figures))
+    for kernel in absent:
+        print(COLUMNS.format(kernel, "", "SKIPPED", "", "", "", "", ""))
+    for kernel, _seconds, told in rows:
+        for fault in told.faults[:FAULTS_SHOWN]:
+            print(f"{kernel}: {fault}")
+        if len(told.faults) > FAULTS_SHOWN:
+            print(f"{kernel}: and {len(told.faults) - FAULTS_SHOWN} faults more")
+    for kernel, why in absent.items():
+        print(f"SKIPPED {kernel}: NOTHING WAS TESTED IN THIS KERNEL: {why}")
+    _count(rows, absent)
+    failed = any(told.faults for _kernel, _seconds, told in rows)
+    return 1 if failed or (absent and os.environ.get("REQUIRE_KERNELS") == "1") else 0
+
+
+def _count(rows: list, absent: dict) -> None:
+    """Write what tools/run_tests sums up: passed, failed, skipped."""
+    told = [row.outcome for row in rows]
+    passed, skipped = sum(one.passed for one in told), sum(len(one.skipped) for one in told)
+    numbers = passed, sum(len(one.faults) for one in told), skipped + len(absent)
+    (LOGS / "kernels.count").write_text("%d %d %d\n" % numbers, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (WrongDigest, Unreachable, FileNotFoundError) as fault:
+        sys.exit(str(fault))

@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a guest is made of, one cpio archive each: this machine's Python and tools, a kernel's modules, the checkout.
+
+The first is the same for every kernel and kept until what it is made of changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import lzma
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+
+from archive import Archive
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
+HERE = pathlib.Path(__file__).resolve().parent
+TOOLS = ("ip", "tc", "sleep")
+APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
+# Beside the standard library; of Ansible only what modules are made of.
+LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
+LIBRARIES += ("ansible/module_utils", "ansible/_vendor", "ansible/__init__.py", "ansible/release.py")
+UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distutils", "pydoc_data", "turtledemo"}
+UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
+MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
+MODULES += ("tcp_diag", "udp_diag")
+# Of the checkout.
+PARTS = ("bpf", "plugins/module_utils", "tests/matrix/kernels/guest")
+PARTS += ("tests/kernel", "tests/fuzz", "tests/support", "tests/unit")
+SUFFIXES = (".py", ".c", ".h", ".json")
+FILES = ("pytest.ini", "tests/conftest.py")
+# What iproute2 knows protocols by.
+PROTOCOLS = b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n"
+# Python's threads end through it, and no program links it.
+GCC_LIBRARY = "libgcc_s.so.1"
+
+
+# ---- the base ------------------------------------------------------------------------------------------
+
+
+def base(cache: pathlib.Path) -> pathlib.Path:
+    """Return the archive with everything but kernel and checkout."""
+    files = _base_files()
+    key = hashlib.sha256(pathlib.Path(__file__).read_bytes() + (HERE / "archive.py").read_bytes())
+    for inside, outside in sorted(files.items()):
+        about = outside.stat()
+        key.update(f"{inside} {about.st_size} {about.st_mtime_ns}\n".encode())
+    kept = cache / f"base-{key.hexdigest()[:16]}.cpio"
+    if not kept.exists():
+        _replace(kept, _packed(files), "base-*.cpio")
+    return kept
+
+
+def _base_files() -> dict:
+    """Return {path in the guest: path here}."""
+    interpreter, stdlib = pathlib.Path(sys.executable).resolve(), pathlib.Path(sysconfig.get_path("stdlib"))
+    found = {str(interpreter): interpreter, "/bin/busybox": _tool("busybox")}
+    found.update({f"/usr/sbin/{tool}": _tool(tool) for tool in TOOLS})
+    found.update(_tree(stdlib, str(stdlib), (".py", ".so")))
+    found.update(_shared_libraries([path for path in found.values() if path.suffix != ".py"]))
+    for name in LIBRARIES:
+        found.update(_library(name))
+    return found
+
+
+def _tree(top: pathlib.Path, inside: str, suffixes: tuple) -> dict:
+    return {
+        f"{inside}/{path.relative_to(top)}": path
+        for path in top.rglob("*")
+        if path.suffix in suffixes and path.is_file() and not UNUSED & set(path.relative_to(top).parts)
+    }
+
+
+def _library(name: str) -> dict:
+    """Return a package of this interpreter, or a part of one, with its metadata: some packages look for their own."""
+    package, _slash, part = name.partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise FileNotFoundError(f"the guest needs {package}, which this Python has not")
+    if not spec.submodule_search_locations:
+        return {f"/site/{name}.py": pathlib.Path(spec.origin)}
+    folder = pathlib.Path(spec.origin).parent
+    if part.endswith(".py"):
+        return {f"/site/{name}": folder / part}
+    found = _tree(folder / part, f"/site/{name}", (".py",))
+    for about in folder.parent.glob(f"{package}-*-info"):
+        found.update(_tree(about, f"/site/{about.name}", ("", ".txt")))
+    return found
+
+
+def _shared_libraries(programs: list) -> dict:
+    """Return what the dynamic linker loads for these files."""
+    told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
+    found = {name: pathlib.Path(name) for name in re.findall(r"(/\S+) \(0x", told)}
+    folder = next(pathlib.Path(name).parent for name in found if "/libc.so" in name)
+    return {**found, str(folder / GCC_LIBRARY): folder / GCC_LIBRARY}
+
+
+def _tool(name: str) -> pathlib.Path:
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"the guest needs {name}, which this machine has not")
+    return pathlib.Path(found).resolve()
+
+
+def _packed(files: dict) -> bytes:
+    archive = Archive()
+    for folder in ("/proc", "/sys", "/dev", "/run", "/tmp"):
+        archive.folder(folder)
+    for inside, outside in sorted(files.items()):
+        archive.add(inside, outside.read_bytes(), 0o755 if outside.suffix != ".py" else 0o644)
+    for applet in APPLETS:
+        archive.link(f"/bin/{applet}", "busybox")
+    archive.add("/etc/protocols", PROTOCOLS)
+    archive.link("/usr/bin/python3", str(pathlib.Path(sys.executable).resolve()))
+    return archive.closed()
+
+
+def _replace(kept: pathlib.Path, data: bytes, older: str) -> None:
+    for old in kept.parent.glob(older):
+        old.unlink()
+    aside = kept.with_suffix(".new")
+    aside.write_bytes(data)
+    aside.rename(kept)
+
+
+# ---- the kernel ------------------------------------------------------------------------------------------
+
+
+def kernel(packages: list) -> tuple:
+    """Return (kernel image, archive of the modules in the order of their loading) of a kernel's packages."""
+    image, modules = b"", {}
+    for package in packages:
+        for path, data in _members(package):
+            if path.name.startswith("vmlinuz"):
+                image = data
+            else:
+                modules[path.name.partition(".")[0]] = lzma.decompress(data) if path.suffix == ".xz" else data
+    archive = Archive()
+    for number, name in enumerate(_in_order(modules)):
+        archive.add(f"/modules/{number:02}-{name}.ko", modules[name])
+    return image, archive.closed()
+
+
+def _members(package: pathlib.Path):
+    """Yield (path, contents) of image and network modules."""
+    wanted = re.compile(r".*/(vmlinuz[^/]*|kernel/(net|drivers/net)/.*)$")
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking,
+        tarfile.open(fileobj=unpacking.stdout, mode="r|") as members,
+    ):
+        for member in members:
+            if member.isfile() and wanted.match(member.name):
+                yield pathlib.PurePosixPath(member.name), members.extractfile(member).read()
+
+
+def _in_order(modules: dict) -> list:
+    """Return what MODULES need, each after what it depends on; what is no module is built in, or not there."""
+    found = []
+
+    def add(name: str) -> None:
+        if name in modules and name not in found:
+            for needed in re.search(rb"\0depends=([^\0]*)\0", modules[name])[1].decode().split(","):
+                add(needed)
+            found.append(name)
+
+    for name in MODULES:
+        add(name)
+    return found
+
+
+# ---- the checkout ----------------------------------------------------------------------------------------
+
+
+def checkout(blob: str, tests: list) -> bytes:
+    """Return the archive of the tests, of what they test, and of what starts them; `tests` are those that run."""
+    archive = Archive()
+    archive.add("/init", (HERE / "guest" / "init").read_bytes(), 0o755)
+    archive.add("/tproxy/blob.json", blob.encode())
+    archive.add("/tproxy/selection", "\n".join(tests).encode())
+    paths = [CHECKOUT / name for name in FILES]
+    for folder in PARTS:
+        paths += [path for path in sorted((CHECKOUT / folder).rglob("*")) if path.suffix in SUFFIXES and path.is_file()]
+    for path in paths:
+        archive.add(f"/tproxy/{path.relative_to(CHECKOUT)}", path.read_bytes())
+    return archive.closed()

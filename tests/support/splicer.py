@@ -1,0 +1,188 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real program on maps of its own, pinned nowhere, asked packet by packet (BPF_PROG_TEST_RUN).
+
+Policies, addresses and rules are written as the product writes them: by its codec and its image compiler. What a test
+run cannot show: bpf_sk_assign always fails there (EOPNOTSUPP, "assign_error" stands for "would be spliced"), frames are
+never tagged, and IPv4 frames have at least 34 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import struct
+from typing import NamedTuple
+
+from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec
+from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._blob import (
+    Blob,
+    blob_from_json,
+    blob_from_object,
+    program_identity,
+    source_digest,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
+from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Policy, interface_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._reasons import REASON_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import FUNCTION, placeholders
+from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
+
+ENTRY = "tproxy_splicer.c"
+CACHE = ROOT / ".work" / "cache" / "blobs"
+
+CONTEXT_BYTES = 192  # struct __sk_buff of include/uapi/linux/bpf.h
+MARK_AT, IFINDEX_AT, CB_AT = 8, 40, 48
+ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
+VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
+
+
+def our_source() -> dict:
+    """Return {path: text} as the action plugin ships it; the plugin needs all of Ansible."""
+    from ansible_collections.netedge.tproxy.plugins.action.tc_bpf_attach import source_files
+
+    return source_files(ROOT / "bpf" / ENTRY)
+
+
+def our_blob() -> Blob:
+    """Return our program, compiled once for each identity; TPROXY_BLOB names it where there is no compiler."""
+    given = os.environ.get("TPROXY_BLOB")
+    if given:
+        return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
+    files, compiler = our_source(), Compiler()
+    digest = source_digest(files, ENTRY, FUNCTION, {})
+    kept = CACHE / f"{program_identity(digest, compiler.version())}.json"
+    if kept.exists():
+        return blob_from_json(kept.read_text(encoding="utf-8"))
+    blob = blob_from_object(compiler.compile(files, ENTRY, FUNCTION, {}, placeholders()), FUNCTION, digest)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    aside = kept.with_suffix(f".{os.getpid()}")
+    aside.write_text(blob.to_json(), encoding="utf-8")
+    aside.rename(kept)
+    return blob
+
+
+class Told(NamedTuple):
+    """What the program said of one packet. `action` is the TC verdict, `verdict` what it was counted as."""
+
+    action: str
+    reason: str
+    verdict: str
+    rule: int
+    error: int
+    mark: int
+
+
+def told(answer: Told) -> tuple:
+    """Return what a user sees of an answer."""
+    return answer.action, answer.reason
+
+
+def new_maps(blob: Blob, pages: int = layout.IMAGE_PAGES_MIN) -> dict:
+    """Return {name: descriptor} of maps for a program; an image may have so many pages."""
+    _bpf.raise_memory_limit()
+    template = _bpf.create_map(inner_shape(pages), "pages")
+    found = {
+        name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
+        for name, shape in blob.maps.items()
+    }
+    os.close(template)
+    return found
+
+
+class Splicer:
+    """The program, loaded; see above."""
+
+    def __init__(self, blob: Blob, pages: int = layout.IMAGE_PAGES_MIN):
+        """`pages` is what an image may have at most."""
+        self._pages = pages
+        self.maps = new_maps(blob, pages)
+        self.fd = _bpf.load_program(blob.bind(self.maps), blob.function)
+        self._cpus = _bpf.possible_cpus()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for descriptor in (*self.maps.values(), self.fd):
+            os.close(descriptor)
+
+    def forget(self) -> None:
+        """Return to a program that knows no interface and no rule; counters go on."""
+        for name, struct_name in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
+            for slot in range(layout.MAPS[name][1][3]):
+                _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(struct_name)))
+        self.rules()
+        self.no_image(generation=1)
+
+    # ---- what it is told ---------------------------------------------------------------
+
+    def policy(self, ifindex: int, slot: int | None = None, **fields) -> None:
+        """Set the policy of an interface."""
+        self._put("policy", ifindex if slot is None else slot, _codec.encode_policy(ifindex, Policy(**fields)))
+
+    def previous_policy(self, ifindex: int, policy: Policy) -> None:
+        """Set the policy that holds past the deadline."""
+        slot = ifindex % layout.INTERFACES + layout.INTERFACES
+        _bpf.update(self.maps["policy"], _codec.key(slot), _codec.encode_policy(ifindex, policy), "policy")
+
+    def no_image(self, generation: int = 0) -> None:
+        """Take an image away: 0 goes with the policies, 1 with the previous ones."""
+        _bpf.delete(self.maps["image"], _codec.key(generation), "image")
+
+    def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
+        """Record the addresses of an interface."""
+        entry = interface_addresses("lan0", [parse_address(text) for text in texts])
+        self._put("ifindex_ip_map", ifindex if slot is None else slot, _codec.encode_addresses(ifindex, entry))
+
+    def rules(self, *items: dict, interfaces: dict | None = None, generation: int = 0) -> None:
+        """Put rules in force, in slots 1, 2, ...; `interfaces` is {name: ifindex}."""
+        found, _warnings = rules_from_params(list(items))
+        self.image([(rule, number) for number, rule in enumerate(found, 1)], interfaces or {}, generation)
+
+    def image(self, slotted: list, interfaces: dict, generation: int = 0) -> None:
+        """Put [(Rule, slot)] in force."""
+        words = compile_image(slotted, interfaces, 1)
+        inner = _bpf.create_map(inner_shape(self._pages), "pages")
+        with _bpf.window(inner, self._pages * PAGE_BYTES, True) as memory:
+            memory[: 4 * len(words)] = words.tobytes()
+        _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
+        os.close(inner)
+
+    def _put(self, name: str, slot: int, raw: bytes) -> None:
+        _bpf.update(self.maps[name], _codec.key(slot % layout.INTERFACES), raw, name)
+
+    # ---- what it says -------------------------------------------------------------------
+
+    def ask(self, frame: bytes, ifindex: int = 1, mark: int = 0) -> Told:
+        """Return what the program does with a frame that comes in on an interface of this namespace."""
+        context = bytearray(CONTEXT_BYTES)
+        struct.pack_into("=I", context, MARK_AT, mark)
+        struct.pack_into("=I", context, IFINDEX_AT, ifindex)
+        run = _bpf.test_run(self.fd, frame, bytes(context))
+        reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
+        after = struct.unpack_from("=I", run.context, MARK_AT)[0]
+        return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICTS[reason >> 8], rule, error, after)
+
+    def counted(self, slot: int) -> dict:
+        """Return {(reason, verdict): (packets, bytes)} of a policy slot, where not zero."""
+        found = {}
+        for reason, name in REASON_NAMES.items():
+            for verdict, word in VERDICTS.items():
+                index = (slot % (layout.INTERFACES + 1) * layout.REASONS + reason) * layout.VERDICTS + verdict
+                counter = self._counter("reasons", index)
+                if any(counter):
+                    found[name, word] = counter
+        return found
+
+    def hits(self, slot: int) -> tuple:
+        """Return (packets, bytes) of a rule."""
+        return self._counter("hits", slot)
+
+    def _counter(self, name: str, index: int) -> tuple:
+        size = _codec.size_of("counter") * self._cpus
+        return tuple(_codec.sum_counters(_bpf.lookup(self.maps[name], _codec.key(index), size)).values())
