@@ -26,7 +26,7 @@ REPRODUCIBLE = (3, 11)  # the first Python that writes the same bytecode in ever
 # Builds the executable as the module does: from a folder of sources. The words after the path are further imports.
 BUILD = f"""
 import importlib, pathlib, runpy, sys
-runpy.run_path({str(ROOT / "tests/unit/conftest.py")!r})
+runpy.run_path({str(ROOT / "tests/support/collection.py")!r})["register"]()
 for name in sys.argv[2:]:
     importlib.import_module(name)
 from {_zipapp.__name__} import executable
