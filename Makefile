@@ -46,11 +46,11 @@ lint: bootstrap ## style of YAML, Python, shell, changelog and documentation
 	@$(STEP) docs "documentation of plugins and role" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
 	@$(STEP) ansible-lint "ansible-lint" ansible-lint
 
-layout: bootstrap ## write plugins/module_utils/_layout.py anew from bpf/types.h
-	@$(STEP) layout "bpf/types.h to _layout.py" python bpf/gen_layout.py
+layout: bootstrap ## write plugins/module_utils/_layout.py anew from bpf/abi.h
+	@$(STEP) layout "bpf/abi.h to _layout.py" python bpf/gen_layout.py
 
-layout-check: bootstrap ## compare _layout.py with what the compiler says of bpf/types.h
-	@$(STEP) layout-check "_layout.py agrees with bpf/types.h" python bpf/gen_layout.py --check
+layout-check: bootstrap ## compare _layout.py with what the compiler says of bpf/abi.h
+	@$(STEP) layout-check "_layout.py agrees with bpf/abi.h" python bpf/gen_layout.py --check
 
 blob: bootstrap ## compile bpf/ to the blob that the role ships for routers without BCC
 	@$(STEP) blob "compile the blob" python bpf/build_blob.py

@@ -54,9 +54,9 @@ static __always_inline int is_sound_mld(const struct flow *flow)
 }
 
 /* The quoted ports turned round: the flow of which the quoted packet was an answer. */
-static __always_inline enum parsed quote_ports(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+static __always_inline enum parsed quote_ports(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
-	tp_be16 ports[2];
+	__be16 ports[2];
 
 	if (!has_ports(flow->protocol) || !load(skb, flow, offset, ports, sizeof(ports)))
 		return PARSED_OTHER;
@@ -71,7 +71,7 @@ static __always_inline enum parsed quote_ports(struct __sk_buff *skb, tp_u32 off
  */
 static __always_inline enum parsed quote_ipv4(struct __sk_buff *skb, struct flow *flow)
 {
-	tp_u32 offset = flow->payload + ICMP_HEADER;
+	__u32 offset = flow->payload + ICMP_HEADER;
 	struct iphdr ip;
 
 	if (!load(skb, flow, offset, &ip, sizeof(ip)))
@@ -86,7 +86,7 @@ static __always_inline enum parsed quote_ipv4(struct __sk_buff *skb, struct flow
 static __always_inline enum parsed quote_ipv6(struct __sk_buff *skb, struct flow *flow)
 {
 	/* As union address is, in whose words its addresses are compared: a stack access must be aligned. */
-	struct ipv6hdr ip __attribute__((aligned(sizeof(tp_u64))));
+	struct ipv6hdr ip __attribute__((aligned(sizeof(__u64))));
 
 	if (!load(skb, flow, flow->payload + ICMP_HEADER, &ip, sizeof(ip)))
 		return PARSED_OTHER;
@@ -101,14 +101,14 @@ static __always_inline enum parsed quote_ipv6(struct __sk_buff *skb, struct flow
 }
 
 /* What kind of message it is; false when its header is not whole. */
-static __always_inline int load_type(struct __sk_buff *skb, const struct flow *flow, tp_u8 *type)
+static __always_inline int load_type(struct __sk_buff *skb, const struct flow *flow, __u8 *type)
 {
 	return flow->payload + ICMP_HEADER <= flow->end && !bpf_skb_load_bytes(skb, flow->payload, type, sizeof(*type));
 }
 
 static __always_inline enum parsed parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
 {
-	tp_u8 type;
+	__u8 type;
 
 	if (!load_type(skb, flow, &type))
 		return PARSED_MALFORMED;
@@ -128,7 +128,7 @@ static __always_inline enum parsed parse_icmpv4(struct __sk_buff *skb, struct fl
 
 static __always_inline enum parsed parse_icmpv6(struct __sk_buff *skb, struct flow *flow)
 {
-	tp_u8 type;
+	__u8 type;
 
 	if (!load_type(skb, flow, &type))
 		return PARSED_MALFORMED;
@@ -146,7 +146,7 @@ static __always_inline enum parsed parse_icmpv6(struct __sk_buff *skb, struct fl
 }
 
 /* The whole of a packet that begins with its IP header at `offset`. */
-static __always_inline enum parsed parse_packet(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+static __always_inline enum parsed parse_packet(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	enum parsed parsed;
 

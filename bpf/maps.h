@@ -9,7 +9,7 @@
 #ifndef TPROXY_MAPS_H
 #define TPROXY_MAPS_H
 
-#include "types.h"
+#include "abi.h"
 
 enum map_type {
 	TYPE_ARRAY = 2,

@@ -13,7 +13,7 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
-#include "types.h"
+#include "abi.h"
 
 #ifndef __always_inline
 #define __always_inline inline __attribute__((always_inline))
@@ -31,23 +31,23 @@
 #define OPAQUE(value) asm volatile("" : "+r"(value))
 
 union address {
-	tp_u8 byte[16];
-	tp_be16 part[8];
-	tp_u32 word[4];
-	tp_u64 half[2];
+	__u8 byte[16];
+	__be16 part[8];
+	__u32 word[4];
+	__u64 half[2];
 };
 
 /* Ports are in host order, addresses in network order. */
 struct flow {
 	union address source;
 	union address destination;
-	tp_u16 source_port;
-	tp_u16 port;
-	tp_u8 protocol;
-	tp_u8 ipv6;
-	tp_u8 hop_limit;
-	tp_u32 payload;     /* offset of what follows the IP headers */
-	tp_u32 end;         /* of what the IP header calls the packet; a short frame is padded behind it */
+	__u16 source_port;
+	__u16 port;
+	__u8 protocol;
+	__u8 ipv6;
+	__u8 hop_limit;
+	__u32 payload;     /* offset of what follows the IP headers */
+	__u32 end;         /* of what the IP header calls the packet; a short frame is padded behind it */
 };
 
 enum parsed {
@@ -72,7 +72,7 @@ enum wire {
 	EXTENSIONS_END = 2048,      /* and the offset where they must have ended */
 };
 
-static __always_inline void map_ipv4(union address *address, tp_u32 ipv4)
+static __always_inline void map_ipv4(union address *address, __u32 ipv4)
 {
 	address->half[0] = 0;
 	address->word[2] = host32(0xffff);
@@ -91,7 +91,7 @@ static __always_inline int is_mapped(const union address *address)
 }
 
 /* The `length` bytes at `offset`, or NULL when the packet ends before them. */
-static __always_inline void *header(struct __sk_buff *skb, tp_u32 offset, tp_u32 length)
+static __always_inline void *header(struct __sk_buff *skb, __u32 offset, __u32 length)
 {
 	void *start = (void *)(long)skb->data + offset;
 
@@ -105,12 +105,12 @@ static __always_inline void *header(struct __sk_buff *skb, tp_u32 offset, tp_u32
 }
 
 /* Copy `length` bytes at `offset`; false when the packet, not the padding behind it, ends before them. */
-static __always_inline int load(struct __sk_buff *skb, const struct flow *flow, tp_u32 offset, void *to, tp_u32 length)
+static __always_inline int load(struct __sk_buff *skb, const struct flow *flow, __u32 offset, void *to, __u32 length)
 {
 	return offset + length <= flow->end && !bpf_skb_load_bytes(skb, offset, to, length);
 }
 
-static __always_inline int has_ports(tp_u8 protocol)
+static __always_inline int has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
@@ -118,8 +118,8 @@ static __always_inline int has_ports(tp_u8 protocol)
 /* Both protocols begin with the two ports: RFC 768, RFC 9293. */
 static __always_inline enum parsed parse_ports(struct __sk_buff *skb, struct flow *flow)
 {
-	tp_u32 length = flow->protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
-	tp_u32 offset = flow->payload;
+	__u32 length = flow->protocol == IPPROTO_TCP ? sizeof(struct tcphdr) : sizeof(struct udphdr);
+	__u32 offset = flow->payload;
 	struct udphdr *ports;
 
 	if (offset + length > flow->end)
@@ -139,9 +139,9 @@ static __always_inline enum parsed parse_ports(struct __sk_buff *skb, struct flo
  * a priority tag behind it: check_vlan_id in __netif_receive_skb_core(), since
  * Linux 5.5.  So two priority tags would hide a packet of this interface.
  */
-static __always_inline enum parsed parse_tag(struct __sk_buff *skb, tp_u32 offset)
+static __always_inline enum parsed parse_tag(struct __sk_buff *skb, __u32 offset)
 {
-	tp_be16 tag;
+	__be16 tag;
 
 	if (bpf_skb_load_bytes(skb, offset, &tag, sizeof(tag)))
 		return PARSED_MALFORMED;
@@ -153,15 +153,15 @@ static __always_inline enum parsed parse_tag(struct __sk_buff *skb, tp_u32 offse
  * says length 0: the kernel then takes the length of the buffer, see
  * iph_totlen() and ipv6_hopopt_jumbo_remove().
  */
-static __always_inline tp_u32 true_length(tp_u32 said, tp_u32 present)
+static __always_inline __u32 true_length(__u32 said, __u32 present)
 {
 	return !said && present > LENGTH_MAX ? present : said;
 }
 
-static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct iphdr *ip = header(skb, offset, sizeof(*ip));
-	tp_u32 header_length, length;
+	__u32 header_length, length;
 
 	if (!ip)
 		return PARSED_MALFORMED;
@@ -183,19 +183,19 @@ static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, tp_u32 offs
 
 /* What every IPv6 extension header begins with; `rest` is the offset in a fragment header. */
 struct extension {
-	tp_u8 next;
-	tp_u8 length;
-	tp_be16 rest;
+	__u8 next;
+	__u8 length;
+	__be16 rest;
 };
 
-static __always_inline int is_extension(tp_u8 next)
+static __always_inline int is_extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
 	       next == IPPROTO_AH || next == IPPROTO_DSTOPTS;
 }
 
 /* Bytes of an extension header: RFC 8200 counts in 8 behind the first, RFC 4302 (AH) in 4 behind the second. */
-static __always_inline tp_u32 extension_bytes(tp_u8 kind, tp_u8 length)
+static __always_inline __u32 extension_bytes(__u8 kind, __u8 length)
 {
 	if (kind == IPPROTO_FRAGMENT)
 		return 8;
@@ -212,10 +212,10 @@ static __always_inline int ends_well(const struct flow *flow)
  * Go behind the extension headers, up to a fragment that has one of these bits:
  * a fragment of one piece (RFC 6946) is none.
  */
-static __always_inline enum parsed skip_extensions(struct __sk_buff *skb, struct flow *flow, tp_u16 fragment)
+static __always_inline enum parsed skip_extensions(struct __sk_buff *skb, struct flow *flow, __u16 fragment)
 {
 	struct extension extension;
-	tp_u8 kind;
+	__u8 kind;
 	int i;
 
 	for (i = 0; i < EXTENSIONS && is_extension(flow->protocol); i++) {
@@ -230,7 +230,7 @@ static __always_inline enum parsed skip_extensions(struct __sk_buff *skb, struct
 	return ends_well(flow) && !is_extension(flow->protocol) ? PARSED_OTHER : PARSED_MALFORMED;
 }
 
-static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, tp_u32 offset, struct flow *flow)
+static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	struct ipv6hdr *ip = header(skb, offset, sizeof(*ip));
 

@@ -33,21 +33,21 @@ enum {
 /* One packet on its way through. */
 struct passage {
 	struct policy *policy;      /* NULL: somebody removed it */
-	tp_u32 interface_slot;
-	tp_u32 flags;               /* of the policy */
-	tp_u32 rule;                /* slot of the best rule, 0 = none */
+	__u32 interface_slot;
+	__u32 flags;               /* of the policy */
+	__u32 rule;                /* slot of the best rule, 0 = none */
 	struct action *action;      /* of that rule */
 	long error;                 /* of bpf_sk_assign */
 	enum parsed parsed;
 	enum verdict verdict;
-	tp_u32 is_marked;           /* by us, so that it is delivered here */
+	__u32 is_marked;           /* by us, so that it is delivered here */
 };
 
 /* ---- the mark, by which packets are delivered to this host ------------------ */
 
 static __always_inline void set_mark(struct __sk_buff *skb, struct passage *way)
 {
-	tp_u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
+	__u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
 
 	if (way->policy) {
 		mark = way->policy->mark;
@@ -64,7 +64,7 @@ static __always_inline void set_mark(struct __sk_buff *skb, struct passage *way)
  */
 static __always_inline void clear_mark(struct __sk_buff *skb, const struct passage *way)
 {
-	tp_u32 mask = way->policy ? way->policy->mark_mask : DEFAULT_MARK_MASK;
+	__u32 mask = way->policy ? way->policy->mark_mask : DEFAULT_MARK_MASK;
 
 	if (!way->is_marked && skb->mark & mask && !(way->flags & POLICY_LOOPBACK))
 		skb->mark &= ~mask;
@@ -90,7 +90,7 @@ static __always_inline enum reason obey_default(struct passage *way, enum reason
 	return reason;
 }
 
-static __always_inline void count(void *map, tp_u32 index, tp_u32 bytes)
+static __always_inline void count(void *map, __u32 index, __u32 bytes)
 {
 	struct counter *counter = bpf_map_lookup_elem(map, &index);
 
@@ -118,7 +118,7 @@ static __always_inline int conclude(struct __sk_buff *skb, struct passage *way, 
 
 /* ---- what is known of the interface -------------------------------------- */
 
-static __always_inline struct policy *policy_at(tp_u32 slot, tp_u32 ifindex)
+static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
 {
 	struct policy *policy = bpf_map_lookup_elem(MAP(policy), &slot);
 
@@ -137,10 +137,10 @@ static __always_inline int is_over(const struct policy *policy)
  * of the protocol; a packet of a layer 3 device has bytes of an address there.
  * No branch: the verifier would follow it through the whole program.
  */
-static __always_inline tp_u32 flags_without_policy(struct __sk_buff *skb)
+static __always_inline __u32 flags_without_policy(struct __sk_buff *skb)
 {
-	tp_be16 protocol = 0;
-	tp_u32 difference;
+	__be16 protocol = 0;
+	__u32 difference;
 
 	bpf_skb_load_bytes(skb, ETH_HLEN - sizeof(protocol), &protocol, sizeof(protocol));
 	difference = protocol ^ skb->protocol;
@@ -150,7 +150,7 @@ static __always_inline tp_u32 flags_without_policy(struct __sk_buff *skb)
 static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 {
 	struct policy *policy = 0;
-	tp_u32 i, slot;
+	__u32 i, slot;
 
 	for (i = 0; i < PROBES && !policy; i++) {
 		slot = (skb->ifindex + i) & (INTERFACES - 1);
@@ -163,10 +163,10 @@ static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 	way->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
-static __always_inline struct interface_addresses *recorded_addresses(tp_u32 ifindex)
+static __always_inline struct interface_addresses *recorded_addresses(__u32 ifindex)
 {
 	struct interface_addresses *entry;
-	tp_u32 i, slot;
+	__u32 i, slot;
 
 	for (i = 0; i < PROBES; i++) {
 		slot = (ifindex + i) & (INTERFACES - 1);
@@ -179,7 +179,7 @@ static __always_inline struct interface_addresses *recorded_addresses(tp_u32 ifi
 
 static __always_inline int lists(struct interface_addresses *entry, const union address *address)
 {
-	tp_u32 i;
+	__u32 i;
 
 	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
 		if (is_equal((const void *)entry->address[i], address))
@@ -190,17 +190,17 @@ static __always_inline int lists(struct interface_addresses *entry, const union 
 
 /* ---- who may always pass -------------------------------------------------- */
 
-static __always_inline tp_u64 host64(tp_u64 value)
+static __always_inline __u64 host64(__u64 value)
 {
-	return (tp_u64)host32((tp_u32)value) << 32 | host32((tp_u32)(value >> 32));
+	return (__u64)host32((__u32)value) << 32 | host32((__u32)(value >> 32));
 }
 
 /* Whether the address lies in the prefix of `length` bits. */
-static __always_inline int covers(const tp_u8 *prefix, tp_u32 length, const union address *address)
+static __always_inline int covers(const __u8 *prefix, __u32 length, const union address *address)
 {
 	const union address *network = (const void *)prefix;
-	tp_u64 high = host64(network->half[0] ^ address->half[0]);
-	tp_u64 low = host64(network->half[1] ^ address->half[1]);
+	__u64 high = host64(network->half[0] ^ address->half[0]);
+	__u64 low = host64(network->half[1] ^ address->half[1]);
 
 	if (!length)
 		return 1;
@@ -211,7 +211,7 @@ static __always_inline int covers(const tp_u8 *prefix, tp_u32 length, const unio
 
 static __always_inline int is_management(const struct policy *policy, const struct flow *flow)
 {
-	tp_u32 i;
+	__u32 i;
 
 	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
 		const struct management *entry = &policy->management[i];
@@ -252,8 +252,8 @@ static __always_inline int is_ssh(struct __sk_buff *skb, const struct passage *w
 /* ---- whose session it is ---------------------------------------------------- */
 
 /* The tuple of a look-up for a packet of this flow to `address` and `port`; returns its size, which says the family. */
-static __always_inline tp_u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow *flow,
-				       const union address *address, tp_be16 port)
+static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow *flow,
+				       const union address *address, __be16 port)
 {
 	if (!flow->ipv6) {
 		tuple->ipv4.saddr = flow->source.word[3];
@@ -288,7 +288,7 @@ enum session {
 static __always_inline enum session session_of(struct __sk_buff *skb, const struct flow *flow)
 {
 	struct bpf_sock_tuple tuple = {};
-	tp_u32 size = tuple_of(&tuple, flow, &flow->destination, host16(flow->port));
+	__u32 size = tuple_of(&tuple, flow, &flow->destination, host16(flow->port));
 	enum session session;
 	struct bpf_sock *sk;
 
@@ -312,21 +312,21 @@ static __always_inline enum session session_of(struct __sk_buff *skb, const stru
 
 static __always_inline void *image_of(const struct policy *policy)
 {
-	tp_u32 generation = policy ? policy->generation : 0;
+	__u32 generation = policy ? policy->generation : 0;
 
 	return bpf_map_lookup_elem(MAP(image), &generation);
 }
 
-static __always_inline struct page *page_of(void *image, tp_u32 number)
+static __always_inline struct page *page_of(void *image, __u32 number)
 {
 	return bpf_map_lookup_elem(image, &number);
 }
 
 /* The page that holds the class directory of the interface: page 0 unless rules name it. */
-static __always_inline struct page *directory_of(void *image, struct page *head, tp_u32 ifindex)
+static __always_inline struct page *directory_of(void *image, struct page *head, __u32 ifindex)
 {
 	struct page *bound = page_of(image, 1);
-	tp_u32 i, at;
+	__u32 i, at;
 
 	if (!bound)
 		return head;
@@ -338,13 +338,13 @@ static __always_inline struct page *directory_of(void *image, struct page *head,
 	return head;
 }
 
-static __always_inline tp_u32 leaf_of(tp_u32 node)
+static __always_inline __u32 leaf_of(__u32 node)
 {
 	/* A walk that ran out of steps found nothing. */
-	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT : 0;
+	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT_MASK : 0;
 }
 
-static __always_inline tp_u32 walk_ipv4(void *image, tp_u32 node, tp_u64 fields)
+static __always_inline __u32 walk_ipv4(void *image, __u32 node, __u64 fields)
 {
 	struct page *page;
 	int i;
@@ -358,10 +358,10 @@ static __always_inline tp_u32 walk_ipv4(void *image, tp_u32 node, tp_u64 fields)
 	return leaf_of(node);
 }
 
-static __always_inline tp_u32 walk_ipv6(void *image, tp_u32 node, const struct flow *flow)
+static __always_inline __u32 walk_ipv6(void *image, __u32 node, const struct flow *flow)
 {
 	struct page *page;
-	tp_u32 field, x;
+	__u32 field, x;
 	int i;
 
 	for (i = 0; i < WALK6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
@@ -381,13 +381,13 @@ static __always_inline tp_u32 walk_ipv6(void *image, tp_u32 node, const struct f
 }
 
 /* Slot of the best rule for the flow, by the class directory's word for its family and protocol. */
-static __always_inline tp_u32 rule_of(void *image, struct page *directory, const struct flow *flow)
+static __always_inline __u32 rule_of(void *image, struct page *directory, const struct flow *flow)
 {
-	tp_u32 is_udp = flow->protocol == IPPROTO_UDP;
-	tp_u32 destination = host32(flow->destination.word[3]);
-	tp_u32 source = host32(flow->source.word[3]);
+	__u32 is_udp = flow->protocol == IPPROTO_UDP;
+	__u32 destination = host32(flow->destination.word[3]);
+	__u32 source = host32(flow->source.word[3]);
 	struct page *page;
-	tp_u32 root;
+	__u32 root;
 
 	root = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_TCP : CLASS_IPV4_TCP) + is_udp];
 	if (!root)
@@ -398,23 +398,23 @@ static __always_inline tp_u32 rule_of(void *image, struct page *directory, const
 	if (!page)
 		return 0;
 	return walk_ipv4(image, page->word[destination >> 16 & (PAGE_WORDS - 1)],
-			 (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
-			 (tp_u64)flow->port << 16 * FIELD4_PORT |
-			 (tp_u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
-			 (tp_u64)source << 16 * FIELD4_SOURCE_LOW);
+			 (__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
+			 (__u64)flow->port << 16 * FIELD4_PORT |
+			 (__u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
+			 (__u64)source << 16 * FIELD4_SOURCE_LOW);
 }
 
 /* Slot of a rule that intercepts something at the destination, whatever the port; for what has no ports. */
-static __always_inline tp_u32 cover_of(void *image, struct page *directory, const struct flow *flow)
+static __always_inline __u32 cover_of(void *image, struct page *directory, const struct flow *flow)
 {
-	tp_u32 destination = host32(flow->destination.word[3]);
-	tp_u32 node = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_COVER : CLASS_IPV4_COVER)];
+	__u32 destination = host32(flow->destination.word[3]);
+	__u32 node = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_COVER : CLASS_IPV4_COVER)];
 
 	if (flow->ipv6)
 		return walk_ipv6(image, node, flow);
 	return walk_ipv4(image, node,
-			 (tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
-			 (tp_u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);
+			 (__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
+			 (__u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);
 }
 
 static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
@@ -441,7 +441,7 @@ static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way
 
 /* ---- what the rule does ------------------------------------------------------- */
 
-static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, tp_u32 size)
+static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, __u32 size)
 {
 	if (size == sizeof(tuple->ipv4))
 		tuple->ipv4.sport = 0;
@@ -449,7 +449,7 @@ static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, tp_
 		tuple->ipv6.sport = 0;
 }
 
-static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, tp_u32 size)
+static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
 {
 	struct bpf_sock *sk;
 	int i;
@@ -470,7 +470,7 @@ static __always_inline enum reason splice(struct __sk_buff *skb, struct passage 
 {
 	const union address *proxy = (const void *)way->action->tproxy_ip;
 	struct bpf_sock_tuple tuple = {};
-	tp_u32 size = tuple_of(&tuple, flow, proxy, way->action->tproxy_port);
+	__u32 size = tuple_of(&tuple, flow, proxy, way->action->tproxy_port);
 	struct bpf_sock *sk;
 
 	if (flow->protocol == IPPROTO_TCP) {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What a rule does, as struct action of bpf/types.h and back. It knows one rule at a time and no image."""
+"""What a rule does, as struct action of bpf/abi.h and back. It knows one rule at a time and no image."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Interface classes: which interfaces have which rules of their own (bpf/types.h, page 1 of an image).
+"""Interface classes: which interfaces have which rules of their own (bpf/abi.h, page 1 of an image).
 
 Class 0 has the rules that name no interface. Interfaces that are named by the same rules share one class. A class is
 known by the page that holds its directory: 0, then CLASS_PAGES and those behind it. This room sees names, indexes and

@@ -4,7 +4,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Struct bytes to values and back: the only reader of STRUCTS besides the image.
 
-Offsets come from bpf/types.h through _layout. Numbers are in host order but for ports, which are network order.
+Offsets come from bpf/abi.h through _layout. Numbers are in host order but for ports, which are network order.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ._packet import flow_text
 from ._show_text import outcome
 from ._table import paragraph
 
-# One sentence for each reason of bpf/types.h; {proxy} and {action} are the rule's, {verdict} is the answer's.
+# One sentence for each reason of bpf/abi.h; {proxy} and {action} are the rule's, {verdict} is the answer's.
 WHY = {
     "other": "It is neither TCP nor UDP: the interface's default action is {verdict}.",
     "arp": "ARP always passes.",

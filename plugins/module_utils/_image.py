@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The rule image: a whole rule set as one array of words, to be put in force by one map update (bpf/types.h).
+"""The rule image: a whole rule set as one array of words, to be put in force by one map update (bpf/abi.h).
 
     page 0   header, directory of class 0     then  IPv4 roots, 256 pages each
     page 1   interfaces that have a class     then  actions, by rule slot
@@ -48,6 +48,7 @@ from ._layout import (
     IMAGE_FORMAT,
     IMAGE_MAGIC,
     IMAGE_PAGES_MAX,
+    PAGE_BYTES,
     PAGE_WORDS,
     RULES,
 )
@@ -235,11 +236,10 @@ def write_actions(words: array, page: int, slotted: list) -> None:
 def _append_source(words: array, source: bytes) -> int:
     """Append the canonical rules in whole pages; return the word where they begin."""
     start = len(words)
-    page_bytes = 4 * PAGE_WORDS
-    pages = start // PAGE_WORDS + -(-len(source) // page_bytes)
+    pages = start // PAGE_WORDS + -(-len(source) // PAGE_BYTES)
     if pages > IMAGE_PAGES_MAX:
         raise LimitExceeded("pages of the image", pages, IMAGE_PAGES_MAX, "nothing was changed; use fewer rules")
-    words.frombytes(source.ljust(pages * page_bytes - 4 * start, b"\0"))
+    words.frombytes(source.ljust(pages * PAGE_BYTES - 4 * start, b"\0"))
     return start
 
 

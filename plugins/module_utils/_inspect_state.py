@@ -18,7 +18,6 @@ from ._findings import findings
 from ._gather import interface, machine, with_listeners, with_networks, with_routing
 from ._interface import Mark
 from ._lay_route import FAMILIES, LOCAL, RULE, RouteTable, lines
-from ._pins import PAGE_BYTES
 from ._programs import Programs
 from ._reasons import REASON_NAMES
 from ._rule_table import RuleTable
@@ -162,9 +161,9 @@ def _program(programs: Programs) -> dict | None:
 def _rules(table: RuleTable, contents: ImageContents, pins) -> dict:
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
-    image = {"pages": contents.pages, "bytes": contents.pages * PAGE_BYTES, "rules": len(contents.rules)}
+    image = {"pages": contents.pages, "bytes": contents.pages * layout.PAGE_BYTES, "rules": len(contents.rules)}
     if pins.complete:
-        image["capacity_bytes"] = table.capacity() * PAGE_BYTES
+        image["capacity_bytes"] = table.capacity() * layout.PAGE_BYTES
     return {
         "rules": [{**rule.to_params(), "hits": hits[slot]} for rule, slot in ordered],
         "generation": contents.generation,

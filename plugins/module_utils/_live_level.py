@@ -15,9 +15,9 @@ from array import array
 from bisect import bisect_right
 
 from ._intervals import disjoint_prefixes
-from ._layout import NODE_HIGH, NODE_LOW, PAGE_WORDS
-from ._live_nodes import POINTER, LiveNodes
-from ._nodes import KEYS_MAX
+from ._layout import NODE_FIELD_SHIFT, NODE_HIGH, NODE_LOW, NODE_POINTER_MASK, NODE_TAG_SHIFT, PAGE_WORDS
+from ._live_nodes import LiveNodes
+from ._nodes import EMPTY_PAGE, KEYS_MAX
 from ._tree import NO_MATCH
 
 ROWS = 256
@@ -74,8 +74,8 @@ class Level:
         return sorted(wide + narrow)
 
     def _turn_to_pages(self) -> None:
-        self._page = self._nodes.append_page(bytes(4 * PAGE_WORDS))
-        self.word = NODE_HIGH << 30 | self._field << 23 | self._page
+        self._page = self._nodes.append_page(EMPTY_PAGE)
+        self.word = NODE_HIGH << NODE_TAG_SHIFT | self._field << NODE_FIELD_SHIFT | self._page
 
     def _render_row(self, row: int, default: int) -> None:
         here = [(*key, word) for key, word in sorted(self._rows.get(row, {}).items())]
@@ -86,7 +86,7 @@ class Level:
         (_start, first), *rest = partition
         word = self._nodes.row(self._field, [(0, first), *((row << 8 | start, word) for start, word in rest)])
         if len(partition) > KEYS_MAX:
-            self._low[row] = word & POINTER
+            self._low[row] = word & NODE_POINTER_MASK
         self._nodes.flip(self._page * PAGE_WORDS + row, word)
 
     def _flip_row(self, page: int, partition: list) -> None:
@@ -107,6 +107,8 @@ class Root(Level):
         self._low = {row: page + row for row in range(ROWS)}
         self.word = page
         if high is not None:
-            leads = array("I", [NODE_LOW << 30 | field << 23 | low for low in self._low.values()])
+            leads = array(
+                "I", [NODE_LOW << NODE_TAG_SHIFT | field << NODE_FIELD_SHIFT | low for low in self._low.values()]
+            )
             nodes.words[high * PAGE_WORDS : (high + 1) * PAGE_WORDS] = leads
-            self.word = NODE_HIGH << 30 | field << 23 | high
+            self.word = NODE_HIGH << NODE_TAG_SHIFT | field << NODE_FIELD_SHIFT | high

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 from array import array
 
-from ._layout import NODE_SEARCH, PAGE_WORDS
-from ._nodes import SEARCH_WORDS, UNIT_WORDS, NodeTable
+from ._layout import NODE_POINTER_MASK, NODE_SEARCH, NODE_TAG_SHIFT, PAGE_WORDS, UNIT_WORDS
+from ._nodes import SEARCH_WORDS, NodeTable
 
 ROWS_PER_CHANGE = 2048
-POINTER = (1 << 23) - 1
 PLACE_VALUES = 2  # word of a place at which its values begin: behind four u16 keys
 PLACE_ANSWER = PLACE_VALUES + 3
 
@@ -99,11 +98,11 @@ class LiveNodes(NodeTable):
         """Return the word of a new place that leads to `word`."""
         at = self.reserve(SEARCH_WORDS[0])
         self.words[at : at + PLACE_VALUES + 4] = array("I", [0] * PLACE_VALUES + [word] * 4)
-        return NODE_SEARCH << 30 | at // UNIT_WORDS
+        return NODE_SEARCH << NODE_TAG_SHIFT | at // UNIT_WORDS
 
     def move_place(self, place: int, word: int) -> None:
         """Let a place lead to another word."""
-        self.flip((place & POINTER) * UNIT_WORDS + PLACE_ANSWER, word)
+        self.flip((place & NODE_POINTER_MASK) * UNIT_WORDS + PLACE_ANSWER, word)
 
     def spend_row(self) -> None:
         """Count a row that is written anew. Raises CompileAnew when a change touches too many."""

@@ -20,10 +20,9 @@ from typing import Callable
 
 from ._errors import LimitExceeded
 from ._image import compile_image
-from ._layout import PAGE_WORDS
+from ._layout import PAGE_BYTES, PAGE_WORDS
 from ._live_image import LiveImage
 from ._live_nodes import CompileAnew
-from ._pins import PAGE_BYTES
 from ._rule_table import RuleTable
 from ._ruleset import assign_slots
 from ._verify import verify_image

@@ -10,10 +10,17 @@ first, a short node and the one behind it mostly share a line. This room moves n
 
 from __future__ import annotations
 
-from ._layout import NODE_LEAF, NODE_SEARCH, PAGE_WORDS
-from ._nodes import SEARCH_WORDS, UNIT_WORDS, NodeTable
-
-POINTER = (1 << 23) - 1
+from ._layout import (
+    NODE_LEAF,
+    NODE_POINTER_MASK,
+    NODE_SEARCH,
+    NODE_TAG_SHIFT,
+    NODE_WIDTH_MASK,
+    NODE_WIDTH_SHIFT,
+    PAGE_WORDS,
+    UNIT_WORDS,
+)
+from ._nodes import SEARCH_WORDS, NodeTable
 
 
 class WalkOrder:
@@ -26,28 +33,29 @@ class WalkOrder:
 
     def move(self, word: int) -> int:
         """Return the word that leads to the same node, and all behind it, in the new table."""
-        if word >> 30 == NODE_LEAF:
+        if word >> NODE_TAG_SHIFT == NODE_LEAF:
             return word
         moved = self._moved.get(word)
         if moved is None:
-            moved = self._search(word) if word >> 30 == NODE_SEARCH else self._page(word)
+            moved = self._search(word) if word >> NODE_TAG_SHIFT == NODE_SEARCH else self._page(word)
             self._moved[word] = moved
         return moved
 
     def _search(self, word: int) -> int:
-        keys = 4 << (word >> 28 & 3)
-        old, values = (word & POINTER) * UNIT_WORDS, keys // 2
-        at = self.nodes.reserve(SEARCH_WORDS[word >> 28 & 3])
+        width = word >> NODE_WIDTH_SHIFT & NODE_WIDTH_MASK
+        keys = 4 << width
+        old, values = (word & NODE_POINTER_MASK) * UNIT_WORDS, keys // 2
+        at = self.nodes.reserve(SEARCH_WORDS[width])
         words = self.nodes.words
         words[at : at + values] = self._from[old : old + values]
         for number in range(values, values + keys):
             words[at + number] = self.move(self._from[old + number])
-        return word & ~POINTER | at // UNIT_WORDS
+        return word & ~NODE_POINTER_MASK | at // UNIT_WORDS
 
     def _page(self, word: int) -> int:
-        old = (word & POINTER) * PAGE_WORDS
+        old = (word & NODE_POINTER_MASK) * PAGE_WORDS
         page = self.nodes.append_page(self._from[old : old + PAGE_WORDS])
         first = page * PAGE_WORDS
         for number in range(PAGE_WORDS):
             self.nodes.words[first + number] = self.move(self._from[old + number])
-        return word & ~POINTER | page
+        return word & ~NODE_POINTER_MASK | page

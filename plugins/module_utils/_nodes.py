@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The node words of an image: where they stand and how they are written (bpf/types.h, "Node word").
+"""The node words of an image: where they stand and how they are written (bpf/abi.h, "Node word").
 
 This room turns partitions (_intervals) of one or more 16-bit fields into nodes. It knows no rule and no prefix.
 
@@ -19,14 +19,24 @@ import struct
 from array import array
 
 from ._errors import LimitExceeded
-from ._layout import IMAGE_PAGES_MAX, NODE_HIGH, NODE_LOW, NODE_SEARCH, PAGE_WORDS
+from ._layout import (
+    IMAGE_PAGES_MAX,
+    NODE_FIELD_SHIFT,
+    NODE_HIGH,
+    NODE_LOW,
+    NODE_POINTER_MASK,
+    NODE_SEARCH,
+    NODE_TAG_SHIFT,
+    NODE_WIDTH_SHIFT,
+    PAGE_BYTES,
+    PAGE_WORDS,
+    UNIT_WORDS,
+)
 
 KEYS_MAX = 32
 LINE_WORDS = 16
-UNIT_WORDS = 4
-# A SEARCH offset has 23 bits and counts units of four words.
-NODE_PAGES_MAX = min(IMAGE_PAGES_MAX, (1 << 23) * UNIT_WORDS // PAGE_WORDS)
-PAGE_BYTES = bytes(4 * PAGE_WORDS)
+NODE_PAGES_MAX = min(IMAGE_PAGES_MAX, (NODE_POINTER_MASK + 1) * UNIT_WORDS // PAGE_WORDS)
+EMPTY_PAGE = bytes(PAGE_BYTES)
 
 # SEARCH nodes with 4, 8, 16 and 32 keys: u16 keys, then u32 values, host order.
 SEARCH_STRUCTS = tuple(struct.Struct(f"={4 << size}H{4 << size}I") for size in range(4))
@@ -38,7 +48,7 @@ class NodeTable:
     """The words of one image. The first pages are left to the caller; nodes follow them."""
 
     def __init__(self, first_page: int):
-        self.words = array("I", PAGE_BYTES * first_page)
+        self.words = array("I", EMPTY_PAGE * first_page)
         self._cursor = len(self.words)
         self._interned = {}
         self._steps = {}
@@ -99,13 +109,13 @@ class NodeTable:
         SEARCH_STRUCTS[size].pack_into(
             self.words, 4 * at, 0, *starts[1:], *(0xFFFF,) * padding, *values, *values[-1:] * padding
         )
-        return NODE_SEARCH << 30 | size << 28 | field << 23 | at // UNIT_WORDS
+        return NODE_SEARCH << NODE_TAG_SHIFT | size << NODE_WIDTH_SHIFT | field << NODE_FIELD_SHIFT | at // UNIT_WORDS
 
     def _high(self, field: int, partition: list) -> int:
         page = array("I")
         for row in _rows(partition):
             page.append(self.row(field, row))
-        return NODE_HIGH << 30 | field << 23 | self.append_page(page)
+        return NODE_HIGH << NODE_TAG_SHIFT | field << NODE_FIELD_SHIFT | self.append_page(page)
 
     def row(self, field: int, row: list) -> int:
         """Return the word for the values of a field that share their upper byte; the first key is 0 all the same."""
@@ -116,7 +126,7 @@ class NodeTable:
         page = array("I")
         for end, (_start, word) in zip(ends, row):
             page.extend([word] * (end - len(page)))
-        return NODE_LOW << 30 | field << 23 | self.append_page(page)
+        return NODE_LOW << NODE_TAG_SHIFT | field << NODE_FIELD_SHIFT | self.append_page(page)
 
     def reserve(self, count: int) -> int:
         """Return the word at which `count` free words begin; see rule 3."""
@@ -125,7 +135,7 @@ class NodeTable:
             at = -(-at // LINE_WORDS) * LINE_WORDS
         # A page that ends here, or that a HIGH or LOW page was appended to, is full.
         if at % PAGE_WORDS + count > PAGE_WORDS or at % PAGE_WORDS == 0:
-            at = self.append_page(PAGE_BYTES) * PAGE_WORDS
+            at = self.append_page(EMPTY_PAGE) * PAGE_WORDS
         self._cursor = at + count
         return at
 

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ._errors import LayoutMismatch
-from ._layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_WORDS, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
+from ._layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_BYTES, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
 
-PAGE_BYTES = 4 * PAGE_WORDS
 FIELDS = ("type", "key size", "value size", "entries", "flags")
 ASIDE = "_new"
 

@@ -26,9 +26,9 @@ from ._errors import InvalidInput, VerificationFailed
 from ._findings import management_cut, ssh_cut
 from ._gather import RECORDED_SCOPES
 from ._interface import Policy
-from ._layout import PAGE_WORDS, TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
+from ._layout import PAGE_BYTES, PAGE_WORDS, TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
 from ._packet import Flow
-from ._pins import PAGE_BYTES, Pins, inner_shape
+from ._pins import Pins, inner_shape
 from ._prefix import ADDRESS_BITS, family_of, parse_address
 from ._test_run import Trace, ask
 from ._walk import Walker

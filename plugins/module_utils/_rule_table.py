@@ -23,8 +23,8 @@ from ._diff import Changes
 from ._errors import LayoutMismatch, VerificationFailed
 from ._image import compile_image
 from ._image_digest import HEADER_BYTES, ImageDigest, is_changing, is_edited, without_digest
-from ._layout import IMAGE_PAGES_MIN, PAGE_WORDS
-from ._pins import PAGE_BYTES, inner_shape
+from ._layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
+from ._pins import inner_shape
 from ._ruleset import assign_slots
 from ._source import ImageContents, read_image
 from ._verify import verify_image

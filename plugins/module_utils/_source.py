@@ -37,12 +37,11 @@ from ._layout import (
     HEADER_SOURCE_CRC,
     IMAGE_FORMAT,
     IMAGE_MAGIC,
-    PAGE_WORDS,
+    PAGE_BYTES,
 )
 from ._prefix import Prefix
 from ._rule import PROTOCOL_NAMES, PROTOCOLS, Rule
 
-PAGE_BYTES = 4 * PAGE_WORDS
 HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
 READABLE = (1, IMAGE_FORMAT)  # format 1 is the same without a journal, whose words are 0 there

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The walk of an image, step by step as the program does it (bpf/types.h, "Node word").
+"""The walk of an image, step by step as the program does it (bpf/abi.h, "Node word").
 
 A walk returns the rule slot, 0 for none. Where the program would read on in damaged words, this room raises
 VerificationFailed: such an image must never be put in force. It never asks what the right answer is (_verify does).
@@ -28,11 +28,19 @@ from ._layout import (
     HEADER_CLASSES,
     HEADER_PAGES,
     HEADER_SLOTS,
+    NODE_FIELD_MASK,
+    NODE_FIELD_SHIFT,
     NODE_HIGH,
     NODE_LEAF,
+    NODE_POINTER_MASK,
     NODE_SEARCH,
+    NODE_TAG_SHIFT,
+    NODE_WIDTH_MASK,
+    NODE_WIDTH_SHIFT,
+    PAGE_BYTES,
     PAGE_WORDS,
     PROBES,
+    UNIT_WORDS,
     WALK4_STEPS,
     WALK6_STEPS,
 )
@@ -41,9 +49,9 @@ from ._prefix import family_of
 STEPS = {4: WALK4_STEPS, 6: WALK6_STEPS}
 PORT_FIELD = {4: FIELD4_PORT, 6: FIELD6_PORT}
 DESTINATION_END = {4: FIELD4_DESTINATION_LOW + 1, 6: FIELD6_DESTINATION + 8}
-FIELDS = 32
-POINTER = (1 << 23) - 1
+FIELDS = NODE_FIELD_MASK + 1
 PAGE_HALVES = 2 * PAGE_WORDS
+UNIT_HALVES = 2 * UNIT_WORDS
 
 
 def walk(image, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
@@ -57,9 +65,9 @@ class Walker:
     def __init__(self, image):
         """`image` is any buffer of whole words; what lies beyond the pages in use is not looked at."""
         data = memoryview(image).cast("B")
-        header = array("I", bytes(data[: 4 * PAGE_WORDS]))
-        used = 4 * PAGE_WORDS * header[HEADER_PAGES] if len(header) == PAGE_WORDS else 0
-        if not 8 * PAGE_WORDS <= used <= len(data):
+        header = array("I", bytes(data[:PAGE_BYTES]))
+        used = PAGE_BYTES * header[HEADER_PAGES] if len(header) == PAGE_WORDS else 0
+        if not 2 * PAGE_BYTES <= used <= len(data):
             raise VerificationFailed(f"the image says that {used} bytes are in use, it has {len(data)}")
         raw = bytes(data[:used])
         self.words, self._halves = array("I", raw), array("H", raw)
@@ -116,8 +124,8 @@ class Walker:
         """
         words, begun = self.words, word
         try:
-            while word >> 30 != NODE_LEAF:
-                tag, field = word >> 30, word >> 23 & 31
+            while word >> NODE_TAG_SHIFT != NODE_LEAF:
+                tag, field = word >> NODE_TAG_SHIFT, word >> NODE_FIELD_SHIFT & NODE_FIELD_MASK
                 if field >= end:
                     break
                 if not steps:
@@ -127,7 +135,8 @@ class Walker:
                 if tag == NODE_SEARCH:
                     word = self._search(word, value)
                 else:
-                    word = words[(word & POINTER) * PAGE_WORDS + (value >> 8 if tag == NODE_HIGH else value & 0xFF)]
+                    entry = value >> 8 if tag == NODE_HIGH else value & 0xFF
+                    word = words[(word & NODE_POINTER_MASK) * PAGE_WORDS + entry]
         except IndexError:  # no such field, or beyond the image
             raise _damaged(begun) from None
         return word, steps
@@ -142,8 +151,8 @@ class Walker:
 
     def _search(self, word: int, value: int) -> int:
         """Return the value of the last key that is not above `value`; the first key is never looked at."""
-        size = word >> 28 & 3
-        keys, at = self._halves, (word & POINTER) << 3
+        size = word >> NODE_WIDTH_SHIFT & NODE_WIDTH_MASK
+        keys, at = self._halves, (word & NODE_POINTER_MASK) * UNIT_HALVES
         if at % PAGE_HALVES + (12 << size) > PAGE_HALVES:
             raise _damaged(word)
         if not size:

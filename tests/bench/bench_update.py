@@ -24,8 +24,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils import _bpffs as bpffs
 from ansible_collections.netedge.tproxy.plugins.module_utils._classes import CLASS_PAGES
 from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import HEADER_ACTIONS, PAGE_WORDS
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, Pins, splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._layout import HEADER_ACTIONS, PAGE_BYTES, PAGE_WORDS
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import Pins, splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._reconcile import reconcile
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image

@@ -16,11 +16,12 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._interface import I
 from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     IMAGE_PAGES_MIN,
     MAPS,
+    PAGE_BYTES,
     PAGE_WORDS,
     REASONS,
     VERDICTS,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 
 OWN_ADDRESS = "192.0.2.2"

@@ -23,7 +23,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as l
 from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_json, blob_from_object
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule import PROTOCOLS
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
@@ -144,7 +144,7 @@ class Program:
 
     def _put_image(self, generation: int, words) -> None:
         inner = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
-        with _bpf.window(inner, IMAGE_PAGES * PAGE_BYTES, True) as memory:
+        with _bpf.window(inner, IMAGE_PAGES * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
         _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
         os.close(inner)

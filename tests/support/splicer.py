@@ -27,7 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._blob import (
 from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
 from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Policy, interface_addresses
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import PAGE_BYTES, inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._reasons import REASON_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
@@ -148,7 +148,7 @@ class Splicer:
         """Put [(Rule, slot)] in force."""
         words = compile_image(slotted, interfaces, 1)
         inner = _bpf.create_map(inner_shape(self._pages), "pages")
-        with _bpf.window(inner, self._pages * PAGE_BYTES, True) as memory:
+        with _bpf.window(inner, self._pages * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
         _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
         os.close(inner)

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One source of truth for bytes: bpf/types.h. Python agrees with the compiler, and with hands.
+"""One source of truth for bytes: bpf/abi.h. Python agrees with the compiler, and with hands.
 
-The golden bytes below were written by hand from bpf/types.h, so that a wrong generator does not agree with itself.
+The golden bytes below were written by hand from bpf/abi.h, so that a wrong generator does not agree with itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def golden(text: str, size: int) -> bytes:
     return told.ljust(size, b"\0")
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="NO C COMPILER HERE: _layout.py was NOT held against types.h")
+@pytest.mark.skipif(not shutil.which("cc"), reason="NO C COMPILER HERE: _layout.py was NOT held against abi.h")
 def test_the_layout_is_what_the_compiler_says():
     done = subprocess.run([sys.executable, str(GENERATOR), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

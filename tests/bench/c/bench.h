@@ -15,19 +15,19 @@
 
 /* One packet of the table; addresses and ports in network order. Python: targets.py. */
 struct target {
-	tp_u32 destination;
-	tp_u32 source;
-	tp_be16 port;
-	tp_be16 source_port;
-	tp_u8 protocol;
-	tp_u8 padding[3];
-	tp_u32 answer;              /* what the measured program made of it */
-	tp_u32 checksum;            /* of the IPv4 header, network order */
+	__u32 destination;
+	__u32 source;
+	__be16 port;
+	__be16 source_port;
+	__u8 protocol;
+	__u8 padding[3];
+	__u32 answer;              /* what the measured program made of it */
+	__u32 checksum;            /* of the IPv4 header, network order */
 };
 
 struct progress {
-	tp_u64 runs;
-	tp_u64 wrong;
+	__u64 runs;
+	__u64 wrong;
 };
 
 /* All of `value` is in memory here: the compiler may neither skip nor postpone what fills it. */
@@ -35,13 +35,13 @@ struct progress {
 
 static __always_inline struct progress *progress(void)
 {
-	tp_u32 first = 0;
+	__u32 first = 0;
 
 	return bpf_map_lookup_elem(MAP(progress), &first);
 }
 
 /* The next packet of the table, round and round. */
-static __always_inline struct target *next_target(tp_u32 *index)
+static __always_inline struct target *next_target(__u32 *index)
 {
 	struct progress *at = progress();
 

@@ -6,16 +6,16 @@
 #include "original.h"
 
 struct exact {
-	tp_u32 destination;
-	tp_be16 port;
-	tp_u8 protocol;
-	tp_u8 padding;
+	__u32 destination;
+	__be16 port;
+	__u8 protocol;
+	__u8 padding;
 };
 
 int classify_nothing(struct __sk_buff *skb)
 {
 	struct flow flow = {};
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 
 	if (!target)
@@ -29,7 +29,7 @@ int classify_ours(struct __sk_buff *skb)
 {
 	struct passage way = {};
 	struct flow flow = {};
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 
 	if (!target)
@@ -45,7 +45,7 @@ int classify_original(struct __sk_buff *skb)
 {
 	struct original_range *range;
 	struct flow flow = {};
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 
 	if (!target)
@@ -59,7 +59,7 @@ int classify_original(struct __sk_buff *skb)
 int classify_hash(struct __sk_buff *skb)
 {
 	struct flow flow = {};
-	tp_u32 index, *answer;
+	__u32 index, *answer;
 	struct target *target = next_target(&index);
 
 	if (!target)
@@ -105,10 +105,10 @@ int classify_either(struct __sk_buff *skb)
 {
 	struct passage way = {};
 	struct flow flow = {};
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 	struct progress *at = progress();
-	tp_u32 *either;
+	__u32 *either;
 
 	if (!target || !at)
 		return TC_ACT_SHOT;

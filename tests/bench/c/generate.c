@@ -10,7 +10,7 @@ int generate(struct xdp_md *frame)
 {
 	struct iphdr *ip = (void *)(long)frame->data + ETH_HLEN;
 	struct udphdr *ports = (void *)(ip + 1);
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 
 	if (!target || (void *)(ports + 1) > (void *)(long)frame->data_end)

@@ -15,33 +15,33 @@ enum original {
 };
 
 struct original_key {
-	tp_u32 destination;         /* network order */
-	tp_u16 length;
-	tp_u16 protocol;
+	__u32 destination;         /* network order */
+	__u16 length;
+	__u16 protocol;
 };
 
 struct original_range {
-	tp_u16 low;                 /* network order */
-	tp_u16 high;
-	tp_be16 proxy_port;
-	tp_u32 proxy_ip;
+	__u16 low;                 /* network order */
+	__u16 high;
+	__be16 proxy_port;
+	__u32 proxy_ip;
 };
 
 /* As published a range stands at the place of its low port: 65536 places, 786 KB. */
 struct original_ranges {
-	tp_u16 count;
-	tp_u16 index[ORIGINAL_RANGES];
+	__u16 count;
+	__u16 index[ORIGINAL_RANGES];
 	struct original_range range[ORIGINAL_PLACES];
 };
 
 struct original_address {
-	tp_u32 address;
+	__u32 address;
 	char name[INTERFACE_NAME];
 };
 
-static __always_inline struct original_range *original_range_of(struct original_ranges *ranges, tp_u16 port)
+static __always_inline struct original_range *original_range_of(struct original_ranges *ranges, __u16 port)
 {
-	tp_u32 i, place;
+	__u32 i, place;
 
 	for (i = 0; i < ORIGINAL_RANGES && i < ranges->count; i++) {
 		place = ranges->index[i];
@@ -54,11 +54,11 @@ static __always_inline struct original_range *original_range_of(struct original_
 }
 
 /* `destination` in network order, `port` in host order. */
-static __always_inline struct original_range *original_find(tp_u32 destination, tp_u16 port, tp_u8 protocol)
+static __always_inline struct original_range *original_find(__u32 destination, __u16 port, __u8 protocol)
 {
 	struct original_ranges *ranges;
 	struct original_range *range;
-	tp_u32 i, mask;
+	__u32 i, mask;
 
 	for (i = 0; i <= 32; i++) {
 		mask = i == 32 ? 0 : 0xffffffff << i;

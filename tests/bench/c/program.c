@@ -10,7 +10,7 @@ static __always_inline struct target *put_target(struct __sk_buff *skb)
 {
 	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
 	struct udphdr *ports = (void *)(ip + 1);
-	tp_u32 index;
+	__u32 index;
 	struct target *target = next_target(&index);
 
 	if (!target || (void *)(ports + 1) > (void *)(long)skb->data_end)
@@ -25,7 +25,7 @@ static __always_inline struct target *put_target(struct __sk_buff *skb)
 
 static __always_inline struct original_address *original_address_of(struct __sk_buff *skb)
 {
-	tp_u32 ifindex = skb->ifindex;
+	__u32 ifindex = skb->ifindex;
 
 	return bpf_map_lookup_elem(MAP(original_addresses), &ifindex);
 }
@@ -39,7 +39,7 @@ static __always_inline int original_assign(struct __sk_buff *skb, struct bpf_soc
 }
 
 /* Its stateful check: the socket of an established flow gets the packet by assignment. */
-static __always_inline int original_session(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, tp_u8 protocol)
+static __always_inline int original_session(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u8 protocol)
 {
 	struct bpf_sock *sk;
 
@@ -61,7 +61,7 @@ static __always_inline int original_session(struct __sk_buff *skb, struct bpf_so
 	return TC_ACT_UNSPEC;
 }
 
-static __always_inline int original_splice(struct __sk_buff *skb, struct original_range *range, tp_u8 protocol)
+static __always_inline int original_splice(struct __sk_buff *skb, struct original_range *range, __u8 protocol)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
@@ -90,7 +90,7 @@ static __always_inline int original_program(struct __sk_buff *skb)
 	struct original_address *own = original_address_of(skb);
 	struct bpf_sock_tuple tuple = {};
 	struct original_range *range;
-	tp_u8 protocol;
+	__u8 protocol;
 	int verdict;
 
 	if ((void *)(ports + 1) > (void *)(long)skb->data_end)

@@ -94,7 +94,7 @@ MUTANTS = (
         "words[at + number] = self._from[old + number]",
         "a node that leads to where its children were",
     ),
-    Mutant(NODE_ORDER, "keys = 4 << (word >> 28 & 3)", "keys = 4", "nodes of more than four keys"),
+    Mutant(NODE_ORDER, "keys = 4 << width", "keys = 4", "nodes of more than four keys"),
     Mutant(
         NODE_ORDER,
         "for number in range(values, values + keys):",
@@ -103,8 +103,8 @@ MUTANTS = (
     ),
     Mutant(
         NODE_ORDER,
-        "return word & ~POINTER | at // UNIT_WORDS",
-        "return word & ~POINTER | at // UNIT_WORDS + 1",
+        "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS",
+        "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS + 1",
         "where a moved node is",
     ),
     Mutant(
@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         NODE_ORDER,
-        "moved = self._search(word) if word >> 30 == NODE_SEARCH else self._page(word)",
+        "moved = self._search(word) if word >> NODE_TAG_SHIFT == NODE_SEARCH else self._page(word)",
         "moved = self._search(word)",
         "pages taken for short nodes",
     ),

@@ -18,7 +18,7 @@ class Mutant(NamedTuple):
 
 
 PARSE, ICMP, WALK, PROGRAM = "bpf/parse.h", "bpf/icmp.h", "bpf/walk.h", "bpf/tproxy_splicer.c"
-TYPES = "bpf/types.h"
+ABI = "bpf/abi.h"
 
 MUTANTS = (
     Mutant(PARSE, "IPV4_FRAGMENT = 0x3fff,", "IPV4_FRAGMENT = 0x1fff,", "first IPv4 fragments count as whole"),
@@ -78,12 +78,12 @@ MUTANTS = (
     Mutant(WALK, "i += at_most(page, base, i + 2, x) * 2;", "i += at_most(page, base, i + 2, x);", "search in a node"),
     Mutant(WALK, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
     Mutant(WALK, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
-    Mutant(TYPES, "WALK6_STEPS = 64,", "WALK6_STEPS = 16,", "long walks"),
+    Mutant(ABI, "WALK6_STEPS = 64,", "WALK6_STEPS = 16,", "long walks"),
     Mutant(PROGRAM, "if (field & FIELD6_PORT)", "if (field == FIELD6_SOURCE)", "ports of IPv6 rules"),
     Mutant(
         PROGRAM,
-        "(tp_u64)flow->port << 16 * FIELD4_PORT |",
-        "(tp_u64)flow->source_port << 16 * FIELD4_PORT |",
+        "(__u64)flow->port << 16 * FIELD4_PORT |",
+        "(__u64)flow->source_port << 16 * FIELD4_PORT |",
         "ports of IPv4 rules",
     ),
     Mutant(
@@ -106,8 +106,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "(tp_u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);",
-        "(tp_u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_HIGH);",
+        "(__u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);",
+        "(__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_HIGH);",
         "covers of IPv4",
     ),
     Mutant(
@@ -125,8 +125,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "tp_u32 generation = policy ? policy->generation : 0;",
-        "tp_u32 generation = 0;",
+        "__u32 generation = policy ? policy->generation : 0;",
+        "__u32 generation = 0;",
         "the image past the deadline",
     ),
     Mutant(

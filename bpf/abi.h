@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
  * The contract between the program and user space: every struct that both sides
- * touch, every limit, every name.  Plain C, no kernel and no BCC word in it, so
- * that a host compiler can print it: bpf/gen_layout.py turns it (and maps.h)
- * into plugins/module_utils/_layout.py, and a test proves both sides equal.
+ * touch, every limit, every name.  Plain C, so that a host compiler can print
+ * it: bpf/gen_layout.py turns it (and maps.h) into
+ * plugins/module_utils/_layout.py, and a test proves both sides equal.
  *
  * 1. Constants are named enums, never #define.
  * 2. An address is 16 bytes in network order; IPv4 is mapped (::ffff:a.b.c.d).
  * 3. Padding is explicit and zero.
  * 4. A change here is a new LAYOUT: pins live under v<LAYOUT>/.
  */
-#ifndef TPROXY_TYPES_H
-#define TPROXY_TYPES_H
+#ifndef TPROXY_ABI_H
+#define TPROXY_ABI_H
 
-typedef unsigned char tp_u8;
-typedef unsigned short tp_u16;
-typedef unsigned int tp_u32;
-typedef unsigned long long tp_u64;
-typedef tp_u16 tp_be16;
+#include <linux/types.h>
 
 enum layout {
 	LAYOUT = 2,
@@ -40,6 +36,7 @@ enum limits {
 
 enum image {
 	PAGE_WORDS = 256,
+	PAGE_BYTES = 1024,
 	IMAGE_MAGIC = 0x54505331,
 	IMAGE_FORMAT = 2,
 	IMAGE_PAGES_MIN = 1024,     /* a fresh image map holds 1 MiB */
@@ -85,7 +82,7 @@ enum class_word {
  * Node word: [31:30] tag, [27:23] field of the packet that is examined here.
  * LEAF    [29:0] rule slot, 0 = no match
  * HIGH    [22:0] page; next = page[x >> 8]
- * SEARCH  [29:28] c, n = 4 << c keys; [22:0] offset in units of four words:
+ * SEARCH  [29:28] width w, n = 4 << w keys; [22:0] offset in units of four words:
  *         u16 key[n] ascending, key[0] = 0, padded with 0xffff, then u32 value[n]
  * LOW     [22:0] page; next = page[x & 255]
  */
@@ -94,6 +91,19 @@ enum node_tag {
 	NODE_HIGH = 1,
 	NODE_SEARCH = 2,
 	NODE_LOW = 3,
+};
+
+enum node_bits {
+	NODE_TAG_SHIFT = 30,
+	NODE_WIDTH_SHIFT = 28,
+	NODE_WIDTH_MASK = 3,
+	NODE_FIELD_SHIFT = 23,
+	NODE_FIELD_MASK = 31,
+	NODE_POINTER_MASK = 0x7fffff,
+	NODE_SLOT_MASK = 0x3fffffff,
+	UNIT_WORDS = 4,             /* a SEARCH node's pointer counts units of 16 bytes */
+	UNIT_SHIFT = 4,
+	UNITS_PER_PAGE_SHIFT = 6,
 };
 
 enum field {
@@ -124,11 +134,11 @@ enum action_flag {
 
 /* What a rule does; indexed by rule slot, in the image. */
 struct action {
-	tp_u8 tproxy_ip[16];
-	tp_be16 tproxy_port;
-	tp_u8 kind;                 /* enum action_kind */
-	tp_u8 flags;                /* enum action_flag */
-	tp_u32 reserved[3];
+	__u8 tproxy_ip[16];
+	__be16 tproxy_port;
+	__u8 kind;                 /* enum action_kind */
+	__u8 flags;                /* enum action_flag */
+	__u32 reserved[3];
 };
 
 /* ---- policy: what is true for one interface -------------------------------- */
@@ -143,11 +153,11 @@ enum policy_flag {
 };
 
 struct management {
-	tp_u8 source[16];
-	tp_u8 source_length;        /* 0..128, of the mapped address */
-	tp_u8 protocol;             /* 6 or 17 */
-	tp_be16 port;
-	tp_u32 reserved;
+	__u8 source[16];
+	__u8 source_length;        /* 0..128, of the mapped address */
+	__u8 protocol;             /* 6 or 17 */
+	__be16 port;
+	__u32 reserved;
 };
 
 /*
@@ -156,30 +166,30 @@ struct management {
  * it holds until somebody confirms or rolls back; its own deadline means nothing.
  */
 struct policy {
-	tp_u32 ifindex;
-	tp_u32 flags;               /* enum policy_flag */
-	tp_u32 mark;
-	tp_u32 mark_mask;
-	tp_u64 deadline;            /* CLOCK_MONOTONIC ns; 0 = confirmed */
-	tp_u32 management_count;
-	tp_u32 generation;          /* of the image that goes with it; NO_GENERATION: no rule is known */
+	__u32 ifindex;
+	__u32 flags;               /* enum policy_flag */
+	__u32 mark;
+	__u32 mark_mask;
+	__u64 deadline;            /* CLOCK_MONOTONIC ns; 0 = confirmed */
+	__u32 management_count;
+	__u32 generation;          /* of the image that goes with it; NO_GENERATION: no rule is known */
 	struct management management[MANAGEMENT];
 };
 
 /* ---- the addresses of one interface ---------------------------------------- */
 
 struct interface_addresses {
-	tp_u32 ifindex;             /* found as struct policy is */
-	tp_u32 count;
+	__u32 ifindex;             /* found as struct policy is */
+	__u32 count;
 	char name[INTERFACE_NAME];
-	tp_u8 address[ADDRESSES][16];
+	__u8 address[ADDRESSES][16];
 };
 
 /* ---- counters, all per CPU -------------------------------------------------- */
 
 struct counter {
-	tp_u64 packets;
-	tp_u64 bytes;
+	__u64 packets;
+	__u64 bytes;
 };
 
 /* Index into the reasons map: (slot * REASONS + reason) * VERDICTS + verdict. */
@@ -221,13 +231,13 @@ enum meta_size {
 };
 
 struct meta {
-	tp_u32 layout;
-	tp_u32 instructions;
-	tp_u32 blob_bytes;
-	tp_u32 program_id;          /* the program that the other members describe */
-	tp_u8 identity[32];         /* SHA-256 of sources, defines, function and compiler */
-	tp_u8 source_sha256[32];
-	tp_u8 blob[BLOB_BYTES];     /* so that a bigger image can be bound without a compiler */
+	__u32 layout;
+	__u32 instructions;
+	__u32 blob_bytes;
+	__u32 program_id;          /* the program that the other members describe */
+	__u8 identity[32];         /* SHA-256 of sources, defines, function and compiler */
+	__u8 source_sha256[32];
+	__u8 blob[BLOB_BYTES];     /* so that a bigger image can be bound without a compiler */
 };
 
 /* What the program leaves in skb->cb for a test run to read. */
@@ -242,6 +252,9 @@ enum default_mark {
 	DEFAULT_MARK_MASK = 0x10000000,
 };
 
+_Static_assert(PAGE_BYTES == 4 * PAGE_WORDS, "a word is four bytes");
+_Static_assert(1 << UNIT_SHIFT == 4 * UNIT_WORDS, "a unit is UNIT_WORDS words");
+_Static_assert(PAGE_BYTES >> UNIT_SHIFT == 1 << UNITS_PER_PAGE_SHIFT, "units of a page");
 _Static_assert(sizeof(struct action) == 4 * ACTION_WORDS, "struct action is ACTION_WORDS words");
 _Static_assert(sizeof(struct management) == 24, "struct management");
 _Static_assert(sizeof(struct policy) == 32 + 24 * MANAGEMENT, "struct policy");
