@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * The contract between the program and user space: every struct that both sides
- * touch, every limit, every name.  Plain C, so that a host compiler can print
- * it: bpf/gen_layout.py turns it (and maps.h) into
- * plugins/module_utils/_layout.py, and a test proves both sides equal.
+ * The ABI between the program and user space: the structs that both sides
+ * access, the limits and the constants.
  *
- * 1. Constants are named enums, never #define.
- * 2. An address is 16 bytes in network order; IPv4 is mapped (::ffff:a.b.c.d).
+ * This is plain C, so that a host compiler can report the layout:
+ * bpf/gen_layout.py writes it as a Python module, and a test compares both.
+ *
+ * 1. Constants are named enums, never #define: the generator reads enums.
+ * 2. An address has 16 bytes in network order. IPv4 is mapped (::ffff:a.b.c.d).
  * 3. Padding is explicit and zero.
- * 4. A change here is a new LAYOUT: pins live under v<LAYOUT>/.
+ * 4. A change here is a new LAYOUT: the maps are pinned under v<LAYOUT>/.
  */
 #ifndef TPROXY_ABI_H
 #define TPROXY_ABI_H
@@ -20,30 +21,36 @@ enum layout {
 };
 
 enum limits {
-	INTERFACES = 256,     /* slots of the address table and of each half of the policy table, a power of two */
-	POLICIES = 512,       /* INTERFACES * GENERATIONS: the policies in force, then the previous ones */
-	PROBES = 8,           /* neighbouring slots in which an ifindex may stand */
-	UNKNOWN_SLOT = 256,   /* counters of an interface without a policy */
-	ADDRESSES = 32,       /* recorded addresses per interface */
-	MANAGEMENT = 16,      /* management prefixes per interface */
-	INTERFACE_NAME = 16,  /* IFNAMSIZ */
-	RULES = 131071,       /* rule slots 1..RULES; slot 0 means "no rule" */
-	GENERATIONS = 2,      /* slots of the outer image map, halves of the policy table: current, previous */
-	NO_GENERATION = 2,    /* a slot that is none */
+	/* slots of the address table and of each half of the policy table, a power of two */
+	INTERFACES = 256,
+	/* INTERFACES * GENERATIONS: the policies in force, then the previous ones */
+	POLICIES = 512,
+	PROBES = 8,	     /* neighbouring slots in which an ifindex can be */
+	UNKNOWN_SLOT = 256,  /* counters of an interface without a policy */
+	ADDRESSES = 32,	     /* recorded addresses per interface */
+	MANAGEMENT = 16,     /* management entries per interface */
+	INTERFACE_NAME = 16, /* IFNAMSIZ */
+	RULES = 131071,	     /* rule slots 1..RULES; slot 0 means "no rule" */
+	/* slots of the outer image map, halves of the policy table: current, previous */
+	GENERATIONS = 2,
+	NO_GENERATION = 2, /* no slot */
 };
 
-/* ---- the rule image: an array of u32 words in pages of 1 KiB ---------------- */
+/* ---- the rule image ------------------------------------------------------- */
 
+/* An image is an array of u32 words in pages of 1 KiB. */
 enum image {
 	PAGE_WORDS = 256,
 	PAGE_BYTES = 1024,
 	IMAGE_MAGIC = 0x54505331,
 	IMAGE_FORMAT = 2,
-	IMAGE_PAGES_MIN = 1024,     /* a fresh image map holds 1 MiB */
-	IMAGE_PAGES_MAX = 262144,   /* 256 MiB */
-	CLASS_BASE = 16,            /* first word of a class directory in its page; that of class 0 is page 0 */
-	CLASS_WORDS = 6,
-	BOUND_INTERFACES = 128,     /* page 1: (ifindex, page of its class) pairs, a power of two */
+	IMAGE_PAGES_MIN = 1024,	  /* a new image map holds 1 MiB */
+	IMAGE_PAGES_MAX = 262144, /* 256 MiB */
+	/* first word of a group directory in its page; the directory of group 0 is in page 0 */
+	GROUP_BASE = 16,
+	GROUP_WORDS = 6,
+	/* pairs in page 1: (ifindex, page of the directory of its group), a power of two */
+	GROUPED_INTERFACES = 128,
 	ACTION_WORDS = 8,
 	ACTIONS_PER_PAGE = 32,
 };
@@ -53,33 +60,35 @@ enum header_word {
 	HEADER_MAGIC = 0,
 	HEADER_FORMAT = 1,
 	HEADER_GENERATION = 2,
-	HEADER_PAGES = 3,           /* pages in use */
-	HEADER_RULES = 4,           /* records among the canonical rules */
-	HEADER_SLOTS = 5,           /* rule slots that have room for an action, 0 included */
-	HEADER_CLASSES = 6,         /* sets of rules that interfaces have; 1: all have the same */
-	HEADER_ACTIONS = 7,         /* page of the action of rule slot 0 */
-	HEADER_SOURCE = 8,          /* word where the canonical rules begin */
+	HEADER_PAGES = 3,   /* pages in use */
+	HEADER_RULES = 4,   /* records among the canonical rules */
+	HEADER_SLOTS = 5,   /* rule slots with room for an action, slot 0 included */
+	HEADER_GROUPS = 6,  /* interface groups; 1: all interfaces have the same rules */
+	HEADER_ACTIONS = 7, /* page of the action of rule slot 0 */
+	HEADER_SOURCE = 8,  /* word where the canonical rules begin */
 	HEADER_SOURCE_BYTES = 9,
-	HEADER_SOURCE_CRC = 10,     /* CRC-32 (zlib) of these bytes */
-	HEADER_JOURNAL = 11,        /* word where changes of the rules follow, 0: none can */
-	HEADER_JOURNAL_END = 12,    /* word behind their room */
-	HEADER_CHANGING = 13,       /* 1 while a change is written: what is in force may be in neither state */
-	HEADER_DIGEST = 14,         /* of all pages in use (_image_digest.py); 0, or while HEADER_CHANGING: unknown */
-	                            /* 15: 0; older releases kept a CRC-32 there, in images that nobody changed */
+	HEADER_SOURCE_CRC = 10,	 /* CRC-32 (zlib) of these bytes */
+	HEADER_JOURNAL = 11,	 /* word where changes of the rules follow; 0: none can */
+	HEADER_JOURNAL_END = 12, /* the word after the journal */
+	/* 1 while a change is written: the image can then be in neither state */
+	HEADER_CHANGING = 13,
+	/* digest of all pages in use; unknown if 0 or while HEADER_CHANGING is 1 */
+	HEADER_DIGEST = 14,
+	/* 15: 0; older releases kept a CRC-32 there, in images that are never changed in place */
 };
 
-/* Words of a class directory entry: 0 = no rule of that family and protocol. */
-enum class_word {
-	CLASS_IPV4_TCP = 0,         /* page of a root of 65536 words, indexed by address >> 16 */
-	CLASS_IPV4_UDP = 1,
-	CLASS_IPV6_TCP = 2,         /* a node word */
-	CLASS_IPV6_UDP = 3,
-	CLASS_IPV4_COVER = 4,       /* a node word: which destinations lie in an intercept, whatever the port */
-	CLASS_IPV6_COVER = 5,
+/* Words of a group directory: 0 = no rule of that family and protocol. */
+enum group_word {
+	GROUP_IPV4_TCP = 0, /* page of a root of 65536 words, indexed by address >> 16 */
+	GROUP_IPV4_UDP = 1,
+	GROUP_IPV6_TCP = 2, /* a node */
+	GROUP_IPV6_UDP = 3,
+	GROUP_IPV4_INTERCEPT = 4, /* a node: is the destination in an intercept, on any port? */
+	GROUP_IPV6_INTERCEPT = 5,
 };
 
 /*
- * Node word: [31:30] tag, [27:23] field of the packet that is examined here.
+ * A node is one word: [31:30] tag, [27:23] the packet field that it compares.
  * LEAF    [29:0] rule slot, 0 = no match
  * HIGH    [22:0] page; next = page[x >> 8]
  * SEARCH  [29:28] width w, n = 4 << w keys; [22:0] offset in units of four words:
@@ -101,25 +110,32 @@ enum node_bits {
 	NODE_FIELD_MASK = 31,
 	NODE_POINTER_MASK = 0x7fffff,
 	NODE_SLOT_MASK = 0x3fffffff,
-	UNIT_WORDS = 4,             /* a SEARCH node's pointer counts units of 16 bytes */
+	UNIT_WORDS = 4, /* a SEARCH pointer counts units of 16 bytes */
 	UNIT_SHIFT = 4,
 	UNITS_PER_PAGE_SHIFT = 6,
 };
 
+/* The fields of a packet, in host order. */
 enum field {
-	FIELD4_DESTINATION_LOW = 0,
-	FIELD4_PORT = 1,
-	FIELD4_DESTINATION_HIGH = 1, /* in a walk of CLASS_IPV4_COVER, which knows no port */
-	FIELD4_SOURCE_HIGH = 2,
-	FIELD4_SOURCE_LOW = 3,
-	FIELD6_DESTINATION = 0,     /* 0..7, most significant first */
-	FIELD6_SOURCE = 8,          /* 8..15 */
-	FIELD6_PORT = 16,
+	FIELD4_DADDR_LOW = 0,
+	FIELD4_DPORT = 1,
+	FIELD4_SADDR_HIGH = 2,
+	FIELD4_SADDR_LOW = 3,
+	FIELD6_DADDR = 0, /* 0..7, most significant first */
+	FIELD6_SADDR = 8, /* 8..15 */
+	FIELD6_DPORT = 16,
 };
 
-enum walk {
-	WALK4_STEPS = 40,
-	WALK6_STEPS = 64,
+/* In a lookup from GROUP_IPV4_INTERCEPT, which has no port and begins without a root. */
+enum intercept_field {
+	INTERCEPT4_DADDR_LOW = 0,
+	INTERCEPT4_DADDR_HIGH = 1,
+};
+
+/* Nodes that a lookup can visit. */
+enum lookup_steps {
+	LOOKUP4_STEPS = 40,
+	LOOKUP6_STEPS = 64,
 };
 
 enum action_kind {
@@ -129,57 +145,58 @@ enum action_kind {
 };
 
 enum action_flag {
-	ACTION_PASS_WHEN_MISSING = 1,   /* on_missing: pass */
+	ACTION_PASS_WHEN_MISSING = 1, /* on_missing: pass */
 };
 
-/* What a rule does; indexed by rule slot, in the image. */
+/* The action of a rule, in the image, indexed by rule slot. */
 struct action {
 	__u8 tproxy_ip[16];
 	__be16 tproxy_port;
-	__u8 kind;                 /* enum action_kind */
-	__u8 flags;                /* enum action_flag */
+	__u8 kind;  /* enum action_kind */
+	__u8 flags; /* enum action_flag */
 	__u32 reserved[3];
 };
 
-/* ---- policy: what is true for one interface -------------------------------- */
+/* ---- the policy of an interface ------------------------------------------- */
 
 enum policy_flag {
 	POLICY_DEFAULT_PASS = 1,
 	POLICY_ALLOW_SSH = 2,
 	POLICY_ALLOW_ECHO = 4,
-	POLICY_ACCEPT_UNSPEC = 8,   /* pass = TC_ACT_UNSPEC: later programs on the hook run */
-	POLICY_LOOPBACK = 16,       /* never drop here */
-	POLICY_LAYER3 = 32,         /* no Ethernet header (tun, WireGuard) */
+	POLICY_ACCEPT_UNSPEC = 8, /* pass is TC_ACT_UNSPEC: later programs of the hook run */
+	POLICY_LOOPBACK = 16,	  /* drop nothing */
+	POLICY_LAYER3 = 32,	  /* no Ethernet header (tun, WireGuard) */
 };
 
 struct management {
 	__u8 source[16];
-	__u8 source_length;        /* 0..128, of the mapped address */
-	__u8 protocol;             /* 6 or 17 */
+	__u8 source_length; /* 0..128, of the mapped address */
+	__u8 protocol;	    /* 6 or 17 */
 	__be16 port;
 	__u32 reserved;
 };
 
 /*
  * Found by ifindex: slot (ifindex + i) % INTERFACES, i < PROBES. ifindex 0: free.
- * The previous policy of slot s stands in slot s + INTERFACES.  Past the deadline
- * it holds until somebody confirms or rolls back; its own deadline means nothing.
+ * The previous policy of slot s is in slot s + INTERFACES. It is in force from
+ * the deadline until the operator confirms or the change is rolled back. Its
+ * own deadline has no meaning.
  */
 struct policy {
 	__u32 ifindex;
-	__u32 flags;               /* enum policy_flag */
+	__u32 flags; /* enum policy_flag */
 	__u32 mark;
 	__u32 mark_mask;
-	__u64 deadline;            /* CLOCK_MONOTONIC ns; 0 = confirmed */
+	__u64 deadline; /* CLOCK_MONOTONIC ns; 0 = confirmed */
 	__u32 management_count;
-	__u32 generation;          /* of the image that goes with it; NO_GENERATION: no rule is known */
+	__u32 generation; /* of the image that goes with it; NO_GENERATION: no rules */
 	struct management management[MANAGEMENT];
 };
 
-/* ---- the addresses of one interface ---------------------------------------- */
+/* ---- the addresses of an interface ----------------------------------------- */
 
 struct interface_addresses {
-	__u32 ifindex;             /* found as struct policy is */
+	__u32 ifindex; /* found as struct policy is */
 	__u32 count;
 	char name[INTERFACE_NAME];
 	__u8 address[ADDRESSES][16];
@@ -194,7 +211,7 @@ struct counter {
 
 /* Index into the reasons map: (slot * REASONS + reason) * VERDICTS + verdict. */
 enum reason {
-	REASON_OTHER = 0,           /* not judged by a row of its own: the default action */
+	REASON_OTHER = 0, /* a packet of a kind without a row of its own: the default action */
 	REASON_ARP = 1,
 	REASON_VLAN = 2,
 	REASON_MALFORMED = 3,
@@ -209,7 +226,7 @@ enum reason {
 	REASON_SPLICED = 12,
 	REASON_NO_LISTENER = 13,
 	REASON_ASSIGN_ERROR = 14,
-	REASON_DEFAULT = 15,        /* TCP or UDP that no rule matched */
+	REASON_DEFAULT = 15, /* TCP or UDP that no rule matched */
 	REASONS = 16,
 };
 
@@ -220,31 +237,31 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 8224,     /* (INTERFACES + 1) * REASONS * VERDICTS */
-	HIT_COUNTERS = 131072,      /* RULES + 1 */
+	REASON_COUNTERS = 8224, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	HIT_COUNTERS = 131072,	/* RULES + 1 */
 };
 
-/* ---- what the pins hold ------------------------------------------------------ */
+/* ---- the description of the pinned program ---------------------------------- */
 
 enum meta_size {
-	BLOB_BYTES = 262144,        /* room for the program's own blob */
+	BLOB_BYTES = 262144, /* room for the program's own blob */
 };
 
 struct meta {
 	__u32 layout;
 	__u32 instructions;
 	__u32 blob_bytes;
-	__u32 program_id;          /* the program that the other members describe */
-	__u8 identity[32];         /* SHA-256 of sources, defines, function and compiler */
+	__u32 program_id;  /* the program that the other members describe */
+	__u8 identity[32]; /* SHA-256 of sources, defines, function and compiler */
 	__u8 source_sha256[32];
-	__u8 blob[BLOB_BYTES];     /* so that a bigger image can be bound without a compiler */
+	__u8 blob[BLOB_BYTES]; /* so that a bigger image can be bound without a compiler */
 };
 
-/* What the program leaves in skb->cb for a test run to read. */
+/* Words of skb->cb that the program writes and a test run reads. */
 enum trace_word {
-	TRACE_REASON = 0,           /* enum reason | enum verdict << 8 */
-	TRACE_RULE = 1,             /* rule slot */
-	TRACE_ERROR = 2,            /* errno of bpf_sk_assign, negative */
+	TRACE_REASON = 0, /* enum reason | enum verdict << 8 */
+	TRACE_RULE = 1,	  /* rule slot */
+	TRACE_ERROR = 2,  /* errno of bpf_sk_assign, negative */
 };
 
 enum default_mark {
@@ -258,14 +275,16 @@ _Static_assert(PAGE_BYTES >> UNIT_SHIFT == 1 << UNITS_PER_PAGE_SHIFT, "units of 
 _Static_assert(sizeof(struct action) == 4 * ACTION_WORDS, "struct action is ACTION_WORDS words");
 _Static_assert(sizeof(struct management) == 24, "struct management");
 _Static_assert(sizeof(struct policy) == 32 + 24 * MANAGEMENT, "struct policy");
-_Static_assert(sizeof(struct interface_addresses) == 24 + 16 * ADDRESSES, "struct interface_addresses");
+_Static_assert(sizeof(struct interface_addresses) == 24 + 16 * ADDRESSES,
+	       "struct interface_addresses");
 _Static_assert(sizeof(struct counter) == 16, "struct counter");
 _Static_assert(sizeof(struct meta) == 80 + BLOB_BYTES, "struct meta");
 _Static_assert(POLICIES == INTERFACES * GENERATIONS, "each half has a slot for each interface");
-_Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS, "one counter for each outcome");
+_Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS,
+	       "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
-_Static_assert(CLASS_BASE + CLASS_WORDS <= PAGE_WORDS, "a class directory lies in its page");
-_Static_assert((int)HEADER_DIGEST < CLASS_BASE, "the header ends before the directory of class 0");
-_Static_assert(BOUND_INTERFACES * 2 == PAGE_WORDS, "the bound interfaces fill page 1");
+_Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies in its page");
+_Static_assert((int)HEADER_DIGEST < GROUP_BASE, "the header ends before the directory of group 0");
+_Static_assert(GROUPED_INTERFACES * 2 == PAGE_WORDS, "the grouped interfaces fill page 1");
 
 #endif

@@ -331,7 +331,7 @@ static __always_inline struct page *directory_of(void *image, struct page *head,
 	if (!bound)
 		return head;
 	for (i = 0; i < PROBES; i++) {
-		at = ((ifindex + i) & (BOUND_INTERFACES - 1)) * 2;
+		at = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;
 		if (bound->word[at] == ifindex)
 			return page_of(image, bound->word[at + 1]);
 	}
@@ -349,7 +349,7 @@ static __always_inline __u32 walk_ipv4(void *image, __u32 node, __u64 fields)
 	struct page *page;
 	int i;
 
-	for (i = 0; i < WALK4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+	for (i = 0; i < LOOKUP4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
 		page = page_of(image, node_page(node));
 		if (!page)
 			return 0;
@@ -364,14 +364,14 @@ static __always_inline __u32 walk_ipv6(void *image, __u32 node, const struct flo
 	__u32 field, x;
 	int i;
 
-	for (i = 0; i < WALK6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+	for (i = 0; i < LOOKUP6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
 		page = page_of(image, node_page(node));
 		if (!page)
 			return 0;
 		field = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
-		if (field & FIELD6_PORT)
+		if (field & FIELD6_DPORT)
 			x = flow->port;
-		else if (field & FIELD6_SOURCE)
+		else if (field & FIELD6_SADDR)
 			x = host16(flow->source.part[field & 7]);
 		else
 			x = host16(flow->destination.part[field & 7]);
@@ -389,7 +389,7 @@ static __always_inline __u32 rule_of(void *image, struct page *directory, const 
 	struct page *page;
 	__u32 root;
 
-	root = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_TCP : CLASS_IPV4_TCP) + is_udp];
+	root = directory->word[GROUP_BASE + (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) + is_udp];
 	if (!root)
 		return 0;
 	if (flow->ipv6)
@@ -398,23 +398,23 @@ static __always_inline __u32 rule_of(void *image, struct page *directory, const 
 	if (!page)
 		return 0;
 	return walk_ipv4(image, page->word[destination >> 16 & (PAGE_WORDS - 1)],
-			 (__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
-			 (__u64)flow->port << 16 * FIELD4_PORT |
-			 (__u64)(source >> 16) << 16 * FIELD4_SOURCE_HIGH |
-			 (__u64)source << 16 * FIELD4_SOURCE_LOW);
+			 (__u64)(destination & 0xffff) << 16 * FIELD4_DADDR_LOW |
+			 (__u64)flow->port << 16 * FIELD4_DPORT |
+			 (__u64)(source >> 16) << 16 * FIELD4_SADDR_HIGH |
+			 (__u64)source << 16 * FIELD4_SADDR_LOW);
 }
 
 /* Slot of a rule that intercepts something at the destination, whatever the port; for what has no ports. */
 static __always_inline __u32 cover_of(void *image, struct page *directory, const struct flow *flow)
 {
 	__u32 destination = host32(flow->destination.word[3]);
-	__u32 node = directory->word[CLASS_BASE + (flow->ipv6 ? CLASS_IPV6_COVER : CLASS_IPV4_COVER)];
+	__u32 node = directory->word[GROUP_BASE + (flow->ipv6 ? GROUP_IPV6_INTERCEPT : GROUP_IPV4_INTERCEPT)];
 
 	if (flow->ipv6)
 		return walk_ipv6(image, node, flow);
 	return walk_ipv4(image, node,
-			 (__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_LOW |
-			 (__u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);
+			 (__u64)(destination & 0xffff) << 16 * INTERCEPT4_DADDR_LOW |
+			 (__u64)(destination >> 16) << 16 * INTERCEPT4_DADDR_HIGH);
 }
 
 static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
@@ -427,7 +427,7 @@ static __always_inline void find_rule(struct __sk_buff *skb, struct passage *way
 	head = directory = page_of(image, 0);
 	if (!head)
 		return;
-	if (head->word[HEADER_CLASSES] > 1)
+	if (head->word[HEADER_GROUPS] > 1)
 		directory = directory_of(image, head, skb->ifindex);
 	if (!directory)
 		return;

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ._errors import LimitExceeded
-from ._layout import BOUND_INTERFACES, PAGE_WORDS, PROBES
+from ._layout import GROUPED_INTERFACES, PAGE_WORDS, PROBES
 
 CLASS_PAGES = 2
 
@@ -37,19 +37,19 @@ def classes_of(slotted: list, ifindexes: Mapping) -> InterfaceClasses:
     for rule, slot in slotted:
         for ifindex in (ifindexes[name] for name in rule.interfaces if name in ifindexes):
             named.setdefault(ifindex, set()).add(slot)
-    if len(named) > BOUND_INTERFACES:
-        raise LimitExceeded("interfaces named by rules", len(named), BOUND_INTERFACES, "nothing was changed")
+    if len(named) > GROUPED_INTERFACES:
+        raise LimitExceeded("interfaces named by rules", len(named), GROUPED_INTERFACES, "nothing was changed")
     sets = {ifindex: frozenset(slots) for ifindex, slots in sorted(named.items())}
     numbers = {slots: number for number, slots in enumerate(dict.fromkeys(sets.values()), CLASS_PAGES)}
     return InterfaceClasses({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
 
 
 def bound_page(bound: Mapping) -> array:
-    """Return page 1: pairs (ifindex, page of its class), each within PROBES slots from ifindex modulo BOUND_INTERFACES.
+    """Return page 1: (ifindex, page of its class) pairs, each within PROBES slots from ifindex % GROUPED_INTERFACES.
 
     Raises LimitExceeded when too many indexes meet at one place.
     """
-    slots = [None] * BOUND_INTERFACES
+    slots = [None] * GROUPED_INTERFACES
     for ifindex in sorted(bound):
         _settle(slots, ifindex)
     page = array("I", bytes(4 * PAGE_WORDS))
@@ -63,16 +63,16 @@ def _settle(slots: list, ifindex: int) -> None:
     """Place an index; whoever is nearer to its own place moves on (Robin Hood hashing), so that none goes far."""
     distance = 0
     while distance < PROBES:
-        slot = (ifindex + distance) % BOUND_INTERFACES
+        slot = (ifindex + distance) % GROUPED_INTERFACES
         if slots[slot] is None:
             slots[slot] = ifindex
             return
-        others = (slot - slots[slot]) % BOUND_INTERFACES
+        others = (slot - slots[slot]) % GROUPED_INTERFACES
         if others < distance:
             slots[slot], ifindex, distance = ifindex, slots[slot], others
         distance += 1
     raise LimitExceeded(
-        f"interfaces whose index is near {ifindex} modulo {BOUND_INTERFACES}",
+        f"interfaces whose index is near {ifindex} modulo {GROUPED_INTERFACES}",
         PROBES + 1,
         PROBES,
         "nothing was changed; name fewer interfaces, or create one of them anew for another index",

@@ -26,18 +26,18 @@ from ._image_digest import ImageDigest
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
-    CLASS_BASE,
-    CLASS_IPV4_COVER,
-    CLASS_IPV4_TCP,
-    CLASS_IPV4_UDP,
-    CLASS_IPV6_COVER,
-    CLASS_IPV6_TCP,
-    CLASS_IPV6_UDP,
+    GROUP_BASE,
+    GROUP_IPV4_INTERCEPT,
+    GROUP_IPV4_TCP,
+    GROUP_IPV4_UDP,
+    GROUP_IPV6_INTERCEPT,
+    GROUP_IPV6_TCP,
+    GROUP_IPV6_UDP,
     HEADER_ACTIONS,
-    HEADER_CLASSES,
     HEADER_DIGEST,
     HEADER_FORMAT,
     HEADER_GENERATION,
+    HEADER_GROUPS,
     HEADER_MAGIC,
     HEADER_PAGES,
     HEADER_RULES,
@@ -62,12 +62,12 @@ ROOT_WORDS = 65536
 ROOT_PAGES = ROOT_WORDS // PAGE_WORDS
 COVER = "cover"
 CLASS_WORD = {
-    (4, "tcp"): CLASS_IPV4_TCP,
-    (4, "udp"): CLASS_IPV4_UDP,
-    (6, "tcp"): CLASS_IPV6_TCP,
-    (6, "udp"): CLASS_IPV6_UDP,
-    (4, COVER): CLASS_IPV4_COVER,
-    (6, COVER): CLASS_IPV6_COVER,
+    (4, "tcp"): GROUP_IPV4_TCP,
+    (4, "udp"): GROUP_IPV4_UDP,
+    (6, "tcp"): GROUP_IPV6_TCP,
+    (6, "udp"): GROUP_IPV6_UDP,
+    (4, COVER): GROUP_IPV4_INTERCEPT,
+    (6, COVER): GROUP_IPV6_INTERCEPT,
 }
 
 
@@ -115,7 +115,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
     roots = _write_roots(order, partitions, roots_page)
     words = order.nodes.words
     for (number, column), view in directory.items():
-        words[PAGE_WORDS * number + CLASS_BASE + column] = roots[view]
+        words[PAGE_WORDS * number + GROUP_BASE + column] = roots[view]
     words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
     write_actions(words, actions_page, slotted)
     source = encode_source(slotted)
@@ -127,7 +127,7 @@ def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
             HEADER_GENERATION: generation,
             HEADER_RULES: len(slotted),
             HEADER_SLOTS: slots,
-            HEADER_CLASSES: len(classes.numbers),
+            HEADER_GROUPS: len(classes.numbers),
             HEADER_ACTIONS: actions_page,
             HEADER_SOURCE: start,
         },

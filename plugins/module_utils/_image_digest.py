@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from hashlib import sha256
 from zlib import crc32
 
-from ._layout import CLASS_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_WORDS
+from ._layout import GROUP_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_WORDS
 
 BLOCK_WORDS = 4 * PAGE_WORDS
 BLOCK_BYTES = 4 * BLOCK_WORDS
-HEADER_BYTES = 4 * CLASS_BASE
+HEADER_BYTES = 4 * GROUP_BASE
 PLACE = struct.Struct("<II")
 
 

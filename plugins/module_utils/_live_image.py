@@ -28,13 +28,12 @@ from ._image_digest import ImageDigest
 from ._layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
-    CLASS_BASE,
-    FIELD4_DESTINATION_HIGH,
+    GROUP_BASE,
     HEADER_ACTIONS,
     HEADER_CHANGING,
-    HEADER_CLASSES,
     HEADER_DIGEST,
     HEADER_GENERATION,
+    HEADER_GROUPS,
     HEADER_JOURNAL,
     HEADER_JOURNAL_END,
     HEADER_PAGES,
@@ -42,6 +41,7 @@ from ._layout import (
     HEADER_SLOTS,
     HEADER_SOURCE,
     IMAGE_PAGES_MAX,
+    INTERCEPT4_DADDR_HIGH,
     PAGE_WORDS,
     RULES,
 )
@@ -249,7 +249,7 @@ class LiveImage:
             fields, root = family.destination, Level(self._nodes, family.destination[0])
         elif cover:
             high = page + 3 * ROOT_PAGES
-            fields, root = family.cover, Root(self._nodes, FIELD4_DESTINATION_HIGH, page + 2 * ROOT_PAGES, high)
+            fields, root = family.cover, Root(self._nodes, INTERCEPT4_DADDR_HIGH, page + 2 * ROOT_PAGES, high)
         else:
             fields, root = (0, *family.destination), Root(self._nodes, 0, page + ROOT_PAGES * (protocol == "udp"))
         return LiveView(self._nodes, family, Destinations(self._nodes, family.bits, fields, root), cover)
@@ -257,7 +257,7 @@ class LiveImage:
     def _fill(self, slotted: list, source: bytes, generation: int) -> None:
         words = self._nodes.words
         for (number, key), view in self._views.items():
-            home = PAGE_WORDS * number + CLASS_BASE + CLASS_WORD[key]
+            home = PAGE_WORDS * number + GROUP_BASE + CLASS_WORD[key]
             words[home] = view.lead_from(home)
         words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(self._bound)
         write_actions(words, self._actions_page, slotted)
@@ -270,7 +270,7 @@ class LiveImage:
                 HEADER_GENERATION: generation,
                 HEADER_RULES: len(slotted),
                 HEADER_SLOTS: self._slots,
-                HEADER_CLASSES: len(self._classes),
+                HEADER_GROUPS: len(self._classes),
                 HEADER_ACTIONS: self._actions_page,
                 HEADER_SOURCE: self._source,
                 HEADER_JOURNAL: self._journal,

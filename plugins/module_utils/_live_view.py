@@ -17,13 +17,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 
 from ._intervals import joined, partition_of_ports
-from ._layout import WALK4_STEPS, WALK6_STEPS
+from ._layout import LOOKUP4_STEPS, LOOKUP6_STEPS
 from ._live_destinations import Destinations
 from ._live_nodes import CompileAnew, LiveNodes
 from ._tree import NO_MATCH, Family, Tree
 
 # What a walk may take after the destination, a field of which costs two steps; IPv4 begins behind its first.
-CHAIN_STEPS = {32: WALK4_STEPS - 2, 128: WALK6_STEPS - 16}
+CHAIN_STEPS = {32: LOOKUP4_STEPS - 2, 128: LOOKUP6_STEPS - 16}
 
 
 class Profile:

@@ -11,7 +11,7 @@ destination alone: cover().
 
 1. A small profile takes the answers of its parent into its own node: one step less (INLINE_MAX).
 2. A chain of profiles is cut where a walk along it could take more than `chain_steps` steps: there the rules of all
-   ancestors are compiled into one profile. This bounds the walk; see WALK4_STEPS and WALK6_STEPS.
+   ancestors are compiled into one profile. This bounds the walk; see LOOKUP4_STEPS and LOOKUP6_STEPS.
 3. Rules come best first. This room never asks for the precedence of two rules.
 """
 
@@ -21,16 +21,17 @@ from typing import NamedTuple
 
 from ._intervals import covers_all, disjoint_prefixes, joined, overlay, partition_of_ports
 from ._layout import (
-    FIELD4_DESTINATION_HIGH,
-    FIELD4_DESTINATION_LOW,
-    FIELD4_PORT,
-    FIELD4_SOURCE_HIGH,
-    FIELD4_SOURCE_LOW,
-    FIELD6_DESTINATION,
-    FIELD6_PORT,
-    FIELD6_SOURCE,
-    WALK4_STEPS,
-    WALK6_STEPS,
+    FIELD4_DADDR_LOW,
+    FIELD4_DPORT,
+    FIELD4_SADDR_HIGH,
+    FIELD4_SADDR_LOW,
+    FIELD6_DADDR,
+    FIELD6_DPORT,
+    FIELD6_SADDR,
+    INTERCEPT4_DADDR_HIGH,
+    INTERCEPT4_DADDR_LOW,
+    LOOKUP4_STEPS,
+    LOOKUP6_STEPS,
 )
 from ._nodes import NodeTable
 
@@ -53,19 +54,19 @@ class Family(NamedTuple):
 # parents takes 2 + 4 steps (IPv6: 2 + 16) and the destination 2 (16) more: half of the walk is enough for a chain.
 IPV4 = Family(
     32,
-    (FIELD4_DESTINATION_LOW,),
-    FIELD4_PORT,
-    (FIELD4_SOURCE_HIGH, FIELD4_SOURCE_LOW),
-    WALK4_STEPS // 2,
-    (FIELD4_DESTINATION_HIGH, FIELD4_DESTINATION_LOW),
+    (FIELD4_DADDR_LOW,),
+    FIELD4_DPORT,
+    (FIELD4_SADDR_HIGH, FIELD4_SADDR_LOW),
+    LOOKUP4_STEPS // 2,
+    (INTERCEPT4_DADDR_HIGH, INTERCEPT4_DADDR_LOW),
 )
 IPV6 = Family(
     128,
-    tuple(range(FIELD6_DESTINATION, FIELD6_DESTINATION + 8)),
-    FIELD6_PORT,
-    tuple(range(FIELD6_SOURCE, FIELD6_SOURCE + 8)),
-    WALK6_STEPS // 2,
-    tuple(range(FIELD6_DESTINATION, FIELD6_DESTINATION + 8)),
+    tuple(range(FIELD6_DADDR, FIELD6_DADDR + 8)),
+    FIELD6_DPORT,
+    tuple(range(FIELD6_SADDR, FIELD6_SADDR + 8)),
+    LOOKUP6_STEPS // 2,
+    tuple(range(FIELD6_DADDR, FIELD6_DADDR + 8)),
 )
 FAMILIES = {4: IPV4, 6: IPV6}
 

@@ -17,17 +17,19 @@ from ._errors import VerificationFailed
 from ._image import CLASS_WORD, COVER, ROOT_PAGES
 from ._layout import (
     ACTION_WORDS,
-    BOUND_INTERFACES,
-    CLASS_BASE,
-    FIELD4_DESTINATION_HIGH,
-    FIELD4_DESTINATION_LOW,
-    FIELD4_PORT,
-    FIELD6_DESTINATION,
-    FIELD6_PORT,
+    FIELD4_DADDR_LOW,
+    FIELD4_DPORT,
+    FIELD6_DADDR,
+    FIELD6_DPORT,
+    GROUP_BASE,
+    GROUPED_INTERFACES,
     HEADER_ACTIONS,
-    HEADER_CLASSES,
+    HEADER_GROUPS,
     HEADER_PAGES,
     HEADER_SLOTS,
+    INTERCEPT4_DADDR_HIGH,
+    LOOKUP4_STEPS,
+    LOOKUP6_STEPS,
     NODE_FIELD_MASK,
     NODE_FIELD_SHIFT,
     NODE_HIGH,
@@ -41,14 +43,12 @@ from ._layout import (
     PAGE_WORDS,
     PROBES,
     UNIT_WORDS,
-    WALK4_STEPS,
-    WALK6_STEPS,
 )
 from ._prefix import family_of
 
-STEPS = {4: WALK4_STEPS, 6: WALK6_STEPS}
-PORT_FIELD = {4: FIELD4_PORT, 6: FIELD6_PORT}
-DESTINATION_END = {4: FIELD4_DESTINATION_LOW + 1, 6: FIELD6_DESTINATION + 8}
+STEPS = {4: LOOKUP4_STEPS, 6: LOOKUP6_STEPS}
+PORT_FIELD = {4: FIELD4_DPORT, 6: FIELD6_DPORT}
+DESTINATION_END = {4: FIELD4_DADDR_LOW + 1, 6: FIELD6_DADDR + 8}
 FIELDS = NODE_FIELD_MASK + 1
 PAGE_HALVES = 2 * PAGE_WORDS
 UNIT_HALVES = 2 * UNIT_WORDS
@@ -83,14 +83,14 @@ class Walker:
         family = family_of(destination)
         fields = fields_of(destination, 0, 0)
         if family == 4:
-            fields[FIELD4_DESTINATION_HIGH] = destination >> 16 & 0xFFFF
+            fields[INTERCEPT4_DADDR_HIGH] = destination >> 16 & 0xFFFF
         return self.follow(self.directory(number, family, COVER), fields, STEPS[family])[0]
 
     def class_of(self, ifindex: int) -> int:
         """Return the class of an interface: the page of its directory."""
-        if self.words[HEADER_CLASSES] > 1:
+        if self.words[HEADER_GROUPS] > 1:
             for distance in range(PROBES):
-                pair = PAGE_WORDS + 2 * ((ifindex + distance) % BOUND_INTERFACES)
+                pair = PAGE_WORDS + 2 * ((ifindex + distance) % GROUPED_INTERFACES)
                 if self.words[pair] == ifindex:
                     return self.words[pair + 1]
         return 0
@@ -102,10 +102,10 @@ class Walker:
 
     def directory(self, number: int, family: int, protocol: str) -> int:
         """Return the word of the class directory, `number` being the class."""
-        end = min(CLASS_PAGES + self.words[HEADER_CLASSES] - 1, self.words[HEADER_PAGES])
+        end = min(CLASS_PAGES + self.words[HEADER_GROUPS] - 1, self.words[HEADER_PAGES])
         if number and not CLASS_PAGES <= number < end:
             raise _damaged(number)
-        return self.words[PAGE_WORDS * number + CLASS_BASE + CLASS_WORD[family, protocol]]
+        return self.words[PAGE_WORDS * number + GROUP_BASE + CLASS_WORD[family, protocol]]
 
     def root(self, number: int, protocol: str, destination: int) -> int:
         """Return the word at which a walk in a class begins."""

@@ -37,16 +37,16 @@ def read_node(words, word):
 
 def directory_pages(words):
     """Return the pages of the class directories, that of class 0 first."""
-    return [0, *range(2, words[layout.HEADER_CLASSES] + 1)]
+    return [0, *range(2, words[layout.HEADER_GROUPS] + 1)]
 
 
 def roots(words):
     """Return {(class, column): node words at which walks begin}."""
     found = {}
     for number in directory_pages(words):
-        for column in range(layout.CLASS_WORDS):
-            root = words[number * layout.PAGE_WORDS + layout.CLASS_BASE + column]
-            if column in (layout.CLASS_IPV4_TCP, layout.CLASS_IPV4_UDP) and root:
+        for column in range(layout.GROUP_WORDS):
+            root = words[number * layout.PAGE_WORDS + layout.GROUP_BASE + column]
+            if column in (layout.GROUP_IPV4_TCP, layout.GROUP_IPV4_UDP) and root:
                 found[number, column] = list(words[root * layout.PAGE_WORDS :][:65536])
             else:
                 found[number, column] = [root]

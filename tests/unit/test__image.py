@@ -25,8 +25,8 @@ def slotted_from(*items):
 
 def directory(words, number):
     """Return the words for IPv4 TCP and UDP, IPv6 TCP and UDP, IPv4 and IPv6 covers."""
-    first = number * layout.PAGE_WORDS + layout.CLASS_BASE
-    return list(words[first : first + layout.CLASS_WORDS])
+    first = number * layout.PAGE_WORDS + layout.GROUP_BASE
+    return list(words[first : first + layout.GROUP_WORDS])
 
 
 def test_no_rules():
@@ -39,13 +39,13 @@ def test_no_rules():
         layout.HEADER_PAGES: 4,
         layout.HEADER_RULES: 0,
         layout.HEADER_SLOTS: 1,
-        layout.HEADER_CLASSES: 1,
+        layout.HEADER_GROUPS: 1,
         layout.HEADER_ACTIONS: 2,
         layout.HEADER_SOURCE: 3 * layout.PAGE_WORDS,
         layout.HEADER_SOURCE_BYTES: 8,
     }
     assert {word: words[word] for word in expected} == expected
-    assert not any(words[layout.CLASS_BASE : 3 * layout.PAGE_WORDS])
+    assert not any(words[layout.GROUP_BASE : 3 * layout.PAGE_WORDS])
 
 
 def test_one_rule_word_by_word():
@@ -54,7 +54,7 @@ def test_one_rule_word_by_word():
     assert root == [2, 0, 0, 0, 0, 0]
     assert words[layout.HEADER_ACTIONS] == 2 + 256
     node = 259 * layout.PAGE_WORDS
-    search = layout.NODE_SEARCH << 30 | layout.FIELD4_PORT << 23 | node // 4
+    search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
     starts = words[2 * layout.PAGE_WORDS :][:65536]
     assert {index: word for index, word in enumerate(starts) if word} == {0x0A00: search, 0x0A01: search}
     keys = memoryview(words[node : node + 2]).cast("B").cast("H").tolist()
@@ -75,8 +75,8 @@ def test_cover_word_by_word():
         {"destination": "10.0.1.0/24", "ports": 80, "action": "drop"},
     ]
     words = compile_image(slotted_from(*items), {}, 1)
-    cover = image_reader.read_node(words, directory(words, 0)[layout.CLASS_IPV4_COVER])
-    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.FIELD4_DESTINATION_HIGH)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV4_INTERCEPT])
+    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.INTERCEPT4_DADDR_HIGH)
     assert (cover.keys, cover.values) == ([0, 0x0A00, 0x0A02, 0xFFFF], [0, 1, 0, 0])
 
 
@@ -96,8 +96,8 @@ def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
         for name in ("udp", "tcp")
     ]
     words = compile_image(slotted_from(*items), {}, 1)
-    cover = image_reader.read_node(words, directory(words, 0)[layout.CLASS_IPV6_COVER])
-    assert cover.field == layout.FIELD6_DESTINATION
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV6_INTERCEPT])
+    assert cover.field == layout.FIELD6_DADDR
     assert (cover.keys, cover.values) == ([0, 0xFD00, 0xFE00, 0xFFFF], [0, 2, 0, 0])
 
 
@@ -144,7 +144,7 @@ def test_classes_share_what_is_equal():
         {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth2", "gone0"]},
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3, "eth2": 4, "eth3": 5}, 1)
-    assert words[layout.HEADER_CLASSES] == 3
+    assert words[layout.HEADER_GROUPS] == 3
     everyone, eth01, eth2 = (directory(words, number) for number in (0, 2, 3))
     assert eth01[:2] == everyone[:2]
     assert (everyone[2], eth2[2]) == (0, 0)
@@ -161,7 +161,7 @@ def test_classes_share_covers():
         {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth1"], "action": "tproxy", "tproxy_port": 1},
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3}, 1)
-    everyone, eth0, eth1 = (directory(words, number)[layout.CLASS_IPV4_COVER] for number in (0, 2, 3))
+    everyone, eth0, eth1 = (directory(words, number)[layout.GROUP_IPV4_INTERCEPT] for number in (0, 2, 3))
     assert eth0 == everyone
     assert 3 in image_reader.read_node(words, eth1).values
 
@@ -194,7 +194,7 @@ def test_every_bound_interface_is_near_its_place(seed):
 
 
 def test_a_full_page_of_interfaces():
-    bound = dict.fromkeys(range(300, 300 + layout.BOUND_INTERFACES), 1)
+    bound = dict.fromkeys(range(300, 300 + layout.GROUPED_INTERFACES), 1)
     assert sorted(bound_page(bound)[0::2]) == sorted(bound)
 
 
@@ -219,11 +219,11 @@ def on_interfaces(count):
 
 
 def test_every_bound_interface_may_be_in_a_class_of_its_own():
-    slotted, ifindexes = on_interfaces(layout.BOUND_INTERFACES)
+    slotted, ifindexes = on_interfaces(layout.GROUPED_INTERFACES)
     assert classes_of(slotted, ifindexes).bound == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
     words = compile_image(slotted, ifindexes, 1)
-    assert words[layout.HEADER_CLASSES] == layout.BOUND_INTERFACES + 1
-    starts = [directory(words, number)[layout.CLASS_IPV4_TCP] for number in image_reader.directory_pages(words)]
+    assert words[layout.HEADER_GROUPS] == layout.GROUPED_INTERFACES + 1
+    starts = [directory(words, number)[layout.GROUP_IPV4_TCP] for number in image_reader.directory_pages(words)]
     assert starts == [0, *range(130, 130 + 256 * 128, 256)]
 
 
@@ -285,5 +285,5 @@ DEEP = {
 @pytest.mark.parametrize("name", DEEP)
 def test_walks_are_bounded(name):
     words = compile_image(DEEP[name], {}, 1)
-    bound = layout.WALK4_STEPS if name.startswith("IPv4") else layout.WALK6_STEPS
+    bound = layout.LOOKUP4_STEPS if name.startswith("IPv4") else layout.LOOKUP6_STEPS
     assert max(image_reader.longest_walk(words, starts) for starts in image_reader.roots(words).values()) <= bound

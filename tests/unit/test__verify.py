@@ -84,23 +84,23 @@ def test_an_image_that_reaches_too_far(wide, narrow):
 
 
 @pytest.mark.parametrize("interfaces", [(), ("eth1",)])
-@pytest.mark.parametrize("column", [layout.CLASS_IPV4_COVER, layout.CLASS_IPV6_COVER])
+@pytest.mark.parametrize("column", [layout.GROUP_IPV4_INTERCEPT, layout.GROUP_IPV6_INTERCEPT])
 def test_a_wrong_cover(column, interfaces):
     networks = {4: (0x0A000000, 8), 6: (0xFD << 120, 8)}
     plain = [(family, network, (0, 0), "tcp", 80, 80, interfaces, "ansible") for family, network in networks.items()]
     slotted = [(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
     words = compile_image(slotted, INTERFACES, 1)
     assert verify_image(words, slotted, INTERFACES)
-    words[(2 * layout.PAGE_WORDS if interfaces else 0) + layout.CLASS_BASE + column] = 0
+    words[(2 * layout.PAGE_WORDS if interfaces else 0) + layout.GROUP_BASE + column] = 0
     text = refused(words, slotted)
     assert "the cover of " in text
-    assert f"belongs to {slotted[column == layout.CLASS_IPV6_COVER][0]}, the image gives slot 0" in text
+    assert f"belongs to {slotted[column == layout.GROUP_IPV6_INTERCEPT][0]}, the image gives slot 0" in text
 
 
 def test_a_cover_that_reaches_too_far():
     plain = [(4, (0x0A000000, length), (0, 0), "tcp", 80, 80, (), "ansible") for length in (15, 16)]
     wide, narrow = ([(rule_sets.to_rule(rule, 2), 1)] for rule in plain)
-    words, cover = compile_image(narrow, {}, 1), layout.CLASS_BASE + layout.CLASS_IPV4_COVER
+    words, cover = compile_image(narrow, {}, 1), layout.GROUP_BASE + layout.GROUP_IPV4_INTERCEPT
     node = image_reader.read_node(words, words[cover])
     other = compile_image(wide, {}, 1)
     words[node.at : node.at + node.words] = other[image_reader.read_node(other, other[cover]).at :][: node.words]

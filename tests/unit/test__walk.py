@@ -106,13 +106,13 @@ def test_function_and_walker_agree():
 
 def test_fields():
     ipv4 = fields_of(0xFFFF << 32 | 0x0A000102, 0xFFFF << 32 | 0xC0000203, 80)
-    assert ipv4[layout.FIELD4_DESTINATION_LOW] == 0x0102
-    assert ipv4[layout.FIELD4_PORT] == 80
-    assert (ipv4[layout.FIELD4_SOURCE_HIGH], ipv4[layout.FIELD4_SOURCE_LOW]) == (0xC000, 0x0203)
+    assert ipv4[layout.FIELD4_DADDR_LOW] == 0x0102
+    assert ipv4[layout.FIELD4_DPORT] == 80
+    assert (ipv4[layout.FIELD4_SADDR_HIGH], ipv4[layout.FIELD4_SADDR_LOW]) == (0xC000, 0x0203)
     ipv6 = fields_of(0x20010DB8 << 96 | 7, 0xFE80 << 112 | 9, 80)
-    assert ipv6[layout.FIELD6_DESTINATION : layout.FIELD6_DESTINATION + 8] == [0x2001, 0x0DB8, 0, 0, 0, 0, 0, 7]
-    assert ipv6[layout.FIELD6_SOURCE : layout.FIELD6_SOURCE + 8] == [0xFE80, 0, 0, 0, 0, 0, 0, 9]
-    assert ipv6[layout.FIELD6_PORT] == 80
+    assert ipv6[layout.FIELD6_DADDR : layout.FIELD6_DADDR + 8] == [0x2001, 0x0DB8, 0, 0, 0, 0, 0, 7]
+    assert ipv6[layout.FIELD6_SADDR : layout.FIELD6_SADDR + 8] == [0xFE80, 0, 0, 0, 0, 0, 0, 9]
+    assert ipv6[layout.FIELD6_DPORT] == 80
 
 
 ROOT = 2 * layout.PAGE_WORDS
@@ -144,7 +144,7 @@ def test_damaged_words_end_the_walk(word):
 
 def test_directory_beyond_the_image():
     words = hand_made(1)
-    words[layout.CLASS_BASE] = words[layout.HEADER_PAGES] - 255
+    words[layout.GROUP_BASE] = words[layout.HEADER_PAGES] - 255
     with pytest.raises(VerificationFailed):
         walk(words, 2, HOST, HOST, "tcp", 80)
 

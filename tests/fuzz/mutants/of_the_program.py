@@ -78,12 +78,12 @@ MUTANTS = (
     Mutant(WALK, "i += at_most(page, base, i + 2, x) * 2;", "i += at_most(page, base, i + 2, x);", "search in a node"),
     Mutant(WALK, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
     Mutant(WALK, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
-    Mutant(ABI, "WALK6_STEPS = 64,", "WALK6_STEPS = 16,", "long walks"),
-    Mutant(PROGRAM, "if (field & FIELD6_PORT)", "if (field == FIELD6_SOURCE)", "ports of IPv6 rules"),
+    Mutant(ABI, "LOOKUP6_STEPS = 64,", "LOOKUP6_STEPS = 16,", "long walks"),
+    Mutant(PROGRAM, "if (field & FIELD6_DPORT)", "if (field == FIELD6_SADDR)", "ports of IPv6 rules"),
     Mutant(
         PROGRAM,
-        "(__u64)flow->port << 16 * FIELD4_PORT |",
-        "(__u64)flow->source_port << 16 * FIELD4_PORT |",
+        "(__u64)flow->port << 16 * FIELD4_DPORT |",
+        "(__u64)flow->source_port << 16 * FIELD4_DPORT |",
         "ports of IPv4 rules",
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "at = ((ifindex + i) & (BOUND_INTERFACES - 1)) * 2;",
-        "at = (ifindex & (BOUND_INTERFACES - 1)) * 2;",
+        "at = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
+        "at = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
         "interfaces whose indexes meet in page 1",
     ),
     Mutant(
@@ -106,8 +106,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "(__u64)(destination >> 16) << 16 * FIELD4_DESTINATION_HIGH);",
-        "(__u64)(destination & 0xffff) << 16 * FIELD4_DESTINATION_HIGH);",
+        "(__u64)(destination >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
+        "(__u64)(destination & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
         "covers of IPv4",
     ),
     Mutant(
