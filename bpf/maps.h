@@ -39,4 +39,6 @@ enum map_slot {
 #undef SLOT
 };
 
+#define MAP(name) ((void *)bpf_pseudo_fd(1, SLOT_##name))
+
 #endif

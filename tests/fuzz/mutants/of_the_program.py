@@ -17,44 +17,47 @@ class Mutant(NamedTuple):
     breaks: str
 
 
-PARSE, ICMP, WALK, PROGRAM = "bpf/parse.h", "bpf/icmp.h", "bpf/walk.h", "bpf/tproxy_splicer.c"
-ABI = "bpf/abi.h"
+ABI, PROGRAM = "bpf/abi.h", "bpf/tproxy_splicer.c"
+LIB = "bpf/lib/"
+CTX, ICMP, IPV4, IPV6 = LIB + "ctx.h", LIB + "icmp.h", LIB + "ipv4.h", LIB + "ipv6.h"
+PACKET, PARSE, POLICY = LIB + "packet.h", LIB + "parse.h", LIB + "policy.h"
+RULESET, SOCKET, TRIE = LIB + "ruleset.h", LIB + "socket.h", LIB + "trie.h"
 
 MUTANTS = (
-    Mutant(PARSE, "IPV4_FRAGMENT = 0x3fff,", "IPV4_FRAGMENT = 0x1fff,", "first IPv4 fragments count as whole"),
+    Mutant(IPV4, "IPV4_FRAGMENT = 0x3fff,", "IPV4_FRAGMENT = 0x1fff,", "first IPv4 fragments count as whole"),
     Mutant(
-        PARSE,
+        IPV4,
         "if (ip->version != 4 || header_length < sizeof(*ip))",
         "if (ip->version != 4)",
         "IPv4 headers of less than 20 bytes",
     ),
-    Mutant(PARSE, "if (!ip || ip->version != 6)", "if (!ip)", "IPv6 of another version"),
+    Mutant(IPV6, "if (!ip || ip->version != 6)", "if (!ip)", "IPv6 of another version"),
     Mutant(
-        PARSE,
+        IPV4,
         "if (length < header_length || offset + length > skb->len)",
         "if (length < header_length)",
         "IPv4 lengths beyond the frame",
     ),
-    Mutant(PARSE, "if (flow->end > skb->len)", "if (flow->end < skb->len - 2000)", "IPv6 lengths beyond the frame"),
-    Mutant(PARSE, "if (offset + length > flow->end)", "if (offset + length > skb->len)", "ports in the padding"),
-    Mutant(PARSE, "kind == IPPROTO_AH ? (length + 2) * 4", "kind == IPPROTO_AH ? (length + 1) * 8", "length of AH"),
-    Mutant(PARSE, "IPV6_FRAGMENT = 0xfff9,", "IPV6_FRAGMENT = 0xfff8,", "first IPv6 fragments count as whole"),
-    Mutant(PARSE, "IPV6_OFFSET = 0xfff8,", "IPV6_OFFSET = 0xfff9,", "errors that quote a first fragment"),
-    Mutant(PARSE, "EXTENSIONS = 8, ", "EXTENSIONS = 7, ", "eight extension headers"),
+    Mutant(IPV6, "if (flow->end > skb->len)", "if (flow->end < skb->len - 2000)", "IPv6 lengths beyond the frame"),
+    Mutant(PACKET, "if (offset + length > flow->end)", "if (offset + length > skb->len)", "ports in the padding"),
+    Mutant(IPV6, "kind == IPPROTO_AH ? (length + 2) * 4", "kind == IPPROTO_AH ? (length + 1) * 8", "length of AH"),
+    Mutant(IPV6, "IPV6_FRAGMENT = 0xfff9,", "IPV6_FRAGMENT = 0xfff8,", "first IPv6 fragments count as whole"),
+    Mutant(IPV6, "IPV6_OFFSET = 0xfff8,", "IPV6_OFFSET = 0xfff9,", "errors that quote a first fragment"),
+    Mutant(IPV6, "EXTENSIONS = 8, ", "EXTENSIONS = 7, ", "eight extension headers"),
     Mutant(
-        PARSE,
+        IPV6,
         "if (is_mapped(&flow->source) || is_mapped(&flow->destination))",
         "if (is_mapped(&flow->destination))",
         "IPv4 sources in IPv6 headers",
     ),
     Mutant(
-        PARSE,
+        IPV6,
         "return flow->payload <= flow->end && flow->payload < EXTENSIONS_END;",
         "return flow->payload < EXTENSIONS_END;",
         "extension headers in the padding",
     ),
     Mutant(
-        PARSE,
+        PACKET,
         "return offset + length <= flow->end && !bpf_skb_load_bytes(skb, offset, to, length);",
         "return !bpf_skb_load_bytes(skb, offset, to, length);",
         "quotes in the padding",
@@ -66,7 +69,7 @@ MUTANTS = (
         "return flow->hop_limit == MLD_HOP_LIMIT && is_link_local(&flow->source);",
         "listener discovery from an unspecified address",
     ),
-    Mutant(ICMP, "(address->byte[1] & 0xc0) == 0x80", "(address->byte[1] & 0x80) == 0x80", "fec0::/10 is link-local"),
+    Mutant(PACKET, "(address->byte[1] & 0xc0) == 0x80", "(address->byte[1] & 0x80) == 0x80", "fec0::/10 is link-local"),
     Mutant(
         ICMP,
         "ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->destination.word[3])",
@@ -75,96 +78,96 @@ MUTANTS = (
     ),
     Mutant(ICMP, "flow->port = host16(ports[0]);", "flow->port = host16(ports[1]);", "quoted ports, not turned round"),
     Mutant(ICMP, "ICMP_HEADER = 8,", "ICMP_HEADER = 4,", "size of an ICMP header"),
-    Mutant(WALK, "i += at_most(page, base, i + 2, x) * 2;", "i += at_most(page, base, i + 2, x);", "search in a node"),
-    Mutant(WALK, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
-    Mutant(WALK, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
+    Mutant(TRIE, "i += at_most(page, base, i + 2, x) * 2;", "i += at_most(page, base, i + 2, x);", "search in a node"),
+    Mutant(TRIE, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
+    Mutant(TRIE, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
     Mutant(ABI, "LOOKUP6_STEPS = 64,", "LOOKUP6_STEPS = 16,", "long walks"),
-    Mutant(PROGRAM, "if (field & FIELD6_DPORT)", "if (field == FIELD6_SADDR)", "ports of IPv6 rules"),
+    Mutant(TRIE, "if (field & FIELD6_DPORT)", "if (field == FIELD6_SADDR)", "ports of IPv6 rules"),
     Mutant(
-        PROGRAM,
+        RULESET,
         "(__u64)flow->port << 16 * FIELD4_DPORT |",
         "(__u64)flow->source_port << 16 * FIELD4_DPORT |",
         "ports of IPv4 rules",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "return page_of(image, bound->word[at + 1]);",
         "return head;",
         "rules that name interfaces",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "at = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
         "at = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
         "interfaces whose indexes meet in page 1",
     ),
     Mutant(
-        PROGRAM,
+        POLICY,
         "slot = (skb->ifindex + i) & (INTERFACES - 1);",
         "slot = skb->ifindex & (INTERFACES - 1);",
         "interfaces whose indexes meet in the policy table",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "(__u64)(destination >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
         "(__u64)(destination & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
         "covers of IPv4",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "way->parsed == PARSED_FRAGMENT ? cover_of(image, directory, flow) : rule_of(image, directory, flow);",
         "rule_of(image, directory, flow);",
         "fragments that lie in an intercept",
     ),
-    Mutant(PROGRAM, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
+    Mutant(POLICY, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
     Mutant(
-        PROGRAM,
+        POLICY,
         "policy = policy_at(slot + INTERFACES, skb->ifindex);",
         "policy = policy_at(slot, skb->ifindex);",
         "the policy past the deadline",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "__u32 generation = policy ? policy->generation : 0;",
         "__u32 generation = 0;",
         "the image past the deadline",
     ),
     Mutant(
-        PROGRAM,
+        POLICY,
         "if (!flow->ipv6 && entry->source_length < MAPPED_BITS)",
         "if (0)",
         "management from ::/0 includes IPv4",
     ),
     Mutant(
-        PROGRAM,
+        POLICY,
         "return !high && !(low >> ((128 - length) & 63));",
         "return !high && !(low >> ((129 - length) & 63));",
         "management prefixes, one bit short",
     ),
-    Mutant(PROGRAM, "if (length <= 64)", "if (length < 64)", "management prefixes of 64 bits"),
+    Mutant(POLICY, "if (length <= 64)", "if (length < 64)", "management prefixes of 64 bits"),
     Mutant(
-        PROGRAM,
+        POLICY,
         "return flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT &&",
         "return (flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT) ||",
         "DHCPv6 from anywhere",
     ),
-    Mutant(PROGRAM, "return !entry || lists(entry, &flow->destination);", "return 1;", "SSH to addresses not recorded"),
+    Mutant(POLICY, "return !entry || lists(entry, &flow->destination);", "return 1;", "SSH to addresses not recorded"),
     Mutant(
-        PROGRAM,
+        POLICY,
         "for (i = 0; i < ADDRESSES && i < entry->count; i++) {",
         "for (i = 0; i < ADDRESSES && i + 1 < entry->count; i++) {",
         "the last recorded address",
     ),
     Mutant(
-        PROGRAM,
+        SOCKET,
         "session = sk->state == BPF_TCP_LISTEN ? SESSION_OPEN : SESSION_OWN;",
         "session = sk->state == BPF_TCP_ESTABLISHED ? SESSION_OWN : SESSION_OPEN;",
         "sessions in TIME_WAIT",
     ),
-    Mutant(PROGRAM, "session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;", "session = SESSION_OPEN;", "connected UDP"),
-    Mutant(PROGRAM, "tuple->ipv6.sport = host16(flow->source_port);", "tuple->ipv6.sport = 0;", "sessions of IPv6"),
+    Mutant(SOCKET, "session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;", "session = SESSION_OPEN;", "connected UDP"),
+    Mutant(SOCKET, "tuple->ipv6.sport = host16(flow->source_port);", "tuple->ipv6.sport = 0;", "sessions of IPv6"),
     Mutant(
-        PROGRAM, "for (i = 0; i < 2; i++) {", "for (i = 0; i < 1; i++) {", "the proxy's own clients hide its listener"
+        SOCKET, "for (i = 0; i < 2; i++) {", "for (i = 0; i < 1; i++) {", "the proxy's own clients hide its listener"
     ),
     Mutant(PROGRAM, "if (entry && lists(entry, &flow->destination))", "if (entry)", "what is local"),
     Mutant(
@@ -204,13 +207,13 @@ MUTANTS = (
         "the mark of sessions whose rule is gone",
     ),
     Mutant(
-        PROGRAM,
+        CTX,
         "skb->mark = (skb->mark & ~mask) | (mark & mask);",
         "skb->mark = skb->mark | (mark & mask);",
         "bits of the mark",
     ),
-    Mutant(PROGRAM, "if (!way->is_marked && skb->mark & mask", "if (skb->mark & mask", "marks of ours"),
-    Mutant(PROGRAM, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark that is not ours"),
+    Mutant(CTX, "if (!way->is_marked && skb->mark & mask", "if (skb->mark & mask", "marks of ours"),
+    Mutant(CTX, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark that is not ours"),
     Mutant(PROGRAM, "if (skb->vlan_present && skb->vlan_tci & VLAN_ID)", "if (skb->vlan_present)", "priority tags"),
     Mutant(
         PROGRAM,
@@ -237,7 +240,7 @@ MUTANTS = (
         "loopback",
     ),
     Mutant(
-        PROGRAM,
+        RULESET,
         "actions = page_of(image, head->word[HEADER_ACTIONS] + way->rule / ACTIONS_PER_PAGE);",
         "actions = page_of(image, head->word[HEADER_ACTIONS]);",
         "actions of rule slots beyond the first page",

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * One step of the walk through the rule image, inside one page.  Pure
- * arithmetic: the program fetches the page.  Every offset is masked to the
- * page, so the verifier needs no proof about the image's contents.
+ * A lookup in the rule image.
  */
-#ifndef TPROXY_WALK_H
-#define TPROXY_WALK_H
+#ifndef TPROXY_TRIE_H
+#define TPROXY_TRIE_H
 
-#include "parse.h"
+#include "../maps.h"
+#include "packet.h"
 
 struct page {
 	__u32 word[PAGE_WORDS];
@@ -59,6 +58,53 @@ static __always_inline __u32 next_node(const struct page *page, __u32 node, __u3
 	base = (__u64)(node & ((1 << UNITS_PER_PAGE_SHIFT) - 1)) << UNIT_SHIFT;
 	values = base + (8ULL << width);
 	return *(const __u32 *)(bytes + ((values + 4 * search(bytes, base, width, x)) & (PAGE_BYTES - 4)));
+}
+
+static __always_inline struct page *page_of(void *image, __u32 number)
+{
+	return bpf_map_lookup_elem(image, &number);
+}
+
+static __always_inline __u32 leaf_of(__u32 node)
+{
+	/* A walk that ran out of steps found nothing. */
+	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT_MASK : 0;
+}
+
+static __always_inline __u32 walk_ipv4(void *image, __u32 node, __u64 fields)
+{
+	struct page *page;
+	int i;
+
+	for (i = 0; i < LOOKUP4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+		page = page_of(image, node_page(node));
+		if (!page)
+			return 0;
+		node = next_node(page, node, fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
+	}
+	return leaf_of(node);
+}
+
+static __always_inline __u32 walk_ipv6(void *image, __u32 node, const struct flow *flow)
+{
+	struct page *page;
+	__u32 field, x;
+	int i;
+
+	for (i = 0; i < LOOKUP6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+		page = page_of(image, node_page(node));
+		if (!page)
+			return 0;
+		field = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
+		if (field & FIELD6_DPORT)
+			x = flow->port;
+		else if (field & FIELD6_SADDR)
+			x = host16(flow->source.part[field & 7]);
+		else
+			x = host16(flow->destination.part[field & 7]);
+		node = next_node(page, node, x);
+	}
+	return leaf_of(node);
 }
 
 #endif

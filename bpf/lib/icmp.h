@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
  * ICMP and ICMPv6: which messages a host needs, and which flow an error quotes.
- * As pure as parse.h.
  */
 #ifndef TPROXY_ICMP_H
 #define TPROXY_ICMP_H
 
-#include "parse.h"
+#include "ipv4.h"
+#include "ipv6.h"
+#include "packet.h"
 
 /* RFC 792 */
 enum icmp_type {
@@ -35,17 +36,6 @@ enum icmp_wire {
 	ND_HOP_LIMIT = 255,         /* RFC 4861, section 6.1, 7.1, 8.1: it came from no further than the link */
 	MLD_HOP_LIMIT = 1,          /* RFC 2710, section 3 */
 };
-
-/* fe80::/10 */
-static __always_inline int is_link_local(const union address *address)
-{
-	return address->byte[0] == 0xfe && (address->byte[1] & 0xc0) == 0x80;
-}
-
-static __always_inline int is_unspecified(const union address *address)
-{
-	return !address->half[0] && !address->half[1];
-}
 
 /* An MLD message before the host has an address comes from ::, RFC 3810, section 5.2.13. */
 static __always_inline int is_sound_mld(const struct flow *flow)
@@ -142,30 +132,6 @@ static __always_inline enum parsed parse_icmpv6(struct __sk_buff *skb, struct fl
 		return flow->hop_limit == ND_HOP_LIMIT ? PARSED_CONTROL : PARSED_OTHER;
 	if ((type >= ICMPV6_MLD_QUERY && type <= ICMPV6_MLD_DONE) || type == ICMPV6_MLD2_REPORT)
 		return is_sound_mld(flow) ? PARSED_CONTROL : PARSED_OTHER;
-	return PARSED_OTHER;
-}
-
-/* The whole of a packet that begins with its IP header at `offset`. */
-static __always_inline enum parsed parse_packet(struct __sk_buff *skb, __u32 offset, struct flow *flow)
-{
-	enum parsed parsed;
-
-	if (skb->protocol == host16(ETH_P_IP))
-		parsed = parse_ipv4(skb, offset, flow);
-	else if (skb->protocol == host16(ETH_P_IPV6))
-		parsed = parse_ipv6(skb, offset, flow);
-	else if (skb->protocol == host16(ETH_P_8021Q) || skb->protocol == host16(ETH_P_8021AD))
-		return parse_tag(skb, offset);
-	else
-		return PARSED_OTHER;
-	if (parsed != PARSED_OTHER)
-		return parsed;
-	if (has_ports(flow->protocol))
-		return parse_ports(skb, flow);
-	if (!flow->ipv6 && flow->protocol == IPPROTO_ICMP)
-		return parse_icmpv4(skb, flow);
-	if (flow->ipv6 && flow->protocol == IPPROTO_ICMPV6)
-		return parse_icmpv6(skb, flow);
 	return PARSED_OTHER;
 }
 

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
+/*
+ * Sockets of this host.
+ */
+#ifndef TPROXY_SOCKET_H
+#define TPROXY_SOCKET_H
+
+#include "ctx.h"
+#include "packet.h"
+
+/* The tuple of a look-up for a packet of this flow to `address` and `port`; returns its size, which says the family. */
+static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow *flow,
+				       const union address *address, __be16 port)
+{
+	if (!flow->ipv6) {
+		tuple->ipv4.saddr = flow->source.word[3];
+		tuple->ipv4.daddr = address->word[3];
+		tuple->ipv4.sport = host16(flow->source_port);
+		tuple->ipv4.dport = port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, &flow->source, sizeof(flow->source));
+	__builtin_memcpy(tuple->ipv6.daddr, address, sizeof(*address));
+	tuple->ipv6.sport = host16(flow->source_port);
+	tuple->ipv6.dport = port;
+	return sizeof(tuple->ipv6);
+}
+
+enum session {
+	SESSION_NONE,
+	SESSION_OPEN,       /* somebody listens, or has an unconnected UDP socket */
+	SESSION_OWN,
+};
+
+/*
+ * TCP in any state but LISTEN (TIME_WAIT included, which must answer a SYN
+ * itself), or a connected UDP socket, is a session of this host.  Its packets
+ * are left to the stack, whose early demux finds the socket again: assigning
+ * it here would cost a route look-up for each packet.
+ *
+ * The two branches stay apart down to the release: the verifier refuses one
+ * load through a sock_common and a sock pointer ("same insn cannot be used
+ * with different pointers").
+ */
+static __always_inline enum session session_of(struct __sk_buff *skb, const struct flow *flow)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = tuple_of(&tuple, flow, &flow->destination, host16(flow->port));
+	enum session session;
+	struct bpf_sock *sk;
+
+	if (flow->protocol == IPPROTO_TCP) {
+		sk = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return SESSION_NONE;
+		session = sk->state == BPF_TCP_LISTEN ? SESSION_OPEN : SESSION_OWN;
+		bpf_sk_release(sk);
+		return session;
+	}
+	sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return SESSION_NONE;
+	session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;
+	bpf_sk_release(sk);
+	return session;
+}
+
+static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, __u32 size)
+{
+	if (size == sizeof(tuple->ipv4))
+		tuple->ipv4.sport = 0;
+	else
+		tuple->ipv6.sport = 0;
+}
+
+static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
+{
+	struct bpf_sock *sk;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (!sk || sk->state == BPF_TCP_LISTEN)
+			return sk;
+		/* The client's own session with the proxy, from the same port: it hides the listener. */
+		bpf_sk_release(sk);
+		forget_source_port(tuple, size);
+	}
+	return 0;
+}
+
+/* Give the packet to the socket that listens on the rule's proxy address. */
+static __always_inline enum reason splice(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+{
+	const union address *proxy = (const void *)way->action->tproxy_ip;
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = tuple_of(&tuple, flow, proxy, way->action->tproxy_port);
+	struct bpf_sock *sk;
+
+	if (flow->protocol == IPPROTO_TCP) {
+		sk = listener(skb, &tuple, size);
+		if (!sk)
+			return REASON_NO_LISTENER;
+		way->error = bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+	} else {
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (!sk)
+			return REASON_NO_LISTENER;
+		way->error = bpf_sk_assign(skb, sk, 0);
+		bpf_sk_release(sk);
+	}
+	return way->error ? REASON_ASSIGN_ERROR : REASON_SPLICED;
+}
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
+/*
+ * Counters.
+ */
+#ifndef TPROXY_STATS_H
+#define TPROXY_STATS_H
+
+#include "../maps.h"
+#include "compiler.h"
+
+static __always_inline void count(void *map, __u32 index, __u32 bytes)
+{
+	struct counter *counter = bpf_map_lookup_elem(map, &index);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += bytes;
+}
+
+#endif
