@@ -15,55 +15,55 @@
 #include "lib/socket.h"
 #include "lib/stats.h"
 
-static __always_inline int conclude(struct __sk_buff *skb, struct passage *way, enum reason reason)
+static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, enum reason reason)
 {
-	enum verdict verdict = way->flags & POLICY_LOOPBACK ? VERDICT_PASS : way->verdict;
+	enum verdict verdict = ctx->flags & POLICY_LOOPBACK ? VERDICT_PASS : ctx->verdict;
 
-	count(MAP(reasons), (way->interface_slot * REASONS + reason) * VERDICTS + verdict, skb->len);
+	count_packet(MAP(reasons), (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict, skb->len);
 	skb->cb[TRACE_REASON] = reason | verdict << 8;
-	skb->cb[TRACE_RULE] = way->rule;
-	skb->cb[TRACE_ERROR] = way->error;
-	clear_mark(skb, way);
+	skb->cb[TRACE_RULE] = ctx->rule;
+	skb->cb[TRACE_ERROR] = ctx->error;
+	clear_mark(skb, ctx);
 	if (verdict == VERDICT_DROP)
 		return TC_ACT_SHOT;
-	if (reason != REASON_SPLICED && way->flags & POLICY_ACCEPT_UNSPEC)
+	if (reason != REASON_SPLICED && ctx->flags & POLICY_ACCEPT_UNSPEC)
 		return TC_ACT_UNSPEC;
 	return TC_ACT_OK;
 }
 
-static __always_inline enum reason intercept(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
 {
-	struct interface_addresses *entry = recorded_addresses(skb->ifindex);
+	struct interface_addresses *entry = lookup_addresses(skb->ifindex);
 	enum reason reason;
 
-	if (entry && lists(entry, &flow->destination))
-		return pass(way, REASON_LOCAL);
-	reason = splice(skb, way, flow);
+	if (entry && has_address(entry, &flow->daddr))
+		return verdict_pass(ctx, REASON_LOCAL);
+	reason = assign_socket(skb, ctx, flow);
 	if (reason == REASON_SPLICED) {
-		set_mark(skb, way);
-		return pass(way, reason);
+		set_mark(skb, ctx);
+		return verdict_pass(ctx, reason);
 	}
-	if (reason == REASON_NO_LISTENER && way->action->flags & ACTION_PASS_WHEN_MISSING)
-		return pass(way, reason);
-	return drop(way, reason);
+	if (reason == REASON_NO_LISTENER && ctx->action->flags & ACTION_PASS_WHEN_MISSING)
+		return verdict_pass(ctx, reason);
+	return verdict_drop(ctx, reason);
 }
 
-static __always_inline enum reason obey_rule(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
 {
-	count(MAP(hits), way->rule, skb->len);
-	switch (way->action->kind) {
+	count_packet(MAP(hits), ctx->rule, skb->len);
+	switch (ctx->action->kind) {
 	case ACTION_TPROXY:
-		return intercept(skb, way, flow);
+		return redirect_to_proxy(skb, ctx, flow);
 	case ACTION_PASS:
-		return pass(way, REASON_RULE);
+		return verdict_pass(ctx, REASON_RULE);
 	default:
-		return drop(way, REASON_RULE);
+		return verdict_drop(ctx, REASON_RULE);
 	}
 }
 
-static __always_inline int is_intercept(const struct passage *way)
+static __always_inline int is_intercept(const struct pkt_ctx *ctx)
 {
-	return way->action && way->action->kind == ACTION_TPROXY;
+	return ctx->action && ctx->action->kind == ACTION_TPROXY;
 }
 
 /*
@@ -71,82 +71,82 @@ static __always_inline int is_intercept(const struct passage *way)
  * change of addresses or routes voids what it has.  So every session of this
  * host is marked: that of a rule which is gone needs it as well.
  */
-static __always_inline enum reason keep(struct __sk_buff *skb, struct passage *way, enum reason reason)
+static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pkt_ctx *ctx, enum reason reason)
 {
-	set_mark(skb, way);
-	return pass(way, reason);
+	set_mark(skb, ctx);
+	return verdict_pass(ctx, reason);
 }
 
 /* What the path says of a flow comes to whom it concerns: a socket here, or whom a rule lets in past this host. */
-static __always_inline enum reason judge_error(struct __sk_buff *skb, struct passage *way, const struct flow *flow,
+static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow,
 					       enum session session)
 {
-	if (session == SESSION_OWN || is_intercept(way))
-		return keep(skb, way, REASON_ICMP);
-	if (way->action && way->action->kind == ACTION_PASS)
-		return pass(way, REASON_ICMP);
+	if (session == SESSION_LOCAL || is_intercept(ctx))
+		return accept_local(skb, ctx, REASON_ICMP);
+	if (ctx->action && ctx->action->kind == ACTION_PASS)
+		return verdict_pass(ctx, REASON_ICMP);
 	/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
 	if (session && flow->protocol == IPPROTO_UDP)
-		return pass(way, REASON_ICMP);
-	return obey_default(way, REASON_ICMP);
+		return verdict_pass(ctx, REASON_ICMP);
+	return default_action(ctx, REASON_ICMP);
 }
 
-static __always_inline enum reason judge_session(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
 {
 	enum session session;
 
-	find_rule(skb, way, flow);
-	if (way->parsed == PARSED_FRAGMENT)
-		return is_intercept(way) ? drop(way, REASON_FRAGMENT) : obey_default(way, REASON_FRAGMENT);
-	session = session_of(skb, flow);
-	if (way->parsed == PARSED_QUOTE)
-		return judge_error(skb, way, flow, session);
-	if (session == SESSION_OWN)
-		return keep(skb, way, REASON_ESTABLISHED);
-	if (way->action)
-		return obey_rule(skb, way, flow);
-	return obey_default(way, REASON_DEFAULT);
+	match_rule(skb, ctx, flow);
+	if (ctx->kind == PKT_FRAGMENT)
+		return is_intercept(ctx) ? verdict_drop(ctx, REASON_FRAGMENT) : default_action(ctx, REASON_FRAGMENT);
+	session = lookup_session(skb, flow);
+	if (ctx->kind == PKT_ICMP_ERROR)
+		return handle_icmp_error(skb, ctx, flow, session);
+	if (session == SESSION_LOCAL)
+		return accept_local(skb, ctx, REASON_ESTABLISHED);
+	if (ctx->action)
+		return apply_rule(skb, ctx, flow);
+	return default_action(ctx, REASON_DEFAULT);
 }
 
-static __always_inline enum reason judge(struct __sk_buff *skb, struct passage *way)
+static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx)
 {
 	struct flow flow = {};
 
 	if (skb->protocol == host16(ETH_P_ARP))
-		return pass(way, REASON_ARP);
+		return verdict_pass(ctx, REASON_ARP);
 	/* VLAN 0 only carries a priority: the frame is this interface's own, see vlan_do_receive(). */
-	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
-		return pass(way, REASON_VLAN);
-	way->parsed = parse_packet(skb, way->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
-	switch (way->parsed) {
-	case PARSED_TAGGED:
-		return pass(way, REASON_VLAN);
-	case PARSED_MALFORMED:
-		return drop(way, REASON_MALFORMED);
-	case PARSED_OTHER:
-		return obey_default(way, REASON_OTHER);
-	case PARSED_CONTROL:
-		return pass(way, REASON_ICMP);
-	case PARSED_ECHO:
-		return way->flags & POLICY_ALLOW_ECHO ? pass(way, REASON_ICMP) : obey_default(way, REASON_ICMP);
-	case PARSED_FLOW:
-		if (way->policy && is_management(way->policy, &flow))
-			return pass(way, REASON_MANAGEMENT);
+	if (skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK)
+		return verdict_pass(ctx, REASON_VLAN);
+	ctx->kind = parse_packet(skb, ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
+	switch (ctx->kind) {
+	case PKT_TAGGED:
+		return verdict_pass(ctx, REASON_VLAN);
+	case PKT_MALFORMED:
+		return verdict_drop(ctx, REASON_MALFORMED);
+	case PKT_OTHER:
+		return default_action(ctx, REASON_OTHER);
+	case PKT_CONTROL:
+		return verdict_pass(ctx, REASON_ICMP);
+	case PKT_ECHO:
+		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) : default_action(ctx, REASON_ICMP);
+	case PKT_FLOW:
+		if (ctx->policy && is_management(ctx->policy, &flow))
+			return verdict_pass(ctx, REASON_MANAGEMENT);
 		if (is_dhcp(&flow))
-			return pass(way, REASON_DHCP);
-		if (is_ssh(skb, way, &flow))
-			return pass(way, REASON_SSH);
+			return verdict_pass(ctx, REASON_DHCP);
+		if (is_ssh(skb, ctx, &flow))
+			return verdict_pass(ctx, REASON_SSH);
 		break;
 	default:
 		break;
 	}
-	return judge_session(skb, way, &flow);
+	return handle_flow(skb, ctx, &flow);
 }
 
 int tproxy_splicer(struct __sk_buff *skb)
 {
-	struct passage way = {};
+	struct pkt_ctx ctx = {};
 
-	enter(skb, &way);
-	return conclude(skb, &way, judge(skb, &way));
+	lookup_policy(skb, &ctx);
+	return finish(skb, &ctx, handle_ingress(skb, &ctx));
 }

@@ -10,6 +10,6 @@
 #endif
 
 /* Hide a value's origin from the compiler. */
-#define OPAQUE(value) asm volatile("" : "+r"(value))
+#define barrier_var(value) asm volatile("" : "+r"(value))
 
 #endif

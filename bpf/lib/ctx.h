@@ -11,28 +11,28 @@
 #include "packet.h"
 
 /* One packet on its way through. */
-struct passage {
+struct pkt_ctx {
 	struct policy *policy;      /* NULL: somebody removed it */
 	__u32 interface_slot;
 	__u32 flags;               /* of the policy */
 	__u32 rule;                /* slot of the best rule, 0 = none */
 	struct action *action;      /* of that rule */
 	long error;                 /* of bpf_sk_assign */
-	enum parsed parsed;
+	enum pkt_kind kind;
 	enum verdict verdict;
-	__u32 is_marked;           /* by us, so that it is delivered here */
+	__u32 marked;           /* by us, so that it is delivered here */
 };
 
-static __always_inline void set_mark(struct __sk_buff *skb, struct passage *way)
+static __always_inline void set_mark(struct __sk_buff *skb, struct pkt_ctx *ctx)
 {
 	__u32 mark = DEFAULT_MARK, mask = DEFAULT_MARK_MASK;
 
-	if (way->policy) {
-		mark = way->policy->mark;
-		mask = way->policy->mark_mask;
+	if (ctx->policy) {
+		mark = ctx->policy->mark;
+		mask = ctx->policy->mark_mask;
 	}
 	skb->mark = (skb->mark & ~mask) | (mark & mask);
-	way->is_marked = 1;
+	ctx->marked = 1;
 }
 
 /*
@@ -40,29 +40,29 @@ static __always_inline void set_mark(struct __sk_buff *skb, struct passage *way)
  * that of its own packets (skb_scrub_packet() within a namespace).  It would be
  * delivered here, wherever it is bound.
  */
-static __always_inline void clear_mark(struct __sk_buff *skb, const struct passage *way)
+static __always_inline void clear_mark(struct __sk_buff *skb, const struct pkt_ctx *ctx)
 {
-	__u32 mask = way->policy ? way->policy->mark_mask : DEFAULT_MARK_MASK;
+	__u32 mask = ctx->policy ? ctx->policy->mark_mask : DEFAULT_MARK_MASK;
 
-	if (!way->is_marked && skb->mark & mask && !(way->flags & POLICY_LOOPBACK))
+	if (!ctx->marked && skb->mark & mask && !(ctx->flags & POLICY_LOOPBACK))
 		skb->mark &= ~mask;
 }
 
-static __always_inline enum reason pass(struct passage *way, enum reason reason)
+static __always_inline enum reason verdict_pass(struct pkt_ctx *ctx, enum reason reason)
 {
-	way->verdict = VERDICT_PASS;
+	ctx->verdict = VERDICT_PASS;
 	return reason;
 }
 
-static __always_inline enum reason drop(struct passage *way, enum reason reason)
+static __always_inline enum reason verdict_drop(struct pkt_ctx *ctx, enum reason reason)
 {
-	way->verdict = VERDICT_DROP;
+	ctx->verdict = VERDICT_DROP;
 	return reason;
 }
 
-static __always_inline enum reason obey_default(struct passage *way, enum reason reason)
+static __always_inline enum reason default_action(struct pkt_ctx *ctx, enum reason reason)
 {
-	way->verdict = way->flags & POLICY_DEFAULT_PASS ? VERDICT_PASS : VERDICT_DROP;
+	ctx->verdict = ctx->flags & POLICY_DEFAULT_PASS ? VERDICT_PASS : VERDICT_DROP;
 	return reason;
 }
 

@@ -17,7 +17,7 @@
 #define host32(value) (value)
 #endif
 
-static __always_inline __u64 host64(__u64 value)
+static __always_inline __u64 be64_to_cpu(__u64 value)
 {
 	return (__u64)host32((__u32)value) << 32 | host32((__u32)(value >> 32));
 }

@@ -32,107 +32,107 @@ enum icmpv6_type {
 };
 
 enum icmp_wire {
-	ICMP_HEADER = 8,
+	ICMP_HLEN = 8,
 	ND_HOP_LIMIT = 255,         /* RFC 4861, section 6.1, 7.1, 8.1: it came from no further than the link */
 	MLD_HOP_LIMIT = 1,          /* RFC 2710, section 3 */
 };
 
 /* An MLD message before the host has an address comes from ::, RFC 3810, section 5.2.13. */
-static __always_inline int is_sound_mld(const struct flow *flow)
+static __always_inline int mld_is_valid(const struct flow *flow)
 {
-	return flow->hop_limit == MLD_HOP_LIMIT && (is_link_local(&flow->source) || is_unspecified(&flow->source));
+	return flow->hop_limit == MLD_HOP_LIMIT && (addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));
 }
 
 /* The quoted ports turned round: the flow of which the quoted packet was an answer. */
-static __always_inline enum parsed quote_ports(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_quoted_ports(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
 	__be16 ports[2];
 
-	if (!has_ports(flow->protocol) || !load(skb, flow, offset, ports, sizeof(ports)))
-		return PARSED_OTHER;
-	flow->port = host16(ports[0]);
-	flow->source_port = host16(ports[1]);
-	return PARSED_QUOTE;
+	if (!has_ports(flow->protocol) || !load_bytes(skb, flow, offset, ports, sizeof(ports)))
+		return PKT_OTHER;
+	flow->dport = host16(ports[0]);
+	flow->sport = host16(ports[1]);
+	return PKT_ICMP_ERROR;
 }
 
 /*
  * An error goes to whom the quoted packet came from (RFC 1122, section 3.2.2);
  * another one is a lie.  Of fragments the first one has the ports.
  */
-static __always_inline enum parsed quote_ipv4(struct __sk_buff *skb, struct flow *flow)
+static __always_inline enum pkt_kind parse_quoted_ipv4(struct __sk_buff *skb, struct flow *flow)
 {
-	__u32 offset = flow->payload + ICMP_HEADER;
+	__u32 offset = flow->l4_off + ICMP_HLEN;
 	struct iphdr ip;
 
-	if (!load(skb, flow, offset, &ip, sizeof(ip)))
-		return PARSED_OTHER;
-	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->destination.word[3])
-		return PARSED_OTHER;
-	map_ipv4(&flow->source, ip.daddr);
+	if (!load_bytes(skb, flow, offset, &ip, sizeof(ip)))
+		return PKT_OTHER;
+	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->daddr.addr32[3])
+		return PKT_OTHER;
+	set_v4mapped(&flow->saddr, ip.daddr);
 	flow->protocol = ip.protocol;
-	return quote_ports(skb, offset + ip.ihl * 4, flow);
+	return parse_quoted_ports(skb, offset + ip.ihl * 4, flow);
 }
 
-static __always_inline enum parsed quote_ipv6(struct __sk_buff *skb, struct flow *flow)
+static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, struct flow *flow)
 {
 	/* As union address is, in whose words its addresses are compared: a stack access must be aligned. */
 	struct ipv6hdr ip __attribute__((aligned(sizeof(__u64))));
 
-	if (!load(skb, flow, flow->payload + ICMP_HEADER, &ip, sizeof(ip)))
-		return PARSED_OTHER;
-	if (ip.version != 6 || !is_equal((const union address *)&ip.saddr, &flow->destination))
-		return PARSED_OTHER;
-	__builtin_memcpy(&flow->source, &ip.daddr, sizeof(flow->source));
+	if (!load_bytes(skb, flow, flow->l4_off + ICMP_HLEN, &ip, sizeof(ip)))
+		return PKT_OTHER;
+	if (ip.version != 6 || !addr_equal((const union ip_addr *)&ip.saddr, &flow->daddr))
+		return PKT_OTHER;
+	__builtin_memcpy(&flow->saddr, &ip.daddr, sizeof(flow->saddr));
 	flow->protocol = ip.nexthdr;
-	flow->payload += ICMP_HEADER + sizeof(ip);
-	if (is_extension(flow->protocol) && skip_extensions(skb, flow, IPV6_OFFSET) != PARSED_OTHER)
-		return PARSED_OTHER;
-	return quote_ports(skb, flow->payload, flow);
+	flow->l4_off += ICMP_HLEN + sizeof(ip);
+	if (is_ext_hdr(flow->protocol) && skip_ext_hdrs(skb, flow, IPV6_OFFSET) != PKT_OTHER)
+		return PKT_OTHER;
+	return parse_quoted_ports(skb, flow->l4_off, flow);
 }
 
 /* What kind of message it is; false when its header is not whole. */
 static __always_inline int load_type(struct __sk_buff *skb, const struct flow *flow, __u8 *type)
 {
-	return flow->payload + ICMP_HEADER <= flow->end && !bpf_skb_load_bytes(skb, flow->payload, type, sizeof(*type));
+	return flow->l4_off + ICMP_HLEN <= flow->l3_end && !bpf_skb_load_bytes(skb, flow->l4_off, type, sizeof(*type));
 }
 
-static __always_inline enum parsed parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
+static __always_inline enum pkt_kind parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
 {
 	__u8 type;
 
 	if (!load_type(skb, flow, &type))
-		return PARSED_MALFORMED;
+		return PKT_MALFORMED;
 	switch (type) {
 	case ICMP_ECHO_REPLY:
-		return PARSED_CONTROL;
+		return PKT_CONTROL;
 	case ICMP_ECHO:
-		return PARSED_ECHO;
+		return PKT_ECHO;
 	case ICMP_UNREACHABLE:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETER:
-		return quote_ipv4(skb, flow);
+		return parse_quoted_ipv4(skb, flow);
 	default:
-		return PARSED_OTHER;
+		return PKT_OTHER;
 	}
 }
 
-static __always_inline enum parsed parse_icmpv6(struct __sk_buff *skb, struct flow *flow)
+static __always_inline enum pkt_kind parse_icmpv6(struct __sk_buff *skb, struct flow *flow)
 {
 	__u8 type;
 
 	if (!load_type(skb, flow, &type))
-		return PARSED_MALFORMED;
+		return PKT_MALFORMED;
 	if (type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER)
-		return quote_ipv6(skb, flow);
+		return parse_quoted_ipv6(skb, flow);
 	if (type == ICMPV6_ECHO)
-		return PARSED_ECHO;
+		return PKT_ECHO;
 	if (type == ICMPV6_ECHO_REPLY)
-		return PARSED_CONTROL;
+		return PKT_CONTROL;
 	if (type >= ICMPV6_ROUTER_SOLICITATION && type <= ICMPV6_REDIRECT)
-		return flow->hop_limit == ND_HOP_LIMIT ? PARSED_CONTROL : PARSED_OTHER;
+		return flow->hop_limit == ND_HOP_LIMIT ? PKT_CONTROL : PKT_OTHER;
 	if ((type >= ICMPV6_MLD_QUERY && type <= ICMPV6_MLD_DONE) || type == ICMPV6_MLD2_REPORT)
-		return is_sound_mld(flow) ? PARSED_CONTROL : PARSED_OTHER;
-	return PARSED_OTHER;
+		return mld_is_valid(flow) ? PKT_CONTROL : PKT_OTHER;
+	return PKT_OTHER;
 }
 
 #endif

@@ -14,27 +14,27 @@ enum ipv4_wire {
 	IPV4_OFFSET = 0x1fff,
 };
 
-static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
-	struct iphdr *ip = header(skb, offset, sizeof(*ip));
+	struct iphdr *ip = pull_header(skb, offset, sizeof(*ip));
 	__u32 header_length, length;
 
 	if (!ip)
-		return PARSED_MALFORMED;
+		return PKT_MALFORMED;
 	header_length = ip->ihl * 4;
 	if (ip->version != 4 || header_length < sizeof(*ip))
-		return PARSED_MALFORMED;
-	length = true_length(host16(ip->tot_len), skb->len - offset);
+		return PKT_MALFORMED;
+	length = ip_length(host16(ip->tot_len), skb->len - offset);
 	if (length < header_length || offset + length > skb->len)
-		return PARSED_MALFORMED;
-	map_ipv4(&flow->source, ip->saddr);
-	map_ipv4(&flow->destination, ip->daddr);
+		return PKT_MALFORMED;
+	set_v4mapped(&flow->saddr, ip->saddr);
+	set_v4mapped(&flow->daddr, ip->daddr);
 	flow->protocol = ip->protocol;
-	flow->payload = offset + header_length;
-	flow->end = offset + length;
+	flow->l4_off = offset + header_length;
+	flow->l3_end = offset + length;
 	if (ip->frag_off & host16(IPV4_FRAGMENT))
-		return PARSED_FRAGMENT;
-	return PARSED_OTHER;
+		return PKT_FRAGMENT;
+	return PKT_OTHER;
 }
 
 #endif

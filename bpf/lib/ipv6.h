@@ -12,24 +12,24 @@
 enum ipv6_wire {
 	IPV6_FRAGMENT = 0xfff9,     /* the same: RFC 8200, section 4.5 */
 	IPV6_OFFSET = 0xfff8,
-	EXTENSIONS = 8,             /* IPv6 extension headers that are looked into */
+	EXT_HDRS_MAX = 8,             /* IPv6 extension headers that are looked into */
 };
 
 /* What every IPv6 extension header begins with; `rest` is the offset in a fragment header. */
-struct extension {
-	__u8 next;
-	__u8 length;
-	__be16 rest;
+struct ipv6_ext_hdr {
+	__u8 nexthdr;
+	__u8 hdrlen;
+	__be16 frag_off;
 };
 
-static __always_inline int is_extension(__u8 next)
+static __always_inline int is_ext_hdr(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
 	       next == IPPROTO_AH || next == IPPROTO_DSTOPTS;
 }
 
 /* Bytes of an extension header: RFC 8200 counts in 8 behind the first, RFC 4302 (AH) in 4 behind the second. */
-static __always_inline __u32 extension_bytes(__u8 kind, __u8 length)
+static __always_inline __u32 ext_hdr_len(__u8 kind, __u8 length)
 {
 	if (kind == IPPROTO_FRAGMENT)
 		return 8;
@@ -37,51 +37,51 @@ static __always_inline __u32 extension_bytes(__u8 kind, __u8 length)
 }
 
 /* Headers that go on in the padding end beyond the packet. */
-static __always_inline int ends_well(const struct flow *flow)
+static __always_inline int headers_complete(const struct flow *flow)
 {
-	return flow->payload <= flow->end && flow->payload < EXTENSIONS_END;
+	return flow->l4_off <= flow->l3_end && flow->l4_off < EXT_HDRS_END;
 }
 
 /*
  * Go behind the extension headers, up to a fragment that has one of these bits:
  * a fragment of one piece (RFC 6946) is none.
  */
-static __always_inline enum parsed skip_extensions(struct __sk_buff *skb, struct flow *flow, __u16 fragment)
+static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct flow *flow, __u16 fragment)
 {
-	struct extension extension;
+	struct ipv6_ext_hdr ext;
 	__u8 kind;
 	int i;
 
-	for (i = 0; i < EXTENSIONS && is_extension(flow->protocol); i++) {
+	for (i = 0; i < EXT_HDRS_MAX && is_ext_hdr(flow->protocol); i++) {
 		kind = flow->protocol;
-		if (bpf_skb_load_bytes(skb, flow->payload, &extension, sizeof(extension)))
-			return PARSED_MALFORMED;
-		flow->protocol = extension.next;
-		flow->payload += extension_bytes(kind, extension.length);
-		if (kind == IPPROTO_FRAGMENT && extension.rest & host16(fragment))
-			return ends_well(flow) ? PARSED_FRAGMENT : PARSED_MALFORMED;
+		if (bpf_skb_load_bytes(skb, flow->l4_off, &ext, sizeof(ext)))
+			return PKT_MALFORMED;
+		flow->protocol = ext.nexthdr;
+		flow->l4_off += ext_hdr_len(kind, ext.hdrlen);
+		if (kind == IPPROTO_FRAGMENT && ext.frag_off & host16(fragment))
+			return headers_complete(flow) ? PKT_FRAGMENT : PKT_MALFORMED;
 	}
-	return ends_well(flow) && !is_extension(flow->protocol) ? PARSED_OTHER : PARSED_MALFORMED;
+	return headers_complete(flow) && !is_ext_hdr(flow->protocol) ? PKT_OTHER : PKT_MALFORMED;
 }
 
-static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_ipv6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
-	struct ipv6hdr *ip = header(skb, offset, sizeof(*ip));
+	struct ipv6hdr *ip = pull_header(skb, offset, sizeof(*ip));
 
 	if (!ip || ip->version != 6)
-		return PARSED_MALFORMED;
-	flow->payload = offset + sizeof(*ip);
-	flow->end = flow->payload + true_length(host16(ip->payload_len), skb->len - flow->payload);
-	if (flow->end > skb->len)
-		return PARSED_MALFORMED;
-	__builtin_memcpy(&flow->source, &ip->saddr, sizeof(flow->source));
-	__builtin_memcpy(&flow->destination, &ip->daddr, sizeof(flow->destination));
+		return PKT_MALFORMED;
+	flow->l4_off = offset + sizeof(*ip);
+	flow->l3_end = flow->l4_off + ip_length(host16(ip->payload_len), skb->len - flow->l4_off);
+	if (flow->l3_end > skb->len)
+		return PKT_MALFORMED;
+	__builtin_memcpy(&flow->saddr, &ip->saddr, sizeof(flow->saddr));
+	__builtin_memcpy(&flow->daddr, &ip->daddr, sizeof(flow->daddr));
 	flow->protocol = ip->nexthdr;
 	flow->hop_limit = ip->hop_limit;
 	flow->ipv6 = 1;
-	if (is_mapped(&flow->source) || is_mapped(&flow->destination))
-		return PARSED_MALFORMED;
-	return is_extension(flow->protocol) ? skip_extensions(skb, flow, IPV6_FRAGMENT) : PARSED_OTHER;
+	if (addr_is_v4mapped(&flow->saddr) || addr_is_v4mapped(&flow->daddr))
+		return PKT_MALFORMED;
+	return is_ext_hdr(flow->protocol) ? skip_ext_hdrs(skb, flow, IPV6_FRAGMENT) : PKT_OTHER;
 }
 
 #endif

@@ -13,7 +13,7 @@
 #include "packet.h"
 
 enum vlan {
-	VLAN_ID = 0xfff,            /* IEEE 802.1Q: the rest of a tag is its priority */
+	VLAN_VID_MASK = 0xfff,            /* IEEE 802.1Q: the rest of a tag is its priority */
 };
 
 /*
@@ -21,37 +21,37 @@ enum vlan {
  * a priority tag behind it: check_vlan_id in __netif_receive_skb_core(), since
  * Linux 5.5.  So two priority tags would hide a packet of this interface.
  */
-static __always_inline enum parsed parse_tag(struct __sk_buff *skb, __u32 offset)
+static __always_inline enum pkt_kind parse_vlan_tag(struct __sk_buff *skb, __u32 offset)
 {
 	__be16 tag;
 
 	if (bpf_skb_load_bytes(skb, offset, &tag, sizeof(tag)))
-		return PARSED_MALFORMED;
-	return host16(tag) & VLAN_ID ? PARSED_TAGGED : PARSED_MALFORMED;
+		return PKT_MALFORMED;
+	return host16(tag) & VLAN_VID_MASK ? PKT_TAGGED : PKT_MALFORMED;
 }
 
 /* The whole of a packet that begins with its IP header at `offset`. */
-static __always_inline enum parsed parse_packet(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_packet(struct __sk_buff *skb, __u32 offset, struct flow *flow)
 {
-	enum parsed parsed;
+	enum pkt_kind kind;
 
 	if (skb->protocol == host16(ETH_P_IP))
-		parsed = parse_ipv4(skb, offset, flow);
+		kind = parse_ipv4(skb, offset, flow);
 	else if (skb->protocol == host16(ETH_P_IPV6))
-		parsed = parse_ipv6(skb, offset, flow);
+		kind = parse_ipv6(skb, offset, flow);
 	else if (skb->protocol == host16(ETH_P_8021Q) || skb->protocol == host16(ETH_P_8021AD))
-		return parse_tag(skb, offset);
+		return parse_vlan_tag(skb, offset);
 	else
-		return PARSED_OTHER;
-	if (parsed != PARSED_OTHER)
-		return parsed;
+		return PKT_OTHER;
+	if (kind != PKT_OTHER)
+		return kind;
 	if (has_ports(flow->protocol))
 		return parse_ports(skb, flow);
 	if (!flow->ipv6 && flow->protocol == IPPROTO_ICMP)
 		return parse_icmpv4(skb, flow);
 	if (flow->ipv6 && flow->protocol == IPPROTO_ICMPV6)
 		return parse_icmpv6(skb, flow);
-	return PARSED_OTHER;
+	return PKT_OTHER;
 }
 
 #endif

@@ -21,7 +21,7 @@ enum ports {
 };
 
 enum {
-	MAPPED_BITS = 96,           /* of ::ffff:0:0/96, RFC 4291, section 2.5.5.2 */
+	V4MAPPED_PREFIX_LEN = 96,           /* of ::ffff:0:0/96, RFC 4291, section 2.5.5.2 */
 };
 
 static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
@@ -32,7 +32,7 @@ static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
 }
 
 /* The dead-man switch: a change that nobody confirmed in time is over, whether or not a process lives to undo it. */
-static __always_inline int is_over(const struct policy *policy)
+static __always_inline int deadline_passed(const struct policy *policy)
 {
 	return policy->deadline && bpf_ktime_get_ns() > policy->deadline;
 }
@@ -53,7 +53,7 @@ static __always_inline __u32 flags_without_policy(struct __sk_buff *skb)
 	return POLICY_ALLOW_SSH | (-difference >> 31) * POLICY_LAYER3;
 }
 
-static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
+static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx *ctx)
 {
 	struct policy *policy = 0;
 	__u32 i, slot;
@@ -62,14 +62,14 @@ static __always_inline void enter(struct __sk_buff *skb, struct passage *way)
 		slot = (skb->ifindex + i) & (INTERFACES - 1);
 		policy = policy_at(slot, skb->ifindex);
 	}
-	if (policy && is_over(policy))
+	if (policy && deadline_passed(policy))
 		policy = policy_at(slot + INTERFACES, skb->ifindex);
-	way->policy = policy;
-	way->interface_slot = policy ? slot : UNKNOWN_SLOT;
-	way->flags = policy ? policy->flags : flags_without_policy(skb);
+	ctx->policy = policy;
+	ctx->interface_slot = policy ? slot : UNKNOWN_SLOT;
+	ctx->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
-static __always_inline struct interface_addresses *recorded_addresses(__u32 ifindex)
+static __always_inline struct interface_addresses *lookup_addresses(__u32 ifindex)
 {
 	struct interface_addresses *entry;
 	__u32 i, slot;
@@ -83,23 +83,23 @@ static __always_inline struct interface_addresses *recorded_addresses(__u32 ifin
 	return 0;
 }
 
-static __always_inline int lists(struct interface_addresses *entry, const union address *address)
+static __always_inline int has_address(struct interface_addresses *entry, const union ip_addr *address)
 {
 	__u32 i;
 
 	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
-		if (is_equal((const void *)entry->address[i], address))
+		if (addr_equal((const void *)entry->address[i], address))
 			return 1;
 	}
 	return 0;
 }
 
 /* Whether the address lies in the prefix of `length` bits. */
-static __always_inline int covers(const __u8 *prefix, __u32 length, const union address *address)
+static __always_inline int prefix_contains(const __u8 *prefix, __u32 length, const union ip_addr *address)
 {
-	const union address *network = (const void *)prefix;
-	__u64 high = host64(network->half[0] ^ address->half[0]);
-	__u64 low = host64(network->half[1] ^ address->half[1]);
+	const union ip_addr *network = (const void *)prefix;
+	__u64 high = be64_to_cpu(network->addr64[0] ^ address->addr64[0]);
+	__u64 low = be64_to_cpu(network->addr64[1] ^ address->addr64[1]);
 
 	if (!length)
 		return 1;
@@ -115,12 +115,12 @@ static __always_inline int is_management(const struct policy *policy, const stru
 	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
 		const struct management *entry = &policy->management[i];
 
-		if (entry->protocol != flow->protocol || entry->port != host16(flow->port))
+		if (entry->protocol != flow->protocol || entry->port != host16(flow->dport))
 			continue;
 		/* A prefix shorter than the mapping is IPv6, ::/0 too, and says nothing of IPv4. */
-		if (!flow->ipv6 && entry->source_length < MAPPED_BITS)
+		if (!flow->ipv6 && entry->source_length < V4MAPPED_PREFIX_LEN)
 			continue;
-		if (covers(entry->source, entry->source_length, &flow->source))
+		if (prefix_contains(entry->source, entry->source_length, &flow->saddr))
 			return 1;
 	}
 	return 0;
@@ -132,20 +132,20 @@ static __always_inline int is_dhcp(const struct flow *flow)
 	if (flow->protocol != IPPROTO_UDP)
 		return 0;
 	if (!flow->ipv6)
-		return flow->source_port == DHCP_SERVER_PORT && flow->port == DHCP_CLIENT_PORT;
-	return flow->source_port == DHCPV6_SERVER_PORT && flow->port == DHCPV6_CLIENT_PORT &&
-	       is_link_local(&flow->source);
+		return flow->sport == DHCP_SERVER_PORT && flow->dport == DHCP_CLIENT_PORT;
+	return flow->sport == DHCPV6_SERVER_PORT && flow->dport == DHCPV6_CLIENT_PORT &&
+	       addr_is_link_local(&flow->saddr);
 }
 
 /* To a recorded address of the interface, or to any while none is recorded. */
-static __always_inline int is_ssh(struct __sk_buff *skb, const struct passage *way, const struct flow *flow)
+static __always_inline int is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx, const struct flow *flow)
 {
 	struct interface_addresses *entry;
 
-	if (flow->protocol != IPPROTO_TCP || flow->port != SSH_PORT || !(way->flags & POLICY_ALLOW_SSH))
+	if (flow->protocol != IPPROTO_TCP || flow->dport != SSH_PORT || !(ctx->flags & POLICY_ALLOW_SSH))
 		return 0;
-	entry = recorded_addresses(skb->ifindex);
-	return !entry || lists(entry, &flow->destination);
+	entry = lookup_addresses(skb->ifindex);
+	return !entry || has_address(entry, &flow->daddr);
 }
 
 #endif

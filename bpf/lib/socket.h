@@ -9,27 +9,27 @@
 #include "packet.h"
 
 /* The tuple of a look-up for a packet of this flow to `address` and `port`; returns its size, which says the family. */
-static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow *flow,
-				       const union address *address, __be16 port)
+static __always_inline __u32 build_tuple(struct bpf_sock_tuple *tuple, const struct flow *flow,
+				       const union ip_addr *address, __be16 port)
 {
 	if (!flow->ipv6) {
-		tuple->ipv4.saddr = flow->source.word[3];
-		tuple->ipv4.daddr = address->word[3];
-		tuple->ipv4.sport = host16(flow->source_port);
+		tuple->ipv4.saddr = flow->saddr.addr32[3];
+		tuple->ipv4.daddr = address->addr32[3];
+		tuple->ipv4.sport = host16(flow->sport);
 		tuple->ipv4.dport = port;
 		return sizeof(tuple->ipv4);
 	}
-	__builtin_memcpy(tuple->ipv6.saddr, &flow->source, sizeof(flow->source));
+	__builtin_memcpy(tuple->ipv6.saddr, &flow->saddr, sizeof(flow->saddr));
 	__builtin_memcpy(tuple->ipv6.daddr, address, sizeof(*address));
-	tuple->ipv6.sport = host16(flow->source_port);
+	tuple->ipv6.sport = host16(flow->sport);
 	tuple->ipv6.dport = port;
 	return sizeof(tuple->ipv6);
 }
 
 enum session {
 	SESSION_NONE,
-	SESSION_OPEN,       /* somebody listens, or has an unconnected UDP socket */
-	SESSION_OWN,
+	SESSION_UNCONNECTED,       /* somebody listens, or has an unconnected UDP socket */
+	SESSION_LOCAL,
 };
 
 /*
@@ -42,10 +42,10 @@ enum session {
  * load through a sock_common and a sock pointer ("same insn cannot be used
  * with different pointers").
  */
-static __always_inline enum session session_of(struct __sk_buff *skb, const struct flow *flow)
+static __always_inline enum session lookup_session(struct __sk_buff *skb, const struct flow *flow)
 {
 	struct bpf_sock_tuple tuple = {};
-	__u32 size = tuple_of(&tuple, flow, &flow->destination, host16(flow->port));
+	__u32 size = build_tuple(&tuple, flow, &flow->daddr, host16(flow->dport));
 	enum session session;
 	struct bpf_sock *sk;
 
@@ -53,19 +53,19 @@ static __always_inline enum session session_of(struct __sk_buff *skb, const stru
 		sk = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk)
 			return SESSION_NONE;
-		session = sk->state == BPF_TCP_LISTEN ? SESSION_OPEN : SESSION_OWN;
+		session = sk->state == BPF_TCP_LISTEN ? SESSION_UNCONNECTED : SESSION_LOCAL;
 		bpf_sk_release(sk);
 		return session;
 	}
 	sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sk)
 		return SESSION_NONE;
-	session = sk->dst_port ? SESSION_OWN : SESSION_OPEN;
+	session = sk->dst_port ? SESSION_LOCAL : SESSION_UNCONNECTED;
 	bpf_sk_release(sk);
 	return session;
 }
 
-static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, __u32 size)
+static __always_inline void clear_sport(struct bpf_sock_tuple *tuple, __u32 size)
 {
 	if (size == sizeof(tuple->ipv4))
 		tuple->ipv4.sport = 0;
@@ -73,7 +73,7 @@ static __always_inline void forget_source_port(struct bpf_sock_tuple *tuple, __u
 		tuple->ipv6.sport = 0;
 }
 
-static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
+static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
 {
 	struct bpf_sock *sk;
 	int i;
@@ -84,33 +84,33 @@ static __always_inline struct bpf_sock *listener(struct __sk_buff *skb, struct b
 			return sk;
 		/* The client's own session with the proxy, from the same port: it hides the listener. */
 		bpf_sk_release(sk);
-		forget_source_port(tuple, size);
+		clear_sport(tuple, size);
 	}
 	return 0;
 }
 
 /* Give the packet to the socket that listens on the rule's proxy address. */
-static __always_inline enum reason splice(struct __sk_buff *skb, struct passage *way, const struct flow *flow)
+static __always_inline enum reason assign_socket(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
 {
-	const union address *proxy = (const void *)way->action->tproxy_ip;
+	const union ip_addr *proxy = (const void *)ctx->action->tproxy_ip;
 	struct bpf_sock_tuple tuple = {};
-	__u32 size = tuple_of(&tuple, flow, proxy, way->action->tproxy_port);
+	__u32 size = build_tuple(&tuple, flow, proxy, ctx->action->tproxy_port);
 	struct bpf_sock *sk;
 
 	if (flow->protocol == IPPROTO_TCP) {
-		sk = listener(skb, &tuple, size);
+		sk = lookup_listener(skb, &tuple, size);
 		if (!sk)
 			return REASON_NO_LISTENER;
-		way->error = bpf_sk_assign(skb, sk, 0);
+		ctx->error = bpf_sk_assign(skb, sk, 0);
 		bpf_sk_release(sk);
 	} else {
 		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk)
 			return REASON_NO_LISTENER;
-		way->error = bpf_sk_assign(skb, sk, 0);
+		ctx->error = bpf_sk_assign(skb, sk, 0);
 		bpf_sk_release(sk);
 	}
-	return way->error ? REASON_ASSIGN_ERROR : REASON_SPLICED;
+	return ctx->error ? REASON_ASSIGN_ERROR : REASON_SPLICED;
 }
 
 #endif

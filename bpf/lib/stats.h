@@ -8,7 +8,7 @@
 #include "../maps.h"
 #include "compiler.h"
 
-static __always_inline void count(void *map, __u32 index, __u32 bytes)
+static __always_inline void count_packet(void *map, __u32 index, __u32 bytes)
 {
 	struct counter *counter = bpf_map_lookup_elem(map, &index);
 

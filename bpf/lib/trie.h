@@ -13,28 +13,28 @@ struct page {
 };
 
 /* 1 when key j is not above x, else 0. */
-static __always_inline __u64 at_most(const char *page, __u64 base, __u64 j, __u32 x)
+static __always_inline __u64 key_le(const char *page, __u64 base, __u64 j, __u32 x)
 {
 	__u64 difference = (__u64) * (const __u16 *)(page + ((base + 2 * j) & (PAGE_BYTES - 2))) - x - 1;
 
-	OPAQUE(difference);     /* else the compiler makes it an unpredictable branch */
+	barrier_var(difference);     /* else the compiler makes it an unpredictable branch */
 	return difference >> 63;
 }
 
 /* Index of the last of 4 << width keys that is not above x; key 0 is 0. */
-static __always_inline __u64 search(const char *page, __u64 base, __u32 width, __u32 x)
+static __always_inline __u64 search_keys(const char *page, __u64 base, __u32 width, __u32 x)
 {
 	__u64 i = 0;
 
 	if (!width)
-		return at_most(page, base, 1, x) + at_most(page, base, 2, x) + at_most(page, base, 3, x);
+		return key_le(page, base, 1, x) + key_le(page, base, 2, x) + key_le(page, base, 3, x);
 	if (width >= 3)
-		i += at_most(page, base, i + 16, x) * 16;
+		i += key_le(page, base, i + 16, x) * 16;
 	if (width >= 2)
-		i += at_most(page, base, i + 8, x) * 8;
-	i += at_most(page, base, i + 4, x) * 4;
-	i += at_most(page, base, i + 2, x) * 2;
-	i += at_most(page, base, i + 1, x);
+		i += key_le(page, base, i + 8, x) * 8;
+	i += key_le(page, base, i + 4, x) * 4;
+	i += key_le(page, base, i + 2, x) * 2;
+	i += key_le(page, base, i + 1, x);
 	return i;
 }
 
@@ -46,7 +46,7 @@ static __always_inline __u32 node_page(__u32 node)
 }
 
 /* The node that follows `node`, which is no leaf, when its field holds x. */
-static __always_inline __u32 next_node(const struct page *page, __u32 node, __u32 x)
+static __always_inline __u32 node_step(const struct page *page, __u32 node, __u32 x)
 {
 	__u32 tag = node >> NODE_TAG_SHIFT;
 	__u32 width = node >> NODE_WIDTH_SHIFT & NODE_WIDTH_MASK;
@@ -57,54 +57,54 @@ static __always_inline __u32 next_node(const struct page *page, __u32 node, __u3
 		return page->word[(tag == NODE_HIGH ? x >> 8 : x) & (PAGE_WORDS - 1)];
 	base = (__u64)(node & ((1 << UNITS_PER_PAGE_SHIFT) - 1)) << UNIT_SHIFT;
 	values = base + (8ULL << width);
-	return *(const __u32 *)(bytes + ((values + 4 * search(bytes, base, width, x)) & (PAGE_BYTES - 4)));
+	return *(const __u32 *)(bytes + ((values + 4 * search_keys(bytes, base, width, x)) & (PAGE_BYTES - 4)));
 }
 
-static __always_inline struct page *page_of(void *image, __u32 number)
+static __always_inline struct page *image_page(void *image, __u32 number)
 {
 	return bpf_map_lookup_elem(image, &number);
 }
 
-static __always_inline __u32 leaf_of(__u32 node)
+static __always_inline __u32 leaf_rule(__u32 node)
 {
 	/* A walk that ran out of steps found nothing. */
 	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT_MASK : 0;
 }
 
-static __always_inline __u32 walk_ipv4(void *image, __u32 node, __u64 fields)
+static __always_inline __u32 lookup_ipv4(void *image, __u32 node, __u64 fields)
 {
 	struct page *page;
 	int i;
 
 	for (i = 0; i < LOOKUP4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
-		page = page_of(image, node_page(node));
+		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;
-		node = next_node(page, node, fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
+		node = node_step(page, node, fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
 	}
-	return leaf_of(node);
+	return leaf_rule(node);
 }
 
-static __always_inline __u32 walk_ipv6(void *image, __u32 node, const struct flow *flow)
+static __always_inline __u32 lookup_ipv6(void *image, __u32 node, const struct flow *flow)
 {
 	struct page *page;
 	__u32 field, x;
 	int i;
 
 	for (i = 0; i < LOOKUP6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
-		page = page_of(image, node_page(node));
+		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;
 		field = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
 		if (field & FIELD6_DPORT)
-			x = flow->port;
+			x = flow->dport;
 		else if (field & FIELD6_SADDR)
-			x = host16(flow->source.part[field & 7]);
+			x = host16(flow->saddr.addr16[field & 7]);
 		else
-			x = host16(flow->destination.part[field & 7]);
-		node = next_node(page, node, x);
+			x = host16(flow->daddr.addr16[field & 7]);
+		node = node_step(page, node, x);
 	}
-	return leaf_of(node);
+	return leaf_rule(node);
 }
 
 #endif

@@ -53,10 +53,10 @@ static __always_inline struct target *next_target(__u32 *index)
 
 static __always_inline void fill_flow(struct flow *flow, const struct target *target)
 {
-	map_ipv4(&flow->source, target->source);
-	map_ipv4(&flow->destination, target->destination);
-	flow->source_port = host16(target->source_port);
-	flow->port = host16(target->port);
+	set_v4mapped(&flow->saddr, target->source);
+	set_v4mapped(&flow->daddr, target->destination);
+	flow->sport = host16(target->source_port);
+	flow->dport = host16(target->port);
 	flow->protocol = target->protocol;
 	SETTLED(flow);
 }

@@ -21,13 +21,13 @@ int classify_nothing(struct __sk_buff *skb)
 	if (!target)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	target->answer = flow.port;
+	target->answer = flow.dport;
 	return TC_ACT_OK;
 }
 
 int classify_ours(struct __sk_buff *skb)
 {
-	struct passage way = {};
+	struct pkt_ctx ctx = {};
 	struct flow flow = {};
 	__u32 index;
 	struct target *target = next_target(&index);
@@ -35,9 +35,9 @@ int classify_ours(struct __sk_buff *skb)
 	if (!target)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	find_rule(skb, &way, &flow);
-	SETTLED(&way);
-	target->answer = way.rule;
+	match_rule(skb, &ctx, &flow);
+	SETTLED(&ctx);
+	target->answer = ctx.rule;
 	return TC_ACT_OK;
 }
 
@@ -51,7 +51,7 @@ int classify_original(struct __sk_buff *skb)
 	if (!target)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	range = original_find(flow.destination.word[3], flow.port, flow.protocol);
+	range = original_find(flow.daddr.addr32[3], flow.dport, flow.protocol);
 	target->answer = range ? range->proxy_ip : 0;
 	return TC_ACT_OK;
 }
@@ -65,7 +65,7 @@ int classify_hash(struct __sk_buff *skb)
 	if (!target)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	struct exact key = { flow.destination.word[3], target->port, flow.protocol };
+	struct exact key = { flow.daddr.addr32[3], target->port, flow.protocol };
 
 	answer = bpf_map_lookup_elem(MAP(exact), &key);
 	target->answer = answer ? *answer : 0;
@@ -82,7 +82,7 @@ int floor_parse(struct __sk_buff *skb)
 {
 	struct flow flow = {};
 
-	if (parse_packet(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+	if (parse_packet(skb, ETH_HLEN, &flow) != PKT_FLOW)
 		return TC_ACT_SHOT;
 	SETTLED(&flow);
 	return TC_ACT_OK;
@@ -92,10 +92,10 @@ int floor_hash(struct __sk_buff *skb)
 {
 	struct flow flow = {};
 
-	if (parse_packet(skb, ETH_HLEN, &flow) != PARSED_FLOW)
+	if (parse_packet(skb, ETH_HLEN, &flow) != PKT_FLOW)
 		return TC_ACT_SHOT;
 	SETTLED(&flow);
-	struct exact key = { flow.destination.word[3], host16(flow.port), flow.protocol };
+	struct exact key = { flow.daddr.addr32[3], host16(flow.dport), flow.protocol };
 
 	return bpf_map_lookup_elem(MAP(exact), &key) ? TC_ACT_OK : TC_ACT_UNSPEC;
 }
@@ -103,7 +103,7 @@ int floor_hash(struct __sk_buff *skb)
 /* While rule sets are exchanged: every flow has the rule of the one or of the other. */
 int classify_either(struct __sk_buff *skb)
 {
-	struct passage way = {};
+	struct pkt_ctx ctx = {};
 	struct flow flow = {};
 	__u32 index;
 	struct target *target = next_target(&index);
@@ -116,8 +116,8 @@ int classify_either(struct __sk_buff *skb)
 	if (!either)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	find_rule(skb, &way, &flow);
-	if (way.rule != either[0] && way.rule != either[1])
+	match_rule(skb, &ctx, &flow);
+	if (ctx.rule != either[0] && ctx.rule != either[1])
 		at->wrong++;
 	return TC_ACT_OK;
 }
