@@ -214,7 +214,7 @@ MUTANTS = (
     Mutant(
         PROGRAM,
         "return accept_local(skb, ctx, REASON_ESTABLISHED);",
-        "return is_intercept(ctx) ? accept_local(skb, ctx, REASON_ESTABLISHED) : verdict_pass(ctx, REASON_ESTABLISHED);",
+        "if (is_intercept(ctx)) set_mark(skb, ctx); return verdict_pass(ctx, REASON_ESTABLISHED);",
         "the mark of sessions whose rule is gone",
     ),
     Mutant(
