@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Attributes and options common to all modules, and what those that change something add."""
+    """Attributes and options of all modules, and the additions for modules that change something."""
 
     DOCUMENTATION = r"""
 requirements:
@@ -17,8 +17,8 @@ requirements:
 options:
   pin_dir:
     description:
-      - Folder in a bpffs under which maps and program are pinned, in a subfolder for the layout, C(v2).
-      - A bpffs is mounted at C(/sys/fs/bpf) when there is none.
+      - Folder in a bpffs for the pins of maps and program. The pins are in a subfolder for the layout, C(v2).
+      - If no bpffs is mounted, the module mounts one at C(/sys/fs/bpf).
     type: path
     default: /sys/fs/bpf/tproxy_splicer
 attributes:
@@ -36,10 +36,10 @@ attributes:
     CHANGES = r"""
 attributes:
   check_mode:
-    description: Predicts exactly what a real run would report, and changes nothing.
+    description: Predicts exactly the result of a real run, and changes nothing.
     support: full
   diff_mode:
-    description: Shows the whole state before and after, as names and addresses.
+    description: Shows the whole state before and after the run, with names and addresses.
     support: full
   idempotent:
     description: A second run changes nothing.
@@ -50,8 +50,8 @@ attributes:
 options:
   confirm_token:
     description:
-      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of it, and stays or goes
-        with it. Without the token a run is refused while somebody's change waits for its confirmation.
+      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of that change, and is
+        confirmed or rolled back with it. Without the token a run is refused while a change is pending.
     type: str
 """
 
@@ -59,30 +59,30 @@ options:
 options:
   confirm_timeout:
     description:
-      - What this run changes must be confirmed within so many seconds, 5 to 3600, or all is again as it was before.
-        V(0) changes for good.
-      - The task itself confirms, over a new connection to the host. When it gets none, nobody can lock himself out, the
-        change is rolled back by the host alone, and the task fails and says so.
-      - Rules and policies go back inside the program, at the deadline. A guard process on the host brings back program,
-        filter, addresses and routes. Neither needs the controller, a connection or the time of day.
-      - While a change waits every other one is refused.
+      - Time limit for the confirmation of this change in seconds, 5 to 3600. Without a confirmation the host restores
+        the previous state. V(0) needs no confirmation.
+      - The task itself confirms over a new connection to the host. If it gets none, the host rolls the change back by
+        itself, so the change cannot lock the controller out. The task then fails with a message about the roll-back.
+      - At the deadline the program itself uses the previous rules and policies. A watchdog process on the host restores
+        program, filter, addresses and routes. Neither needs the controller, a connection or the system time.
+      - While a change is pending, other changes are refused.
     type: int
     default: 0
   confirm_token:
     description:
-      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of it, and stays or goes
-        with it. Without the token a run is refused while somebody's change waits for its confirmation.
-      - With O(confirm_timeout), and while no change waits, the token that the new change gets.
+      - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of that change, and is
+        confirmed or rolled back with it. Without the token a run is refused while a change is pending.
+      - With O(confirm_timeout), and without a pending change, token of the new change.
     type: str
 """
 
     READS = r"""
 attributes:
   check_mode:
-    description: Only reads, so it does the same in check mode.
+    description: Only reads, so check mode makes no difference.
     support: full
   diff_mode:
-    description: Changes nothing, so there is no difference to show.
+    description: Changes nothing, so it has no difference to show.
     support: N/A
   idempotent:
     description: Only reads.

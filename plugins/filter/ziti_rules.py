@@ -1,24 +1,24 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter `ziti_rules`: options in, JMESPath and the resolver on the controller, rules out."""
+"""The filter `ziti_rules`. It runs on the controller, with JMESPath and the controller's resolver."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: ziti_rules
-short_description: Make rules of the services of an OpenZiti controller
+short_description: Make rules from the services of an OpenZiti controller
 version_added: 0.1.0
 description:
-  - Takes what an OpenZiti controller says of its services and their configurations, and returns a list for
+  - Reads the services and configurations of an OpenZiti controller, and returns a list for
     O(netedge.tproxy.tproxy_rule#module:rules).
-  - A service is what C(intercept.v1), or the older C(ziti-tunneler-client.v1), says of it. It becomes one rule for each
-    address, port range, protocol and allowed source. With C(interfaces.v1) its rules hold on those interfaces only.
-  - Services that no router intercepts make no rule. These are the ones without such a configuration, and those whose
+  - Makes one rule for each address, port range, protocol and allowed source in C(intercept.v1), or in the older
+    C(ziti-tunneler-client.v1). With C(interfaces.v1) the rules apply to those interfaces only.
+  - Makes no rule for a service that no router intercepts. Such a service has neither of these configurations, or its
     C(interfaces.v1) lists no interface.
-  - Every address becomes rules or is reported. A source address that is reported never makes a rule for any source.
-  - All faults of an export are reported together, by service and option. So are pages that are missing, since rules
-    made of half an export would purge those of the other half.
+  - Every address becomes rules or is reported. A reported source address never becomes a rule for all sources.
+  - The filter reports all faults of an export together, by service and option. It also reports missing pages, because
+    rules from a part of an export would purge the rules of the other part.
 author:
   - netedge.tproxy contributors (@netedge)
 positional: select
@@ -27,52 +27,52 @@ options:
     description:
       - A dictionary with the lists C(services) and C(configs), as C(GET /edge/management/v1/services) and C(/configs)
         return them, or as C(ziti ops export) writes them.
-      - Instead of a list it may have the answer of the controller, or a list of its answers, one for each page.
-      - The list C(configs) is not needed when the services were fetched with C(configTypes=all).
+      - A member may also be one answer of the controller, or a list of answers, one for each page.
+      - The list C(configs) is optional if the services were fetched with C(configTypes=all).
     type: dict
     required: true
   select:
     description:
-      - JMESPath expression that chooses services from the list of services. All when not given.
-      - Each service has what the controller says of it, with C(config) holding its configurations by their types.
+      - JMESPath expression that selects services from the list of services. The default is all services.
+      - A service has the members that the controller gives it. Its member C(config) has its configurations by type.
     type: str
   tproxy_port:
     description:
-      - Port on which the proxy of a service listens, which the controller does not know.
-      - A number is the port of all services.
-      - A dictionary has the port by the service's name or id.
-      - Any other text is a JMESPath expression that finds the port in a service, for instance V(tags.tproxy_port).
+      - Port of the proxy of a service. The controller does not know it.
+      - A number is the port for all services.
+      - A dictionary has the port by name or id of the service.
+      - Any other text is a JMESPath expression that finds the port in a service, for example V(tags.tproxy_port).
     type: raw
     required: true
   resolve:
     description:
-      - What the host names of services stand for. Names that are not known are reported.
-      - A dictionary has an address, a prefix or a list of them by name. It may have wildcards, word for word as the
-        services have them.
-      - V(system) asks the resolver of the controller. A router that answers DNS for its clients gives names other
-        addresses, from its own range, so ask there where the controller uses such a router.
+      - Addresses of the host names of services. Unknown names are reported.
+      - A dictionary has an address, a prefix or a list of them by name. It may have wildcards, in the exact form of the
+        services.
+      - V(system) asks the resolver of the controller. A router that answers DNS for its clients gives names addresses
+        from its own range. So V(system) is correct only if the controller uses the DNS of that router.
     type: raw
   on_unresolved:
     description:
-      - What becomes of addresses that make no rule (wildcards, names that are not known, what is no address at all).
-      - V(fail) names them all and fails.
-      - V(warn) warns of each, and returns the rules of the others.
+      - Action for addresses that make no rule (wildcards, unknown names, invalid addresses).
+      - V(fail) fails and names all of them.
+      - V(warn) warns about each, and returns the rules of the others.
       - V(list) returns a dictionary with both, see RV(_value).
     type: str
     choices: [fail, warn, list]
     default: fail
   owner:
-    description: The owner of each rule. That of the task when not given.
+    description: Owner of each rule. The default is the owner of the task.
     type: str
 notes:
   - Needs jmespath on the controller.
-  - Rules that the router itself adds by a diverter have owners that begin with C(ziti:). Choose another one here.
+  - Rules that an OpenZiti router adds by its diverter have owners that begin with C(ziti:). Use another owner here.
 seealso:
   - module: netedge.tproxy.tproxy_rule
 """
 
 EXAMPLES = r"""
-- name: Splice the services of a branch, each to the port that its tag names
+- name: Splice the services of a branch, each to the port in its tag
   netedge.tproxy.tproxy_rule:
     rules: "{{ export | netedge.tproxy.ziti_rules(branch, tproxy_port='tags.tproxy_port') }}"
     owner: openziti
@@ -81,7 +81,7 @@ EXAMPLES = r"""
     branch: "[?contains(roleAttributes, 'branch')]"
     export: "{{ lookup('ansible.builtin.file', 'export.json') | from_json }}"
 
-- name: Host names and a wildcard that this router's DNS serves from its own range
+- name: Resolve host names and a wildcard to the address range of the router's DNS
   netedge.tproxy.tproxy_rule:
     rules: "{{ export | netedge.tproxy.ziti_rules(tproxy_port=ports, resolve=names) }}"
     owner: openziti
@@ -91,7 +91,7 @@ EXAMPLES = r"""
       erp.example.com: 100.64.0.2
       "*.phones.example.com": 100.64.16.0/20
 
-- name: Say what makes no rule, and splice the rest
+- name: Show the addresses that make no rule
   ansible.builtin.debug:
     msg: "{{ made.unresolved }}"
   vars:
@@ -103,7 +103,7 @@ _value:
   description:
     - A list of rules, for O(netedge.tproxy.tproxy_rule#module:rules).
     - With O(on_unresolved=list) a dictionary. C(rules) is that list. C(unresolved) lists the addresses that make no
-      rule, each with C(service) and C(id), the C(option) and the C(address) in it, and the C(reason).
+      rule, each with C(service), C(id), C(option), C(address) and C(reason).
   type: raw
   sample:
     - {name: erp, destination: 172.16.1.0/24, protocol: tcp, ports: "443", tproxy_port: 33401}
@@ -128,7 +128,7 @@ ON_UNRESOLVED = ("fail", "warn", "list")
 
 
 def ziti_rules(export, select=None, tproxy_port=None, resolve=None, on_unresolved="fail", owner=None):
-    """Return the rules of the services of an export; see DOCUMENTATION. Raises AnsibleFilterError."""
+    """Return the rules of the services of an export; see DOCUMENTATION. Raise AnsibleFilterError."""
     try:
         if on_unresolved not in ON_UNRESOLVED:
             raise InvalidInput([f"on_unresolved: {on_unresolved!r} is not one of {', '.join(ON_UNRESOLVED)}"])
@@ -148,7 +148,7 @@ def ziti_rules(export, select=None, tproxy_port=None, resolve=None, on_unresolve
 
 
 def _search(option: str, expression: str, value):
-    """Return what a JMESPath expression finds. Raises InvalidInput, or MissingLibrary."""
+    """Return the result of a JMESPath expression. Raise InvalidInput or MissingLibrary."""
     if jmespath is None:
         raise MissingLibrary("jmespath", "install it on the controller, for the Python that runs ansible-playbook")
     try:
@@ -172,7 +172,7 @@ def _select(services: list, expression) -> list:
 
 
 def _ports(given):
-    """Return a function that finds the port of a service. What it returns is judged with the rule."""
+    """Return a function that finds the port of a service. The rule checks the port later."""
     if isinstance(given, dict):
         return lambda service: given.get(service["id"], given.get(service["name"]))
     if given is None or isinstance(given, int) or str(given).isdigit():
@@ -181,7 +181,7 @@ def _ports(given):
 
 
 def _names(given):
-    """Return a function that looks up a name. Raises InvalidInput."""
+    """Return a function that resolves a name. Raise InvalidInput."""
     if given == "system":
         return _ask_resolver
     if given is not None and not isinstance(given, dict):
@@ -191,7 +191,7 @@ def _names(given):
 
 
 def _ask_resolver(name: str) -> list:
-    """Return the addresses that the controller's resolver has for a name."""
+    """Return the addresses of a name from the controller's resolver."""
     if not is_host_name(name):
         return []
     try:
@@ -202,8 +202,8 @@ def _ask_resolver(name: str) -> list:
 
 
 class FilterModule:
-    """Where Ansible finds the filter."""
+    """The filter plugin for Ansible."""
 
     def filters(self) -> dict:
-        """Return it by name."""
+        """Return the filters by name."""
         return {"ziti_rules": ziti_rules}

@@ -10,10 +10,11 @@ module: ifindex_ip
 short_description: Record the addresses of interfaces for the splicer
 version_added: 0.1.0
 description:
-  - A TC program cannot see the addresses of its interface. This module records them in the map C(ifindex_ip_map).
-  - They decide which TCP port 22 is this host's own SSH, and which intercepted destinations are this host itself.
-  - All global and link-local addresses are recorded, secondary ones included, up to 32 for each interface.
-  - Entries of interfaces that are gone, or that have another index now, are removed.
+  - A TC program cannot read the addresses of its interface. This module records them in the map C(ifindex_ip_map).
+  - The program passes SSH to recorded addresses, and never splices a packet to a recorded address. While no address is
+    recorded, it passes SSH to any address.
+  - Records all global and link-local addresses, secondary ones included, up to 32 for each interface.
+  - Removes entries of interfaces that no longer exist, or that have another index now.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -22,13 +23,13 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer.part
 options:
   interfaces:
-    description: Names of the interfaces. Those that have the splicer attached when not given.
+    description: Names of the interfaces. The default is all interfaces with the splicer.
     type: list
     elements: str
     aliases: [interface]
   addresses:
     description:
-      - Record these addresses instead of those that the kernel has. Goes with exactly one interface.
+      - Record these addresses instead of the addresses of the kernel. Needs exactly one interface.
     type: list
     elements: str
   purge:
@@ -36,7 +37,7 @@ options:
     type: bool
     default: false
   state:
-    description: Whether the interfaces shall have an entry.
+    description: V(present) records the addresses, V(absent) removes the entries of the interfaces.
     type: str
     choices: [present, absent]
     default: present
@@ -45,15 +46,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Every interface that has the splicer
+- name: Record the addresses of every interface with the splicer
   netedge.tproxy.ifindex_ip:
 
-- name: One interface, with the address that a neighbour may take over too
+- name: Record two addresses of one interface, its own and a virtual one
   netedge.tproxy.ifindex_ip:
     interfaces: [lan0]
     addresses: [10.1.1.1, 10.1.1.254]
 
-- name: Forget one interface
+- name: Remove the entry of one interface
   netedge.tproxy.ifindex_ip:
     interfaces: [lan0]
     state: absent
@@ -61,7 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 interfaces:
-  description: All entries after the run, or as they would be, by index.
+  description: All entries after the run, predicted in check mode, by index.
   returned: success
   type: list
   elements: dict

@@ -10,13 +10,13 @@ module: tc_bpf_attach
 short_description: Compile a TC program and attach it to an interface
 version_added: 0.1.0
 description:
-  - Brings a TC BPF program onto the ingress or egress hook of an interface, as a direct-action filter.
-  - Without further options that program is the collection's splicer, with its policy for the interface.
-  - Compiles by BCC only when nothing at hand has the identity that source, defines and compiler give. BCC needs no
-    kernel headers, and runs in a process of its own.
-  - Rules may name an interface that does not exist yet. Attaching binds them to the interfaces of today.
-  - A program in force is replaced in place, in one step. No packet is lost and none passes unfiltered.
-  - Other filters on the hook, and a clsact qdisc that was there before, are never touched.
+  - Attaches a TC BPF program to the ingress or egress hook of an interface, as a direct-action filter.
+  - The default program is the splicer of this collection, with its policy for the interface.
+  - Compiles with BCC only if no loaded or stored program has the identity of source, defines and compiler. BCC needs no
+    kernel headers, and runs in its own process.
+  - Rules may name an interface that does not exist yet. Attaching assigns the rules to the current interfaces.
+  - Replaces a program in place, in one step. No packet is lost or unfiltered.
+  - Never changes foreign filters on the hook, or a clsact qdisc that existed before.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -24,8 +24,8 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer.changes
   - netedge.tproxy.splicer.confirm
 requirements:
-  - BCC's Python module (Debian C(python3-bpfcc)) where the program is compiled. Never C(bcc) from PyPI, which is
-    another project.
+  - BCC's Python module (Debian C(python3-bpfcc)) on the machine that compiles. Never C(bcc) from PyPI, which is another
+    project.
 options:
   interface:
     description: Name of the interface.
@@ -33,29 +33,29 @@ options:
     required: true
     aliases: [dev]
   direction:
-    description: The hook. The splicer belongs on V(ingress).
+    description: The hook. The splicer works on V(ingress) only.
     type: str
     choices: [ingress, egress]
     default: ingress
   state:
     description:
-      - V(absent) removes our filter from the hook, the splicer from whatever priority. With the last filter that uses
-        them the pins go too, rules included.
+      - V(absent) removes the filter of this program from the hook. For the splicer the priority does not matter.
+      - When the last filter is removed, the pins are removed as well, rules included.
     type: str
     choices: [present, absent]
     default: present
   source:
     description:
-      - Path on the controller of the C file to compile. All C(.c) and C(.h) files of its folder travel with it.
-      - The collection's C(bpf/tproxy_splicer.c) when neither this nor O(blob) is given; or the collection's prebuilt
-        blob, where the C(bpf) folder was left out of the installation.
+      - Path on the controller of the C file to compile. The module sends all C(.c) and C(.h) files of its folder.
+      - The default, without O(blob), is C(bpf/tproxy_splicer.c) of the collection. If the collection was installed
+        without its C(bpf) folder, the default is the prebuilt program.
     type: str
   source_files:
     description:
-      - The source folder as a dictionary from path to text. The action plugin fills it in from O(source).
+      - The source folder as a dictionary from path to text. The action plugin sets it from O(source).
     type: dict
   function:
-    description: Name of the C function that is the program.
+    description: Name of the C function of the program.
     type: str
     default: tproxy_splicer
   defines:
@@ -64,64 +64,64 @@ options:
     default: {}
   compile_on:
     description:
-      - Where to compile. V(controller) needs BCC on the controller, and none on the target.
-      - A program with tables of BCC's own makes them while it is compiled, and needs root there.
+      - The machine that compiles. V(controller) needs BCC on the controller, and none on the target.
+      - A program with BCC's own tables creates them during compilation. This needs root on that machine.
     type: str
     choices: [target, controller]
     default: target
   compiled:
-    description: What the controller's compiler answered. The action plugin fills it in for O(compile_on=controller).
+    description: The result of the compiler on the controller. The action plugin sets it for O(compile_on=controller).
     type: dict
   blob:
-    description: Path on the controller of a prebuilt blob to load instead of a source, as C(make blob) writes it.
+    description: Path on the controller of a prebuilt blob, which C(make blob) writes, instead of a source.
     type: str
   blob_content:
-    description: The blob's text. The action plugin fills it in from O(blob).
+    description: The text of the blob. The action plugin sets it from O(blob).
     type: str
   priority:
     description:
-      - The filter's priority, 1 to 65535; lower ones run first.
-      - The splicer stands once on an interface. Another priority or handle moves it, without a moment unfiltered.
+      - The priority of the filter, 1 to 65535; lower priorities run first.
+      - An interface has one splicer. Another priority or handle moves it, and no packet is unfiltered meanwhile.
     type: int
     default: 10
   handle:
-    description: The filter's handle within its priority.
+    description: The handle of the filter within its priority.
     type: int
     default: 1
   policy:
     description:
-      - What the splicer does on this interface with what no rule names.
-      - Without this option a policy that is there stays, and a new interface gets the defaults.
+      - Settings of the splicer on this interface, for packets that no rule decides.
+      - Without this option an existing policy stays, and a new interface gets the defaults.
     type: dict
     suboptions:
       default_action:
         description:
-          - What becomes of packets that nothing else judges. Rules name TCP and UDP only, so this judges all else, such
-            as ESP, GRE, OSPF, IGMP and VRRP.
-          - A fragment has no port that could be trusted. With V(pass) it goes past rules that drop; where a rule
-            splices, it is dropped.
+          - Action for packets that no rule and no other option decides. Rules match TCP and UDP only. So this option
+            also decides ESP, GRE, OSPF, IGMP and VRRP, for example.
+          - A fragment has no ports that the program can trust. With V(pass) a fragment passes although a rule drops its
+            flow. A fragment inside an intercept is always dropped.
         type: str
         choices: [drop, pass]
         default: drop
       allow_ssh:
         description:
-          - Let TCP port 22 through to the addresses that M(netedge.tproxy.ifindex_ip) recorded for the interface, or to
-            any address while none is recorded.
+          - Pass TCP port 22 to the addresses that M(netedge.tproxy.ifindex_ip) recorded for the interface. While no
+            address is recorded, pass it to any address.
         type: bool
         default: true
       allow_echo:
-        description: Let ICMP and ICMPv6 echo requests through.
+        description: Pass ICMP and ICMPv6 echo requests.
         type: bool
         default: false
       accept:
         description:
-          - How the splicer passes a packet that it does not splice. V(ok) ends the hook, V(unspec) lets later filters
-            judge it too.
+          - Return value for passed packets that are not spliced. With V(unspec) later filters on the hook also see
+            these packets, with V(ok) they do not.
         type: str
         choices: [ok, unspec]
         default: ok
       management:
-        description: Who may always reach this host, before any rule is asked.
+        description: Packets that always pass, before any rule. An entry matches source, protocol and port.
         type: list
         elements: dict
         default: []
@@ -138,13 +138,13 @@ options:
             type: str
   force:
     description:
-      - Attach although preflight has an error, for example because a new SSH connection of whoever runs this would be
-        dropped. The errors become warnings.
+      - Attach although preflight has an error, for example because the program would drop a new SSH connection from the
+        controller. The errors become warnings.
     type: bool
     default: false
 notes:
-  - The packet mark that the splicer sets is that of the interface's policy route, see M(netedge.tproxy.tproxy_route).
-  - Maps of a program that is not the splicer are pinned by name in a folder of O(pin_dir) named after the function.
+  - The splicer sets the packet mark of the interface's policy route, see M(netedge.tproxy.tproxy_route).
+  - Maps of other programs are pinned by name, in a folder of O(pin_dir) with the name of the function.
 seealso:
   - module: netedge.tproxy.tproxy_rule
   - module: netedge.tproxy.ifindex_ip
@@ -152,7 +152,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The splicer on the LAN interface
+- name: Attach the splicer to the LAN interface
   netedge.tproxy.tc_bpf_attach:
     interface: lan0
     policy:
@@ -160,21 +160,21 @@ EXAMPLES = r"""
       management:
         - {source: 10.99.0.0/24, port: 22}
 
-- name: Another program of one's own
+- name: Attach another program
   netedge.tproxy.tc_bpf_attach:
     interface: lan0
     source: files/count_packets.c
     function: count_packets
     priority: 20
 
-- name: Close the interface to SSH, unless that is how this controller comes in
+- name: Block SSH on the interface, and roll back if that locks this controller out
   netedge.tproxy.tc_bpf_attach:
     interface: wan0
     policy:
       allow_ssh: false
     confirm_timeout: 60
 
-- name: Take the splicer away
+- name: Remove the splicer
   netedge.tproxy.tc_bpf_attach:
     interface: lan0
     state: absent
@@ -182,7 +182,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 attachment:
-  description: What is attached, or would be; null for O(state=absent).
+  description: The attachment after the run, predicted in check mode; null for O(state=absent).
   returned: success
   type: dict
   contains:
@@ -196,19 +196,19 @@ attachment:
       description: The hook.
       type: str
     priority:
-      description: The filter's priority.
+      description: The priority of the filter.
       type: int
     handle:
-      description: The filter's handle.
+      description: The handle of the filter.
       type: int
     program_id:
-      description: The kernel's id of the program; null where check mode attached nothing.
+      description: The kernel's id of the program; null if check mode attached nothing.
       type: int
     tag:
       description: The kernel's tag of the program; null as above. Not comparable between kernels.
       type: str
     name:
-      description: The filter's name, function and identity.
+      description: The name of the filter (function and identity).
       type: str
   sample:
     interface: lan0
@@ -220,7 +220,7 @@ attachment:
     tag: 764d8b06d6c68d49
     name: tproxy_splicer:c6ec167ecaa3
 program:
-  description: What was asked for; null for O(state=absent).
+  description: The requested program; null for O(state=absent).
   returned: success
   type: dict
   contains:
@@ -231,13 +231,13 @@ program:
       description: SHA-256 of the same without the compiler.
       type: str
     instructions:
-      description: How many instructions the program has; null when it ran already and needed no compilation.
+      description: Number of instructions; null if the program already ran and was not compiled.
       type: int
     compiled:
       description: Whether this run compiled it.
       type: bool
 policy:
-  description: The interface's policy after the run, with the mark that it sets; null for other programs.
+  description: The policy of the interface after the run, with its mark; null for other programs.
   returned: success
   type: dict
   sample:
@@ -249,22 +249,22 @@ policy:
     mark: "0x10000000/0x10000000"
 confirm:
   description:
-    - The change that was to be confirmed. The task has done so when V(confirmed).
-    - Null when nothing was changed, or no packet meets the change because no program is attached.
+    - The change with confirmation. The task has confirmed it if the state is V(confirmed).
+    - Null if nothing was changed, or if no packet meets the change because no program is attached.
   returned: O(confirm_timeout) is not 0
   type: dict
   contains:
     state:
-      description: V(confirmed), V(rolled_back), or V(pending) where no action plugin confirmed it.
+      description: V(confirmed), V(rolled_back), or V(pending) if no action plugin confirmed it.
       type: str
     token:
-      description: Its token.
+      description: Token of the change.
       type: str
     seconds:
-      description: Within how many seconds it had to be confirmed.
+      description: Time limit of the confirmation, in seconds.
       type: int
     seconds_left:
-      description: How many were left; 0 once it is not pending.
+      description: Seconds left; 0 if the change is not pending.
       type: int
   sample:
     state: confirmed

@@ -10,12 +10,12 @@ module: tproxy_cli
 short_description: Install tproxy-splicer, the command line on the router
 version_added: 0.1.0
 description:
-  - Installs one executable file. It shows and explains what is in force, keeps it and puts it back, writes metrics, and
-    is the diverter of an OpenZiti router. See C(tproxy-splicer --help).
-  - The file is assembled on the router out of the code that this module came with, so both are of one release. It needs
-    C(/usr/bin/python3) and that Python's pyroute2, no Ansible. It starts faster when this module runs under the same
-    Python.
-  - What stands at O(path) and is not C(tproxy-splicer) is left alone; to install there the module refuses.
+  - Installs one executable file. The file shows and explains the state in force, saves and restores it, prints metrics,
+    and is the diverter of an OpenZiti router. See C(tproxy-splicer --help).
+  - The module builds the file on the router from its own code, so both have the same release. The file needs
+    C(/usr/bin/python3) and the pyroute2 of that Python, but no Ansible. It starts faster if this module runs under the
+    same Python.
+  - The module refuses to replace or remove a file at O(path) that is not C(tproxy-splicer).
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -23,24 +23,24 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer.changes
 options:
   path:
-    description: Where it is installed. The folder must exist.
+    description: Path of the file. Its folder must exist.
     type: path
     default: /usr/local/sbin/tproxy-splicer
   links:
     description:
-      - Whether C(map_update) and C(map_delete_elem), the programs of the first edge routers, are installed beside it,
-        as other names of the same file. With V(false) such names of ours are removed.
+      - Install C(map_update) and C(map_delete_elem), the commands of the first edge routers, as links to the same file.
+        V(false) removes these links.
     type: bool
     default: true
   state:
-    description: Whether it shall be there. V(absent) removes it with its other names.
+    description: V(present) installs the file, V(absent) removes it and its links.
     type: str
     choices: [present, absent]
     default: present
   pin_dir:
     description:
-      - The folder of the maps that it works with, unless C(--pin-dir) or the environment variable
-        C(TPROXY_SPLICER_PIN_DIR) says otherwise.
+      - Default pin folder of the command. C(--pin-dir) and the environment variable C(TPROXY_SPLICER_PIN_DIR) override
+        it.
     type: path
     default: /sys/fs/bpf/tproxy_splicer
 """
@@ -49,34 +49,34 @@ EXAMPLES = r"""
 - name: Install the command line
   netedge.tproxy.tproxy_cli:
 
-- name: Install it where the router's service looks for its diverter
+- name: Install it in the folder of an OpenZiti router
   netedge.tproxy.tproxy_cli:
     path: /opt/openziti/bin/tproxy-splicer
     links: false
 
-- name: Remove it
+- name: Remove the command line
   netedge.tproxy.tproxy_cli:
     state: absent
 """
 
 RETURN = r"""
 file:
-  description: Where it is installed.
+  description: Path of the file.
   returned: success
   type: str
   sample: /usr/local/sbin/tproxy-splicer
 fingerprint:
-  description: SHA-256 of what it is made of; empty with O(state=absent).
+  description: SHA-256 of the content; empty with O(state=absent).
   returned: success
   type: str
   sample: 5c1d54f3a7b0de4c2dbd6f8a1d8b0b7e4f6f0e0d2f6d9c1b7a3e5f4c2b1a0f9e
 bytes:
-  description: Its size; 0 with O(state=absent).
+  description: Size of the file; 0 with O(state=absent).
   returned: success
   type: int
   sample: 921344
 links:
-  description: Its other names.
+  description: Paths of the links.
   returned: success
   type: list
   elements: str

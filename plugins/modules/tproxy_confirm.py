@@ -10,11 +10,12 @@ module: tproxy_confirm
 short_description: Confirm a change of the splicer, or roll it back
 version_added: 0.1.0
 description:
-  - A change that waits is in force at once. When nobody confirms it in time, all is as it was before, with nobody
-    acting. See O(netedge.tproxy.tproxy_rule#module:confirm_timeout), which does all of this for one task.
-  - With this module several tasks become one change. It begins the change before the first and confirms it after
-    the last.
-  - It confirms over a new connection. That the old one still answers says nothing, since packets of a session pass.
+  - A pending change is in force at once. If it is not confirmed in time, the router restores the previous state by
+    itself. For one task, use O(netedge.tproxy.tproxy_rule#module:confirm_timeout) instead of this module.
+  - With this module several tasks become one change. Begin the change before the first task, and confirm it after the
+    last one.
+  - The module confirms over a new connection. An established connection proves nothing, because packets of a session
+    always pass.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -23,43 +24,44 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(begun) keeps all that is in force, and brings it back after O(confirm_timeout). Runs that carry the token are
-        part of the change, all others are refused.
-      - V(confirmed) lets the change stay. It fails when the time is over.
-      - V(rolled_back) brings back what was before it at once.
+      - V(begun) records the state in force. The router restores it after O(confirm_timeout). Tasks with the token are
+        part of the change; other tasks are refused.
+      - V(confirmed) keeps the change. It fails after the deadline.
+      - V(rolled_back) restores the previous state at once.
     type: str
     choices: [confirmed, rolled_back, begun]
     default: confirmed
   token:
     description:
-      - Which change. When not given, whichever waits; it is no fault that none does.
-      - For O(state=begun) the token of the new change, a random one when not given.
+      - Token of the change. The default is the pending change, if any.
+      - For O(state=begun), token of the new change. The default is a random token.
     type: str
   confirm_timeout:
     description:
-      - Within how many seconds the change must be confirmed, 5 to 3600. For O(state=begun), which requires it.
+      - Time limit of the confirmation in seconds, 5 to 3600. Required for O(state=begun), and for it only.
     type: int
 notes:
-  - The time is that of CLOCK_MONOTONIC. Setting the clock neither ends nor lengthens it.
-  - A reboot rolls back, too, to what M(netedge.tproxy.tproxy_state) has saved. Only what is confirmed is saved.
+  - The deadline uses CLOCK_MONOTONIC. A change of the system time does not move it.
+  - A reboot also ends a pending change. It restores the state that M(netedge.tproxy.tproxy_state) saved, and that state
+    has confirmed changes only.
 seealso:
   - module: netedge.tproxy.tc_bpf_attach
   - module: netedge.tproxy.tproxy_rule
 """
 
 EXAMPLES = r"""
-- name: All that follows must be confirmed within two minutes
+- name: Begin a change that must be confirmed within two minutes
   netedge.tproxy.tproxy_confirm:
     state: begun
     confirm_timeout: 120
   register: change
 
-- name: Route, program and rules
+- name: Add the route and the program
   module_defaults:
     group/netedge.tproxy.all:
       confirm_token: "{{ change.confirm.token }}"
   block:
-    - name: Route what is spliced to this host
+    - name: Add the policy route
       netedge.tproxy.tproxy_route:
         interfaces: [lan0]
 
@@ -67,18 +69,18 @@ EXAMPLES = r"""
       netedge.tproxy.tc_bpf_attach:
         interface: lan0
 
-- name: Confirm, over a new connection
+- name: Confirm over a new connection
   netedge.tproxy.tproxy_confirm:
     token: "{{ change.confirm.token }}"
 
-- name: Or undo it all, whoever began it
+- name: Or roll back the pending change of any user
   netedge.tproxy.tproxy_confirm:
     state: rolled_back
 """
 
 RETURN = r"""
 confirm:
-  description: The latest change since the machine was booted; null when there was none.
+  description: The latest change since the boot; null without one.
   returned: success
   type: dict
   contains:
@@ -86,13 +88,13 @@ confirm:
       description: V(pending), V(confirmed) or V(rolled_back).
       type: str
     token:
-      description: Its token; null where check mode began nothing.
+      description: Token of the change; null if check mode began none.
       type: str
     seconds:
-      description: Within how many seconds it must be, or had to be, confirmed.
+      description: Time limit of the confirmation, in seconds.
       type: int
     seconds_left:
-      description: How many are left; 0 once it is not pending.
+      description: Seconds left; 0 if the change is not pending.
       type: int
   sample:
     state: confirmed
@@ -100,7 +102,7 @@ confirm:
     seconds: 120
     seconds_left: 0
 changes:
-  description: What the roll-back did, one line each.
+  description: The steps of the roll-back, one line each.
   returned: success
   type: list
   elements: str

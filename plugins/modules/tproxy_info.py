@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tproxy_info
-short_description: Show what the splicer enforces, what it has seen and what is wrong
+short_description: Read the state, counters and findings of the splicer
 version_added: 0.1.0
 description:
   - Reads attachments, policies, rules with their hits, reasons of passes and drops, routes and findings.
-  - Changes nothing, and works when nothing is attached.
+  - Changes nothing, and also works if no program is attached.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -27,14 +27,14 @@ EXAMPLES = r"""
   netedge.tproxy.tproxy_info:
   register: splicer
 
-- name: Show the rules that were hit
+- name: Show the rules with hits
   ansible.builtin.debug:
     msg: "{{ splicer.rules | selectattr('hits.packets', 'gt', 0) }}"
 """
 
 RETURN = r"""
 attachments:
-  description: One entry for each interface that has a filter or a policy of the splicer.
+  description: One entry for each interface with a filter or a policy of the splicer.
   returned: success
   type: list
   elements: dict
@@ -49,10 +49,10 @@ attachments:
       description: The hook.
       type: str
     priority:
-      description: The filter's priority; null when there is no filter. So are handle, program_id, tag and name.
+      description: The priority of the filter. Null without a filter, as handle, program_id, tag and name are.
       type: int
     handle:
-      description: The filter's handle.
+      description: The handle of the filter.
       type: int
     program_id:
       description: The kernel's id of the program.
@@ -61,36 +61,37 @@ attachments:
       description: The kernel's tag of the program.
       type: str
     name:
-      description: The filter's name, function and identity.
+      description: The name of the filter (function and identity).
       type: str
     drift:
       description:
-        - What is not as it was left, each by a word, for example V(no_filter), V(other_maps), V(addresses_differ).
-        - C(docs/reference/findings.md) of the collection lists them all.
+        - Codes of the differences to the state that the last run left, for example V(no_filter), V(other_maps),
+          V(addresses_differ).
+        - C(docs/reference/findings.md) of the collection lists all codes.
       type: list
       elements: str
     policy:
-      description: The interface's policy; null when it has none.
+      description: The policy of the interface; null without one.
       type: dict
     addresses:
-      description: The addresses recorded for the interface.
+      description: The recorded addresses of the interface.
       type: list
       elements: str
     reasons:
       description:
-        - For each reason met, packets and bytes passed and dropped, for example C(spliced), C(established), C(ssh).
+        - Passed and dropped packets and bytes for each reason, for example C(spliced), C(established), C(ssh).
       type: dict
     ahead:
-      description: Other programs that see the packets first.
+      description: Foreign programs that see the packets first.
       type: list
       elements: str
 program:
-  description: The pinned program; null when there is none.
+  description: The pinned program; null without one.
   returned: success
   type: dict
   contains:
     program_id:
-      description: The kernel's id of it.
+      description: The kernel's id of the program.
       type: int
     identity:
       description: SHA-256 of source, defines, function and compiler.
@@ -99,13 +100,13 @@ program:
       description: SHA-256 of the same without the compiler.
       type: str
     instructions:
-      description: How many instructions it has.
+      description: Number of instructions.
       type: int
     layout:
-      description: Version of the maps' layout.
+      description: Layout version of the maps.
       type: int
 rules:
-  description: All rules as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
+  description: All rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
   returned: success
   type: list
   elements: dict
@@ -120,24 +121,24 @@ generation:
   type: int
   sample: 7
 image:
-  description: Size of the compiled rules, in pages of 1 KiB and bytes, and the room before their map must grow.
+  description: Size of the compiled rules, in pages of 1 KiB and in bytes, and the capacity of their map.
   returned: success
   type: dict
   sample: {pages: 548, bytes: 561152, rules: 3, capacity_bytes: 1048576}
 routes:
-  description: The policy routes, as C(ip) would write them.
+  description: The policy routes, as C(ip) commands.
   returned: success
   type: list
   elements: str
 drift:
-  description: What of the whole machine is not as it was left, each by a word, for example V(policy_stale).
+  description: Codes of the differences that concern the whole router, for example V(policy_stale).
   returned: success
   type: list
   elements: str
 findings:
   description:
-    - What is wrong or will be, the gravest first. C(severity) is V(error), V(warning) or
-      V(note), C(code) a stable word.
+    - Conditions that cause or will cause a fault, errors first. C(severity) is V(error), V(warning) or V(note).
+      C(code) is stable.
     - C(docs/reference/findings.md) of the collection lists all codes.
   returned: success
   type: list

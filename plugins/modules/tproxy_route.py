@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tproxy_route
-short_description: Deliver spliced packets to this host
+short_description: Manage the policy route for spliced packets
 version_added: 0.1.0
 description:
-  - A packet that the splicer gave to a socket must still be routed to this host. This module makes the policy route.
-  - For each interface, and for IPv4 and IPv6, C(ip rule iif IF fwmark MARK lookup TABLE proto kernel), and in the table
-    C(local default dev lo).
-  - The rules bear protocol kernel, so that systemd-networkd leaves them alone.
-  - The rule for table local is never touched.
-  - Where the splicer is attached to an interface already, its policy is told the mark.
-  - Warns when the reverse-path settings of an interface keep spliced packets from being delivered.
+  - The splicer gives a packet to a socket, but the kernel must also route it to this host. This module adds the policy
+    route for that.
+  - Adds C(ip rule iif IF fwmark MARK lookup TABLE proto kernel) for each interface, for IPv4 and IPv6. Adds
+    C(local default dev lo) to the table.
+  - The rules have protocol kernel, so systemd-networkd does not remove them.
+  - Never changes the rule for table local.
+  - If the splicer is already attached to an interface, the module writes the mark to its policy.
+  - Warns if reverse-path settings of an interface prevent the delivery of spliced packets.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -31,11 +32,11 @@ options:
     required: true
     aliases: [interface]
   mark:
-    description: The mark of spliced packets, as VALUE/MASK. One free bit is enough.
+    description: Mark of spliced packets, as VALUE/MASK. One free bit is enough.
     type: str
     default: "0x10000000/0x10000000"
   table:
-    description: Number of the routing table that delivers them. It should hold nothing else.
+    description: Number of the routing table that delivers spliced packets. Use a table without other routes.
     type: int
     default: 1080
   priority:
@@ -44,18 +45,19 @@ options:
     default: 1080
   state:
     description:
-      - Whether the interfaces shall have the policy route. With the last rule that leads to it the table's route goes.
+      - V(present) adds the policy route, V(absent) removes it. With its last rule, the route in the table is removed as
+        well.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Deliver what is spliced on the LAN interfaces
+- name: Deliver spliced packets of the LAN interfaces
   netedge.tproxy.tproxy_route:
     interfaces: [lan0, lan1]
 
-- name: With a mark that another program does not use
+- name: Use a mark that no other program uses
   netedge.tproxy.tproxy_route:
     interfaces: [lan0]
     mark: 0x1/0x1
@@ -65,7 +67,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 routes:
-  description: The rules and routes of this kind after the run, or as they would be, as C(ip) would write them.
+  description: The policy rules and routes after the run, predicted in check mode, as C(ip) commands.
   returned: success
   type: list
   elements: str

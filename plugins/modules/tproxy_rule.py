@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tproxy_rule
-short_description: Say which flows go to which proxy
+short_description: Manage transparent-proxy rules
 version_added: 0.1.0
 description:
-  - Adds, changes and removes the rules by which the splicer judges TCP and UDP flows.
-  - One run applies all its rules in one step. No packet ever meets half of them.
-  - The rules live in the kernel, beside what was compiled from them. There is no state file.
-  - Among the rules that match a packet the one with the longest destination prefix wins, then the longest source
-    prefix, then the narrowest port range. A prefix that has no range for the port hides nothing behind it.
+  - Adds, changes and removes the splicer's rules for TCP and UDP flows.
+  - One run applies all its rules in one step. No packet meets a part of them.
+  - The kernel holds the rules, together with the image that was compiled from them. There is no state file.
+  - If several rules match a packet, the longest destination prefix wins, then the longest source prefix, then the
+    narrowest port range. A prefix without a range for the port does not hide shorter prefixes.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -24,13 +24,13 @@ extends_documentation_fragment:
 options:
   destination:
     description:
-      - Destination prefix or address, IPv4 or IPv6. Host bits are masked, with a warning. V(0.0.0.0/0) is a prefix like
-        any other.
-      - Either this or O(rules) must be given.
+      - Destination prefix or address, IPv4 or IPv6. Host bits are cleared, with a warning. V(0.0.0.0/0) is a valid
+        prefix.
+      - Either this or O(rules) is required.
     type: str
   source:
     description:
-      - Source prefix or address. Any source when not given.
+      - Source prefix or address. The default is any source.
     type: str
   protocol:
     description:
@@ -39,41 +39,42 @@ options:
   ports:
     description:
       - Destination port or range, 0 to 65535, as V(80), V(80-443) or V("80:443"). Required for each rule.
-      - With a colon it needs quotes in YAML, where V(22:50) is the number 1370.
+      - Quote a range with a colon, because V(22:50) is the number 1370 in YAML.
     type: str
     aliases: [port]
   interfaces:
     description:
-      - Names of the interfaces on which the rule holds. All when not given.
-      - An interface that does not exist yet is stored, and the rule holds there after the next run that finds it.
+      - Names of the interfaces to which the rule applies. The default is all interfaces.
+      - An interface that does not exist yet is stored. The rule applies to it after the next run that finds it.
     type: list
     elements: str
   action:
     description:
       - V(tproxy) gives the flow to the socket that listens on O(tproxy_ip) and O(tproxy_port).
-      - V(pass) leaves it to the kernel, V(drop) drops it. Fragments have no port, and are judged by the interface's
-        default action unless a rule with V(tproxy) has their destination, which drops them.
-      - V(tproxy) when not given.
+      - V(pass) passes the flow to the kernel, V(drop) drops it.
+      - Fragments have no ports. The program drops a fragment if its destination is in a rule with V(tproxy). For other
+        fragments the default action of the interface decides.
+      - The default is V(tproxy).
     type: str
   tproxy_ip:
     description:
-      - Address on which the proxy listens. V(127.0.0.1), or V(::1) for an IPv6 destination, when not given.
+      - Address of the proxy's socket. The default is V(127.0.0.1), or V(::1) for an IPv6 destination.
     type: str
   tproxy_port:
     description:
-      - Port on which the proxy listens, 1 to 65535. Required for O(action=tproxy).
+      - Port of the proxy's socket, 1 to 65535. Required for O(action=tproxy).
     type: str
   on_missing:
     description:
-      - What becomes of the flow while nothing listens there, V(drop) or V(pass). V(drop) when not given.
+      - Action while the proxy does not listen, V(drop) or V(pass). The default is V(drop).
     type: str
   name:
     description:
-      - Free text of up to 63 bytes, for people. Not part of what makes a rule the same rule.
+      - Free text of up to 63 bytes. It is not part of the identity of a rule.
     type: str
   rules:
     description:
-      - A list of rules, each with the options above. One run with a list costs as much as one with a single rule.
+      - A list of rules, each with the options above. A run with a list takes as long as a run with one rule.
     type: list
     elements: dict
     suboptions:
@@ -110,34 +111,34 @@ options:
         description: As O(name).
         type: str
       owner:
-        description: The rule's owner. O(owner) when not given.
+        description: Owner of the rule. The default is O(owner).
         type: str
   owner:
     description:
-      - Whose rules these are, up to 31 bytes. Owners share the table without touching each other's rules.
-      - A rule is the same rule when owner, destination, source, protocol, ports and interfaces are the same.
+      - Owner of the rules, up to 31 bytes. A run changes the rules of its own owner only.
+      - The identity of a rule is its owner, destination, source, protocol, ports and interfaces.
     type: str
     default: ansible
   purge:
     description:
-      - Remove this owner's rules that are not listed. With an empty list that is all of them.
+      - Remove the rules of this owner that are not listed. With an empty list, remove all of them.
     type: bool
     default: false
   force:
     description:
-      - Put rules in force although preflight has an error, for example because one intercepts the subnet of an
-        interface that it is in force on. The errors become warnings.
+      - Apply the rules although preflight has an error, for example because a rule intercepts the subnet of its own
+        interface. The errors become warnings.
     type: bool
     default: false
   state:
     description:
-      - Whether the rules shall be there. For V(absent) only what makes a rule the same rule needs to be given.
+      - V(present) adds or changes the rules, V(absent) removes them. V(absent) needs the identity of the rules only.
     type: str
     choices: [present, absent]
     default: present
 notes:
-  - Rules may be there before the program is attached; they are in force from then on.
-  - At most 131071 rules fit. 100,000 rules take some seconds to compile and 32 MB of kernel memory.
+  - Rules may exist before the program is attached. They apply as soon as it is attached.
+  - The limit is 131071 rules. 100,000 rules take some seconds to compile, and 32 MB of kernel memory.
 seealso:
   - module: netedge.tproxy.tc_bpf_attach
   - module: netedge.tproxy.tproxy_confirm
@@ -145,22 +146,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: SIP to the voice proxy
+- name: Splice SIP to the voice proxy
   netedge.tproxy.tproxy_rule:
     destination: 172.16.240.0/24
     protocol: udp
     ports: 5060
     tproxy_port: 58997
 
-- name: Exactly these rules, and no other of this owner
+- name: Set exactly these rules of this owner
   netedge.tproxy.tproxy_rule:
     purge: true
     rules:
       - {name: build farm, destination: 172.16.1.0/28, protocol: tcp, ports: 30000-40000, tproxy_port: 33401}
       - {name: telemetry, destination: 100.64.0.2, protocol: udp, ports: "5000:10000", tproxy_port: 39250}
-      - {name: not this host, destination: 172.16.1.7, protocol: tcp, ports: 30000-40000, action: drop}
+      - {name: exception, destination: 172.16.1.7, protocol: tcp, ports: 30000-40000, action: drop}
 
-- name: Web from one branch only, and past the proxy while it is down
+- name: Splice the web traffic of one branch, and pass it while the proxy is down
   netedge.tproxy.tproxy_rule:
     destination: 10.0.0.0/8
     source: 192.168.20.0/24
@@ -169,13 +170,13 @@ EXAMPLES = r"""
     tproxy_port: 8443
     on_missing: pass
 
-- name: Drop all but what is listed, unless that cuts off this very controller
+- name: Replace the rules, and roll back if that locks this controller out
   netedge.tproxy.tproxy_rule:
     purge: true
     rules: "{{ rules_of_the_site }}"
     confirm_timeout: 60
 
-- name: Remove it again
+- name: Remove the SIP rule
   netedge.tproxy.tproxy_rule:
     destination: 172.16.240.0/24
     protocol: udp
@@ -185,7 +186,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rules:
-  description: All rules of all owners after the run, or as they would be, by destination, protocol and precedence.
+  description: All rules of all owners after the run, predicted in check mode, by destination, protocol and precedence.
   returned: success
   type: list
   elements: dict
@@ -202,17 +203,17 @@ rules:
       name: ""
       owner: ansible
 added:
-  description: How many rules are new.
+  description: Number of added rules.
   returned: success
   type: int
   sample: 1
 changed_rules:
-  description: How many rules were there with another action, proxy or name.
+  description: Number of rules that got another action, proxy or name.
   returned: success
   type: int
   sample: 0
 removed:
-  description: How many rules went.
+  description: Number of removed rules.
   returned: success
   type: int
   sample: 0
@@ -223,22 +224,22 @@ generation:
   sample: 7
 confirm:
   description:
-    - The change that was to be confirmed. The task has done so when V(confirmed).
-    - Null when nothing was changed, or no packet meets the change because no program is attached.
+    - The change with confirmation. The task has confirmed it if the state is V(confirmed).
+    - Null if nothing was changed, or if no packet meets the change because no program is attached.
   returned: O(confirm_timeout) is not 0
   type: dict
   contains:
     state:
-      description: V(confirmed), V(rolled_back), or V(pending) where no action plugin confirmed it.
+      description: V(confirmed), V(rolled_back), or V(pending) if no action plugin confirmed it.
       type: str
     token:
-      description: Its token.
+      description: Token of the change.
       type: str
     seconds:
-      description: Within how many seconds it had to be confirmed.
+      description: Time limit of the confirmation, in seconds.
       type: int
     seconds_left:
-      description: How many were left; 0 once it is not pending.
+      description: Seconds left; 0 if the change is not pending.
       type: int
   sample:
     state: confirmed

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tproxy_state
-short_description: Keep what is in force for the next boot
+short_description: Save the running state for the next boot
 version_added: 0.1.0
 description:
-  - Pins, filters and policy routes end with a reboot. This module saves all of it to one file, from which
-    C(tproxy-splicer restore) puts it back before the network is up, without Ansible and without a compiler.
-  - The file holds the program, the rules, each interface with its policy and addresses, and the policy routes. It is
-    written whole or not at all, and bears a digest, so that a damaged one is told from a good one.
-  - While the file at its default path exists, every module of this collection that changes something saves it anew.
-    Where the disk refuses that, the change stands and the module warns; run this module again to save.
-  - Rules of owners that begin with C(ziti:) are not saved; the Ziti router sets them again when it starts. Programs
-    other than the splicer are not saved either.
-  - What the kernel has lost without being told to by a module, such as an interface that was unplugged, stays saved.
+  - Pins, filters and policy routes end with a reboot. This module saves them to one file. C(tproxy-splicer restore)
+    restores it before the network is up, without Ansible and without a compiler.
+  - The file has the program, the rules, each interface with its policy and addresses, and the policy routes. The module
+    writes it whole or not at all. A digest detects damage.
+  - While the file exists at its default path, every module of this collection saves it again after a change. If the
+    disk refuses the write, the change stays in force, and the module warns. Run this module again to save.
+  - Rules of owners that begin with C(ziti:) are not saved, because the OpenZiti router adds them when it starts. Other
+    programs than the splicer are not saved either.
+  - Losses of the kernel, such as an unplugged interface, do not change the saved state.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -27,28 +27,27 @@ extends_documentation_fragment:
 options:
   path:
     description:
-      - Where the state is saved. At another path than the default one it is a copy that nothing keeps up to date.
+      - Path of the file. A file at another path than the default one is a copy, and no module updates it.
     type: path
     default: /var/lib/tproxy_splicer/state.json
   failure:
     description:
-      - What a boot shall do when the state cannot be put back, because the file is damaged or the kernel refuses the
-        program.
+      - Action of a boot that cannot restore the state, because the file is damaged or the kernel refuses the program.
       - V(fail_open) leaves the interfaces without a filter.
-      - V(fail_closed) lets only ARP, IPv6 neighbour discovery, DHCP, SSH and the management entries of the policy
-        through on the interfaces that had the program.
+      - V(fail_closed) passes only ARP, IPv6 neighbour discovery, DHCP, SSH and the management entries of the policy, on
+        the interfaces that had the program.
     type: str
     choices: [fail_open, fail_closed]
     default: fail_open
   state:
-    description: Whether a state shall be saved. V(absent) removes the file, and leaves alone what is in force.
+    description: V(present) saves the state. V(absent) removes the file and does not change the state in force.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Keep what is in force, and close the interfaces should that be impossible
+- name: Save the state, and close the interfaces if a boot cannot restore it
   netedge.tproxy.tproxy_state:
     failure: fail_closed
 
@@ -56,30 +55,30 @@ EXAMPLES = r"""
   netedge.tproxy.tproxy_state:
     path: /root/before-the-upgrade.json
 
-- name: Start the next boot with nothing
+- name: Remove the saved state
   netedge.tproxy.tproxy_state:
     state: absent
 """
 
 RETURN = r"""
 file:
-  description: The file.
+  description: Path of the file.
   returned: success
   type: str
   sample: /var/lib/tproxy_splicer/state.json
 failure:
-  description: What a boot does when the state cannot be put back; null where none is saved.
+  description: Action of a boot that cannot restore the state; null if no state is saved.
   returned: success
   type: str
   sample: fail_closed
 interfaces:
-  description: The interfaces that are saved.
+  description: The saved interfaces.
   returned: success
   type: list
   elements: str
   sample: [lan0, lan1]
 rules:
-  description: How many rules are saved.
+  description: Number of saved rules.
   returned: success
   type: int
   sample: 12

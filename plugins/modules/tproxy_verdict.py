@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tproxy_verdict
-short_description: Ask the splicer what would happen to a packet
+short_description: Ask the splicer for its verdict on a packet
 version_added: 0.1.0
 description:
-  - Runs the program that is attached to an interface on the first packet of a flow, a TCP SYN or a UDP datagram, and
-    returns its verdict, the reason and the rule. No packet is on any wire.
-  - With O(expect) it fails when the answer is another one, so a playbook can test a policy.
+  - Runs the attached program of an interface on the first packet of a flow, a TCP SYN or a UDP datagram. Returns the
+    verdict, the reason and the rule. The packet is on no wire.
+  - With O(expect) the module fails if the answer differs, so a playbook can test a policy.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -20,32 +20,32 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer.reads
 options:
   interface:
-    description: The interface that the packet comes in by. Required for each flow.
+    description: Ingress interface of the packet. Required for each flow.
     type: str
   source:
-    description: Its source address. Required for each flow.
+    description: Source address. Required for each flow.
     type: str
   source_port:
-    description: Its source port. V(49152) when not given.
+    description: Source port. The default is V(49152).
     type: str
   destination:
     description:
-      - Its destination address. Required for each flow.
-      - Either this or O(flows) must be given.
+      - Destination address. Required for each flow.
+      - Either this or O(flows) is required.
     type: str
   protocol:
     description: V(tcp) or V(udp). Required for each flow.
     type: str
   port:
-    description: Its destination port. Required for each flow.
+    description: Destination port. Required for each flow.
     type: str
   expect:
     description:
-      - What the answer must be. A word is a verdict (V(pass), V(drop)) or a reason (V(spliced), V(default), ...).
-      - A dictionary has any of C(verdict), C(reason) and C(rule), the rule's name.
+      - The expected answer. A word is a verdict (V(pass), V(drop)) or a reason (V(spliced), V(default), ...).
+      - A dictionary has any of C(verdict), C(reason) and C(rule) (the name of the rule).
     type: raw
   flows:
-    description: A list of flows, each with the options above. All that differ from what was expected are reported.
+    description: A list of flows, each with the options above. The module reports all answers that differ.
     type: list
     elements: dict
     suboptions:
@@ -71,15 +71,15 @@ options:
         description: As O(expect).
         type: raw
 notes:
-  - The program looks for sockets as it does for real packets. Without a listener the answer is C(no_listener).
-  - The counters of reasons and rules count such a packet, too.
-  - Interfaces without an Ethernet header cannot be asked, since the kernel's test runs always give one.
+  - The program uses the same sockets as for real packets. Without a listener the answer is C(no_listener).
+  - The counters of reasons and rules include these packets.
+  - The module cannot ask interfaces without an Ethernet header, because test packets of the kernel always have one.
 seealso:
   - module: netedge.tproxy.tproxy_rule
 """
 
 EXAMPLES = r"""
-- name: What becomes of this call?
+- name: Ask for the verdict on one call
   netedge.tproxy.tproxy_verdict:
     interface: lan0
     source: 10.1.1.2
@@ -88,7 +88,7 @@ EXAMPLES = r"""
     port: 5060
   register: call
 
-- name: The policy does what it should
+- name: Test the policy
   netedge.tproxy.tproxy_verdict:
     flows:
       - {interface: lan0, source: 10.1.1.2, destination: 172.16.1.5, protocol: tcp, port: 30022, expect: spliced}
@@ -103,7 +103,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(pass) or V(drop). With O(flows) it stands in each entry of RV(flows) only; so do the next two.
+  description: V(pass) or V(drop). With O(flows), only the entries of RV(flows) have it, as the next two members.
   returned: success, for a single flow
   type: str
   sample: pass
@@ -113,7 +113,7 @@ reason:
   type: str
   sample: spliced
 rule:
-  description: The best rule for the flow, as M(netedge.tproxy.tproxy_rule) returns it; null when none names it.
+  description: The best rule for the flow, as M(netedge.tproxy.tproxy_rule) returns it; null if no rule matches.
   returned: success, for a single flow
   type: dict
 flows:
