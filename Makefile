@@ -12,10 +12,12 @@ PYTEST ?=
 TARGETS ?=
 SANITY ?=
 N ?= 1000000
+# What tools/check_english.py accepts: percent of texts with indirect words, and a number of metaphors.
+ENGLISH ?= --docstrings 27 --messages 12 --plugin-documentation 13 --markdown 7 --metaphors 1800
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test contract bench bootstrap lint layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
+.PHONY: help demo test contract bench bootstrap lint english layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
         mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout \
         rollout-slice build tproxy-splicer \
         sanity integration molecule clean
@@ -38,13 +40,17 @@ bench: bootstrap ## measure the data plane (needs root)
 bootstrap: ## install missing Debian packages and build .work/venv; done by every other target
 	@$(TOOLS)/bootstrap
 
-lint: bootstrap ## style of YAML, Python, shell, changelog and documentation
+lint: bootstrap ## style of YAML, Python, shell, English, changelog and documentation
 	@$(STEP) yamllint "yamllint" yamllint --strict .
 	@$(STEP) ruff "ruff" ruff check --output-format concise
 	@$(STEP) shellcheck "shellcheck" $(TOOLS)/shellcheck
+	@$(STEP) english "English" python $(TOOLS)/check_english.py $(ENGLISH)
 	@$(STEP) changelog "changelog fragments" antsibull-changelog lint
 	@$(STEP) docs "documentation of plugins and role" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
 	@$(STEP) ansible-lint "ansible-lint" ansible-lint
+
+english: bootstrap ## indirect words and metaphors: each hit, and the share of docstrings, messages and documents
+	@$(ENV) python $(TOOLS)/check_english.py
 
 layout: bootstrap ## write plugins/module_utils/_layout.py anew from bpf/abi.h
 	@$(STEP) layout "bpf/abi.h to _layout.py" python bpf/gen_layout.py
