@@ -14,6 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Co
 from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
 from ansible_collections.netedge.tproxy.tests.support.ends import lay_ipv6
 from ansible_collections.netedge.tproxy.tests.support.namespaces import Program, private_namespace
+from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 from ansible_collections.netedge.tproxy.tests.support.router import Router, lay_wire
 from ansible_collections.netedge.tproxy.tests.support.splicer import Splicer, our_blob
 
@@ -76,11 +77,11 @@ def splicer(loaded):
 
 @contextmanager
 def _router(namespace, blob):
-    router = Router(namespace, blob, f"/sys/fs/bpf/tproxy_test_{os.getpid()}/pins")
+    folder = PinFolder()
     try:
-        yield router
+        yield Router(namespace, blob, folder)
     finally:
-        router.forget()
+        folder.remove()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import l
 from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
 from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
+from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 CLONE_NEWNET = 0x40000000
@@ -93,8 +93,9 @@ class Client:
 class Router:
     """The stories, with the options that these tests share."""
 
-    def __init__(self, netns, blob, pin_dir: str):
-        self.netns, self.blob, self.pin_dir = netns, blob, pin_dir
+    def __init__(self, netns, blob, folder: PinFolder):
+        self.netns, self.blob, self.folder = netns, blob, folder
+        self.pin_dir = f"{folder.path}/pins"
         self.doors = open_doors
         self._counted_before = {}
 
@@ -152,10 +153,6 @@ class Router:
             found.update({os.path.join(folder, name): None for name in folders})
             found.update({path: os.stat(path).st_ino for path in (os.path.join(folder, name) for name in files)})
         return found
-
-    def forget(self) -> None:
-        """Remove every pin, however the test ended."""
-        shutil.rmtree(os.path.dirname(self.pin_dir), ignore_errors=True)
 
     def _run(self, story, module: str, check: bool, **given) -> dict:
         return story(options(module, pin_dir=self.pin_dir, **given), self.doors(), check)

@@ -27,7 +27,7 @@ def machine(router) -> dict:
     asked += [f"tc {what} dev {link}" for link in LINKS for what in ("qdisc show", "filter show")]
     asked += [f"tc filter show dev {LAN} {hook}" for hook in ("ingress", "egress")]
     found = {command: run(command) for command in asked}
-    found["pins"] = sorted(str(path) for path in pathlib.Path(router.base).rglob("*"))
+    found["pins"] = sorted(str(path) for path in pathlib.Path(router.folder.path).rglob("*"))
     found["settings"] = settings()
     found["files"] = {str(path): path.stat().st_mtime_ns for top in FILES for path in pathlib.Path(top).rglob("*")}
     return found
@@ -73,8 +73,7 @@ def lives(opened, number: int) -> bool:
 def crowded(bare_router):
     """Return a router on which other people have a rule, a route, a qdisc, a filter and a pin of their own."""
     router, netns = bare_router, bare_router.netns
-    router.base = os.path.dirname(router.pin_dir)
-    os.makedirs(f"{router.base}/somebody")
+    os.mkdir(f"{router.folder.path}/somebody")
     for number, link in enumerate(LINKS, 1):
         netns.veth(link, f"{link}-peer")
         for end in (link, f"{link}-peer"):

@@ -138,8 +138,7 @@ def test_what_the_kernel_refuses_is_taken_back(wired, program):
     """A priority has one protocol: beside a filter for IPv4 the kernel takes none for all protocols."""
     one, ifindex = program(0), wired.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
     wired.netns.run(CLSACT)
-    os.makedirs(os.path.dirname(wired.pin_dir), exist_ok=True)
-    pinned = f"{os.path.dirname(wired.pin_dir)}/somebody"
+    pinned = f"{wired.folder.path}/somebody"
     _bpf.pin(one.fd, pinned)
     wired.netns.run(f"tc filter add dev {LAN} ingress prio 10 handle 7 protocol ip bpf da pinned {pinned}")
     os.unlink(pinned)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
 
@@ -40,7 +39,7 @@ class Kept:
 
     def lose_everything(self) -> None:
         """Lose what a reboot takes: pins, filters, rules and routes."""
-        shutil.rmtree(self.router.pin_dir)
+        self.router.folder.clear()
         self.router.netns.run(f"tc qdisc del dev {LAN} clsact")
         for family in ("-4", "-6"):
             self.router.netns.run(f"ip {family} rule delete table 1080")

@@ -31,7 +31,7 @@ def older(router, tmp_path):
     """Return the release before, at work on two interfaces of the same machine."""
     router.netns.veth("lan1", "lan1-peer")
     older_release.copy_rooms(tmp_path)
-    older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.pin_dir)
+    older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.folder)
     older.route(LAN, "lan1")
     older.attach(policy=MANAGEMENT)
     older.attach("lan1")
@@ -103,7 +103,7 @@ def test_check_mode_foretells_a_take_over_and_touches_nothing(router, older):
         assert router.pinned() == before, name
         real = story()
         assert (foretold["changed"], foretold["diff"]) == (real["changed"], real["diff"]), name
-        router.forget()
+        router.folder.clear()
         older.rules(SPLICED, *OTHERS)
         older.record()
         older.attach(policy=MANAGEMENT)
