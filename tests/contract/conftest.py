@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import executable
 from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Commands, EdgeRouter
 from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
-from ansible_collections.netedge.tproxy.tests.support.fixtures import (
+from ansible_collections.netedge.tproxy.tests.support.fixtures import (  # pylint: disable=unused-import
     bare_router,
     blob,
     client,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.netedge.tproxy.tests.support.fixtures import (
+from ansible_collections.netedge.tproxy.tests.support.fixtures import (  # pylint: disable=unused-import
     bare_router,
     blob,
     client,
