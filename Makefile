@@ -52,11 +52,11 @@ lint: bootstrap ## style of YAML, Python, shell, English, changelog and document
 english: bootstrap ## indirect words and metaphors: each hit, and the share of docstrings, messages and documents
 	@$(ENV) python $(TOOLS)/check_english.py
 
-layout: bootstrap ## write plugins/module_utils/_layout.py anew from bpf/abi.h
-	@$(STEP) layout "bpf/abi.h to _layout.py" python bpf/gen_layout.py
+layout: bootstrap ## write plugins/module_utils/_tproxy/abi/layout.py anew from bpf/abi.h
+	@$(STEP) layout "bpf/abi.h to abi/layout.py" python bpf/gen_layout.py
 
-layout-check: bootstrap ## compare _layout.py with what the compiler says of bpf/abi.h
-	@$(STEP) layout-check "_layout.py agrees with bpf/abi.h" python bpf/gen_layout.py --check
+layout-check: bootstrap ## compare abi/layout.py with what the compiler says of bpf/abi.h
+	@$(STEP) layout-check "abi/layout.py agrees with bpf/abi.h" python bpf/gen_layout.py --check
 
 blob: bootstrap ## compile bpf/ to the blob that the role ships for routers without BCC
 	@$(STEP) blob "compile the blob" python bpf/build_blob.py
@@ -64,8 +64,8 @@ blob: bootstrap ## compile bpf/ to the blob that the role ships for routers with
 blob-check: bootstrap ## compare that blob with what bpf/ compiles to
 	@$(STEP) blob-check "the role's blob is what bpf/ compiles to" bpf/build_blob.py --check
 
-unit: bootstrap ## tests of the pure Python rooms
-	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
+unit: bootstrap ## tests without root, on a fake kernel
+	@$(STEP) unit "unit tests" pytest --import-mode=importlib tests/unit $(PYTEST)
 
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons

@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write plugins/module_utils/_layout.py from bpf/abi.h and bpf/maps.h; with --check only compare.
+"""Write plugins/module_utils/_tproxy/abi/layout.py from bpf/abi.h and bpf/maps.h; with --check only compare.
 
 A host C compiler is asked for the sizes and offsets, so nothing here knows C's layout rules. The names come from a
 reading of the two headers that understands just what they use: enums, flat structs and the map list.
@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-TARGET = HERE.parent / "plugins" / "module_utils" / "_layout.py"
+TARGET = HERE.parent / "plugins" / "module_utils" / "_tproxy" / "abi" / "layout.py"
 
 HEAD = '''# Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -94,7 +94,7 @@ def measure(program: str) -> dict:
 
 
 def render(enums: dict, structs: dict, facts: dict) -> str:
-    """Return the text of _layout.py."""
+    """Return the text of layout.py."""
     out = [HEAD.rstrip("\n") + "\n"]
     for enum, names in enums.items():
         out.append(f"\n# enum {enum}\n")

@@ -24,7 +24,7 @@ DEFAULT_BLOB = COLLECTION / "roles" / "tproxy_splicer" / "files" / "tproxy_splic
 STUBS = COLLECTION / "bpf" / "stubs"
 SUFFIXES = (".c", ".h")
 SOURCE_BYTES_MAX = 1 << 20
-ROOMS = "netedge_tproxy_rooms"
+PACKAGE = "netedge_tproxy_package"
 
 
 class ActionModule(ActionBase):
@@ -99,14 +99,14 @@ def source_files(source: pathlib.Path) -> dict:
 
 def compile_here(arguments: dict) -> dict:
     """Return what the controller's own compiler makes of the shipped source."""
-    compiler, splicer, errors = (room(name) for name in ("_compiler", "_splicer", "_errors"))
+    bcc, blob, constants, errors = (load(name) for name in ("system.bcc", "program.blob", "constants", "errors"))
     try:
-        return compiler.Compiler().compile(
+        return bcc.Compiler().compile(
             arguments["source_files"],
             arguments["source"],
-            arguments.get("function", splicer.FUNCTION),
+            arguments.get("function", constants.FUNCTION),
             arguments.get("defines") or {},
-            splicer.placeholders(),
+            blob.placeholders(),
         )
     except errors.TproxyError as fault:
         raise AnsibleActionFail(f"on the controller: {fault}") from fault
@@ -121,12 +121,12 @@ def confirmation():
     return module
 
 
-def room(name: str):
-    """Import a room of module_utils from beside this file."""
-    if ROOMS not in sys.modules:
-        folder = COLLECTION / "plugins" / "module_utils"
-        spec = importlib.util.spec_from_loader(ROOMS, None, is_package=True)
+def load(name: str):
+    """Import a module of module_utils/_tproxy from beside this file."""
+    if PACKAGE not in sys.modules:
+        folder = COLLECTION / "plugins" / "module_utils" / "_tproxy"
+        spec = importlib.util.spec_from_loader(PACKAGE, None, is_package=True)
         package = importlib.util.module_from_spec(spec)
         package.__path__ = [str(folder)]
-        sys.modules[ROOMS] = package
-    return importlib.import_module(f"{ROOMS}.{name}")
+        sys.modules[PACKAGE] = package
+    return importlib.import_module(f"{PACKAGE}.{name}")

@@ -114,10 +114,9 @@ import socket
 from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
 
-from ..module_utils._errors import InvalidInput, MissingLibrary, TproxyError
-from ..module_utils._ziti_export import read_export
-from ..module_utils._ziti_names import is_host_name, read_names
-from ..module_utils._ziti_rules import rules_of
+from ..module_utils._tproxy.errors import InvalidInput, MissingLibrary, TproxyError
+from ..module_utils._tproxy.openziti.export import read_export
+from ..module_utils._tproxy.openziti.rules import is_host_name, read_names, rules_of
 
 try:
     import jmespath

@@ -83,9 +83,9 @@ interfaces:
       addresses: [10.1.1.1, "fe80::1"]
 """
 
-from ..module_utils._argspec import ifindex_ip
-from ..module_utils._record_addresses import record_addresses
-from ..module_utils._runner import run_change
+from ..module_utils._tproxy.ansible_module.argspec import ifindex_ip
+from ..module_utils._tproxy.ansible_module.runner import run_change
+from ..module_utils._tproxy.operations.addresses import record_addresses
 
 
 def main() -> None:

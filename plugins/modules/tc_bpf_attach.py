@@ -273,9 +273,9 @@ confirm:
     seconds_left: 0
 """
 
-from ..module_utils._argspec import tc_bpf_attach
-from ..module_utils._attach import attach
-from ..module_utils._runner import run_change
+from ..module_utils._tproxy.ansible_module.argspec import tc_bpf_attach
+from ..module_utils._tproxy.ansible_module.runner import run_change
+from ..module_utils._tproxy.operations.attach import attach
 
 
 def main() -> None:

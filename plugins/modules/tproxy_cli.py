@@ -83,9 +83,9 @@ links:
   sample: [/usr/local/sbin/map_update, /usr/local/sbin/map_delete_elem]
 """
 
-from ..module_utils._argspec import tproxy_cli
-from ..module_utils._install_cli import install
-from ..module_utils._runner import run
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_cli
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.cli.install import install
 
 
 def main() -> None:

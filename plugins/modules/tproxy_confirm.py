@@ -109,9 +109,9 @@ changes:
   sample: ["rules: 2 put back"]
 """
 
-from ..module_utils._argspec import tproxy_confirm
-from ..module_utils._confirm_change import confirm_change
-from ..module_utils._runner import run
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_confirm
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.confirm import confirm_change
 
 
 def main() -> None:

@@ -151,9 +151,9 @@ findings:
       remedy: run tproxy_route for it again
 """
 
-from ..module_utils._argspec import tproxy_info
-from ..module_utils._inspect_state import inspect
-from ..module_utils._runner import run
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_info
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.info import inspect
 
 
 def main() -> None:

@@ -86,9 +86,9 @@ table:
   sample: 1080
 """
 
-from ..module_utils._argspec import tproxy_route
-from ..module_utils._lay_route import lay_route
-from ..module_utils._runner import run_change
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_route
+from ..module_utils._tproxy.ansible_module.runner import run_change
+from ..module_utils._tproxy.operations.route import lay_route
 
 
 def main() -> None:

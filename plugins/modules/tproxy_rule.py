@@ -248,9 +248,9 @@ confirm:
     seconds_left: 0
 """
 
-from ..module_utils._apply_rules import apply_rules
-from ..module_utils._argspec import tproxy_rule
-from ..module_utils._runner import run_change
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_rule
+from ..module_utils._tproxy.ansible_module.runner import run_change
+from ..module_utils._tproxy.operations.rules import apply_rules
 
 
 def main() -> None:

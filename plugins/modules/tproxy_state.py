@@ -84,9 +84,9 @@ rules:
   sample: 12
 """
 
-from ..module_utils._argspec import tproxy_state
-from ..module_utils._runner import run
-from ..module_utils._save_state import save_state
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_state
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.state import save_state
 
 
 def main() -> None:

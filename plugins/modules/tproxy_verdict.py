@@ -133,9 +133,9 @@ flows:
       rule: {destination: 172.16.240.0/24, protocol: udp, ports: "5060", tproxy_port: 58997}
 """
 
-from ..module_utils._argspec import tproxy_verdict
-from ..module_utils._ask_verdict import ask_verdict
-from ..module_utils._runner import run
+from ..module_utils._tproxy.ansible_module.argspec import tproxy_verdict
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.verdict import ask_verdict
 
 
 def main() -> None:

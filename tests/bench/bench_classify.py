@@ -16,7 +16,7 @@ from ours import fill_image
 from programs import Bench, compile_all
 from report import Report
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 CHECKED = 2000
 WALKERS = ("classify_nothing", "classify_ours", "classify_hash", "classify_original")

@@ -23,7 +23,7 @@ from programs import compile_all
 from report import Report
 from stage import UNIT, Stage
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
 
 PROGRAMS = (
     ("bench/classify.c", "floor_empty"),

@@ -22,7 +22,7 @@ from ours import counted, fill_image, fill_interface
 from programs import Bench, compile_all
 from report import Report
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     REASON_ASSIGN_ERROR,
     REASON_DEFAULT,
     REASON_ESTABLISHED,
@@ -30,7 +30,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     VERDICT_DROP,
     VERDICT_PASS,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 
 INTERFACE = "bench0"
 SESSIONS = 128

@@ -20,15 +20,18 @@ from measure import CPUS
 from programs import PROGRESS_BYTES, Bench, compile_all
 from report import Report
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpffs as bpffs
-from ansible_collections.netedge.tproxy.plugins.module_utils._classes import CLASS_PAGES
-from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import HEADER_ACTIONS, PAGE_BYTES, PAGE_WORDS
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import Pins, splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._reconcile import reconcile
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_table import RuleTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
+    HEADER_ACTIONS,
+    PAGE_BYTES,
+    PAGE_WORDS,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import Pins, splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reconcile import reconcile
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import CLASS_PAGES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
 
 PIN_DIR = "/sys/fs/bpf/bench"
 RULES_UNDER_TRAFFIC = 200

@@ -13,8 +13,8 @@ import os
 import platform
 import struct
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._bpf import SYSCALL
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import SYSCALL
 
 PROG_LOAD, PROG_TEST_RUN, OBJ_INFO, ENABLE_STATS = 5, 10, 15, 32
 PROG_TYPE_XDP = 6

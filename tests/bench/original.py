@@ -17,7 +17,7 @@ from programs import NO_PREALLOC, PLACES_AS_PUBLISHED, PLACES_SHRUNK, TYPE_HASH,
 from rules import PROXY_IP, PROXY_PORT, RANGES_MAX
 from targets import PROTOCOLS
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 RULES_AS_PUBLISHED = 1000
 RANGE = struct.Struct(">HHH2x4s")

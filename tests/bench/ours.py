@@ -9,11 +9,8 @@ import struct
 
 from programs import Bench
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils import _codec as codec
-from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import InterfaceAddresses, Policy
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs as codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     IMAGE_PAGES_MIN,
     MAPS,
     PAGE_BYTES,
@@ -21,8 +18,16 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     REASONS,
     VERDICTS,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import InterfaceAddresses, Policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+    encode_addresses,
+    encode_policy,
+    slot_for,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 OWN_ADDRESS = "192.0.2.2"
 BESIDE_THE_IMAGE = ("policy", "ifindex_ip_map", "hits", "reasons")
@@ -46,13 +51,13 @@ def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
     for needed in BESIDE_THE_IMAGE:
         bench.add_map(needed, MAPS[needed][1])
     own = InterfaceAddresses(name, (parse_address(OWN_ADDRESS),))
-    entries = {"policy": codec.encode_policy(ifindex, Policy()), "ifindex_ip_map": codec.encode_addresses(ifindex, own)}
+    entries = {"policy": encode_policy(ifindex, Policy()), "ifindex_ip_map": encode_addresses(ifindex, own)}
     for map_name, entry in entries.items():
-        bpf.update(bench.maps[map_name], codec.key(codec.place(ifindex, {})), entry, map_name)
+        bpf.update(bench.maps[map_name], codec.key(slot_for(ifindex, {})), entry, map_name)
 
 
 def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:
     """Return how many packets of the interface the product counted under a reason and verdict."""
-    index = (codec.place(ifindex, {}) * REASONS + reason) * VERDICTS + verdict
+    index = (slot_for(ifindex, {}) * REASONS + reason) * VERDICTS + verdict
     size = codec.size_of("counter") * bpf.possible_cpus()
     return codec.sum_counters(bpf.lookup(bench.maps["reasons"], codec.key(index), size))["packets"]

@@ -16,7 +16,7 @@ from ours import fill_image, fill_interface
 from programs import Bench
 from rules import PROXY_IP, PROXY_PORT
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 INTERFACE = "bench0"
 PIN = "/sys/fs/bpf/bench_peer"

@@ -18,11 +18,14 @@ from pathlib import Path
 import targets
 from rules import RANGES_MAX
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils._blob import Blob, blob_from_object
-from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import FLAG_MMAPABLE, TYPE_ARRAY
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import placeholders
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import FLAG_MMAPABLE, TYPE_ARRAY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
+    Blob,
+    blob_from_object,
+    placeholders,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 
 HERE = Path(__file__).resolve().parent
 PRODUCT = HERE.parents[1] / "bpf"

@@ -12,9 +12,9 @@ import random
 from collections import defaultdict
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, mask
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule import Rule
-from ansible_collections.netedge.tproxy.plugins.module_utils._ruleset import Index
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, mask
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Index
 
 MAPPED = 0xFFFF << 32
 ANY = Prefix.any_of(4)

@@ -22,7 +22,7 @@ from namespace import Namespace, command, mac_of, set_sysctl
 from peers import INTERFACE, Peer
 from programs import PROGRESS_BYTES, Bench
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf as bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 WILDCARD_PORT = 15002
 SOURCE = 0xFFFF << 32 | 192 << 24 | 2 << 8 | 1

@@ -33,14 +33,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import rule_table
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
-from ansible_collections.netedge.tproxy.plugins.module_utils._diverter import parse
-from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import PIN_DIR
-from ansible_collections.netedge.tproxy.tests.unit.story_options import options
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.diverter_args import parse
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.tests.support.options import options
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIVERTER = str(CHECKOUT / ".work/dist/tproxy-splicer")

@@ -11,7 +11,7 @@ import tempfile
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import executable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import executable
 from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Commands, EdgeRouter
 from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
 from ansible_collections.netedge.tproxy.tests.support.fixtures import (  # pylint: disable=unused-import
@@ -28,12 +28,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 @pytest.fixture(scope="session")
 def installed():
     """Return the folder where the executable is installed, by all its names. Others than root may run it there."""
-    rooms = HERE.parents[1] / "plugins" / "module_utils"
+    package = HERE.parents[1] / "plugins" / "module_utils" / "_tproxy"
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
         folder.chmod(0o755)
         path = folder / "tproxy-splicer"
-        path.write_bytes(executable(lambda room: (rooms / f"{room}.py").read_bytes(), os.path.exists))
+        path.write_bytes(executable(lambda module: (package / f"{module}.py").read_bytes(), os.path.exists))
         path.chmod(0o755)
         for name in ("map_update", "map_delete_elem"):
             (folder / name).symlink_to(path.name)

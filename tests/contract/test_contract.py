@@ -198,8 +198,8 @@ def test_an_interface_that_is_not_there_yet_is_served_when_it_comes(edge, guarde
 
 def verdict(guarded, interface: str) -> str:
     """Return what the program says of a connection to the farm that comes in by an interface."""
-    from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
-    from ansible_collections.netedge.tproxy.tests.unit.story_options import options
+    from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
+    from ansible_collections.netedge.tproxy.tests.support.options import options
 
     flow = {"source": "10.1.0.2", "destination": "172.16.1.5", "protocol": "tcp", "port": "30022"}
     asked = options("tproxy_verdict", pin_dir=guarded.pin_dir, interface=interface, **flow)

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import MissingLibrary
 from ansible_collections.netedge.tproxy.tests.fuzz.trial import Trial
 
 

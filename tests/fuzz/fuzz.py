@@ -19,7 +19,7 @@ from collections import Counter
 if __package__ is None or __package__ == "":
     runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "support" / "collection.py"))["register"]()
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError, VerificationFailed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError, VerificationFailed
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets
 from ansible_collections.netedge.tproxy.tests.fuzz.program import REASONS
 from ansible_collections.netedge.tproxy.tests.fuzz.scene import draw_scene

@@ -11,10 +11,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _words
-from ansible_collections.netedge.tproxy.plugins.module_utils._live_table import LiveTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_table import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules_incremental import LiveTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 
 from .host import INTERFACES
 from .packets import Packets
@@ -49,8 +49,8 @@ class LiveProgram(Program):
     def tell(self, scene: dict) -> None:
         """Put a scene in force, in an image with room."""
         super().tell(scene)
-        table = RuleTable(_bpf, Maps(self.maps), INTERFACES.get, None)
-        self._live = LiveTable(_bpf, _words, table, lambda _member: None)
+        table = RuleTable(bpf, Maps(self.maps), INTERFACES.get, None)
+        self._live = LiveTable(bpf, mapped_array, table, lambda _member: None)
         self._live.refresh()
         self._table, self.anew, self._number = table, 0, table.number()
 

@@ -18,16 +18,22 @@ import struct
 from collections import Counter
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _splicer
-from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_json, blob_from_object
-from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
-from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule import PROTOCOLS
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._verify import verify_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy import constants
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import PROTOCOLS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
+    blob_from_json,
+    blob_from_object,
+    placeholders,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
 from .frames import LONGEST
@@ -75,24 +81,24 @@ class Program:
 
     def __init__(self):
         blob = _compiled()
-        _bpf.raise_memory_limit()
-        template = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
+        bpf.raise_memory_limit()
+        template = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
         self.maps = {
-            name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
+            name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
             for name, shape in blob.maps.items()
         }
         os.close(template)
         self._blob = blob
-        self._plain = TestRun(_bpf.load_program(blob.bind(self.maps), blob.function))
+        self._plain = TestRun(bpf.load_program(blob.bind(self.maps), blob.function))
         self._tagged = TestRun(load_tagger(self._plain.program))
         self._nothing = compile_image([], {}, 0)
-        self._cpus = _bpf.possible_cpus()
+        self._cpus = bpf.possible_cpus()
         self._slots = {}
         self._expected = {"reasons": Counter(), "hits": Counter()}
 
     def summary(self) -> str:
         """Return how big it is, and how much the verifier had to do."""
-        verified = _bpf.verified_instructions(self._blob.bind(self.maps), self._blob.function)
+        verified = bpf.verified_instructions(self._blob.bind(self.maps), self._blob.function)
         return f"{self._blob.count} instructions, {verified}"
 
     # ---- what it is told ---------------------------------------------------------------
@@ -102,12 +108,12 @@ class Program:
         self._marks, self._clears, self._slots = {}, {}, {}
         for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
             for slot in range(layout.MAPS[name][1][3]):
-                _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(kind)))
+                bpf.update(self.maps[name], structs.key(slot), bytes(structs.size_of(kind)))
         taken = {}
         for name, told in scene["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
             if told is not None:
-                self._slots[name] = slot = _codec.place(INTERFACES[name], taken)
+                self._slots[name] = slot = slot_for(INTERFACES[name], taken)
                 taken[slot] = INTERFACES[name]
                 self._tell_policy(slot, INTERFACES[name], told, scene["image"])
             self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
@@ -138,15 +144,15 @@ class Program:
         other = {"ifindex": ifindex, "flags": flags ^ layout.POLICY_DEFAULT_PASS ^ layout.POLICY_ALLOW_SSH}
         halves = [{**other, "deadline": 1}, policy] if image == SECOND else [policy, other]
         for half, values in enumerate(halves):
-            where = _codec.key(slot + half * layout.INTERFACES)
-            _bpf.update(self.maps["policy"], where, _codec.encode("policy", values))
-        _bpf.update(self.maps["ifindex_ip_map"], _codec.key(slot), _codec.encode("interface_addresses", recorded))
+            where = structs.key(slot + half * layout.INTERFACES)
+            bpf.update(self.maps["policy"], where, structs.encode("policy", values))
+        bpf.update(self.maps["ifindex_ip_map"], structs.key(slot), structs.encode("interface_addresses", recorded))
 
     def _put_image(self, generation: int, words) -> None:
-        inner = _bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
-        with _bpf.window(inner, IMAGE_PAGES * layout.PAGE_BYTES, True) as memory:
+        inner = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
+        with bpf.window(inner, IMAGE_PAGES * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
-        _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
+        bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)
 
     def verify(self) -> None:
@@ -188,19 +194,19 @@ class Program:
 
     def _start_counters(self) -> None:
         used = {name: {index for index, _what in counters} for name, counters in self._expected.items()}
-        zero = _codec.no_counters(self._cpus)
+        zero = structs.no_counters(self._cpus)
         for name, indexes in used.items():
             for index in indexes:
-                _bpf.update(self.maps[name], _codec.key(index), zero, name)
+                bpf.update(self.maps[name], structs.key(index), zero, name)
             self._expected[name].clear()
 
     def miscounted(self) -> list:
         """Return sentences about counters that are not what the program's own answers add up to."""
-        size = _codec.size_of("counter") * self._cpus
+        size = structs.size_of("counter") * self._cpus
         found = []
         for name, counters in self._expected.items():
             for (index, what), expected in counters.items():
-                counted = _codec.sum_counters(_bpf.lookup(self.maps[name], _codec.key(index), size))[what]
+                counted = structs.sum_counters(bpf.lookup(self.maps[name], structs.key(index), size))[what]
                 if counted != expected:
                     found.append(f"{name}[{index}] counts {counted} {what}, not {expected}")
         return found
@@ -213,12 +219,12 @@ class TestRun:
         self.program = program
         self._data, self._given = ctypes.create_string_buffer(LONGEST), ctypes.create_string_buffer(CONTEXT.size)
         self._left = ctypes.create_string_buffer(CONTEXT.size)
-        self._attribute = ctypes.create_string_buffer(_bpf.ATTRIBUTE_BYTES)
+        self._attribute = ctypes.create_string_buffer(bpf.ATTRIBUTE_BYTES)
         data, given, left = (ctypes.addressof(buffer) for buffer in (self._data, self._given, self._left))
         head = struct.pack("=IIIIQQII", program, 0, 0, 0, data, 0, 1, 0)
         self._head = head + struct.pack("=IIQQ", CONTEXT.size, CONTEXT.size, given, left)
         self._call = ctypes.CDLL(None, use_errno=True).syscall
-        self._number = _bpf.SYSCALL[platform.machine()]
+        self._number = bpf.SYSCALL[platform.machine()]
 
     def __call__(self, frame: bytes, ifindex: int, note: int) -> tuple:
         """Return (what the hook returned, mark, cb[0], cb[1], cb[2]); `note` stands in cb[1] before."""
@@ -227,7 +233,7 @@ class TestRun:
         CONTEXT.pack_into(self._given, 0, MARK_BEFORE, ifindex, note)
         ctypes.memmove(self._attribute, self._head, len(self._head))
         struct.pack_into("=I", self._attribute, 8, size)
-        if self._call(self._number, _bpf.PROG_TEST_RUN, self._attribute, _bpf.ATTRIBUTE_BYTES) < 0:
+        if self._call(self._number, bpf.PROG_TEST_RUN, self._attribute, bpf.ATTRIBUTE_BYTES) < 0:
             raise OSError(ctypes.get_errno(), f"test run of {size} bytes: {os.strerror(ctypes.get_errno())}")
         return (struct.unpack_from("=I", self._attribute, 4)[0], *ANSWER.unpack_from(self._left))
 
@@ -239,8 +245,8 @@ def _compiled():
         return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
     folder = ROOT / "bpf"
     files = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.[ch]")}
-    made = Compiler().compile(files, "tproxy_splicer.c", _splicer.FUNCTION, {}, _splicer.placeholders())
-    return blob_from_object(made, _splicer.FUNCTION, "0" * 64)
+    made = Compiler().compile(files, "tproxy_splicer.c", constants.FUNCTION, {}, placeholders())
+    return blob_from_object(made, constants.FUNCTION, "0" * 64)
 
 
 def _management(entry: dict) -> bytes:
@@ -251,7 +257,7 @@ def _management(entry: dict) -> bytes:
         "protocol": PROTOCOLS[entry["protocol"]],
         "port": entry["port"],
     }
-    return _codec.encode("management", values)
+    return structs.encode("management", values)
 
 
 def params_of(rule: dict) -> dict:

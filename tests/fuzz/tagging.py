@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 TYPE_PROGRAM_ARRAY = 3
 PUSH, TAIL_CALL = 18, 12  # bpf_skb_vlan_push, bpf_tail_call
@@ -21,8 +21,8 @@ ETH_P_8021Q = 0x8100
 
 def load_tagger(program: int) -> int:
     """Return a program that tags a packet as cb[1] says and runs `program` on it."""
-    table = _bpf.create_map((TYPE_PROGRAM_ARRAY, 4, 4, 1, 0), "next")
-    _bpf.update(table, bytes(4), struct.pack("=I", program))
+    table = bpf.create_map((TYPE_PROGRAM_ARRAY, 4, 4, 1, 0), "next")
+    bpf.update(table, bytes(4), struct.pack("=I", program))
     proto = int.from_bytes(struct.pack(">H", ETH_P_8021Q), "little")
     code = (
         _instruction(0xBF, 6, 1),  # r6 = r1
@@ -37,7 +37,7 @@ def load_tagger(program: int) -> int:
         _instruction(0xB7, 0, immediate=99),
         _instruction(0x95),
     )
-    return _bpf.load_program(b"".join(code), "tagger")
+    return bpf.load_program(b"".join(code), "tagger")
 
 
 def _instruction(code: int, target: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:

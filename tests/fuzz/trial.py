@@ -11,7 +11,7 @@ import json
 import pathlib
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import TproxyError
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
 from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Arrival
 
 from .frames import SHORTEST, kind_of

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.ends import lay_ipv6
 from ansible_collections.netedge.tproxy.tests.support.namespaces import Program, private_namespace
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder

@@ -15,17 +15,17 @@ import threading
 import time
 from contextlib import contextmanager
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
-from ansible_collections.netedge.tproxy.plugins.module_utils._inspect_state import inspect, reasons
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface_tables import PolicyTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._lay_route import lay_route
-from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._record_addresses import record_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import record_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect, reasons
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import PolicyTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
-from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 CLONE_NEWNET = 0x40000000
 LAN, OWN, CLIENT, SERVER = "lan0", "10.1.0.1", "10.1.0.2", "192.0.2.1"

@@ -15,23 +15,28 @@ import pathlib
 import struct
 from typing import NamedTuple
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec
-from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._blob import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Policy, interface_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
     Blob,
     blob_from_json,
     blob_from_object,
+    placeholders,
     program_identity,
     source_digest,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._compiler import Compiler
-from ansible_collections.netedge.tproxy.plugins.module_utils._image import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Policy, interface_addresses
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import inner_shape
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._reasons import REASON_NAMES
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import FUNCTION, placeholders
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+    encode_addresses,
+    encode_policy,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
 ENTRY = "tproxy_splicer.c"
@@ -86,10 +91,10 @@ def told(answer: Told) -> tuple:
 
 def new_maps(blob: Blob, pages: int = layout.IMAGE_PAGES_MIN) -> dict:
     """Return {name: descriptor} of maps for a program; an image may have so many pages."""
-    _bpf.raise_memory_limit()
-    template = _bpf.create_map(inner_shape(pages), "pages")
+    bpf.raise_memory_limit()
+    template = bpf.create_map(inner_shape(pages), "pages")
     found = {
-        name: _bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
+        name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
         for name, shape in blob.maps.items()
     }
     os.close(template)
@@ -103,8 +108,8 @@ class Splicer:
         """`pages` is what an image may have at most."""
         self._pages = pages
         self.maps = new_maps(blob, pages)
-        self.fd = _bpf.load_program(blob.bind(self.maps), blob.function)
-        self._cpus = _bpf.possible_cpus()
+        self.fd = bpf.load_program(blob.bind(self.maps), blob.function)
+        self._cpus = bpf.possible_cpus()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -115,7 +120,7 @@ class Splicer:
         """Return to a program that knows no interface and no rule; counters go on."""
         for name, struct_name in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
             for slot in range(layout.MAPS[name][1][3]):
-                _bpf.update(self.maps[name], _codec.key(slot), bytes(_codec.size_of(struct_name)))
+                bpf.update(self.maps[name], structs.key(slot), bytes(structs.size_of(struct_name)))
         self.rules()
         self.no_image(generation=1)
 
@@ -123,21 +128,21 @@ class Splicer:
 
     def policy(self, ifindex: int, slot: int | None = None, **fields) -> None:
         """Set the policy of an interface."""
-        self._put("policy", ifindex if slot is None else slot, _codec.encode_policy(ifindex, Policy(**fields)))
+        self._put("policy", ifindex if slot is None else slot, encode_policy(ifindex, Policy(**fields)))
 
     def previous_policy(self, ifindex: int, policy: Policy) -> None:
         """Set the policy that holds past the deadline."""
         slot = ifindex % layout.INTERFACES + layout.INTERFACES
-        _bpf.update(self.maps["policy"], _codec.key(slot), _codec.encode_policy(ifindex, policy), "policy")
+        bpf.update(self.maps["policy"], structs.key(slot), encode_policy(ifindex, policy), "policy")
 
     def no_image(self, generation: int = 0) -> None:
         """Take an image away: 0 goes with the policies, 1 with the previous ones."""
-        _bpf.delete(self.maps["image"], _codec.key(generation), "image")
+        bpf.delete(self.maps["image"], structs.key(generation), "image")
 
     def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
         """Record the addresses of an interface."""
         entry = interface_addresses("lan0", [parse_address(text) for text in texts])
-        self._put("ifindex_ip_map", ifindex if slot is None else slot, _codec.encode_addresses(ifindex, entry))
+        self._put("ifindex_ip_map", ifindex if slot is None else slot, encode_addresses(ifindex, entry))
 
     def rules(self, *items: dict, interfaces: dict | None = None, generation: int = 0) -> None:
         """Put rules in force, in slots 1, 2, ...; `interfaces` is {name: ifindex}."""
@@ -147,14 +152,14 @@ class Splicer:
     def image(self, slotted: list, interfaces: dict, generation: int = 0) -> None:
         """Put [(Rule, slot)] in force."""
         words = compile_image(slotted, interfaces, 1)
-        inner = _bpf.create_map(inner_shape(self._pages), "pages")
-        with _bpf.window(inner, self._pages * layout.PAGE_BYTES, True) as memory:
+        inner = bpf.create_map(inner_shape(self._pages), "pages")
+        with bpf.window(inner, self._pages * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
-        _bpf.update(self.maps["image"], _codec.key(generation), struct.pack("=I", inner))
+        bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)
 
     def _put(self, name: str, slot: int, raw: bytes) -> None:
-        _bpf.update(self.maps[name], _codec.key(slot % layout.INTERFACES), raw, name)
+        bpf.update(self.maps[name], structs.key(slot % layout.INTERFACES), raw, name)
 
     # ---- what it says -------------------------------------------------------------------
 
@@ -163,7 +168,7 @@ class Splicer:
         context = bytearray(CONTEXT_BYTES)
         struct.pack_into("=I", context, MARK_AT, mark)
         struct.pack_into("=I", context, IFINDEX_AT, ifindex)
-        run = _bpf.test_run(self.fd, frame, bytes(context))
+        run = bpf.test_run(self.fd, frame, bytes(context))
         reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
         after = struct.unpack_from("=I", run.context, MARK_AT)[0]
         return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICTS[reason >> 8], rule, error, after)
@@ -184,5 +189,5 @@ class Splicer:
         return self._counter("hits", slot)
 
     def _counter(self, name: str, index: int) -> tuple:
-        size = _codec.size_of("counter") * self._cpus
-        return tuple(_codec.sum_counters(_bpf.lookup(self.maps[name], _codec.key(index), size)).values())
+        size = structs.size_of("counter") * self._cpus
+        return tuple(structs.sum_counters(bpf.lookup(self.maps[name], structs.key(index), size)).values())

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _zipapp
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import VERSION
-from ansible_collections.netedge.tproxy.plugins.module_utils._zipapp import fingerprint
-from ansible_collections.netedge.tproxy.tests.unit.interpreters import interpreters
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import zipapp
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import fingerprint
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import VERSION
+from ansible_collections.netedge.tproxy.tests.support.interpreters import interpreters
 
 ROOT = Path(__file__).resolve().parents[2]
 FOUND = interpreters()
@@ -29,8 +29,8 @@ import importlib, pathlib, runpy, sys
 runpy.run_path({str(ROOT / "tests/support/collection.py")!r})["register"]()
 for name in sys.argv[2:]:
     importlib.import_module(name)
-from {_zipapp.__name__} import executable
-sources = pathlib.Path({str(Path(_zipapp.__file__).parent)!r})
+from {zipapp.__name__} import executable
+sources = pathlib.Path({str(Path(zipapp.__file__).parent)!r})
 content = executable(lambda module: (sources / (module + ".py")).read_bytes(), lambda path: False)
 pathlib.Path(sys.argv[1]).write_bytes(content)
 """

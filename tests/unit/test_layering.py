@@ -1,235 +1,126 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The house: which room may import what, and why. It reads the source and imports none of it.
+"""The packages of module_utils/_tproxy: which package may import which. The test reads the source and imports nothing.
 
-Every room stands in the table below and in docs/ROOMS.md. A new one must be entered there, by somebody who knows what
-it is.
+docs/ARCHITECTURE.md has the same table with reasons.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
 import pathlib
 import re
-from typing import NamedTuple
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-UTILS = ROOT / "plugins" / "module_utils"
+PACKAGE = ROOT / "plugins" / "module_utils" / "_tproxy"
+MODULES = {str(path.relative_to(PACKAGE).with_suffix("")).replace("/", "."): path for path in PACKAGE.rglob("*.py")}
 
-CORE = {
-    *("_errors", "_layout", "_diff", "_splicer"),
-    *("_prefix", "_rule", "_rule_options", "_ruleset"),
-    *("_classes", "_action", "_intervals", "_nodes", "_node_order", "_tree", "_image_digest", "_image"),
-    *("_source", "_walk", "_verify"),
-    *("_live_nodes", "_live_level", "_live_destinations", "_live_view", "_live_image"),
-    *("_interface", "_codec", "_blob", "_packet", "_reasons", "_facts", "_drift", "_findings"),
-    *("_ziti_export", "_ziti_intercept", "_ziti_names", "_ziti_rules"),
-    *("_table", "_show_text", "_explain_text", "_metrics", "_prologue", "_zipapp", "_diverter", "_service_log"),
-    *("_state", "_closing_program"),
+BASE = {"errors", "constants"}
+VALUES = BASE | {"abi", "model"}
+PURE = VALUES | {"ruleset", "program"}
+RESOURCES = PURE | {"system", "resources"}
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "constants": set(),
+    "abi": {"abi"},
+    "model": BASE | {"abi", "model"},
+    "ruleset": VALUES | {"ruleset"},
+    "program": VALUES | {"program"},
+    "system": {"errors", "system"},
+    "resources": RESOURCES,
+    "checks": RESOURCES | {"checks"},
+    "commit_confirm": RESOURCES | {"commit_confirm"},
+    "persistence": RESOURCES | {"persistence"},
+    "operations": RESOURCES | {"checks", "commit_confirm", "persistence", "operations"},
+    "openziti": RESOURCES | {"checks", "commit_confirm", "persistence", "operations", "openziti"},
+    "cli": RESOURCES | {"checks", "commit_confirm", "persistence", "operations", "openziti", "cli"},
+    "ansible_module": RESOURCES | {"operations", "ansible_module"},
 }
-ENGINE = {
-    *("_reconcile", "_doors", "_pins", "_programs", "_attachments", "_interface_tables", "_rule_table", "_live_table"),
-    *("_wanted_program", "_take_over", "_scene", "_detach", "_pending", "_dead_man"),
-    *("_gather", "_survey", "_test_run", "_rehearsal", "_preflight"),
-}
-STORIES = {
-    "_apply_rules",
-    "_rebind_rules",
-    "_attach",
-    "_record_addresses",
-    "_lay_route",
-    "_inspect_state",
-    "_ask_verdict",
-    "_divert",
-    "_map_programs",
-    "_collect_garbage",
-    "_rule_service",
-    "_snapshot",
-    "_save_state",
-    "_saved_drift",
-    "_known_state",
-    "_restore_state",
-    "_close_interfaces",
-    "_watch",
-    *("_guard", "_confirm_change", "_run_change"),
-}
-# the door, its own parts, and the library that it opens
-DOORS = {
-    "_bpf": (set(), set()),
-    "_bpffs": ({"_flock"}, set()),
-    "_files": ({"_flock"}, set()),
-    "_flock": (set(), set()),
-    "_sysctl": (set(), set()),
-    "_sockets": ({"_listeners"}, set()),
-    "_listeners": (set(), set()),
-    "_processes": (set(), set()),
-    "_networkd": (set(), set()),
-    "_background": (set(), set()),
-    "_words": (set(), set()),
-    "_requests": (set(), set()),
-    "_netlink": ({"_netlink_answers", "_netlink_requests"}, {"pyroute2"}),
-    "_netlink_events": (set(), set()),
-    "_netlink_answers": (set(), set()),
-    "_netlink_requests": ({"_netlink_answers"}, set()),
-    "_compiler": ({"_compiler_child"}, set()),
-    "_compiler_child": (set(), {"bcc"}),
-}
-SHELL = {"_argspec", "_open_doors", "_runner", "_commands", "_cli", "_install_cli"}
-
-LANGUAGE = {"__future__", "typing", "collections", "dataclasses", "contextlib", "functools", "enum", "copy"}
-PURE = LANGUAGE | {
-    *("array", "base64", "bisect", "errno", "hashlib", "ipaddress", "itertools", "json", "re", "struct"),
-    *("textwrap", "zlib"),
-    *("ast", "importlib", "io", "marshal", "shlex", "zipfile"),  # an archive, in memory
-}
+LIBRARIES = {"ansible": {"ansible_module"}, "pyroute2": {"system"}, "bcc": {"system"}}
+# A package without access to the machine takes it from the System that its caller hands in.
+WITHOUT_IO = set(MAY_IMPORT) - {"system", "cli", "ansible_module"}
+IO_LIBRARIES = {"ctypes", "fcntl", "mmap", "random", "secrets", "select", "signal", "subprocess", "time"}
 
 
-class Law(NamedTuple):
-    """What a room may import, and the reason."""
-
-    rooms: set
-    libraries: set
-    reason: str
+def package_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def law_of(room: str) -> Law:
-    """Return the law that holds for a room."""
-    if room in CORE:
-        return Law(CORE, PURE, "the core is pure: no I/O, no clock, no chance, no Ansible")
-    if room in ENGINE:
-        return Law(CORE | ENGINE, PURE | {"os", "socket"}, "the engine gets its doors handed in")
-    if room in STORIES:
-        return Law(CORE | ENGINE | STORIES, PURE | {"os", "socket"}, "a story gets its doors handed in")
-    if room == "_argspec":
-        return Law(CORE, PURE, "options are data")
-    if room == "_open_doors":
-        return Law(set(DOORS) | {"_doors"}, LANGUAGE | {"socket"}, "it opens the doors, and does nothing with them")
-    if room == "_commands":
-        return Law(CORE | STORIES, LANGUAGE, "a command is its words, its story and its printer")
-    if room == "_cli":
-        libraries = LANGUAGE | {"argparse", "json", "os", "sys", "syslog"}
-        return Law(CORE | STORIES | SHELL, libraries, "the command line speaks to a person, and knows no Ansible")
-    if room == "_install_cli":
-        rooms = {"_cli", "_doors", "_errors", "_zipapp"}
-        return Law(rooms, LANGUAGE | {"os"}, "it packs the shell of the command line, and does nothing with it")
-    if room == "_runner":
-        rooms = {"_errors", "_open_doors", "_compiler", "_save_state", "_run_change"}
-        return Law(rooms, LANGUAGE | {"ansible"}, "the runner speaks Ansible, and alone does")
-    raise AssertionError(f"{room} is in no table of this file: enter it where it belongs")
-
-
-@functools.lru_cache(maxsize=100)
 def tree(path: pathlib.Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def rooms() -> list:
-    return sorted(path.stem for path in UTILS.glob("*.py"))
-
-
-def imports(path: pathlib.Path) -> list:
-    """Return [(room or None, library or None, whether inside a function)] of a file."""
-    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
-    nested = {id(node) for function in functions for node in ast.walk(function)}
-    found = []
-    for node in ast.walk(tree(path)):
-        inside = id(node) in nested
-        if isinstance(node, ast.Import):
-            found += [(None, name.name.split(".")[0], inside) for name in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.append((None, node.module.split(".")[0], inside))
-        elif isinstance(node, ast.ImportFrom) and node.module in (None, "module_utils"):
-            found += [(name.name, None, inside) for name in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found.append((node.module.split(".")[-1], None, inside))
+def imports(module: str) -> set[str]:
+    """Return the dotted names of the package's own modules that a module imports."""
+    found = set()
+    for node in ast.walk(tree(MODULES[module])):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = module.split(".")[: -node.level] + (node.module.split(".") if node.module else [])
+            name = ".".join(base)
+            found |= {name} if name in MODULES else {f"{name}.{alias.name}".strip(".") for alias in node.names}
     return found
 
 
-def stranger(room: str, what: str, reason: str) -> str:
-    return f"{room} imports {what}: {reason} (tests/unit/test_layering.py)"
+def libraries(path: pathlib.Path, head_only: bool = False) -> set[str]:
+    """Return the names of the libraries that a file imports; with `head_only`, those that it imports at its head."""
+    nodes = tree(path).body if head_only else list(ast.walk(tree(path)))
+    found = {name.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return found | {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
 
 
-@pytest.mark.parametrize("room", sorted(set(rooms()) - set(DOORS)))
-def test_a_room_imports_what_its_law_allows(room):
-    law = law_of(room)
-    for other, library, _inside in imports(UTILS / f"{room}.py"):
-        assert other is None or other in law.rooms, stranger(room, other, law.reason)
-        assert library is None or library in law.libraries, stranger(room, library, law.reason)
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_of_a_module(module):
+    allowed = MAY_IMPORT[package_of(module)]
+    for other in imports(module):
+        assert other in MODULES, f"{module} imports {other}, and there is no such file"
+        assert package_of(other) in allowed, f"{module} imports {other}: expected one of {sorted(allowed)}"
+    for library, packages in LIBRARIES.items():
+        assert library not in libraries(MODULES[module]) or package_of(module) in packages, f"{module}: {library}"
+    if package_of(module) == "system":
+        late = {"pyroute2", "bcc"} & libraries(MODULES[module], head_only=True)
+        assert not late, f"{module} imports {late} at its head: import a library in the function that needs it"
+    if package_of(module) in WITHOUT_IO:
+        used = IO_LIBRARIES & libraries(MODULES[module])
+        assert not used, f"{module} imports {used}: access to the machine belongs to the package system"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_door_knows_only_errors_its_parts_and_one_library(door):
-    parts, opened = DOORS[door]
-    reason = "a door speaks ints, bytes and str for one kernel interface, and knows no other room"
-    for other, library, inside in imports(UTILS / f"{door}.py"):
-        assert other is None or other in parts | {"_errors"}, stranger(door, other, reason)
-        assert library not in {"ansible", "yaml", "pyroute2", "bcc"} - opened, stranger(door, library, reason)
-        late = "where it is needed: the room must load without it, and nobody pays for what he does not use"
-        assert library not in opened or inside, stranger(door, f"{library} at its head", f"import it {late}")
-
-
-def test_every_room_of_the_tables_exists():
-    assert CORE | ENGINE | STORIES | set(DOORS) | SHELL == set(rooms())
-
-
-def test_the_guide_has_each_room_with_its_layer_and_its_first_sentence():
-    layers = {"core": CORE, "engine": ENGINE, "story": STORIES, "door": DOORS, "shell": SHELL}
-    wanted = {
-        f"| `{room}` | {layer} | {ast.get_docstring(tree(UTILS / f'{room}.py')).splitlines()[0]} |"
-        for layer, named in layers.items()
-        for room in named
-    }
-    guide = (ROOT / "docs" / "ROOMS.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `_.*", guide, flags=re.M)
-    assert sorted(rows) == sorted(wanted)
-
-
-def test_imports_go_in_one_direction():
-    graph = {room: {other for other, _library, _inside in imports(UTILS / f"{room}.py") if other} for room in rooms()}
+def test_no_import_circle():
+    graph = {module: imports(module) for module in MODULES}
     while graph:
-        leaves = {room for room, others in graph.items() if not others & set(graph)}
-        assert leaves, f"these rooms import each other in a circle: {sorted(graph)}"
-        graph = {room: others for room, others in graph.items() if room not in leaves}
+        leaves = {module for module, others in graph.items() if not others & set(graph)}
+        assert leaves, f"these modules import each other in a circle: {sorted(graph)}"
+        graph = {module: others for module, others in graph.items() if module not in leaves}
 
 
-@pytest.mark.parametrize("room", sorted(ENGINE | STORIES))
-def test_the_engine_only_closes_descriptors_and_joins_paths(room):
-    allowed = {"os": {"close", "path"}, "socket": {"AF_INET", "AF_INET6"}}
-    for node in ast.walk(tree(UTILS / f"{room}.py")):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in allowed:
-            used = f"{node.value.id}.{node.attr}"
-            assert node.attr in allowed[node.value.id], f"{room} uses {used}: what touches the machine is behind a door"
-
-
-@pytest.mark.parametrize("room", sorted(set(rooms()) - {"_runner", "_compiler_child"}))
-def test_only_the_runner_speaks_to_the_outside(room):
-    for node in ast.walk(tree(UTILS / f"{room}.py")):
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"ansible_module.runner", "system.bcc_child"}))
+def test_no_module_speaks_for_the_front_end(module):
+    for node in ast.walk(tree(MODULES[module])):
         if isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             assert called not in ("print", "exit", "exit_json", "fail_json", "warn", "input"), (
-                f"{room} calls {called}: rooms raise, the runner alone translates"
+                f"{module} calls {called}: raise an error of errors.py, the front end reports it"
             )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem)
-def test_a_module_is_documentation_an_argspec_and_one_call(path):
-    found = [other for other, library, _inside in imports(path) if library != "__future__"]
-    stories = STORIES | {"_install_cli"}
-    assert set(found) - {"_argspec", "_runner"} <= stories, f"{path.name}: a module imports a story, nothing else"
-    assert len(found) == 3, f"{path.name}: {found} instead of _argspec, _runner and one story"
+def test_a_module_is_documentation_argspec_and_one_call(path):
+    found = [
+        node.module.split("_tproxy.")[1] for node in tree(path).body if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    others = set(found) - {"ansible_module.argspec", "ansible_module.runner"}
+    assert len(found) == 3 and len(others) == 1, f"{path.name} imports {found}: expected argspec, runner, one operation"
+    assert package_of(others.pop()) in {"operations", "cli"}, f"{path.name} imports {found}"
     defined = [node.name for node in tree(path).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    assert defined == ["main"], f"{path.name} defines {defined}: what a module does is in its story"
+    assert defined == ["main"], f"{path.name} defines {defined}: the operation has the code of a module"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "filter").glob("*.py")), ids=lambda path: path.stem)
-def test_a_filter_is_documentation_and_core(path):
-    for other, library, _inside in imports(path):
-        assert other is None or other in CORE, stranger(path.stem, other, "a filter runs on the controller")
-        assert library in LANGUAGE | {None, "ansible", "jmespath", "socket"}, stranger(path.stem, library, "see above")
+def test_a_filter_needs_no_router(path):
+    assert not {"pyroute2", "bcc", "subprocess"} & libraries(path)
 
 
 # ---- the C side ---------------------------------------------------------------------------------------------
@@ -244,13 +135,13 @@ def c_code(path: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize("path", C_FILES, **NAMED)
-def test_no_macro_hides_the_way_out(path):
+def test_no_macro_has_control_flow(path):
     for macro in re.findall(r"^[ \t]*#define(?:.*\\\n)*.*", c_code(path), flags=re.M):
         hidden = re.findall(r"\b(?:return|goto|break|continue)\b", macro)
-        assert not hidden, f"{path.name}: {macro.splitlines()[0]} hides {hidden}: control flow must be seen where it is"
+        assert not hidden, f"{path.name}: {macro.splitlines()[0]} has {hidden}: write control flow where it happens"
 
 
 @pytest.mark.parametrize("path", HEADERS, **NAMED)
 def test_a_constant_is_a_named_enum(path):
     constants = re.findall(r"^#define (\w+) +[-(]*[0-9]", c_code(path), flags=re.M)
-    assert not constants, f"{path.name}: {constants} are macros; the generator of _layout.py reads enums"
+    assert not constants, f"{path.name}: {constants} are macros; the generator of abi/layout.py reads enums"

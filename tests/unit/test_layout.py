@@ -15,17 +15,23 @@ import sys
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _codec as codec
-from ansible_collections.netedge.tproxy.plugins.module_utils import _layout as layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._action import decode_action, encode_action
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs as codec
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import (
     Management,
     Mark,
     Policy,
     interface_addresses,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix, parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+    decode_addresses,
+    decode_policy,
+    encode_addresses,
+    encode_policy,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import decode_action, encode_action
 
 GENERATOR = pathlib.Path(__file__).resolve().parents[2] / "bpf" / "gen_layout.py"
 
@@ -70,9 +76,9 @@ OPEN = Policy(
 
 
 def test_policy_with_management():
-    raw = codec.encode_policy(7, OPEN)
+    raw = encode_policy(7, OPEN)
     assert raw == golden(POLICY, 416)
-    assert codec.decode_policy(raw) == (7, OPEN)
+    assert decode_policy(raw) == (7, OPEN)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +93,9 @@ def test_policy_with_management():
     ],
 )
 def test_each_flag_of_a_policy_is_one_bit(policy, flags):
-    raw = codec.encode_policy(1, policy)
+    raw = encode_policy(1, policy)
     assert raw[4:8] == flags.to_bytes(4, "little")
-    assert codec.decode_policy(raw) == (1, policy)
+    assert decode_policy(raw) == (1, policy)
 
 
 # ---- struct interface_addresses -----------------------------------------------------------------------
@@ -104,16 +110,16 @@ ADDRESSES = """
 
 def test_interface_addresses():
     entry = interface_addresses("lan0", [parse_address("fe80::1"), parse_address("10.1.0.1")])
-    raw = codec.encode_addresses(261, entry)
+    raw = encode_addresses(261, entry)
     assert raw == golden(ADDRESSES, 536)
-    assert codec.decode_addresses(raw) == (261, entry)
+    assert decode_addresses(raw) == (261, entry)
 
 
 def test_a_full_entry_with_the_longest_name():
     entry = interface_addresses("fifteen-bytes-0", [parse_address(f"10.1.0.{host}") for host in range(32)])
-    raw = codec.encode_addresses(1, entry)
+    raw = encode_addresses(1, entry)
     assert len(raw) == 536
-    assert codec.decode_addresses(raw) == (1, entry)
+    assert decode_addresses(raw) == (1, entry)
 
 
 # ---- struct action ----------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import pathlib
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _argspec
-from ansible_collections.netedge.tproxy.plugins.module_utils._runner import trimmed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module import argspec
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.runner import trimmed
 
 yaml = pytest.importorskip("yaml")
 
@@ -47,7 +47,7 @@ def test_blanks_behind_commas_go_from_lists_of_texts():
         "rules": [{"interfaces": [" lan0"], "name": " x"}],
         "owner": None,
     }
-    assert trimmed(given, _argspec.tproxy_rule()["argument_spec"]) == {
+    assert trimmed(given, argspec.tproxy_rule()["argument_spec"]) == {
         "interfaces": ["lan0", "lan1"],
         "name": " a name ",
         "rules": [{"interfaces": ["lan0"], "name": " x"}],
@@ -85,16 +85,16 @@ def facts(options: dict, inner: str) -> dict:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_documentation_and_argspec_agree(module):
-    spec = getattr(_argspec, module)()["argument_spec"]
+    spec = getattr(argspec, module)()["argument_spec"]
     assert facts(documented(module), "suboptions") == facts(spec, "options")
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_supports_check_mode_and_shares_no_specification(module):
-    one, other = getattr(_argspec, module)(), getattr(_argspec, module)()
+    one, other = getattr(argspec, module)(), getattr(argspec, module)()
     assert one["supports_check_mode"] is True
     one["argument_spec"]["pin_dir"]["default"] = "changed"
-    assert getattr(_argspec, module)() == other
+    assert getattr(argspec, module)() == other
 
 
 def entry_points() -> dict:
@@ -103,7 +103,7 @@ def entry_points() -> dict:
 
 def option_of(path: tuple) -> dict:
     module, *names = path
-    found = {"options": getattr(_argspec, module)()["argument_spec"]}
+    found = {"options": getattr(argspec, module)()["argument_spec"]}
     for name in names:
         found = found["options"][name]
     return found

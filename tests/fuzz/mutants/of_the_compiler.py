@@ -1,17 +1,17 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults of one line in the rooms that compile rules, and in those that judge the compiler; see of_the_program.py."""
+"""Faults of one line in the modules that compile rules, and in those that judge the compiler; see of_the_program.py."""
 
 from __future__ import annotations
 
 from of_the_program import Mutant
 
-ROOMS = "plugins/module_utils/"
-INTERVALS, TREE, NODES = ROOMS + "_intervals.py", ROOMS + "_tree.py", ROOMS + "_nodes.py"
-IMAGE, CLASSES, RULE, ACTION = ROOMS + "_image.py", ROOMS + "_classes.py", ROOMS + "_rule.py", ROOMS + "_action.py"
-NODE_ORDER = ROOMS + "_node_order.py"
-RULESET, VERIFY = ROOMS + "_ruleset.py", ROOMS + "_verify.py"
+PACKAGE = "plugins/module_utils/_tproxy/"
+RULE = PACKAGE + "model/rule.py"
+INTERVALS, TREE, NODES = (PACKAGE + f"ruleset/{name}.py" for name in ("intervals", "trie", "nodes"))
+IMAGE, CLASSES, ACTION = (PACKAGE + f"ruleset/{name}.py" for name in ("compile", "groups", "records"))
+RULESET, VERIFY = (PACKAGE + f"ruleset/{name}.py" for name in ("reference", "verify"))
 
 MUTANTS = (
     Mutant(INTERVALS, "if last + 1 < start:", "if last + 2 < start:", "a gap of one address between prefixes"),
@@ -89,32 +89,32 @@ MUTANTS = (
     Mutant(NODES, "key = field, tuple(partition)", "key = tuple(partition)", "equal nodes of different fields"),
     Mutant(NODES, "word = row[-1][1]", "word = row[0][1]", "values that go on in the next page"),
     Mutant(
-        NODE_ORDER,
+        NODES,
         "words[at + number] = self.move(self._from[old + number])",
         "words[at + number] = self._from[old + number]",
         "a node that leads to where its children were",
     ),
-    Mutant(NODE_ORDER, "keys = 4 << width", "keys = 4", "nodes of more than four keys"),
+    Mutant(NODES, "keys = 4 << width", "keys = 4", "nodes of more than four keys"),
     Mutant(
-        NODE_ORDER,
+        NODES,
         "for number in range(values, values + keys):",
         "for number in range(values, values + keys - 1):",
         "the last value of a full node",
     ),
     Mutant(
-        NODE_ORDER,
+        NODES,
         "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS",
         "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS + 1",
         "where a moved node is",
     ),
     Mutant(
-        NODE_ORDER,
+        NODES,
         "self.nodes.words[first + number] = self.move(self._from[old + number])",
         "self.nodes.words[first + number] = self._from[old + number]",
         "a page that leads to where its children were",
     ),
     Mutant(
-        NODE_ORDER,
+        NODES,
         "moved = self._search(word) if word >> NODE_TAG_SHIFT == NODE_SEARCH else self._page(word)",
         "moved = self._search(word)",
         "pages taken for short nodes",

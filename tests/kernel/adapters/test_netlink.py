@@ -14,9 +14,9 @@ import sys
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, MissingLibrary
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support import collection
 from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
 
@@ -41,7 +41,7 @@ def mapped(text: str) -> bytes:
 
 def test_importing_the_door_does_not_import_the_library():
     register = f"runpy.run_path({collection.__file__!r})['register']()"
-    code = f"import runpy, sys; {register}; import {_netlink.__name__}; print(sorted(sys.modules))"
+    code = f"import runpy, sys; {register}; import {client.__name__}; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "_netlink" in done.stdout
     assert "pyroute2" not in done.stdout
@@ -76,7 +76,7 @@ class Disturbed:
         if self.times >= 0 and self.error:
             raise self.error
         if self.times >= 0:
-            answers[0]["header"]["flags"] |= _netlink.DUMP_INTERRUPTED
+            answers[0]["header"]["flags"] |= client.DUMP_INTERRUPTED
         return answers
 
 
@@ -168,7 +168,7 @@ class Told(dict):
 def test_an_interface_below_in_another_namespace_has_no_index_here(elsewhere, parent):
     attributes = {"IFLA_IFNAME": "lan0.7", "IFLA_LINK": 3, "IFLA_LINK_NETNSID": elsewhere}
     message = Told(attributes, {("IFLA_LINKINFO", "IFLA_INFO_KIND"): "vlan"})
-    assert _netlink.read_link(message).vlan_parent == parent
+    assert client.read_link(message).vlan_parent == parent
 
 
 def test_a_macvlan_or_veth_is_no_vlan(netns, netlink):

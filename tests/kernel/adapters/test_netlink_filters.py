@@ -11,8 +11,8 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Conflict, KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 
 OURS = (7, 1)
 DIRECTIONS = ("ingress", "egress")

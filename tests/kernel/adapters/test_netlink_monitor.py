@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_events import Events
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.monitor import Events
 
 RULE = "rule add iif lan0 fwmark 1/1 lookup 1080 proto kernel priority 1080"
 TOLD = {

@@ -12,9 +12,10 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Conflict, KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink, RouteRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 
 TABLE = 1000  # beyond the eight bits of a message header
 MARK = 0x10000000
@@ -228,8 +229,8 @@ def test_rule_and_route_deliver_marked_packets_to_this_host(netns, netlink, fami
 def test_a_full_table_beside_ours_is_not_read(netns, netlink, monkeypatch):
     netns.batch("ip", [f"route add 198.18.{number // 256}.{number % 256}/32 dev lan0" for number in range(500)])
     netlink.add_local_default(TABLE, socket.AF_INET)
-    read, read_route = [], _netlink.read_route
-    monkeypatch.setattr(_netlink, "read_route", lambda message: read.append(message) or read_route(message))
+    read, read_route = [], client.read_route
+    monkeypatch.setattr(client, "read_route", lambda message: read.append(message) or read_route(message))
     assert netlink.local_default(TABLE, socket.AF_INET)
     assert len(read) == 1
     assert len(netlink.routes(254, socket.AF_INET)) == 500

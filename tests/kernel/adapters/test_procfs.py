@@ -12,8 +12,8 @@ import subprocess
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _networkd, _processes, _sockets
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs, sock_diag
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -39,7 +39,7 @@ def inode(made: socket.socket) -> int:
 def test_sockets_that_wait_are_listed_with_their_options(netns, kind):
     transparent = (socket.SOL_IP, IP_TRANSPARENT)
     with opened(kind) as plain, opened(kind, "127.0.0.1", 8444, transparent) as one, opened(kind, "::1", 8445) as six:
-        found = {entry.inode: entry for entry in _sockets.listeners(KINDS[kind])}
+        found = {entry.inode: entry for entry in sock_diag.listeners(KINDS[kind])}
         assert set(found) == {inode(plain), inode(one), inode(six)}
         assert found[inode(plain)][:2] == (parse_address("127.0.0.1"), 8443)
         assert found[inode(six)][:2] == (parse_address("::1"), 8445)
@@ -51,7 +51,7 @@ def test_a_socket_that_is_connected_does_not_wait(netns, kind):
     with opened(kind) as waiting, opened(kind, "127.0.0.1", 8446) as other:
         peer = socket.socket(socket.AF_INET, kind)
         peer.connect(("127.0.0.1", 8443))
-        assert {entry.inode for entry in _sockets.listeners(KINDS[kind])} == {inode(waiting), inode(other)}
+        assert {entry.inode for entry in sock_diag.listeners(KINDS[kind])} == {inode(waiting), inode(other)}
         peer.close()
 
 
@@ -61,27 +61,27 @@ def test_a_socket_for_both_families_is_told_from_one_for_ipv6(netns):
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
             made.bind(("::", 8443))
             made.listen()
-            assert [entry.dual for entry in _sockets.listeners("tcp")] == [dual]
+            assert [entry.dual for entry in sock_diag.listeners("tcp")] == [dual]
 
 
 def test_sockets_of_another_namespace_are_not_listed(netns):
     with opened(TCP):
-        assert netns.elsewhere(lambda: _sockets.listeners("tcp")) == []
+        assert netns.elsewhere(lambda: sock_diag.listeners("tcp")) == []
 
 
 def test_so_reuseport_is_asked_of_the_socket_itself(netns):
     with opened(TCP, "127.0.0.1", 8443, (socket.SOL_SOCKET, socket.SO_REUSEPORT)) as shared, opened(UDP) as alone:
-        assert _sockets.has_reuseport(inode(shared)) is True
-        assert _sockets.has_reuseport(inode(alone)) is False
+        assert sock_diag.has_reuseport(inode(shared)) is True
+        assert sock_diag.has_reuseport(inode(alone)) is False
         gone = inode(alone)
-    assert _sockets.has_reuseport(gone) is None
+    assert sock_diag.has_reuseport(gone) is None
 
 
 # ---- processes ------------------------------------------------------------------------------------
 
 
 SAY = f"""
-import runpy; door = runpy.run_path({_processes.__file__.replace(".pyc", ".py")!r})
+import runpy; door = runpy.run_path({procfs.__file__.replace(".pyc", ".py")!r})
 print(door["ssh_connection"]())
 """
 
@@ -104,11 +104,11 @@ def test_what_is_no_ssh_session_is_passed_over():
 def test_a_process_is_found_by_the_name_that_the_kernel_keeps(tmp_path):
     daemon = tmp_path / "tp-a-daemon-with-a-long-name"
     shutil.copy(shutil.which("sleep"), daemon)
-    assert not _processes.is_running(daemon.name)
+    assert not procfs.is_running(daemon.name)
     with subprocess.Popen([daemon, "60"]) as running:
-        eventually(lambda: _processes.is_running(daemon.name))
+        eventually(lambda: procfs.is_running(daemon.name))
         running.kill()
-    assert not _processes.is_running(daemon.name)
+    assert not procfs.is_running(daemon.name)
 
 
 # ---- networkd -------------------------------------------------------------------------------------
@@ -144,4 +144,4 @@ def test_networkds_setting_is_found_where_networkd_finds_it(tmp_path, files, kee
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert _networkd.keeps_foreign_rules((f"{tmp_path}/etc", f"{tmp_path}/lib")) is keeps
+    assert procfs.keeps_foreign_rules((f"{tmp_path}/etc", f"{tmp_path}/lib")) is keeps

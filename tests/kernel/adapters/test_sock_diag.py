@@ -9,8 +9,8 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._sockets import is_listening
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import is_listening
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 PORT = 58997

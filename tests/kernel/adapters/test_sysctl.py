@@ -10,8 +10,8 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _sysctl
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs
 
 NOBODY = 65534
 
@@ -23,14 +23,14 @@ def write(path: str, value: int) -> None:
 
 def test_a_setting_is_read_where_the_thread_is(netns):
     write("net/ipv4/ip_forward", 1)
-    assert _sysctl.read_int("net/ipv4/ip_forward") == 1
+    assert procfs.read_int("net/ipv4/ip_forward") == 1
     write("net/ipv4/ip_forward", 0)
-    assert _sysctl.read_int("net/ipv4/ip_forward") == 0
+    assert procfs.read_int("net/ipv4/ip_forward") == 0
 
 
 def test_a_setting_that_is_not_there_is_none(netns):
-    assert _sysctl.read_int("net/ipv4/no_such_setting") is None
-    assert _sysctl.interface_setting("nosuch0", "rp_filter") is None
+    assert procfs.read_int("net/ipv4/no_such_setting") is None
+    assert procfs.interface_setting("nosuch0", "rp_filter") is None
 
 
 @pytest.mark.parametrize(("shared", "own", "in_force"), [(0, 0, 0), (0, 2, 2), (1, 0, 1), (2, 1, 2)])
@@ -38,36 +38,36 @@ def test_the_greater_of_all_and_the_interface_is_in_force(netns, shared, own, in
     netns.veth("lan0.7")
     write("net/ipv4/conf/all/rp_filter", shared)
     write("net/ipv4/conf/lan0.7/rp_filter", own)
-    assert _sysctl.interface_setting("lan0.7", "rp_filter") == in_force
+    assert procfs.interface_setting("lan0.7", "rp_filter") == in_force
 
 
 def test_src_valid_mark_of_all_is_in_force_on_each_interface(netns):
     netns.veth()
     write("net/ipv4/conf/all/src_valid_mark", 0)
-    assert _sysctl.interface_setting("lan0", "src_valid_mark") == 0
+    assert procfs.interface_setting("lan0", "src_valid_mark") == 0
     write("net/ipv4/conf/all/src_valid_mark", 1)
-    assert _sysctl.interface_setting("lan0", "src_valid_mark") == 1
+    assert procfs.interface_setting("lan0", "src_valid_mark") == 1
 
 
 def test_a_setting_that_may_not_be_read_is_refused(netns):
     with pytest.raises(KernelRefused, match="refused to read /proc/sys/net/ipv4/route/flush"):
-        _sysctl.read_int("net/ipv4/route/flush")
+        procfs.read_int("net/ipv4/route/flush")
 
 
 def test_the_release_is_that_of_uname(netns):
-    assert _sysctl.kernel_release() == os.uname().release
+    assert procfs.kernel_release() == os.uname().release
 
 
 def test_rights_are_those_in_effect(netns):
-    assert _sysctl.has_capability(_sysctl.CAP_NET_ADMIN)
+    assert procfs.has_capability(procfs.CAP_NET_ADMIN)
     os.seteuid(NOBODY)
     try:
-        assert not _sysctl.has_capability(_sysctl.CAP_NET_ADMIN)
-        assert not _sysctl.has_capability(_sysctl.CAP_SYS_ADMIN)
-        assert _sysctl.capabilities() == 0
+        assert not procfs.has_capability(procfs.CAP_NET_ADMIN)
+        assert not procfs.has_capability(procfs.CAP_SYS_ADMIN)
+        assert procfs.capabilities() == 0
     finally:
         os.seteuid(0)
-    assert _sysctl.has_capability(_sysctl.CAP_BPF) == bool(_sysctl.capabilities() & 1 << 39)
+    assert procfs.has_capability(procfs.CAP_BPF) == bool(procfs.capabilities() & 1 << 39)
 
 
 def packet_socket(interface: str, protocol: int) -> socket.socket:
@@ -83,26 +83,26 @@ def inode(opened: socket.socket) -> int:
 def test_packet_sockets_that_take_ip_from_the_interface_are_found(netns):
     ifindex = netns.veth()
     with packet_socket("lan0", 0x0800) as bound, packet_socket("lan0", 0x0003), packet_socket("lan0-peer", 0x0800):
-        assert _sysctl.packet_sockets(ifindex) == [inode(bound)]
-        assert _sysctl.packet_sockets(ifindex, 0x0003) != [inode(bound)]
+        assert procfs.packet_sockets(ifindex) == [inode(bound)]
+        assert procfs.packet_sockets(ifindex, 0x0003) != [inode(bound)]
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as everywhere:
-            assert sorted(_sysctl.packet_sockets(ifindex)) == sorted([inode(bound), inode(everywhere)])
+            assert sorted(procfs.packet_sockets(ifindex)) == sorted([inode(bound), inode(everywhere)])
         netns.run("ip link set lan0 down")
-        assert _sysctl.packet_sockets(ifindex) == []
+        assert procfs.packet_sockets(ifindex) == []
     netns.run("ip link set lan0 up")
-    assert _sysctl.packet_sockets(ifindex) == []
+    assert procfs.packet_sockets(ifindex) == []
 
 
 def test_an_index_of_any_size_is_found(netns):
     ifindex = netns.veth(options="index 70000")
     with packet_socket("lan0", 0x0800) as bound:
         assert ifindex == 70000
-        assert _sysctl.packet_sockets(ifindex) == [inode(bound)]
+        assert procfs.packet_sockets(ifindex) == [inode(bound)]
 
 
 def test_what_is_read_belongs_to_the_namespace_of_the_thread(netns):
     ifindex = netns.veth()
     write("net/ipv4/ip_forward", 1)
     with packet_socket("lan0", 0x0800):
-        assert netns.elsewhere(lambda: _sysctl.packet_sockets(ifindex)) == []
-        assert netns.elsewhere(lambda: _sysctl.interface_setting("lan0", "rp_filter")) is None
+        assert netns.elsewhere(lambda: procfs.packet_sockets(ifindex)) == []
+        assert netns.elsewhere(lambda: procfs.interface_setting("lan0", "rp_filter")) is None

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _requests
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import unix_socket
 
 SILENT = 50
 
@@ -24,12 +24,12 @@ def path(tmp_path):
 @pytest.fixture
 def queue(path, monkeypatch):
     """Return a queue in which nobody is late, however slow the machine."""
-    monkeypatch.setattr(_requests, "REQUEST_SECONDS", 600)
+    monkeypatch.setattr(unix_socket, "REQUEST_SECONDS", 600)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
-        listening.listen(4 * _requests.WAITING_MAX)
+        listening.listen(4 * unix_socket.WAITING_MAX)
         listening.setblocking(False)
-        yield _requests.Queue(listening)
+        yield unix_socket.Queue(listening)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_silent_clients_hold_up_nobody(queue, connect):
 
 
 def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connect):
-    silent = [connect() for _client in range(_requests.WAITING_MAX + 9)]
+    silent = [connect() for _client in range(unix_socket.WAITING_MAX + 9)]
     connect(b"good", is_all=True)
     assert queue.next(60).data == b"good"
     assert [silent[number].recv(1) for number in range(9)] == [b""] * 9
@@ -77,7 +77,7 @@ def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connec
 
 
 def test_a_client_that_dribbles_is_refused_and_the_others_are_served_meanwhile(queue, connect, monkeypatch):
-    monkeypatch.setattr(_requests, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(unix_socket, "REQUEST_SECONDS", 0.5)
     slow, served = connect(), 0
     request = None
     while request is None or request.data is not None:
@@ -98,10 +98,10 @@ def test_all_is_read_of_a_client_that_is_slow_but_in_time(queue, connect):
 
 
 def test_what_is_too_long_is_refused(queue, connect):
-    connect(b"x" * (_requests.REQUEST_BYTES + 1), is_all=True)
+    connect(b"x" * (unix_socket.REQUEST_BYTES + 1), is_all=True)
     assert queue.next(60).data is None
-    connect(b"x" * _requests.REQUEST_BYTES, is_all=True)
-    assert len(queue.next(60).data) == _requests.REQUEST_BYTES
+    connect(b"x" * unix_socket.REQUEST_BYTES, is_all=True)
+    assert len(queue.next(60).data) == unix_socket.REQUEST_BYTES
 
 
 def test_clients_that_go_away_leave_nothing(queue, connect):
@@ -123,9 +123,9 @@ def test_an_answer_to_who_has_gone_is_nobodys_trouble(queue, connect):
 def test_who_asks_in_python_hears_what_perl_would_hear(queue, path):
     served = threading.Thread(target=lambda: queue.next(60).answer("2 wrong\n"))
     served.start()
-    assert _requests.ask(path, ["-I", "-c"]) == (2, "wrong")
+    assert unix_socket.ask(path, ["-I", "-c"]) == (2, "wrong")
     served.join()
 
 
 def test_who_asks_where_nobody_listens_is_told(path):
-    assert _requests.ask(path, ["-I"]) is None
+    assert unix_socket.ask(path, ["-I"]) is None

@@ -9,13 +9,14 @@ import functools
 import os
 import signal
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _background, _confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
-from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._pending import record_path
-from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm import change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import daemon
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, SERVER, eventually
 
 LONG = 3600
@@ -70,7 +71,7 @@ class Confirming:
     def is_guarded(self) -> bool:
         """Whether the guard lives."""
         pid, start = self.guard()
-        return _background.started(pid) == start
+        return daemon.started(pid) == start
 
     def guard(self) -> tuple:
         """Return (pid, start) of the guard."""
@@ -78,7 +79,7 @@ class Confirming:
 
     def latest(self):
         """Return the record of the latest change, or None."""
-        return _confirm_change.latest(self.router.doors(), self.router.pin_dir)
+        return change.latest(self.router.doors(), self.router.pin_dir)
 
     def forget(self) -> None:
         """End the guard, and forget the change."""

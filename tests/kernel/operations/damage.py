@@ -11,9 +11,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _codec, _words
-from ansible_collections.netedge.tproxy.plugins.module_utils._close_interfaces import close_interfaces
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     ACTION_WORDS,
     HEADER_ACTIONS,
     HEADER_SOURCE,
@@ -22,10 +21,12 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     PAGE_WORDS,
     POLICY_DEFAULT_PASS,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_service import RuleService
-from ansible_collections.netedge.tproxy.plugins.module_utils._snapshot import take
-from ansible_collections.netedge.tproxy.plugins.module_utils._state import encode_closed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import encode_closed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.fail_closed import close_interfaces
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import take
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
 
 
@@ -58,21 +59,21 @@ def pin(router, name: str) -> str:
 def edit_map(router, name: str, change: Callable[[bytearray], None]) -> None:
     """Change the entry of lan0 as somebody with bpftool would."""
     struct_name = {"policy": "policy", "ifindex_ip_map": "interface_addresses"}[name]
-    descriptor, size = _bpf.open_pin(pin(router, name)), _codec.size_of(struct_name)
-    key = _codec.key(ifindex_of(router) % INTERFACES)
-    raw = bytearray(_bpf.lookup(descriptor, key, size))
+    descriptor, size = bpf.open_pin(pin(router, name)), structs.size_of(struct_name)
+    key = structs.key(ifindex_of(router) % INTERFACES)
+    raw = bytearray(bpf.lookup(descriptor, key, size))
     change(raw)
-    _bpf.update(descriptor, key, bytes(raw), name)
+    bpf.update(descriptor, key, bytes(raw), name)
     os.close(descriptor)
 
 
 @contextmanager
 def image_in_force(router):
     """Give the words of the image in force, writable."""
-    outer = _bpf.open_pin(pin(router, "image"))
-    inner = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
-    size = 4 * PAGE_WORDS * _bpf.map_info(inner).entries
-    with _bpf.window(inner, size, True) as memory, memoryview(memory) as raw, raw.cast("I") as words:
+    outer = bpf.open_pin(pin(router, "image"))
+    inner = bpf.map_by_id(struct.unpack("=I", bpf.lookup(outer, structs.key(0), 4))[0])
+    size = 4 * PAGE_WORDS * bpf.map_info(inner).entries
+    with bpf.window(inner, size, True) as memory, memoryview(memory) as raw, raw.cast("I") as words:
         yield words
     os.close(inner)
     os.close(outer)
@@ -84,7 +85,7 @@ def edit_image(router, word: int, value: int) -> None:
         words[word if word >= 0 else words[HEADER_SOURCE] - word] = value
 
 
-def change_in_place(router, host: int, written: Callable = _words.store) -> None:
+def change_in_place(router, host: int, written: Callable = mapped_array.store) -> None:
     """Let a helper add a rule of a service; `written` stores its words."""
     call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
     doors = router.doors()
@@ -103,15 +104,15 @@ def edit_what_changed_in_place(router) -> None:
 def kill_a_helper(router) -> None:
     """Let a helper end in the middle of a change."""
     change_in_place(router, 1)
-    change_in_place(router, 2, lambda memory, begin, fresh, flips: _words.store(memory, begin, fresh, flips[:1]))
+    change_in_place(router, 2, lambda memory, begin, fresh, flips: mapped_array.store(memory, begin, fresh, flips[:1]))
 
 
 def replace_image(router) -> None:
     """Put an empty image in the place of the one in force."""
-    outer = _bpf.open_pin(pin(router, "image"))
-    old = _bpf.map_by_id(struct.unpack("=I", _bpf.lookup(outer, _codec.key(0), 4))[0])
-    new = _bpf.create_map(_bpf.map_info(old).shape, "pages")
-    _bpf.update(outer, _codec.key(0), struct.pack("=I", new))
+    outer = bpf.open_pin(pin(router, "image"))
+    old = bpf.map_by_id(struct.unpack("=I", bpf.lookup(outer, structs.key(0), 4))[0])
+    new = bpf.create_map(bpf.map_info(old).shape, "pages")
+    bpf.update(outer, structs.key(0), struct.pack("=I", new))
     for descriptor in (outer, old, new):
         os.close(descriptor)
 
@@ -129,8 +130,8 @@ def forget(raw: bytearray) -> None:
 
 
 def spoil(raw: bytearray) -> None:
-    struct.pack_into("=I", raw, _codec.STRUCTS["policy"][1]["management_count"][0], 99)
+    struct.pack_into("=I", raw, structs.STRUCTS["policy"][1]["management_count"][0], 99)
 
 
 def open_up(raw: bytearray) -> None:
-    raw[_codec.STRUCTS["policy"][1]["flags"][0]] |= POLICY_DEFAULT_PASS
+    raw[structs.STRUCTS["policy"][1]["flags"][0]] |= POLICY_DEFAULT_PASS

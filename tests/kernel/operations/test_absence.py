@@ -10,8 +10,8 @@ import pathlib
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually
 
 LINKS = (LAN, "lan1")
@@ -50,11 +50,11 @@ def held(router) -> tuple:
     for path in router.pinned():
         if os.path.isdir(path):
             continue
-        descriptor = _bpf.open_pin(path)
-        if _bpf.is_map(descriptor):
-            maps.add(_bpf.map_info(descriptor).id)
+        descriptor = bpf.open_pin(path)
+        if bpf.is_map(descriptor):
+            maps.add(bpf.map_info(descriptor).id)
         else:
-            info = _bpf.program_info(descriptor)
+            info = bpf.program_info(descriptor)
             programs.add(info.id)
             maps |= set(info.map_ids)
         os.close(descriptor)
@@ -110,8 +110,8 @@ def test_nothing_is_left_and_nothing_of_anybody_elses_is_gone(crowded):
     take_away(crowded)
     after = machine(crowded)
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
-    eventually(lambda: not any(lives(_bpf.program_by_id, number) for number in programs))
-    eventually(lambda: not any(lives(_bpf.map_by_id, number) for number in maps))
+    eventually(lambda: not any(lives(bpf.program_by_id, number) for number in programs))
+    eventually(lambda: not any(lives(bpf.map_by_id, number) for number in maps))
     assert OWN in crowded.netns.run(f"ip address show dev {LAN}")
 
 

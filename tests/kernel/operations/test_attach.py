@@ -12,15 +12,15 @@ import struct
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     CompileFailed,
     Conflict,
     InvalidInput,
     KernelRefused,
     LayoutMismatch,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually, without_counters
 from ansible_collections.netedge.tproxy.tests.support.splicer import our_source
 
@@ -139,7 +139,7 @@ def test_what_the_kernel_refuses_is_taken_back(wired, program):
     one, ifindex = program(0), wired.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
     wired.netns.run(CLSACT)
     pinned = f"{wired.folder.path}/somebody"
-    _bpf.pin(one.fd, pinned)
+    bpf.pin(one.fd, pinned)
     wired.netns.run(f"tc filter add dev {LAN} ingress prio 10 handle 7 protocol ip bpf da pinned {pinned}")
     os.unlink(pinned)
     before = told(wired.netns)
@@ -170,12 +170,12 @@ def test_somebodys_own_program_runs_with_its_table_pinned_by_name(wired, directi
     answer = wired.attach(**counter(direction=direction))
     assert answer["program"]["compiled"] and answer["policy"] is None
     assert set(os.listdir(f"{wired.pin_dir}/count_packets")) >= {"counts", "program"}
-    table = _bpf.open_pin(f"{wired.pin_dir}/count_packets/counts")
+    table = bpf.open_pin(f"{wired.pin_dir}/count_packets/counts")
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind((LAN if direction == "egress" else f"{LAN}-peer", 0))
         for _packet in range(3):
             raw.send(bytes(12) + b"\x08\x00" + bytes(46))
-    eventually(lambda: struct.unpack("=Q", _bpf.lookup(table, struct.pack("=I", 1), 8))[0] >= 3)
+    eventually(lambda: struct.unpack("=Q", bpf.lookup(table, struct.pack("=I", 1), 8))[0] >= 3)
     os.close(table)
     again = wired.attach(**counter(direction=direction))
     assert not again["changed"] and not again["program"]["compiled"]

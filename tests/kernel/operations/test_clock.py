@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._background import monotonic_ns
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.daemon import monotonic_ns
 from ansible_collections.netedge.tproxy.tests.kernel.operations.confirming import DROP, LONG, PASS, Confirming
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
 

@@ -9,8 +9,8 @@ import pathlib
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import InvalidInput, Unconfirmed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm import change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput, Unconfirmed
 from ansible_collections.netedge.tproxy.tests.kernel.operations.confirming import DROP, LONG, PASS, Confirming
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually
 
@@ -25,7 +25,7 @@ DROP_ALL = pathlib.Path(__file__).parents[2] / "system" / "commit_confirm" / "dr
 @pytest.fixture
 def confirming(router, monkeypatch):
     """Return a router on which a change may wait for as short as four seconds."""
-    monkeypatch.setattr(_confirm_change, "CONFIRM_MIN", SHORT)
+    monkeypatch.setattr(change, "CONFIRM_MIN", SHORT)
     confirming = Confirming(router)
     yield confirming
     confirming.forget()
@@ -171,12 +171,12 @@ def test_a_confirmation_that_comes_too_late_is_refused(confirming):
 def test_a_second_change_is_refused_while_one_waits(confirming):
     confirming.router.attach()
     token = confirming.rules(PASS)["confirm"]["token"]
-    for change in (confirming.rules, confirming.router.rules):
+    for refused in (confirming.rules, confirming.router.rules):
         with pytest.raises(Unconfirmed, match=r"waits for confirmation, for 3[56][0-9][0-9] s more.*tproxy_confirm"):
-            change(DROP)
-    for change in (confirming.router.attach, confirming.router.record, confirming.router.route):
+            refused(DROP)
+    for refused in (confirming.router.attach, confirming.router.record, confirming.router.route):
         with pytest.raises(Unconfirmed):
-            change()
+            refused()
     confirming.say("confirmed", token=token)
     assert confirming.router.rules(DROP)["changed"]
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._drift import DRIFT
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import PAGE_WORDS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import PAGE_WORDS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
 from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import (
     close,
     edit_image,

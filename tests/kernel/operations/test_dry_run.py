@@ -13,7 +13,7 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Refused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Refused
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
 
 SSH_PORT = 2222

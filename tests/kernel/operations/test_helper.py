@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _zipapp
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import zipapp
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
-ROOMS = Path(_zipapp.__file__).parent
+ROOMS = Path(zipapp.__file__).parent
 NOBODY, GROUP = 65534, 54321
 CALL = "-c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89"
 
 
 def executable(client: str) -> bytes:
     """Return the executable of a machine on which this program is the client: perl, a shell and perl, or Python."""
-    content = _zipapp.executable(lambda room: (ROOMS / f"{room}.py").read_bytes(), lambda path: client == "perl")
+    content = zipapp.executable(lambda room: (ROOMS / f"{room}.py").read_bytes(), lambda path: client == "perl")
     return content.replace(b"/usr/bin/perl", b"/usr/bin/none") if client == "python" else content
 
 

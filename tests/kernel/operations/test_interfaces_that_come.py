@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink_events import Events
-from ansible_collections.netedge.tproxy.plugins.module_utils._watch import watch
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.monitor import Events
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import RULE, Kept
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, Client, eventually
 

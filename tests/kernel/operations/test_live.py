@@ -10,11 +10,11 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _words
-from ansible_collections.netedge.tproxy.plugins.module_utils._apply_rules import rule_table
-from ansible_collections.netedge.tproxy.plugins.module_utils._collect_garbage import collect
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._rule_service import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import collect
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import mapped_array
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
@@ -113,11 +113,11 @@ def test_a_helper_killed_between_two_words_is_followed_by_one_that_mends_it(rout
         store(memory, begin, fresh, flips[:left])
         raise KeyboardInterrupt
 
-    store = _words.store
-    monkeypatch.setattr(_words, "store", killed)
+    store = mapped_array.store
+    monkeypatch.setattr(mapped_array, "store", killed)
     with pytest.raises(KeyboardInterrupt):
         ask(helper, words("-I", 2, 80))
-    monkeypatch.setattr(_words, "store", store)
+    monkeypatch.setattr(mapped_array, "store", store)
     assert router.info()["drift"] == ["change_unfinished"]
     assert ask(RuleService(router.pin_dir, router.doors()), words("-I", 3, 80)) == (0, "")
     assert ("100.64.0.3/32", "80-89", "ziti:s3") in in_force(router)
@@ -126,8 +126,10 @@ def test_a_helper_killed_between_two_words_is_followed_by_one_that_mends_it(rout
 
 def test_what_a_killed_helper_left_is_compiled_anew_by_the_next_run(router, client, helper, monkeypatch):
     ask(helper, words("-I", 1, 80))
-    store = _words.store
-    monkeypatch.setattr(_words, "store", lambda memory, begin, fresh, flips: store(memory, begin, fresh, flips[:2]))
+    store = mapped_array.store
+    monkeypatch.setattr(
+        mapped_array, "store", lambda memory, begin, fresh, flips: store(memory, begin, fresh, flips[:2])
+    )
     ask(helper, words("-I", 2, 80))
     assert router.rules(SPLICED)["changed"]
     assert not router.rules(SPLICED)["changed"]
@@ -203,7 +205,7 @@ def test_the_first_rule_that_names_an_interface_is_in_force_when_it_is_answered(
 
 def spliced_to(router, host: int, port: int):
     """Return the owner of the rule that the loaded program finds."""
-    from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
+    from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 
     flow = {"destination": f"100.64.0.{host}", "source": "10.1.0.9", "protocol": "udp", "port": str(port + 3)}
     answer = router._run(ask_verdict, "tproxy_verdict", False, interface="lan0", **flow)

@@ -11,14 +11,14 @@ import os
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT, MAPS, TYPE_ARRAY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Busy,
     LayoutMismatch,
     NotMounted,
     TproxyError,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import LAYOUT, MAPS, TYPE_ARRAY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
 from ansible_collections.netedge.tproxy.tests.support.router import CLONE_NEWNET, LAN, libc
 
 CLONE_NEWNS, MS_PRIVATE, MS_REC, MNT_DETACH = 0x20000, 1 << 18, 1 << 14, 2
@@ -59,8 +59,8 @@ def without_bpffs(story):
     def unmount_and_run():
         assert libc.unshare(CLONE_NEWNS) == 0
         assert libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None) == 0
-        while _bpffs.is_mounted(_bpffs.DEFAULT_MOUNT):
-            assert libc.umount2(_bpffs.DEFAULT_MOUNT.encode(), MNT_DETACH) == 0
+        while bpffs.is_mounted(bpffs.DEFAULT_MOUNT):
+            assert libc.umount2(bpffs.DEFAULT_MOUNT.encode(), MNT_DETACH) == 0
         return story()
 
     return Child(unmount_and_run).answer()
@@ -84,7 +84,7 @@ def wired(bare_router):
 
 def test_a_bpffs_is_mounted_where_there_is_none(wired):
     def attach_there():
-        return wired.attach()["changed"], os.path.ismount("/sys/fs/bpf"), _bpffs.is_mounted("/sys/fs/bpf/x")
+        return wired.attach()["changed"], os.path.ismount("/sys/fs/bpf"), bpffs.is_mounted("/sys/fs/bpf/x")
 
     assert without_bpffs(attach_there) == (True, True, True)
 
@@ -92,7 +92,7 @@ def test_a_bpffs_is_mounted_where_there_is_none(wired):
 def test_check_mode_mounts_nothing(wired):
     def foretell():
         told = [wired.attach(check=True), wired.rules(WEB, check=True), wired.record(interfaces=[LAN], check=True)]
-        return [one["changed"] for one in told], _bpffs.is_mounted(wired.pin_dir), wired.info()["attachments"]
+        return [one["changed"] for one in told], bpffs.is_mounted(wired.pin_dir), wired.info()["attachments"]
 
     assert without_bpffs(foretell) == ([True, True, True], False, [])
 
@@ -111,10 +111,10 @@ def test_elsewhere_a_bpffs_is_not_mounted_for_the_user(wired, tmp_path):
 @pytest.mark.parametrize("name", ["policy", "ifindex_ip_map", "hits", "reasons", "meta"])
 def test_a_map_of_another_shape_is_refused_and_nothing_changed(wired, name):
     _slot, (_kind, key, value, entries, _flags) = MAPS[name]
-    stranger = _bpf.create_map((TYPE_ARRAY, key, value + 8, entries, 0), "stranger")
+    stranger = bpf.create_map((TYPE_ARRAY, key, value + 8, entries, 0), "stranger")
     folder = f"{wired.pin_dir}/v{LAYOUT}"
     os.makedirs(folder)
-    _bpf.pin(stranger, f"{folder}/{name}")
+    bpf.pin(stranger, f"{folder}/{name}")
     os.close(stranger)
     before = wired.pinned(), hooks(wired.netns)
     for story in (wired.attach, lambda: wired.rules(WEB), lambda: wired.record(interfaces=[LAN]), wired.info):
@@ -137,8 +137,8 @@ def test_a_map_that_was_removed_by_hand_is_made_anew(wired):
 def test_what_a_killed_run_has_half_built_is_built_anew(wired):
     aside = f"{wired.pin_dir}/v{LAYOUT}_new"
     os.makedirs(aside)
-    stranger = _bpf.create_map((TYPE_ARRAY, 4, 8, 1, 0), "stranger")
-    _bpf.pin(stranger, f"{aside}/policy")
+    stranger = bpf.create_map((TYPE_ARRAY, 4, 8, 1, 0), "stranger")
+    bpf.pin(stranger, f"{aside}/policy")
     os.close(stranger)
     assert wired.attach()["changed"]
     assert not os.path.exists(aside)
@@ -155,7 +155,7 @@ class Holder:
         self.let_go, reached = FORK.Event(), FORK.Event()
 
         def hold():
-            with _bpffs.lock(pin_dir):
+            with bpffs.lock(pin_dir):
                 reached.set()
                 self.let_go.wait()
 
@@ -186,7 +186,7 @@ def test_runs_at_the_same_time_all_succeed(wired):
 def test_who_waits_too_long_is_told_whom_to_look_for(wired):
     first = Holder(wired.pin_dir)
     with pytest.raises(Busy, match=r"/sys/fs/bpf for over 0\.05 s; find it with `fuser /sys/fs/bpf`"):
-        _bpffs.lock(wired.pin_dir, 0.05).__enter__()
+        bpffs.lock(wired.pin_dir, 0.05).__enter__()
     first.let_go.set()
 
 

@@ -15,10 +15,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _networkd
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import Refused, Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._findings import KERNEL_REUSEPORT, kernel_version
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import (
+    KERNEL_REUSEPORT,
+    kernel_version,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Refused, Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, procfs
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually, transparent
 
 LINK_CREATE, ATTACH_TCX_INGRESS = 28, 46  # include/uapi/linux/bpf.h
@@ -91,7 +94,7 @@ def test_a_tcx_program_ahead(whole, program):
     ifindex = whole.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
     request = struct.pack("=IIII", program(0).fd, ifindex, ATTACH_TCX_INGRESS, 0)
     try:
-        link, _left = _bpf._call(LINK_CREATE, request)
+        link, _left = bpf._call(LINK_CREATE, request)
     except OSError as refusal:
         assert refusal.errno == errno.EINVAL and not REUSEPORT_WORKS, "TCX came with Linux 6.6 as well"
         return
@@ -152,7 +155,7 @@ def test_a_mark_that_somebody_else_uses(whole):
 def test_networkd_that_deletes_a_mark_route(whole, tmp_path, monkeypatch):
     daemon = tmp_path / "systemd-networkd"
     shutil.copy(shutil.which("sleep"), daemon)
-    monkeypatch.setattr(_networkd.keeps_foreign_rules, "__defaults__", ((str(tmp_path),),))
+    monkeypatch.setattr(procfs.keeps_foreign_rules, "__defaults__", ((str(tmp_path),),))
     whole.netns.run(f"ip rule add iif {LAN} fwmark 0x10000000/0x10000000 lookup 1080 priority 900")
     assert codes(whole) == {"mark_shared"}
     with subprocess.Popen([daemon, "60"]) as running:

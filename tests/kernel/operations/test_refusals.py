@@ -17,8 +17,8 @@ import itertools
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 MANY_ROOTS = [

@@ -11,12 +11,12 @@ import stat
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _files
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, VerificationFailed
-from ansible_collections.netedge.tproxy.plugins.module_utils._restore_state import restore_state
-from ansible_collections.netedge.tproxy.plugins.module_utils._save_state import save_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, VerificationFailed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files
+from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, SERVER, transparent, without_counters
-from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 TCP, PROXY_PORT = socket.SOCK_STREAM, 8443
 RULE = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tproxy_port": PROXY_PORT}
@@ -134,12 +134,12 @@ def test_a_file_that_is_cut_changes_nothing(kept, end):
 
 def test_a_file_is_for_root_alone_and_goes_with_its_folder(tmp_path):
     path = str(tmp_path / "folder" / "file")
-    _files.write(path, "text\n")
+    files.write(path, "text\n")
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
-    assert _files.read(path) == "text\n"
-    assert _files.remove(path, True)
-    assert not _files.remove(path)
+    assert files.read(path) == "text\n"
+    assert files.remove(path, True)
+    assert not files.remove(path)
     assert not os.listdir(tmp_path)
 
 
@@ -148,10 +148,10 @@ def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
     netns.run(f"mount -t tmpfs -o size=8k tmpfs {tmp_path}")
     try:
         path = str(tmp_path / "file")
-        _files.write(path, "old")
+        files.write(path, "old")
         with pytest.raises(KernelRefused, match=r"refused to write .*: ENOSPC"):
-            _files.write(path, "new" * 5000)
-        assert _files.read(path) == "old"
+            files.write(path, "new" * 5000)
+        assert files.read(path) == "old"
         assert os.listdir(tmp_path) == ["file"]
     finally:
         netns.run(f"umount {tmp_path}")
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
 
 def test_bytes_that_are_no_text_are_read_as_damage(tmp_path):
     (tmp_path / "file").write_bytes(b"\xff\xfe")
-    assert "\N{REPLACEMENT CHARACTER}" in _files.read(str(tmp_path / "file"))
+    assert "\N{REPLACEMENT CHARACTER}" in files.read(str(tmp_path / "file"))
 
 
 def test_nothing_that_lies_in_the_way_is_written_to(tmp_path):
@@ -169,6 +169,6 @@ def test_nothing_that_lies_in_the_way_is_written_to(tmp_path):
     for lay in (lambda aside: aside.symlink_to(victim), lambda aside: aside.hardlink_to(open_to_all)):
         open_to_all.write_text("")
         lay(tmp_path / "state.json.new")
-        _files.write(str(path), "secret")
+        files.write(str(path), "secret")
         assert (path.read_text(), path.is_symlink(), path.stat().st_nlink) == ("secret", False, 1)
     assert (victim.read_text(), open_to_all.read_text()) == ("untouched", "")

@@ -12,12 +12,12 @@ import sys
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._attach import attach
-from ansible_collections.netedge.tproxy.plugins.module_utils._confirm_change import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import KernelRefused, LayoutMismatch
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface_tables import AddressTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import LAYOUT
-from ansible_collections.netedge.tproxy.plugins.module_utils._run_change import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, LayoutMismatch
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import AddressTable
 from ansible_collections.netedge.tproxy.tests.kernel.operations import older_release
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream, rule
 from ansible_collections.netedge.tproxy.tests.support.router import LAN
@@ -30,7 +30,7 @@ MANAGEMENT = {"management": [{"source": "10.9.0.0/16", "port": 8006}]}
 def older(router, tmp_path):
     """Return the release before, at work on two interfaces of the same machine."""
     router.netns.veth("lan1", "lan1-peer")
-    older_release.copy_rooms(tmp_path)
+    older_release.copy_package(tmp_path)
     older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.folder)
     older.route(LAN, "lan1")
     older.attach(policy=MANAGEMENT)

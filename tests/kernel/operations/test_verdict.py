@@ -9,11 +9,11 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._ask_verdict import Unexpected, ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._errors import InvalidInput, Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._open_doors import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput, Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import Unexpected, ask_verdict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
-from ansible_collections.netedge.tproxy.tests.unit.story_options import options
 
 PROXY_PORT = 8443
 WEB6 = {"destination": "2001:db8::/64", "protocol": "tcp", "ports": "443"}

@@ -13,11 +13,11 @@ import random
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import format_number
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import format_number
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
+from ansible_collections.netedge.tproxy.tests.support import precedence, rule_sets
 from ansible_collections.netedge.tproxy.tests.support.packets import tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import Splicer
-from ansible_collections.netedge.tproxy.tests.unit import precedence, rule_sets
 
 FRAMES = {"tcp": tcp_frame, "udp": udp_frame}
 INTERFACES = {**rule_sets.INTERFACES, "other0": 9}
@@ -40,7 +40,7 @@ def interfaces(netns, roomy):
     netns.batch("ip", [f"link add name {name} index {number} type bridge" for name, number in INTERFACES.items()])
     taken = {}
     for ifindex in INTERFACES.values():
-        slot = _codec.place(ifindex, taken)
+        slot = slot_for(ifindex, taken)
         taken[slot] = ifindex
         roomy.policy(ifindex, slot, allow_ssh=False)
 

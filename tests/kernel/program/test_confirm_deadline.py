@@ -9,8 +9,13 @@ import time
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import UNFILTERED, Management, Mark, Policy
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import (
+    UNFILTERED,
+    Management,
+    Mark,
+    Policy,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.tests.support.packets import ethernet, tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 

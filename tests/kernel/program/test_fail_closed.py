@@ -11,10 +11,10 @@ import struct
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils._closing_program import closing_program
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Management, Policy
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import closing_program
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
     ETH_IPV6,
@@ -59,8 +59,8 @@ def passes(netns):
     made = []
 
     def ask(frame: bytes, policy: Policy = POLICY) -> bool:
-        made.append(_bpf.load_program(closing_program(policy), "closing"))
-        return {0: True, 2: False}[_bpf.test_run(made[-1], frame.ljust(60, b"\0")).value]
+        made.append(bpf.load_program(closing_program(policy), "closing"))
+        return {0: True, 2: False}[bpf.test_run(made[-1], frame.ljust(60, b"\0")).value]
 
     yield ask
     for descriptor in made:

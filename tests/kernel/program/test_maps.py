@@ -9,8 +9,8 @@ from collections import defaultdict
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _codec
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import INTERFACES, PROBES, UNKNOWN_SLOT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import INTERFACES, PROBES, UNKNOWN_SLOT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
 from ansible_collections.netedge.tproxy.tests.support.packets import ETH_ARP, ethernet, ipv4, tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 
@@ -33,7 +33,7 @@ def places(ifindexes) -> dict:
     """Return {ifindex: slot} as the product chooses them."""
     taken = {}
     for ifindex in ifindexes:
-        taken[_codec.place(ifindex, taken)] = ifindex
+        taken[slot_for(ifindex, taken)] = ifindex
     return {ifindex: slot for slot, ifindex in taken.items()}
 
 

@@ -9,8 +9,8 @@ import random
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Management
-from ansible_collections.netedge.tproxy.plugins.module_utils._prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ACK,
     DONT_FRAGMENT,

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._interface import Mark
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
 from ansible_collections.netedge.tproxy.tests.support.packets import ethernet, ipv4, tcp, tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 

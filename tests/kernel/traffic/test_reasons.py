@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._reasons import REASON_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
     ICMP,

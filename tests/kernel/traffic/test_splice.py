@@ -10,7 +10,7 @@ import socket
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._netlink import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import (
     CLIENT,
     LAN,

@@ -14,8 +14,8 @@ import struct
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf, _bpffs, _codec
-from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     INTERFACES,
     REASON_DEFAULT,
     REASON_ICMP,
@@ -25,7 +25,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._layout import (
     UNKNOWN_SLOT,
     VERDICTS,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
 from ansible_collections.netedge.tproxy.tests.support.ends import ENDS
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
@@ -201,9 +202,9 @@ def test_an_interface_without_ethernet_headers_splices(router, tunnel):
 
 
 def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(router, tunnel):
-    with splicer_pins(_bpf, _bpffs, router.pin_dir) as pins:
+    with splicer_pins(bpf, bpffs, router.pin_dir) as pins:
         for slot in range(INTERFACES):
-            _bpf.update(pins.fd("policy"), _codec.key(slot), bytes(_codec.size_of("policy")), "policy")
+            bpf.update(pins.fd("policy"), structs.key(slot), bytes(structs.size_of("policy")), "policy")
         os.write(tunnel, ipv4(tcp(22), TCP, destination=OWN))
         os.write(tunnel, DENIED)
         eventually(lambda: unknown_reasons(pins) == {REASON_SSH: 1, REASON_DEFAULT: 1})
@@ -211,11 +212,11 @@ def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(route
 
 def unknown_reasons(pins) -> dict:
     """Return {reason: packets} of interfaces without a policy."""
-    size = _codec.size_of("counter") * _bpf.possible_cpus()
+    size = structs.size_of("counter") * bpf.possible_cpus()
     first = UNKNOWN_SLOT * REASONS * VERDICTS
     found = {}
     for index in range(REASONS * VERDICTS):
-        packets = _codec.sum_counters(_bpf.lookup(pins.fd("reasons"), _codec.key(first + index), size))["packets"]
+        packets = structs.sum_counters(bpf.lookup(pins.fd("reasons"), structs.key(first + index), size))["packets"]
         if packets and index // VERDICTS not in (REASON_ICMP, REASON_OTHER):
             found[index // VERDICTS] = packets
     return found

@@ -15,8 +15,12 @@ import subprocess
 import sys
 import tempfile
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._blob import blob_from_object, source_digest
-from ansible_collections.netedge.tproxy.plugins.module_utils._splicer import FUNCTION, placeholders
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
+    blob_from_object,
+    placeholders,
+    source_digest,
+)
 from ansible_collections.netedge.tproxy.tests.support.splicer import ENTRY, our_blob, our_source
 
 HERE = pathlib.Path(__file__).resolve().parent

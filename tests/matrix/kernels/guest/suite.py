@@ -41,11 +41,11 @@ class Tally:
 
 def tell_verifier() -> None:
     """Print the instructions that the verifier processed, and those that the program has."""
-    from ansible_collections.netedge.tproxy.plugins.module_utils import _bpf
+    from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
     from ansible_collections.netedge.tproxy.tests.support.splicer import new_maps, our_blob
 
     blob = our_blob()
-    summary = _bpf.verified_instructions(blob.bind(new_maps(blob)), blob.function)
+    summary = bpf.verified_instructions(blob.bind(new_maps(blob)), blob.function)
     print("VERIFIER", re.search(r"processed (\d+) insns", summary)[1], blob.count)
 
 

@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Struct bytes to values and back: the only reader of STRUCTS besides the image.
+
+Offsets come from bpf/abi.h through _layout. Numbers are in host order but for ports, which are network order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from . import layout
+from .layout import (
+    STRUCTS,
+)
+
+FORMATS = {1: "=B", 2: "=H", 4: "=I", 8: "=Q"}
+NETWORK_ORDER = ("port", "tproxy_port")
+
+
+def size_of(name: str) -> int:
+    """Return sizeof(struct name)."""
+    return STRUCTS[name][0]
+
+
+def encode(name: str, values: Mapping) -> bytes:
+    """Return struct `name` with these members, integers or bytes; what is not named is zero."""
+    size, members = STRUCTS[name]
+    out = bytearray(size)
+    for member, value in values.items():
+        offset, length = members[member]
+        if isinstance(value, int):
+            value = struct.pack((">H" if member in NETWORK_ORDER else FORMATS[length]), value)
+        out[offset : offset + len(value)] = value
+    return bytes(out)
+
+
+def decode(name: str, raw: bytes) -> dict:
+    """Return the members of struct `name`: integers where they are 1, 2, 4 or 8 bytes long, else bytes."""
+    values = {}
+    for member, (offset, length) in STRUCTS[name][1].items():
+        part = raw[offset : offset + length]
+        if length in FORMATS:
+            part = struct.unpack(">H" if member in NETWORK_ORDER else FORMATS[length], part)[0]
+        values[member] = part
+    return values
+
+
+def key(index: int) -> bytes:
+    """Return the key of an array entry."""
+    return struct.pack("=I", index)
+
+
+def sum_counters(raw: bytes) -> dict:
+    """Return {packets, bytes} summed over the CPUs of one per-CPU entry."""
+    numbers = struct.unpack(f"={len(raw) // 8}Q", raw)
+    return {"packets": sum(numbers[0::2]), "bytes": sum(numbers[1::2])}
+
+
+def no_counters(cpus: int) -> bytes:
+    """Return the value that sets a per-CPU counter to zero."""
+    return bytes(size_of("counter") * cpus)
+
+
+REASON_NAMES = {
+    number: name[len("REASON_") :].lower()
+    for name, number in vars(layout).items()
+    if name.startswith("REASON_") and name != "REASON_COUNTERS"
+}

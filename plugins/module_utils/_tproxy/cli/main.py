@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The shell of the command line: which personality is meant, one story, what is printed, the exit status.
+
+Everything is imported where it is needed: a router waits for each call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..constants import HELPER_SOCKET, PIN_DIR, VERSION
+from ..errors import Busy, InvalidInput, TproxyError, Unconfirmed
+
+NAME = "tproxy-splicer"
+DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
+
+HELP = """\
+usage: {name} COMMAND [OPTION...]
+       {name} -I | -D | -L | -F | -V [OPTION...]
+
+The first form is for people; `{name} COMMAND --help` tells more.
+The second is for OpenZiti routers: this file as their diverter.
+
+commands:
+{commands}
+
+exit status:
+  {done}  done
+  {refused}  refused, or not in force: nothing was changed unless the message says so;
+     doctor: there are errors; explain: the answer is not the expected one
+  {usage}  the command line is wrong
+  {busy}  another run or an unconfirmed change is in the way: try again;
+     confirm, rollback: it is too late, or another change is meant
+"""
+
+
+def main(argv: list) -> int:
+    """Run what the command line asks for; return the exit status."""
+    name, words = os.path.basename(argv[0]), argv[1:]
+    if name in ("map_update", "map_delete_elem"):
+        return _map_program(name, words)
+    if not words:
+        return _speak("", help_text(), USAGE)
+    if words[0] in ("--help", "help") or words == ["-h"]:  # with more it is a router's high port
+        return _speak(help_text())
+    if words[0] in ("--version", "-V"):
+        return _speak(f"{NAME} {VERSION}")
+    return _divert(words) if words[0].startswith("-") else _command(words)
+
+
+def help_text() -> str:
+    """Return what --help prints."""
+    from .commands import COMMANDS
+
+    commands = "\n".join(f"  {name:9} {command.summary}" for name, command in COMMANDS.items())
+    return HELP.format(name=NAME, commands=commands, done=DONE, refused=REFUSED, usage=USAGE, busy=BUSY).rstrip()
+
+
+def _command(words: list) -> int:
+    from .commands import COMMANDS
+
+    if words[0] not in COMMANDS:
+        return _speak("", f"{NAME}: there is no command {words[0]!r}; it is one of {', '.join(COMMANDS)}", USAGE)
+    command, options = COMMANDS[words[0]], vars(_parser(words[0]).parse_args(words[1:]))
+    try:
+        story, printer = command.load()
+        answer = _run(story, options)
+        if command.streams:
+            for each in answer:
+                _speak(printer(each, options))
+            return DONE
+    except TproxyError as error:
+        failure = {"failed": True, "msg": str(error), **error.details}
+        return _speak(_json(failure) if options["json"] else "", f"{NAME}: {error}", status_of(error))
+    warnings = "\n".join(f"{NAME}: warning: {warning}" for warning in answer.get("warnings", []))
+    text = _json(answer) if options["json"] else printer(answer, options)
+    return _speak(text, warnings, REFUSED if command.has_failed(answer) else DONE)
+
+
+def _divert(words: list) -> int:
+    """Do what a router asks of its diverter, or let the helper do it."""
+    from ..openziti.divert import divert
+    from ..openziti.diverter_args import parse
+
+    socket = os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
+    answer = _doors().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
+    if answer:
+        status, line = answer
+        said = f"{NAME}: {line}" if line else ""
+        return _speak("", said, status) if status else _speak(said)
+    try:
+        request = parse(words)
+        if request.operation == "list":
+            return _command(["show", "rules"])
+        lacking = divert({"request": request, "pin_dir": pin_dir()}, _doors(), False)["lacking"]
+    except TproxyError as error:
+        return _complain(str(error), words, status_of(error))
+    for warning in request.warnings:
+        _speak("", f"{NAME}: warning: {warning}")
+    return _complain(lacking, words, REFUSED) if lacking else DONE
+
+
+def _complain(fault: str, words: list, status: int) -> int:
+    """Say in one line why a router's call was not done; return the exit status.
+
+    The journal has it too: the router keeps what its diverter says at a level that nobody logs.
+    """
+    import syslog
+
+    line = " ".join(fault.split())
+    syslog.openlog(NAME, syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, f"{line} (asked for: {' '.join(words)})".encode("utf-8", "replace").decode())
+    return _speak("", f"{NAME}: {line}", status)
+
+
+def _map_program(name: str, words: list) -> int:
+    """Be one of the first edge routers' two programs."""
+    from ..openziti import legacy
+
+    wanted = legacy.UPDATE_WORDS if name == "map_update" else legacy.DELETE_WORDS
+    if len(words) != len(wanted):
+        return _speak("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
+    story = getattr(legacy, name)
+    try:
+        answer = _run(story, {"words": words, "pin_dir": pin_dir(), "state": "present"})
+    except TproxyError as error:
+        return _speak("", f"{name}: {error}", REFUSED)
+    if answer["lacking"]:
+        return _speak("", f"{name}: {answer['lacking']}", REFUSED)
+    done = "removed" if name == "map_delete_elem" else "in force"
+    return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
+
+
+def _run(story, options: dict):
+    """Run a story as the modules do: where the state is kept, it is saved. One without option `state` only reads."""
+    if "state" not in options:
+        return story(options, _doors(), False)
+    from ..operations.execute import run_and_save
+
+    return run_and_save(story, options, _doors(), False)
+
+
+def _parser(name: str):
+    import argparse
+
+    from .commands import COMMANDS, add_common
+
+    parser = argparse.ArgumentParser(
+        prog=f"{NAME} {name}",
+        description=COMMANDS[name].details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    COMMANDS[name].add(parser)
+    add_common(parser, pin_dir())
+    return parser
+
+
+def pin_dir() -> str:
+    """Return the folder of the maps: PIN_DIR, unless the environment says otherwise."""
+    return os.path.abspath(os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR)
+
+
+def _doors():
+    from ..system.system import open_doors
+
+    return open_doors()
+
+
+def status_of(error: TproxyError) -> int:
+    """Return the exit status that tells of an error."""
+    if isinstance(error, InvalidInput):
+        return USAGE
+    return BUSY if isinstance(error, (Busy, Unconfirmed)) else REFUSED
+
+
+def _json(answer: dict) -> str:
+    import json
+
+    return json.dumps(answer, indent=2, ensure_ascii=False)
+
+
+def _speak(text: str, complaint: str = "", status: int = DONE) -> int:
+    """Print an answer, and a complaint on standard error; return the exit status, REFUSED if the answer got lost."""
+    for stream, said in ((sys.stderr, complaint), (sys.stdout, text)):
+        fault = said and stream and _write(stream, f"{said}\n")  # no stream: the caller closed it
+        if fault and stream is sys.stdout:
+            status = _speak("", f"{NAME}: the answer could not be written: {fault}", status or REFUSED)
+    return status
+
+
+def _write(stream, text: str) -> str:
+    """Write to a stream. Returns why that failed; "" also when the reader has seen enough, as in `show | head`."""
+    try:
+        stream.reconfigure(errors="backslashreplace")
+        stream.write(text)
+        stream.flush()
+    except OSError as refusal:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python flushes again at its end, and complains
+        return "" if isinstance(refusal, BrokenPipeError) else refusal.strerror
+    return ""

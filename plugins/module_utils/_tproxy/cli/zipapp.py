@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""One executable file out of rooms: a zip archive that Python runs, behind the script that starts it.
+
+The same modules give the same archive: names are sorted, dates are fixed, and nothing is compressed, because the output
+of zlib differs between its versions. The bytecode of each module lies beside its source. It belongs to the Python that
+builds the archive. Python does not compare it with the source (PEP 552). Another Python uses the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import io
+import marshal
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Callable
+
+from ..constants import PIN_DIR
+from .launcher import script_for
+
+PACKAGE = "tproxy_splicer"
+MAIN_MODULE = "cli/main"
+# For who runs the file by Python; the script calls main() itself.
+MAIN = b"import sys\n\nfrom tproxy_splicer.cli.main import main\n\nsys.exit(main(sys.argv))\n"
+DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can tell
+MODE = 0o100644 << 16
+HEADER_BYTES = 16  # of a .pyc: magic number, flags, hash of the source
+UNCHECKED_HASH = 1
+
+
+def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR) -> bytes:
+    """Return the content of tproxy-splicer for the pin folder `pin_dir`.
+
+    `read` returns the source of a module by its path below the package, as in "system/bpf", and raises OSError where
+    there is none. `exists` tells whether the target machine has a file.
+    """
+    modules = import_closure(read, MAIN_MODULE)
+    package = {f"{PACKAGE}/{module}.py": source for module, source in modules.items()}
+    # zipimport before Python 3.13 finds no package without an __init__.py, unless the archive lists the folder.
+    folders = {str(parent) for module in modules for parent in PurePosixPath(module).parents} - {"."}
+    packages = {f"{PACKAGE}/{folder}/__init__.py": b"" for folder in folders}
+    first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
+    return zipapp({**first, **packages, **package}, script_for(exists).encode())
+
+
+def is_executable(content: bytes) -> bool:
+    """Whether a file is a tproxy-splicer, of whatever release."""
+    return content.startswith(b"#!") and f"{PACKAGE}/{MAIN_MODULE}.py".encode() in content
+
+
+def _preset(pin_dir: str) -> bytes:
+    """Return what makes the archive know a folder other than the default one, unless the caller's environment does."""
+    if pin_dir == PIN_DIR:
+        return b""
+    known = f'os.environ["TPROXY_SPLICER_PIN_DIR"] = os.environ.get("TPROXY_SPLICER_PIN_DIR") or {pin_dir!r}'
+    return f"import os\n\n{known}\n".encode()
+
+
+def fingerprint(content: bytes) -> str:
+    """Return a digest of the parts of an executable: its script, its sources, and the headers of its bytecode.
+
+    The bytecode itself is left out. Before 3.11 it depends on the process that compiles: on the order of a set's
+    members, and on the number of references to a name.
+    """
+    digest = hashlib.sha256(content[: content.find(b"PK\3\4")])
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            for path in packed.namelist():
+                data = packed.read(path)
+                digest.update(path.encode() + b"\0" + (data[:HEADER_BYTES] if path.endswith(".pyc") else data))
+    except zipfile.BadZipFile:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def import_closure(read: Callable[[str], bytes], first: str) -> dict[str, bytes]:
+    """Return {module: source} of a module and of all modules that it imports, directly or not."""
+    found: dict[str, bytes] = {}
+    pending = [first]
+    while pending:
+        module = pending.pop()
+        if module not in found:
+            found[module] = read(module)
+            pending += _imports(module, found[module], read)
+    return found
+
+
+def zipapp(sources: Mapping[str, bytes], prologue: bytes) -> bytes:
+    """Return the archive of {path: source}, each with its bytecode, behind the prologue."""
+    files = {**sources, **{f"{path}c": _bytecode(path, source) for path, source in sources.items()}}
+    archive = io.BytesIO(prologue)
+    archive.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted(files):
+            entry = zipfile.ZipInfo(path, DATE)
+            entry.create_system, entry.external_attr = 3, MODE  # Unix, whatever this machine is
+            packed.writestr(entry, files[path])
+    return archive.getvalue()
+
+
+def _imports(module: str, source: bytes, read: Callable[[str], bytes]) -> list[str]:
+    """Return the modules that a module imports by relative imports, at its head or inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = "/".join(module.split("/")[: -node.level] + (node.module or "").split(".")).strip("/")
+            found += [base] if _is_module(base, read) else [f"{base}/{name.name}" for name in node.names]
+    return found
+
+
+def _is_module(path: str, read: Callable[[str], bytes]) -> bool:
+    """Return whether a path names a module; otherwise it names a package."""
+    try:
+        read(path)
+    except OSError:
+        return False
+    return True
+
+
+def _bytecode(path: str, source: bytes) -> bytes:
+    """Return the content of a .pyc file with an unchecked hash (PEP 552).
+
+    marshal writes its newest format, as importlib has it. Python 3.14 keeps constant slices in the code, and no format
+    before 5 has slices.
+    """
+    code = compile(source, path, "exec", dont_inherit=True)
+    header = importlib.util.MAGIC_NUMBER + struct.pack("<I", UNCHECKED_HASH) + importlib.util.source_hash(source)
+    return header + marshal.dumps(code)

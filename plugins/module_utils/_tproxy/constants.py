@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Facts about our own program that stories and tests share."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
+FUNCTION = "tproxy_splicer"
+PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
+EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
+HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is for root alone
+STATE_FILE = "/var/lib/tproxy_splicer/state.json"
+RUN_DIR = "/run/tproxy_splicer"
+PRIORITY = 10
+HANDLE = 1
+ROUTE_TABLE = 1080
+ROUTE_PRIORITY = 1080
+CONFIRM_MIN, CONFIRM_MAX = 5, 3600  # seconds

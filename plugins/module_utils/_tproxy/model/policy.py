@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""What an interface is told: its policy, and the addresses that are recorded for it.
+
+Pure values, as a user gives them and as a diff shows them. Bytes are the codec's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
+from ..errors import InvalidInput, LimitExceeded
+from .prefix import Prefix, format_address
+from .rule import PORT_MAX, PROTOCOLS
+
+GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A packet mark: `value` in the bits of `mask`, as `ip rule` writes it."""
+
+    value: int = DEFAULT_MARK
+    mask: int = DEFAULT_MARK_MASK
+
+    def __str__(self) -> str:
+        return f"{self.value:#x}/{self.mask:#x}"
+
+
+def parse_mark(text: str) -> Mark:
+    """Return the mark written as VALUE or VALUE/MASK, decimal or 0x. Raises InvalidInput."""
+    value, slash, mask = str(text).partition("/")
+    try:
+        mark = Mark(int(value, 0), int(mask, 0) if slash else 0xFFFFFFFF)
+    except ValueError:
+        raise InvalidInput([f"mark: {text!r} is not VALUE or VALUE/MASK, such as 0x10000000/0x10000000"]) from None
+    if not 0 < mark.value <= mark.mask <= 0xFFFFFFFF or mark.value & ~mark.mask:
+        raise InvalidInput([f"mark: {text!r} must be above 0, of 32 bits, and lie within its mask"])
+    return mark
+
+
+@dataclass(frozen=True)
+class Management:
+    """Somebody who may always pass: a source prefix to a TCP or UDP port of any destination."""
+
+    source: Prefix
+    protocol: str
+    port: int
+
+    def to_params(self) -> dict:
+        """Return the entry as a user writes it."""
+        return {"source": str(self.source), "protocol": self.protocol, "port": self.port}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What holds for one interface.
+
+    `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
+    that what was read is not as we write it.
+    """
+
+    default_action: str = "drop"
+    allow_ssh: bool = True
+    allow_echo: bool = False
+    accept: str = "ok"
+    management: tuple = ()
+    mark: Mark = field(default_factory=Mark)
+    layer3: bool = False
+    loopback: bool = False
+    deadline: int = 0
+    generation: int = 0
+    damaged: bool = False
+
+    def to_params(self) -> dict:
+        """Return the policy as a user writes it, with the mark that it sets."""
+        return {
+            "default_action": self.default_action,
+            "allow_ssh": self.allow_ssh,
+            "allow_echo": self.allow_echo,
+            "accept": self.accept,
+            "management": [entry.to_params() for entry in self.management],
+            "mark": str(self.mark),
+        }
+
+
+# As if the program were not there: what was before it came.
+UNFILTERED = Policy(default_action="pass", accept="unspec", loopback=True, generation=NO_GENERATION)
+
+
+def policy_from_params(params: Mapping | None) -> dict:
+    """Return the fields of Policy that a user gives. Raises InvalidInput with every fault."""
+    params, faults, entries = params or {}, [], []
+    for number, entry in enumerate(params.get("management") or []):
+        entries.append(_management(entry, f"policy.management[{number}]", faults))
+    if len(entries) > MANAGEMENT:
+        faults.append(f"policy.management: {len(entries)} entries, at most {MANAGEMENT} fit")
+    if faults:
+        raise InvalidInput(faults)
+    given = {name: params[name] for name in GIVEN if params.get(name) is not None}
+    return {**given, "management": tuple(entries)}
+
+
+def masked_sources(params: Mapping | None) -> list:
+    """Return a sentence for each management source with host bits set: it lets in more than one may think."""
+    found = []
+    for number, entry in enumerate((params or {}).get("management") or []):
+        prefix, masked = Prefix.parse(entry["source"])
+        if masked:
+            place = f"policy.management[{number}].source"
+            found.append(f"{place}: {entry['source']} has host bits set; it means {prefix}")
+    return found
+
+
+def _management(entry: Mapping, place: str, faults: list):
+    """Return the entry, or add its faults."""
+    before = len(faults)
+    source, protocol, port = entry.get("source"), entry.get("protocol") or "tcp", str(entry.get("port"))
+    try:
+        source = Prefix.parse(source)[0] if source is not None else None
+    except InvalidInput as fault:
+        faults.append(f"{place}.source: {fault}")
+    if source is None:
+        faults.append(f"{place}.source: missing; give a prefix as 10.0.0.0/8, or an address")
+    if protocol not in PROTOCOLS:
+        faults.append(f"{place}.protocol: {protocol!r} is neither tcp nor udp")
+    if entry.get("port") is None:
+        faults.append(f"{place}.port: missing; give a port, 1 to {PORT_MAX}")
+    elif not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
+        faults.append(f"{place}.port: {port!r} is no port, 1 to {PORT_MAX}")
+    return Management(source, protocol, int(port)) if len(faults) == before else None
+
+
+@dataclass(frozen=True)
+class InterfaceAddresses:
+    """The addresses of one interface, each as 16 bytes, sorted; the name is for people."""
+
+    name: str
+    addresses: tuple
+
+    def to_params(self) -> dict:
+        """Return the entry as a user reads it."""
+        return {"interface": self.name, "addresses": [format_address(address) for address in self.addresses]}
+
+
+def interface_addresses(name: str, addresses) -> InterfaceAddresses:
+    """Return the entry, sorted and without doubles. Raises LimitExceeded."""
+    unique = tuple(sorted(set(addresses)))
+    if len(unique) > ADDRESSES:
+        raise LimitExceeded(f"addresses of {name}", len(unique), ADDRESSES, "list in `addresses` those that matter")
+    return InterfaceAddresses(name, unique)

@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""A rule: which flows, and what becomes of them.
+
+This room knows what a rule is, what makes two rules the same and which of two goes first. It never reads user input
+(_rule_options does), and never looks at other rules.
+
+1. A rule has one canonical form, so equality is equality of fields: `interfaces` sorted without doubles; tproxy_ip,
+   tproxy_port and on_missing empty unless the action is tproxy.
+2. Identity is what a rule is about. The same identity again is a change of its action, never a second rule.
+3. Precedence is a total order of the rules that can match one packet. It never depends on the order of insertion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from .prefix import Prefix, endpoint
+
+PROTOCOLS = {"tcp": 6, "udp": 17}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+ACTIONS = ("tproxy", "pass", "drop")
+ON_MISSING = ("drop", "pass")
+PORT_MAX = 65535
+
+
+class Identity(NamedTuple):
+    """What a rule is about; see rule 2 above."""
+
+    owner: str
+    destination: Prefix
+    source: Prefix
+    protocol: str
+    low: int
+    high: int
+    interfaces: tuple
+
+    def __str__(self) -> str:
+        origin = "" if self.source == Prefix.any_of(self.source.family) else f" from {self.source}"
+        where = f" on {','.join(self.interfaces)}" if self.interfaces else ""
+        return f"{self.protocol} {self.destination} ports {ports_text(self.low, self.high)}{origin}{where}"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. Ports are 0 to 65535 and inclusive; interfaces () means all."""
+
+    destination: Prefix
+    source: Prefix
+    protocol: str
+    low: int
+    high: int
+    interfaces: tuple
+    action: str
+    tproxy_ip: str = ""
+    tproxy_port: int = 0
+    on_missing: str = ""
+    name: str = ""
+    owner: str = "ansible"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the rule is about."""
+        return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)
+
+    @property
+    def precedence(self) -> tuple:
+        """Sort key, best first, among rules that match the same packet.
+
+        Texts compare by code point, which is the byte order of their UTF-8.
+        """
+        return (
+            -self.destination.length,
+            -self.source.length,
+            self.high - self.low,
+            self.low,
+            not self.interfaces,
+            len(self.interfaces),
+            self.interfaces,
+            self.owner,
+        )
+
+    def to_params(self) -> dict:
+        """Return the rule as options of tproxy_rule, every value in canonical form."""
+        return {
+            "destination": str(self.destination),
+            "source": str(self.source),
+            "protocol": self.protocol,
+            "ports": ports_text(self.low, self.high),
+            "interfaces": list(self.interfaces),
+            "action": self.action,
+            "tproxy_ip": self.tproxy_ip,
+            "tproxy_port": self.tproxy_port,
+            "on_missing": self.on_missing,
+            "name": self.name,
+            "owner": self.owner,
+        }
+
+    def __str__(self) -> str:
+        """Return one line for a person, e.g. in a diff."""
+        name = f"{self.name}, " if self.name else ""
+        return f"{self.identity}: {self._outcome()} ({name}owner {self.owner})"
+
+    def _outcome(self) -> str:
+        if self.action != "tproxy":
+            return self.action
+        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} when missing"
+
+
+def ports_text(low: int, high: int) -> str:
+    """Return `80` or `80-443`."""
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def is_of_a_service(rule: Rule) -> bool:
+    """Whether a rule lives only as long as a Ziti router wants it."""
+    return rule.owner.startswith("ziti:")
+
+
+def sorted_rules(rules: Mapping) -> list:
+    return sorted(rules.values(), key=reading_order)
+
+
+def reading_order(rule) -> tuple:
+    """Return the key by which rules are listed for people: by destination, then as they are tried."""
+    return (rule.destination, rule.protocol, rule.precedence)
+
+
+OWNER_PREFIX = "ziti:"
+
+
+# ---- whose rule ----------------------------------------------------------------------------------
+
+
+def is_routers(owner: str) -> bool:
+    """Whether rules of this owner are a router's."""
+    return owner.startswith(OWNER_PREFIX)

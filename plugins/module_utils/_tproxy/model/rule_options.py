@@ -1,0 +1,250 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Options of tproxy_rule, as Ansible passes them, to rules.
+
+This room judges what a user wrote. It stops at nothing: every fault of the whole list is gathered, named by index and
+option, and raised together; so nothing half right ever reaches the kernel. It never looks at rules that exist already.
+
+None stands for an option that was left out. `ports` may be 80, "80", "80-443" or "80:443".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ..errors import InvalidInput
+from .prefix import Prefix, format_address, parse_address
+from .rule import ACTIONS, ON_MISSING, PORT_MAX, PROTOCOLS, Identity, Rule
+
+DEFAULT_OWNER = "ansible"
+DEFAULT_TPROXY_IP = {4: "127.0.0.1", 6: "::1"}
+NAME_BYTES = 63
+OWNER_BYTES = 31
+INTERFACE_BYTES = 15
+
+_PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
+_PORT = re.compile(r"[0-9]{1,6}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def rules_from_params(items: list, single: bool = False) -> tuple:
+    """Return (rules, warnings) of option dicts. Raises InvalidInput with every fault of the whole list.
+
+    `single`: the one item stands at the top level of a module, so texts say `ports` and not `rules[0].ports`.
+    """
+    return _read_all(items, single, _rule)
+
+
+def identities_from_params(items: list, single: bool = False) -> tuple:
+    """Return (identities, warnings): for deletion, which needs no action. Otherwise as rules_from_params."""
+    return _read_all(items, single, _identity)
+
+
+def _read_all(items: list, single: bool, read) -> tuple:
+    readers = [_Reader(item, "" if single else f"rules[{index}]") for index, item in enumerate(items)]
+    found = [read(reader) for reader in readers]
+    faults = [fault for reader in readers for fault in reader.faults] + _duplicates(found)
+    if faults:
+        raise InvalidInput(faults)
+    return found, [warning for reader in readers for warning in reader.warnings]
+
+
+def _duplicates(found: list) -> list:
+    """Return a fault for each item that names the same flows, for the same owner, as an earlier one."""
+    first, faults = {}, []
+    for index, item in enumerate(found):
+        if item is None:
+            continue
+        identity = item if isinstance(item, Identity) else item.identity
+        earlier = first.setdefault(identity, index)
+        if earlier != index:
+            faults.append(f"rules[{index}] and rules[{earlier}] are the same rule ({identity}); keep one of them")
+    return faults
+
+
+class _Reader:
+    """Reads the options of one rule. Each method returns a canonical value, or None after noting a fault."""
+
+    def __init__(self, options: dict, path: str):
+        self._options = options
+        self._path = path
+        self.family = None  # of the destination, once that is read
+        self.faults = []
+        self.warnings = []
+
+    def given(self, option: str):
+        """Return the value of an option, None if it was left out."""
+        return self._options.get(option)
+
+    def at(self, option: str) -> str:
+        """Return the full name of an option, for messages."""
+        return f"{self._path}.{option}" if self._path else option
+
+    def fault(self, option: str, sentence: str) -> None:
+        """Note what is wrong with an option."""
+        self.faults.append(f"{self.at(option)}: {sentence}")
+
+    def choice(self, option: str, allowed, default: str | None = None) -> str | None:
+        value = self.given(option) or default
+        if value in allowed:
+            return value
+        allowed = ", ".join(allowed)
+        self.fault(option, f"missing; give one of {allowed}" if value is None else f"{value!r} is not one of {allowed}")
+        return None
+
+    def prefix(self, option: str) -> Prefix | None:
+        text = self.given(option)
+        if text is None:
+            self.fault(option, "missing; give a prefix as 10.0.0.0/8 or fd00::/8, or an address")
+            return None
+        try:
+            prefix, masked = Prefix.parse(text)
+        except InvalidInput as wrong:
+            self.faults += [f"{self.at(option)}: {sentence}" for sentence in wrong.faults]
+            return None
+        if masked:
+            self.warnings.append(f"{self.at(option)}: {text} has host bits set; it means {prefix}")
+        return prefix
+
+    def destination(self) -> Prefix | None:
+        """Return the destination prefix, and remember its family for the other addresses."""
+        prefix = self.prefix("destination")
+        self.family = prefix.family if prefix else None
+        return prefix
+
+    def source(self) -> Prefix | None:
+        """Return the source prefix; `any`, of either family, takes the family of the destination."""
+        source = self.prefix("source") if self.given("source") is not None else Prefix.any_of(6)
+        if source is None or self.family in (None, source.family):
+            return source
+        if source.bits == 0:
+            return Prefix.any_of(self.family)
+        self.fault("source", f"{source} is not of the family of the destination (IPv{self.family}); use two rules")
+        return None
+
+    def ports(self) -> tuple:
+        """Return (low, high), or (None, None)."""
+        value = self.given("ports")
+        text = "" if value is None or isinstance(value, bool) else str(value)
+        match = _PORTS.fullmatch(text)
+        allowed = f"give one port as 80 or a range as 80-443 (or 80:443), each 0 to {PORT_MAX}"
+        if not match:
+            self.fault("ports", f"missing; {allowed}" if value is None else f"{value!r} is no port or range; {allowed}")
+            return None, None
+        low, high = int(match[1]), int(match[2] or match[1])
+        if max(low, high) > PORT_MAX:
+            self.fault("ports", f"{text} goes beyond {PORT_MAX}; {allowed}")
+        elif low > high:
+            self.fault("ports", f"{text} runs backwards; give the lower port first: {high}-{low}")
+        else:
+            return low, high
+        return None, None
+
+    def text(self, option: str, default: str, longest: int) -> str:
+        """Return free text that fits `longest` bytes of UTF-8 and prints on one line."""
+        value = default if self.given(option) is None else str(self.given(option))
+        size = _utf8_bytes(value)
+        if size is None:
+            self.fault(option, f"{value!r} is not valid UTF-8")
+        elif size > longest:
+            self.fault(option, f"{value!r} has {size} bytes in UTF-8; at most {longest} fit")
+        if _CONTROL.search(value):
+            self.fault(option, f"{value!r} contains control characters")
+        return value
+
+    def interfaces(self) -> tuple:
+        """Return the interface names, sorted, each once."""
+        given = self.given("interfaces") or ()
+        names = {str(name) for name in ([given] if isinstance(given, str) else given)}
+        for name in sorted(names):
+            if not _is_interface_name(name):
+                self.fault(
+                    "interfaces",
+                    f"{name!r} is no interface name; the kernel allows 1 to {INTERFACE_BYTES} bytes without"
+                    " white space, control characters, '/' or ':', and not '.' or '..'",
+                )
+        return tuple(sorted(names))
+
+
+def _utf8_bytes(text: str) -> int | None:
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return None
+
+
+def _is_interface_name(name: str) -> bool:
+    """Judge as dev_valid_name() in net/core/dev.c does; control characters are refused besides."""
+    if name in ("", ".", "..") or "/" in name or ":" in name or _CONTROL.search(name):
+        return False
+    return (_utf8_bytes(name) or INTERFACE_BYTES + 1) <= INTERFACE_BYTES and not any(map(str.isspace, name))
+
+
+def _identity(reader: _Reader) -> Identity | None:
+    destination = reader.destination()
+    source = reader.source()
+    protocol = reader.choice("protocol", PROTOCOLS)
+    low, high = reader.ports()
+    interfaces = reader.interfaces()
+    owner = reader.text("owner", DEFAULT_OWNER, OWNER_BYTES)
+    if not owner:
+        reader.fault("owner", f"is empty; give 1 to {OWNER_BYTES} bytes, or leave it out for {DEFAULT_OWNER!r}")
+    return None if reader.faults else Identity(owner, destination, source, protocol, low, high, interfaces)
+
+
+def _rule(reader: _Reader) -> Rule | None:
+    identity = _identity(reader)
+    name = reader.text("name", "", NAME_BYTES)
+    action = reader.choice("action", ACTIONS, "tproxy")
+    if action == "tproxy":
+        outcome = {
+            "tproxy_ip": _tproxy_ip(reader),
+            "tproxy_port": _tproxy_port(reader),
+            "on_missing": reader.choice("on_missing", ON_MISSING, "drop"),
+        }
+    else:
+        outcome = {}
+        _refuse_tproxy_options(reader, action)
+    if reader.faults:
+        return None
+    return Rule(**identity._asdict(), action=action, name=name, **outcome)
+
+
+def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
+    """Fault a proxy where none is used. Empty ones, as Rule.to_params writes them, and on_missing do no harm."""
+    for option in ("tproxy_ip", "tproxy_port"):
+        if action and reader.given(option) not in (None, "", 0):
+            reader.fault(option, f"{reader.given(option)!r} has no meaning with action {action}; leave it out")
+
+
+def _tproxy_port(reader: _Reader) -> int | None:
+    value = reader.given("tproxy_port")
+    allowed = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
+    if value is None:
+        reader.fault("tproxy_port", f"missing; {allowed}")
+    elif isinstance(value, bool) or not _PORT.fullmatch(str(value)) or not 1 <= int(value) <= PORT_MAX:
+        reader.fault("tproxy_port", f"{value!r} is out of range; {allowed}")
+    else:
+        return int(value)
+    return None
+
+
+def _tproxy_ip(reader: _Reader) -> str | None:
+    """Return the canonical proxy address; its family is that of the destination."""
+    text = reader.given("tproxy_ip")
+    if not text:
+        return DEFAULT_TPROXY_IP.get(reader.family)
+    try:
+        canonical = format_address(parse_address(text))
+    except InvalidInput as wrong:
+        reader.faults += [f"{reader.at('tproxy_ip')}: {sentence}" for sentence in wrong.faults]
+        return None
+    address = ipaddress.ip_address(canonical)
+    if address.is_unspecified or address.is_multicast:
+        reader.fault("tproxy_ip", f"{canonical} names no socket; give an address that the proxy listens on")
+    elif reader.family not in (None, address.version):
+        reader.fault("tproxy_ip", f"{canonical} is not of the family of the destination (IPv{reader.family})")
+    return canonical

@@ -1,0 +1,198 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""A whole state as plain values, and as a text that can be told from a damaged one.
+
+It names interfaces, never their indexes, and holds the program itself: so it outlives a reboot and needs no compiler.
+Who takes it from the kernel is _snapshot, who puts it back _restore_state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ..errors import InvalidInput, LayoutMismatch, VerificationFailed
+from .policy import Mark, Policy, parse_mark, policy_from_params
+from .prefix import format_address, parse_address
+from .rule import is_of_a_service
+from .rule_options import rules_from_params
+
+STATE_FORMAT = 1
+FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"
+
+
+class SavedAttachment(NamedTuple):
+    """The splicer on the ingress of one interface.
+
+    The policy is without what only the interface itself knows (layer3, loopback) and without a deadline. `addresses`
+    are 16 bytes each, None where none were recorded; `follows`: they are those that the kernel had.
+    """
+
+    interface: str
+    priority: int
+    handle: int
+    policy: Policy
+    addresses: tuple | None
+    follows: bool
+
+
+class SavedRoute(NamedTuple):
+    """The policy route of one interface in one family, "ipv4" or "ipv6"."""
+
+    family: str
+    interface: str
+    priority: int
+    mark: Mark
+    table: int
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """All that is in force of our own program. `blob` is its text, "" where none runs; each tuple is sorted."""
+
+    pin_dir: str
+    blob: str = ""
+    rules: tuple = ()
+    attachments: tuple = ()
+    routes: tuple = ()
+    failure: str = FAIL_OPEN
+
+
+def encode_state(state: SavedState) -> str:
+    """Return the state as text, with a digest."""
+    return seal(body_of(state))
+
+
+def body_of(state: SavedState) -> dict:
+    """Return the state as plain values."""
+    return {
+        "format": STATE_FORMAT,
+        "pin_dir": state.pin_dir,
+        "failure": state.failure,
+        "blob": state.blob,
+        "rules": [rule.to_params() for rule in state.rules],
+        "attachments": [_attachment_params(entry) for entry in state.attachments],
+        "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
+    }
+
+
+def decode_state(text: str) -> SavedState:
+    """Return the state of a text. Raises VerificationFailed for a damaged one, LayoutMismatch for another release's."""
+    return state_of(unseal(text))
+
+
+def state_of(body: Mapping) -> SavedState:
+    """Return the state of what body_of() made. Raises as decode_state()."""
+    if body.get("format") != STATE_FORMAT:
+        raise LayoutMismatch(f"the saved state has format {body.get('format')}, this release reads {STATE_FORMAT}")
+    try:
+        return SavedState(
+            body["pin_dir"],
+            body["blob"],
+            tuple(rules_from_params(body["rules"])[0]),
+            tuple(_attachment(entry) for entry in body["attachments"]),
+            tuple(SavedRoute(**{**entry, "mark": parse_mark(entry["mark"])}) for entry in body["routes"]),
+            body["failure"],
+        )
+    except (InvalidInput, KeyError, TypeError) as fault:
+        raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
+
+
+def encode_closed(state: SavedState) -> str:
+    """Return the text that says which interfaces to close, and for whom not, should the state itself be unreadable."""
+    closed = [_attachment_params(entry) for entry in state.attachments]
+    return seal({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
+
+
+def decode_closed(text: str) -> tuple:
+    """Return (pin folder, attachments) that encode_closed() was given. Raises VerificationFailed for a damaged text."""
+    try:
+        body = unseal(text)
+        return body["pin_dir"], tuple(_attachment(entry) for entry in body["closed"])
+    except (InvalidInput, KeyError, TypeError) as fault:
+        raise VerificationFailed(f"the list of interfaces to close is none of this release: {fault}") from fault
+
+
+def seal(body: Mapping) -> str:
+    """Return a body as JSON that bears its own digest."""
+    return json.dumps({**body, "digest": _digest(body)}, indent=1, sort_keys=True) + "\n"
+
+
+def unseal(text: str) -> dict:
+    """Return the body of a sealed text. Raises VerificationFailed when it is not whole."""
+    try:
+        body = json.loads(text)
+        digest = body.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise VerificationFailed(f"the saved state is cut or overwritten: {fault}") from fault
+    if digest != _digest(body):
+        raise VerificationFailed("the saved state does not have its digest: it was changed by hand, or damaged")
+    return body
+
+
+def lasting(state: SavedState) -> SavedState:
+    """Return the state without what shall not outlive a reboot: the rules of services."""
+    return replace(state, rules=tuple(rule for rule in state.rules if not is_of_a_service(rule)))
+
+
+def with_what_is_missing(state: SavedState, saved: SavedState, left: Iterable = ()) -> SavedState:
+    """Return the state with what `saved` has of interfaces that are gone, or were deprived of it behind our back.
+
+    `left` names the interfaces from which a run took it on purpose.
+    """
+    attached = {entry.interface for entry in state.attachments} | set(left)
+    routed = {(entry.family, entry.interface) for entry in state.routes}
+    lost = [entry for entry in saved.attachments if entry.interface not in attached]
+    unrouted = [
+        entry
+        for entry in saved.routes
+        if entry.interface not in set(left) and (entry.family, entry.interface) not in routed
+    ]
+    return replace(
+        state,
+        blob=state.blob or (saved.blob if lost else ""),
+        attachments=tuple(sorted([*state.attachments, *lost], key=lambda entry: entry[:3])),
+        routes=tuple(sorted([*state.routes, *unrouted])),
+    )
+
+
+def lines_of(state: SavedState | None) -> list:
+    """Return the state for a person, e.g. in a diff."""
+    if state is None:
+        return []
+    program = hashlib.sha256(state.blob.encode()).hexdigest() if state.blob else "none"
+    return [
+        f"failure policy: {state.failure}",
+        f"pins: {state.pin_dir}",
+        f"program blob: {program}",
+        *(json.dumps(_attachment_params(entry)) for entry in state.attachments),
+        *(str(rule) for rule in state.rules),
+        *(f"{entry.family} {entry.interface} {entry.mark} table {entry.table}" for entry in state.routes),
+    ]
+
+
+def _attachment_params(entry: SavedAttachment) -> dict:
+    addresses = entry.addresses
+    return {
+        **entry._asdict(),
+        "policy": entry.policy.to_params(),
+        "addresses": addresses if addresses is None else [format_address(address) for address in addresses],
+    }
+
+
+def _attachment(params: Mapping) -> SavedAttachment:
+    policy = params["policy"]
+    fields = {**policy_from_params(policy), "mark": parse_mark(policy["mark"])}
+    addresses = params["addresses"]
+    if addresses is not None:
+        addresses = tuple(parse_address(address) for address in addresses)
+    return SavedAttachment(**{**params, "policy": Policy(**fields), "addresses": addresses})
+
+
+def _digest(body: Mapping) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

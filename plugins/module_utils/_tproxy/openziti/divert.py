@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of a router's call: what it asks for is in force when the call returns.
+
+The whole set is compiled for one change, as it is for tproxy_rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Callable
+
+from ..errors import Unsupported
+from ..model.prefix import parse_address
+from ..model.rule import Rule, is_routers, reading_order
+from ..resources.interfaces import PolicyTable
+from ..resources.lock import missing_rights
+from ..resources.pins import splicer_pins
+from ..resources.rule_changes import change_rules
+from ..system.system import Doors
+from .diverter_args import Request, flow_of, leaving, superseded
+
+
+def divert(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Insert, delete or flush; return {changed, lacking}: why an insert is not in force, or "".
+
+    Raises Conflict when a delete cannot know which service it is for, Unsupported for want of rights, and what
+    tproxy_rule raises.
+    """
+    _refuse_without_rights(doors)
+    request, pin_dir = options["request"], options["pin_dir"]
+    answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
+    if request.operation != "insert":
+        return {"changed": answer["changed"], "lacking": ""}
+    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+        why = "; ".join(answer["warnings"]) or Guards().lacking(request.rules, pins, doors)
+    return {"changed": answer["changed"], "lacking": why}
+
+
+def _refuse_without_rights(doors: Doors) -> None:
+    """Raise Unsupported, which says how a router comes by the rights that it lacks."""
+    lacking = missing_rights(doors)
+    if lacking:
+        raise Unsupported(
+            f"{' and '.join(lacking)} missing: call it as root, or as a member of the helper's group"
+            " (tproxy_splicer_helper_group of the role); nothing was changed"
+        )
+
+
+def listener_test(doors: Doors) -> Callable:
+    """Return what says of a Rule whether somebody listens where it splices to."""
+
+    def listens(rule: Rule) -> bool:
+        proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
+        return proxy is None or doors.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
+
+    return listens
+
+
+def _intention(request: Request, doors: Doors) -> Callable:
+    listens = listener_test(doors)
+
+    def intend(have: Mapping) -> dict:
+        if request.operation == "flush":
+            return {key: rule for key, rule in have.items() if not is_routers(rule.owner)}
+        want = dict(have)
+        users = _users(have)
+        for one in request.rules:
+            same_flow = users.get(flow_of(one), [])
+            choose = superseded if isinstance(one, Rule) else leaving
+            for rule in choose(one, same_flow, listens):
+                del want[rule.identity]
+            if isinstance(one, Rule):
+                want[one.identity] = one
+        return want
+
+    return intend
+
+
+def _users(have: Mapping) -> dict:
+    """Return {flow: its rules} of the router's rules."""
+    found = {}
+    for rule in have.values():
+        if is_routers(rule.owner):
+            found.setdefault(flow_of(rule), []).append(rule)
+    return found
+
+
+class Guards:
+    """Which interfaces have the program; the last one seen is asked first, so that nobody looks at all of them."""
+
+    def __init__(self):
+        self._seen = None
+
+    def lacking(self, rules: list, pins, doors: Doors) -> str:
+        """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
+        table = PolicyTable(doors.bpf, pins)
+        named = {name: doors.ifindex_of(name) for rule in rules for name in rule.interfaces}
+        unguarded = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
+        if unguarded or not (named or self._any(table)):
+            return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
+        return ""
+
+    def _any(self, table: PolicyTable) -> bool:
+        if self._seen is None or not table.has(self._seen):
+            self._seen = next(iter(table.observe()), None)
+        return self._seen is not None
+
+
+def collect(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Remove a router's rules to whose port nobody listens, in one commit; return {changed, removed}: rules."""
+    gone = []
+
+    def intend(have: Mapping) -> dict:
+        gone.extend(left_behind(have.values(), doors))
+        identities = {rule.identity for rule in gone}
+        return {key: rule for key, rule in have.items() if key not in identities}
+
+    answer = change_rules(intend, options["pin_dir"], doors, check, False)
+    removed = [rule.to_params() for rule in sorted(gone, key=reading_order)]
+    return {"changed": answer["changed"], "removed": removed, "warnings": answer["warnings"]}
+
+
+def left_behind(rules: Iterable, doors: Doors) -> list:
+    """Return the rules of a router whose listener is gone. Rules that splice nothing have none, and stay."""
+    asked = {}
+
+    def listens(rule: Rule) -> bool:
+        proxy = rule.protocol, rule.tproxy_ip, rule.tproxy_port
+        if proxy not in asked:
+            asked[proxy] = doors.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
+        return asked[proxy]
+
+    return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]

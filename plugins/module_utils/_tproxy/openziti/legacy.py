@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The stories of map_update and map_delete_elem, by the arguments that the first edge routers gave them.
+
+Both record the interfaces' addresses, as those programs did. Their rules have an owner of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import InvalidInput
+from ..model.rule import PROTOCOL_NAMES
+from ..model.rule_options import rules_from_params
+from ..operations.addresses import record_addresses
+from ..resources.pins import splicer_pins
+from ..resources.rule_changes import change_rules
+from ..system.system import Doors
+from .divert import Guards
+
+OWNER = "map_update"
+UPDATE_WORDS = ("ip dest address or prefix", "prefix length", "low_port", "high_port", "tproxy_port", "protocol id")
+PROTOCOL_IDS = {str(number): name for number, name in PROTOCOL_NAMES.items()}
+DELETE_WORDS = ("ip dest address or prefix", "prefix len", "low_port", "protocol id")
+
+
+def map_update(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Add a rule, or change its port; tproxy port 0 leaves the flow to the host.
+
+    Returns {changed, rules, lacking}: the last says why the rule is not in force, "" when it is.
+    """
+    address, length, low, high, port, protocol = options["words"]
+    outcome = {"action": "pass"} if port == "0" else {"action": "tproxy", "tproxy_port": port}
+    rule = _rule(address, length, f"{low}-{high}", protocol, outcome)
+    _record(options, doors, check)
+    answer = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], doors, check, True)
+    with splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+        lacking = Guards().lacking([rule], pins, doors)
+    return {"changed": answer["changed"], "rules": [str(rule)], "lacking": lacking}
+
+
+def map_delete_elem(options: Mapping, doors: Doors, check: bool) -> dict:
+    """Remove every range of the prefix that starts at the low port. Returns as map_update(), the rules that went."""
+    address, length, low, protocol = options["words"]
+    asked, gone = _rule(address, length, low, protocol, {"action": "pass"}), []
+
+    def intend(have: Mapping) -> dict:
+        gone.extend(rule for rule in have.values() if _key(rule) == _key(asked))
+        return {key: rule for key, rule in have.items() if rule not in gone}
+
+    _record(options, doors, check)
+    answer = change_rules(intend, options["pin_dir"], doors, check, False)
+    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "lacking": ""}
+
+
+def _key(rule) -> tuple:
+    return rule.owner, rule.destination, rule.protocol, rule.low
+
+
+def _rule(address: str, length: str, ports: str, protocol: str, outcome: dict):
+    """Return the rule. Raises InvalidInput with every fault."""
+    params = {"destination": f"{address}/{length}", "ports": ports, "owner": OWNER, **outcome}
+    name = PROTOCOL_IDS.get(protocol)
+    faults = [] if name else [f"protocol id: {protocol!r} is neither 6 (tcp) nor 17 (udp)"]
+    try:
+        rules = rules_from_params([{**params, "protocol": name or "tcp"}], single=True)[0]
+    except InvalidInput as wrong:
+        faults += wrong.faults
+    if faults:
+        raise InvalidInput(faults)
+    return rules[0]
+
+
+def _record(options: Mapping, doors: Doors, check: bool) -> None:
+    all_attached = {"interfaces": None, "addresses": None, "purge": False, "state": "present"}
+    record_addresses({**all_attached, "pin_dir": options["pin_dir"]}, doors, check)

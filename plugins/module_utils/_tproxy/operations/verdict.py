@@ -1,0 +1,179 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The story of tproxy_verdict: the loaded program's own answer for a flow, without a packet on any wire.
+
+The program runs on the flow's first packet by BPF_PROG_TEST_RUN, in the network namespace and against the maps and
+sockets that it has. It leaves reason and rule in skb->cb. bpf_sk_assign refuses every packet of a test run with
+EOPNOTSUPP, since such a packet came in nowhere; up to there all has happened as for a real one, so that counts as
+spliced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..abi.structs import REASON_NAMES
+from ..checks.test_run import Trace, ask_program
+from ..constants import FUNCTION
+from ..errors import InvalidInput, TproxyError, Unsupported
+from ..model.flow import Flow, flow_text
+from ..model.prefix import parse_address
+from ..model.rule import PORT_MAX
+from ..resources.attachments import runs
+from ..resources.interfaces import PolicyTable, known_links
+from ..resources.lock import refuse_without_rights
+from ..resources.pins import splicer_pins
+from ..resources.rule_changes import rule_table
+from ..system.system import Doors
+
+FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
+VERDICTS, REASONS = ("pass", "drop"), tuple(REASON_NAMES.values())
+SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
+
+
+class Unexpected(TproxyError):
+    """The program's answer is not the one expected. Whoever wrote the rules or the test acts."""
+
+
+def ask_verdict(options: Mapping, doors: Doors, _check: bool) -> dict:
+    """Ask for one flow or a list. Returns what tproxy_verdict returns. Raises Unexpected, with all that differ."""
+    items = options["flows"] if options["flows"] is not None else [{name: options[name] for name in FLOW_OPTIONS}]
+    flows = _flows(items, single=options["flows"] is None)
+    refuse_without_rights(doors)
+    with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+        pins.check()
+        links = known_links(netlink, [item["interface"] for item in items], "interface")
+        rules = {slot: rule for rule, slot in rule_table(doors, pins).contents().rules}
+        policies = PolicyTable(doors.bpf, pins).observe()
+        answers = []
+        for link, flow, item in zip(links, flows, items):
+            _refuse_layer3(link, policies)
+            trace = ask_program(doors.bpf, _program_of(netlink, link), link.ifindex, flow)
+            answers.append({**_echo(item, flow), **_answer(trace, rules)})
+    _compare(answers, items)
+    first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
+    return {"changed": False, "flows": answers, **first}
+
+
+# ---- what is asked --------------------------------------------------------------
+
+
+def _flows(items: list, single: bool) -> list:
+    """Return a Flow for each item. Raises InvalidInput with every fault of all of them."""
+    faults, found = [], []
+    for number, item in enumerate(items):
+        found.append(_flow(item, "" if single else f"flows[{number}].", faults))
+    if faults:
+        raise InvalidInput(faults)
+    return found
+
+
+def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
+    before = len(faults)
+    if not item.get("interface"):
+        faults.append(f"{place}interface: missing; name the interface that the packet comes in by")
+    protocol = item.get("protocol")
+    if protocol not in ("tcp", "udp"):
+        told = "missing; give tcp or udp" if protocol is None else f"{protocol!r} is neither tcp nor udp"
+        faults.append(f"{place}protocol: {told}")
+    ends = [_address(item.get(name), f"{place}{name}", faults) for name in ("source", "destination")]
+    ports = [_port(item.get("source_port") or SOURCE_PORT, f"{place}source_port", faults)]
+    ports.append(_port(item.get("port"), f"{place}port", faults))
+    faults += _expectation_faults(item.get("expect"), f"{place}expect")
+    if len(faults) > before:
+        return None
+    flow = Flow(item["protocol"], ends[0], ports[0], ends[1], ports[1])
+    if Flow("", 0, 0, ends[0], 0).family != flow.family:
+        faults.append(f"{place}source: {item['source']} is not of the family of the destination {item['destination']}")
+    return flow
+
+
+def _expectation_faults(expected, place: str) -> list:
+    """Return what is wrong with an expectation: a word that no answer can be would only ever fail."""
+    if not expected:
+        return []
+    if isinstance(expected, str):
+        words = VERDICTS + REASONS
+        return [] if expected in words else [f"{place}: {expected!r} is none of {', '.join(words)}"]
+    known = {"verdict": VERDICTS, "reason": REASONS}
+    if not isinstance(expected, Mapping) or not set(expected) <= {*known, "rule"}:
+        return [f"{place}: {expected!r} is neither a word nor a dictionary of verdict, reason and rule"]
+    wrong = [name for name, words in known.items() if expected.get(name, words[0]) not in words]
+    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(known[name])}" for name in wrong]
+
+
+def _address(text, place: str, faults: list) -> int:
+    if text is None:
+        faults.append(f"{place}: missing; give an IPv4 or IPv6 address")
+        return 0
+    try:
+        return int.from_bytes(parse_address(text), "big")
+    except InvalidInput as fault:
+        faults.append(f"{place}: {fault}")
+        return 0
+
+
+def _port(value, place: str, faults: list) -> int:
+    text = str(value)
+    if value is None:
+        faults.append(f"{place}: missing; give a port, 0 to {PORT_MAX}")
+        return 0
+    if text.isascii() and text.isdigit() and int(text) <= PORT_MAX:
+        return int(text)
+    faults.append(f"{place}: {value!r} is no port, 0 to {PORT_MAX}")
+    return 0
+
+
+# ---- the answer -------------------------------------------------------------------
+
+
+def _program_of(netlink, link) -> int:
+    """Return the id of our program on the interface. Raises Unsupported when it has none."""
+    for entry in netlink.filters(link.ifindex, "ingress"):
+        if runs(entry, FUNCTION):
+            return entry.program_id
+    raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")
+
+
+def _refuse_layer3(link, policies: Mapping) -> None:
+    """A test run's packet begins with an Ethernet header, which a program on such an interface does not expect."""
+    if link.ifindex in policies and policies[link.ifindex].layer3:
+        raise Unsupported(f"{link.name} has no Ethernet header, and the kernel's test runs always give one")
+
+
+def _answer(trace: Trace, rules: Mapping) -> dict:
+    rule = rules.get(trace.rule)
+    return {"verdict": trace.verdict, "reason": trace.reason, "rule": rule.to_params() if rule else None}
+
+
+def _echo(item: Mapping, flow: Flow) -> dict:
+    """Return the flow as it was asked for, with what was filled in."""
+    asked = {name: item.get(name) for name in ("interface", "source", "destination", "protocol")}
+    return {**asked, "source_port": flow.source_port, "port": flow.port}
+
+
+def _compare(answers: list, items: list) -> None:
+    wrong = []
+    for answer, item in zip(answers, items):
+        expected = item.get("expect")
+        if expected and not _is_expected(expected, answer):
+            found = f"{answer['verdict']}, {answer['reason']}, {_named(answer['rule'])}"
+            wrong.append(f"{flow_text(answer)}: expected {expected}, the program says {found}")
+    if wrong:
+        raise Unexpected("; ".join(wrong), {"flows": answers})
+
+
+def _named(rule: Mapping | None) -> str:
+    if rule is None:
+        return "no rule"
+    return f"rule {rule['name']!r}" if rule["name"] else "rule {protocol} {destination} ports {ports}".format(**rule)
+
+
+def _is_expected(expected, answer: Mapping) -> bool:
+    """A word means the verdict or the reason; a dictionary any of verdict, reason and rule (its name)."""
+    if isinstance(expected, str):
+        return expected in (answer["verdict"], answer["reason"])
+    said = {**answer, "rule": answer["rule"] and answer["rule"]["name"]}
+    return all(said.get(name) == value for name, value in expected.items())

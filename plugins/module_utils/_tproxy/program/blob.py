@@ -1,0 +1,167 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Program blobs: what a compiler made, in a form that any machine can load without a compiler.
+
+Pure data. A blob is the instructions of one function, the places where a map's descriptor goes, and the maps'
+definitions. It has two digests: `source_sha256` says what was compiled (files, defines, function), `identity` adds by
+what. Same identity means same behaviour: nothing to do.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..abi.layout import LAYOUT, MAPS
+from ..errors import InvalidInput
+
+
+def placeholders() -> dict:
+    """Return {placeholder: [map name, shape]}: what the compiler finds in place of descriptors."""
+    return {slot: [name, list(shape)] for name, (slot, shape) in MAPS.items()}
+
+
+BLOB_FORMAT = 1
+INSTRUCTION_BYTES = 8
+IMMEDIATE_OFFSET = 4
+LD_IMM64, PSEUDO_MAP_FD = 0x18, 1
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A compiled program. `maps` is {name: (type, key size, value size, entries, flags)}."""
+
+    function: str
+    instructions: bytes
+    relocations: tuple
+    maps: Mapping[str, tuple]
+    compiler: str
+    source_sha256: str
+
+    @property
+    def identity(self) -> str:
+        """Return the hexadecimal SHA-256 of sources, defines, function and compiler."""
+        return program_identity(self.source_sha256, self.compiler)
+
+    @property
+    def is_splicer(self) -> bool:
+        """Whether this is a program of ours: it uses the maps of the layout, and no other."""
+        ours = {name: shape for name, (_slot, shape) in MAPS.items()}
+        return bool(self.maps) and all(ours.get(name) == shape for name, shape in self.maps.items())
+
+    @property
+    def count(self) -> int:
+        """Return how many instructions the program has."""
+        return len(self.instructions) // INSTRUCTION_BYTES
+
+    def bind(self, descriptors: Mapping[str, int]) -> bytes:
+        """Return the instructions with each map's descriptor in place."""
+        bound = bytearray(self.instructions)
+        for index, name in self.relocations:
+            struct.pack_into("=i", bound, index * INSTRUCTION_BYTES + IMMEDIATE_OFFSET, descriptors[name])
+        return bytes(bound)
+
+    def to_json(self) -> str:
+        """Return the blob as text; from_json() gives it back."""
+        body = {
+            "format": BLOB_FORMAT,
+            "layout": LAYOUT if self.is_splicer else None,
+            "function": self.function,
+            "compiler": self.compiler,
+            "source_sha256": self.source_sha256,
+            "identity": self.identity,
+            "maps": {name: list(shape) for name, shape in sorted(self.maps.items())},
+            "relocations": [list(pair) for pair in self.relocations],
+            "instructions": base64.b64encode(self.instructions).decode(),
+        }
+        body["digest"] = _digest(body)
+        return json.dumps(body, indent=1, sort_keys=True) + "\n"
+
+
+def blob_from_json(text: str) -> Blob:
+    """Return the blob written by to_json(). Raises InvalidInput when it is damaged or of another format."""
+    try:
+        body = json.loads(text)
+        digest = body.pop("digest")
+        blob = Blob(
+            body["function"],
+            base64.b64decode(body["instructions"], validate=True),
+            tuple((index, name) for index, name in body["relocations"]),
+            {name: tuple(shape) for name, shape in body["maps"].items()},
+            body["compiler"],
+            body["source_sha256"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InvalidInput([f"blob: this is no program blob ({fault}); build one with `make blob`"]) from fault
+    if body.get("format") != BLOB_FORMAT or digest != _digest(body):
+        raise InvalidInput(["blob: its digest or format does not fit its contents; build or copy it again"])
+    if body.get("layout") not in (None, LAYOUT):
+        found = body["layout"]
+        raise InvalidInput([f"blob: built for map layout {found}, this release has layout {LAYOUT}; build it again"])
+    return blob
+
+
+def blob_from_object(compiled: Mapping, function: str, source_sha256: str) -> Blob:
+    """Return the blob of what the compiler child answered: {instructions, maps, compiler}.
+
+    `maps` there is {placeholder: [name, shape]}: a placeholder is what stands in the instructions in place of a
+    descriptor.
+    """
+    instructions = base64.b64decode(compiled["instructions"])
+    names = {int(placeholder): name for placeholder, (name, _shape) in compiled["maps"].items()}
+    relocations = tuple((index, names[value]) for index, value in map_references(instructions))
+    used = {name for _index, name in relocations}
+    shapes = {name: tuple(shape) for name, shape in compiled["maps"].values() if name in used}
+    return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256)
+
+
+def map_references(instructions: bytes):
+    """Yield (instruction index, immediate) of each load of a map descriptor."""
+    for index in range(len(instructions) // INSTRUCTION_BYTES):
+        at = index * INSTRUCTION_BYTES
+        if instructions[at] == LD_IMM64 and instructions[at + 1] >> 4 == PSEUDO_MAP_FD:
+            yield index, struct.unpack_from("=i", instructions, at + IMMEDIATE_OFFSET)[0]
+
+
+def source_digest(files: Mapping[str, str], entry: str, function: str, defines: Mapping) -> str:
+    """Return the hexadecimal SHA-256 of everything that goes into a compilation but the compiler."""
+    described = {"files": dict(files), "entry": entry, "function": function, "defines": _texts(defines)}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def program_identity(source_sha256: str, compiler: str) -> str:
+    """Return the identity of the program that this compiler makes of that source."""
+    return hashlib.sha256(f"{source_sha256} {compiler}".encode()).hexdigest()
+
+
+def _texts(defines: Mapping) -> dict:
+    return {str(name): str(value) for name, value in defines.items()}
+
+
+def _digest(body: Mapping) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+IDENTITY_DIGITS = 12
+OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
+
+
+class Attached(NamedTuple):
+    """What stands there: the program's name as the filter says it, and whether it runs that, on the maps pinned now."""
+
+    name: str
+    bound: bool = True
+    direct_action: bool = True
+
+
+def filter_name(function: str, identity: str) -> str:
+    """Return the name that a filter running this program bears."""
+    return f"{function}:{identity[:IDENTITY_DIGITS]}"

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Which program is asked for: from a source, a blob or a controller's compilation to one identity.
+
+It compiles only when nothing at hand has that identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Callable, NamedTuple
+
+from ..constants import FUNCTION
+from ..errors import InvalidInput, MissingLibrary
+from .blob import (
+    Attached,
+    Blob,
+    blob_from_json,
+    blob_from_object,
+    filter_name,
+    placeholders,
+    program_identity,
+    source_digest,
+)
+
+
+class Wanted(NamedTuple):
+    """The program asked for. `blob` is None when it runs already and none is kept."""
+
+    function: str
+    identity: str
+    source_sha256: str
+    blob: Blob | None
+    compiled: bool
+
+    @property
+    def attached(self) -> Attached:
+        """Return what the filter must look like."""
+        return Attached(filter_name(self.function, self.identity))
+
+
+def wanted_program(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
+    """Return the program that the options ask for.
+
+    `kept` is the blob beside the pinned program, `running` what stands on the hook. Raises InvalidInput, CompileFailed,
+    MissingLibrary.
+    """
+    wanted = _choose(options, compiler, kept, running)
+    if wanted.blob is not None:
+        _refuse_foreign_maps(wanted.blob)
+    return wanted
+
+
+def _choose(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
+    function = options["function"]
+    if options["blob_content"]:
+        return of_blob(_read_blob(options["blob_content"], function), False)
+    digest = source_digest(options["source_files"], options["source"], function, options["defines"])
+    if options["compiled"]:
+        return of_blob(blob_from_object(options["compiled"], function, digest), True)
+    try:
+        identity = program_identity(digest, compiler().version())
+    except MissingLibrary:
+        # A router from which the compiler went keeps running what was compiled there.
+        if kept is None or kept.source_sha256 != digest:
+            raise
+        identity = kept.identity
+    if kept is not None and kept.identity == identity:
+        return of_blob(kept, False)
+    if running == Attached(filter_name(function, identity)):
+        return Wanted(function, identity, digest, None, False)
+    return of_blob(_compile(options, compiler, digest), True)
+
+
+def _compile(options: Mapping, compiler: Callable, digest: str) -> Blob:
+    function = options["function"]
+    answer = compiler().compile(
+        options["source_files"], options["source"], function, options["defines"], placeholders()
+    )
+    return blob_from_object(answer, function, digest)
+
+
+def _read_blob(text: str, function: str) -> Blob:
+    blob = blob_from_json(text)
+    if blob.function != function:
+        raise InvalidInput([f"blob: it holds the function {blob.function}, asked for is {function}"])
+    return blob
+
+
+def of_blob(blob: Blob, compiled: bool) -> Wanted:
+    """Return a program that is at hand."""
+    return Wanted(blob.function, blob.identity, blob.source_sha256, blob, compiled)
+
+
+def _refuse_foreign_maps(blob: Blob) -> None:
+    """Refuse a program that bears our name but not our maps: it would find its policy nowhere."""
+    if blob.function == FUNCTION and not blob.is_splicer:
+        raise InvalidInput(
+            [f"function: {FUNCTION} is our own program, but this source has other maps; name your function otherwise"]
+        )

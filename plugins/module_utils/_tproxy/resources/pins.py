@@ -1,0 +1,249 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The pinned maps of one program: made whole, checked before each use, removed whole.
+
+Doors are handed in: `bpf` (maps, pins), `bpffs` (folders). A first set is built in a folder aside and renamed, so there
+is never half a set; a map that somebody removed later is made anew, alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from ..abi.layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_BYTES, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
+from ..errors import LayoutMismatch
+
+FIELDS = ("type", "key size", "value size", "entries", "flags")
+ASIDE = "_new"
+
+
+def inner_shape(pages: int) -> tuple:
+    """Return the shape of an image of this many pages."""
+    return (TYPE_ARRAY, 4, PAGE_BYTES, pages, FLAG_MMAPABLE)
+
+
+class Pins:
+    """The maps {name: shape} under `folder`, and whatever else of the program is pinned there.
+
+    A context manager: a run that made the folder, and fails before it says keep(), takes it away again.
+    """
+
+    def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
+        self._bpf, self._bpffs = bpf, bpffs
+        self.folder, self.shapes = folder, shapes
+        self._open: dict = {}  # {name: (descriptor, number of the pin)}
+        self._is_new = False
+
+    def __enter__(self) -> Pins:
+        return self
+
+    def __exit__(self, fault, *_where) -> None:
+        self.close()
+        if fault and self._is_new:
+            self.remove()
+
+    def close(self) -> None:
+        """Close every descriptor; the pins stay."""
+        for name in list(self._open):
+            self._close(name)
+
+    def drop_stale(self) -> None:
+        """Close the descriptors of what is pinned no more, or under whose name there is another object by now."""
+        for name, (_descriptor, number) in list(self._open.items()):
+            if self._bpffs.number(self.path(name)) != number:
+                self._close(name)
+
+    def keep(self) -> None:
+        """The run has done its work: what fails from now on takes nothing away."""
+        self._is_new = False
+
+    def path(self, name: str) -> str:
+        """Return where `name` is pinned."""
+        return f"{self.folder}/{name}"
+
+    def names(self) -> list:
+        """Return what is pinned; [] where no bpffs is mounted."""
+        return self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else []
+
+    def missing(self) -> list:
+        """Return the names of the maps that are not pinned."""
+        there = self.names()
+        return [name for name in self.shapes if name not in there]
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a map, and it is pinned."""
+        return name in self.shapes and name in self.names()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every map is pinned."""
+        return not self.missing()
+
+    def fd(self, name: str) -> int:
+        """Return the descriptor of a pinned map. Raises LayoutMismatch when it is not of our shape."""
+        if name not in self._open:
+            if self._bpffs.is_folder(self.path(name)):
+                raise self._mismatch(name, "it is a folder")
+            descriptor = self._bpf.open_pin(self.path(name))
+            if descriptor is None:
+                raise LayoutMismatch(f"{self.path(name)} is gone: run tc_bpf_attach again, which makes it anew")
+            self._open[name] = descriptor, self._bpffs.number(self.path(name))
+            self._check(name, self.shapes[name], descriptor)
+        return self._open[name][0]
+
+    def check(self) -> None:
+        """Compare every pinned map with its shape."""
+        absent = self.missing()
+        for name in self.shapes:
+            if name not in absent:
+                self.fd(name)
+
+    def descriptors(self) -> dict:
+        """Return {name: descriptor} of all maps."""
+        return {name: self.fd(name) for name in self.shapes}
+
+    def map_ids(self) -> set:
+        """Return the kernel's ids of the maps that are pinned."""
+        absent = self.missing()
+        return {self._bpf.map_info(self.fd(name)).id for name in self.shapes if name not in absent}
+
+    def ensure(self) -> None:
+        """Make and pin what is missing. Mounts bpffs when it is not."""
+        if not self._bpffs.is_mounted(self.folder):
+            self._bpffs.mount()
+        self._bpf.raise_memory_limit()
+        self.check()
+        if not self._bpffs.names(self.folder):
+            self._build_aside()
+        for name in self.missing():
+            self._pin_new(name, self.path(name))
+
+    def replace(self, name: str, descriptor: int) -> None:
+        """Pin another object under a name that may be taken, in one step."""
+        aside = self.path(f"{name}{ASIDE}")
+        self._bpffs.unpin(aside)
+        with ExitStack() as undo:
+            undo.callback(self._bpffs.unpin, aside)
+            self._bpf.pin(descriptor, aside)
+            self._bpffs.rename(aside, self.path(name))
+            undo.pop_all()
+        self._close(name)
+
+    def unpin(self, name: str) -> None:
+        """Remove one pin if it is there."""
+        self._bpffs.unpin(self.path(name))
+
+    def set_marker(self, name: str) -> None:
+        """Note a fact that must live exactly as long as the pins do: an empty folder beside them."""
+        self._bpffs.make_folder(self.path(name))
+
+    def has_marker(self, name: str) -> bool:
+        """Whether the fact was noted."""
+        return name in self.names()
+
+    def clear_marker(self, name: str) -> None:
+        """Forget the fact."""
+        self._bpffs.remove_folder(self.path(name))
+
+    def remove(self) -> None:
+        """Remove every pin and the folder, and the folder above when nothing else is in it."""
+        self.retire()
+        self.sweep()
+
+    def retire(self) -> None:
+        """Put the folder out of everybody's sight, in one step."""
+        self.close()
+        if self._bpffs.is_folder(self.folder):
+            self._empty(f"{self.folder}_old")
+            self._bpffs.rename(self.folder, f"{self.folder}_old")
+
+    def sweep(self) -> None:
+        """Remove what retired, or was never finished."""
+        for leftover in (f"{self.folder}_old", f"{self.folder}_new"):
+            if self._bpffs.is_folder(leftover):
+                self._empty(leftover)
+        if not self._bpffs.is_folder(self.folder):
+            self._bpffs.remove_folder(os.path.dirname(self.folder))
+
+    def _build_aside(self) -> None:
+        aside = f"{self.folder}_new"
+        self._empty(aside)
+        with ExitStack() as undo:
+            undo.callback(self.sweep)
+            self._bpffs.make_folder(aside)
+            for name in self.shapes:
+                self._pin_new(name, f"{aside}/{name}")
+            self._bpffs.remove_folder(self.folder)
+            self._bpffs.rename(aside, self.folder)
+            undo.pop_all()
+        self._is_new = True
+
+    def _pin_new(self, name: str, path: str) -> None:
+        descriptor = self.create(name)
+        try:
+            self._bpf.pin(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def create(self, name: str, pages: int = IMAGE_PAGES_MIN) -> int:
+        """Return the descriptor of a new map; a map of maps will hold arrays of `pages` pages."""
+        shape = self.shapes[name]
+        if shape[0] != TYPE_ARRAY_OF_MAPS:
+            return self._bpf.create_map(shape, name)
+        template = self._bpf.create_map(inner_shape(pages), "pages")
+        try:
+            return self._bpf.create_map(shape, name, template)
+        finally:
+            os.close(template)
+
+    def _close(self, name: str) -> None:
+        if name in self._open:
+            os.close(self._open.pop(name)[0])
+
+    def _empty(self, folder: str) -> None:
+        """Remove a folder with all that is pinned in it, if it is there."""
+        for name in self._bpffs.names(folder):
+            path = f"{folder}/{name}"
+            if self._bpffs.is_folder(path):
+                self._bpffs.remove_folder(path)
+            else:
+                self._bpffs.unpin(path)
+        self._bpffs.remove_folder(folder)
+
+    def _check(self, name: str, wanted: tuple, descriptor: int) -> None:
+        if not self._bpf.is_map(descriptor):
+            raise self._mismatch(name, "it is a program or a link")
+        found = self._bpf.map_info(descriptor).shape
+        if wanted != found:
+            faults = [f"{f} {have} instead of {want}" for f, have, want in zip(FIELDS, found, wanted) if have != want]
+            raise self._mismatch(name, ", ".join(faults))
+
+    def _mismatch(self, name: str, fault: str) -> LayoutMismatch:
+        path = self.path(name)
+        return LayoutMismatch(
+            f"{path} is no map of this release: {fault}. Nothing was changed; remove it (`rm -r {path}`) or use another"
+            " pin_dir"
+        )
+
+
+def splicer_pins(bpf, bpffs, pin_dir: str) -> Pins:
+    """Return the pins of our own program under a pin folder."""
+    return Pins(bpf, bpffs, f"{pin_dir}/v{LAYOUT}", {name: shape for name, (_slot, shape) in MAPS.items()})
+
+
+def other_pins(bpf, bpffs, folder: str) -> Pins:
+    """Return the pins of a program that is not ours: whatever maps are pinned in its folder."""
+    shapes = {}
+    for name in bpffs.names(folder) if bpffs.is_mounted(folder) else []:
+        if name in ("program", f"program{ASIDE}") or bpffs.is_folder(f"{folder}/{name}"):
+            continue
+        descriptor = bpf.open_pin(f"{folder}/{name}")
+        try:
+            shapes[name] = bpf.map_info(descriptor).shape
+        finally:
+            os.close(descriptor)
+    return Pins(bpf, bpffs, folder, shapes)

@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of the command line share: its run on a machine of dictionaries, and an answer to print."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import main
+
+
+class Run(NamedTuple):
+    """What a run came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """`tproxy-splicer`, by any of its names, on a machine of dictionaries."""
+
+    def __init__(self, machine, monkeypatch, capsys):
+        self.machine, self._capsys = machine, capsys
+        monkeypatch.setattr(main, "_doors", machine.doors)
+
+    def __call__(self, *words: str, name: str = "tproxy-splicer") -> Run:
+        try:
+            status = main.main([f"/usr/local/sbin/{name}", *words])
+        except SystemExit as end:  # argparse's own way out
+            status = end.code
+        return Run(status, *self._capsys.readouterr())
+
+
+def answer_of_info() -> dict:
+    """Return an answer of tproxy_info with something of everything."""
+    found = {"severity": "error", "code": "no_filter", "interface": "lan1", "found": "lan1 has no filter of ours"}
+    return {
+        "changed": False,
+        "attachments": _attachments(),
+        "program": {"program_id": 77, "identity": "0123456789ab" * 5, "instructions": 900, "layout": 1},
+        "rules": _rules(),
+        "generation": 7,
+        "image": {"pages": 548, "bytes": 561152, "rules": 2, "capacity_bytes": 1048576},
+        "routes": ["ip rule iif lan0 fwmark 0x1/0x1 lookup 1080"],
+        "findings": [{**found, "remedy": "run tc_bpf_attach again"}],
+    }
+
+
+def _attachments() -> list:
+    counted, nothing = {"packets": 12, "bytes": 6120}, {"packets": 0, "bytes": 0}
+    policy = {"default_action": "drop", "allow_ssh": True, "allow_echo": True, "accept": "ok", "mark": "0x1/0x1"}
+    whole = {
+        "interface": "lan0",
+        "ifindex": 3,
+        "direction": "ingress",
+        "priority": 10,
+        "handle": 1,
+        "program_id": 77,
+        "tag": "0123456789abcdef",
+        "name": "tproxy_splicer:0123456789ab",
+        "drift": [],
+        "ahead": [],
+        "policy": {**policy, "management": [{"source": "192.0.2.0/24", "protocol": "tcp", "port": 22}]},
+        "addresses": ["10.1.0.1", "fe80::1"],
+        "reasons": {
+            "spliced": {"passed": counted, "dropped": nothing},
+            "default": {"passed": nothing, "dropped": {"packets": 9, "bytes": 700}},
+        },
+    }
+    gone = dict.fromkeys(["priority", "handle", "program_id", "tag", "name", "policy"])
+    return [whole, {**whole, **gone, "interface": "lan1", "drift": ["no_filter"], "addresses": [], "reasons": {}}]
+
+
+def _rules() -> list:
+    short = {
+        "destination": "172.16.240.0/24",
+        "source": "0.0.0.0/0",
+        "protocol": "udp",
+        "ports": "5060",
+        "interfaces": [],
+        "action": "tproxy",
+        "tproxy_ip": "127.0.0.1",
+        "tproxy_port": 58997,
+        "on_missing": "drop",
+        "name": "voice",
+        "owner": "ansible",
+        "hits": {"packets": 12, "bytes": 6120},
+    }
+    long = {
+        "destination": "fd00::/8",
+        "source": "fd00:1234:5678:9abc:def0:1234:5678:9abc/128",
+        "protocol": "tcp",
+        "ports": "30000-40000",
+        "interfaces": ["lan0", "lan1"],
+        "action": "drop",
+        "tproxy_ip": "",
+        "tproxy_port": 0,
+        "on_missing": "",
+        "name": "",
+        "owner": "ziti:4rGdWvtU7Zg0tJQqR5nYbX",
+        "hits": {"packets": 9, "bytes": 700},
+    }
+    return [short, long]

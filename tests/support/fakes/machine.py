@@ -1,0 +1,264 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole machine for the stories: fake_kernel's maps and pins, and interfaces, filters, routes and a compiler.
+
+What fake_kernel says of proof holds here. The compiler turns any source into a program that uses every map of the
+layout and differs by its source; a source that speaks of a `table` gets a map of its own, as BCC would make it.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import struct
+import zlib
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import (
+    Address,
+    Filter,
+    Link,
+    RouteRule,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Doors
+
+from .kernel import Kernel, Killed
+from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
+from .system import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, reads, writes
+
+INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
+ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
+TABLE_SLOT, TABLE_SHAPE = 5, (1, 4, 8, 64, 0)
+
+
+class FakeNetlink(Door):
+    """As _netlink.Netlink."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_fault):
+        pass
+
+    @reads
+    def interfaces(self):
+        return list(self.kernel.links.values())
+
+    @reads
+    def link(self, name):
+        return self.kernel.links.get(name)
+
+    @reads
+    def addresses(self, ifindex=None):
+        return [entry for entry in self.kernel.addresses if ifindex in (None, entry.ifindex)]
+
+    @reads
+    def filters(self, ifindex, direction):
+        listed = sorted(self.kernel.filters.get((ifindex, direction), {}).items())
+        return [
+            Filter("bpf", priority, handle, 3, 0, name, program.id, program.tag, True)
+            for (priority, handle), (name, program) in listed
+        ]
+
+    @reads
+    def has_clsact(self, ifindex):
+        return ifindex in self.kernel.clsact
+
+    @writes
+    def add_clsact(self, ifindex):
+        added = ifindex not in self.kernel.clsact
+        self.kernel.clsact.add(ifindex)
+        return added
+
+    @writes
+    def delete_clsact(self, ifindex):
+        was_there = ifindex in self.kernel.clsact
+        self.kernel.clsact.discard(ifindex)
+        for hook in [hook for hook in self.kernel.filters if hook[0] == ifindex]:
+            del self.kernel.filters[hook]
+        return was_there
+
+    @writes
+    def replace_filter(self, ifindex, direction, priority, handle, program_fd, name):
+        if ifindex not in self.kernel.clsact:
+            raise KernelRefused(errno.EINVAL, "attach", "filter without clsact")
+        slots = self.kernel.filters.setdefault((ifindex, direction), {})
+        slots[(priority, handle)] = (name, self.kernel.get(program_fd))
+
+    @writes
+    def delete_filter(self, ifindex, direction, priority, handle):
+        return self.kernel.filters.get((ifindex, direction), {}).pop((priority, handle), None) is not None
+
+    @reads
+    def rules(self, family):
+        return [rule for rule in self.kernel.rules if rule.family == family]
+
+    @writes
+    def add_rule(self, rule):
+        if rule in self.kernel.rules:
+            return False
+        self.kernel.rules.append(rule)
+        return True
+
+    @writes
+    def delete_rule(self, rule):
+        if rule not in self.kernel.rules:
+            return False
+        self.kernel.rules.remove(rule)
+        return True
+
+    @reads
+    def route_to(self, destination, source):
+        return self.kernel.ways.get(destination)
+
+    @reads
+    def local_default(self, table, family):
+        return (table, family) in self.kernel.local_defaults
+
+    @writes
+    def add_local_default(self, table, family):
+        added = (table, family) not in self.kernel.local_defaults
+        self.kernel.local_defaults.add((table, family))
+        return added
+
+    @writes
+    def delete_local_default(self, table, family):
+        was_there = (table, family) in self.kernel.local_defaults
+        self.kernel.local_defaults.discard((table, family))
+        return was_there
+
+
+class FakeCompiler(Door):
+    """As _compiler.Compiler."""
+
+    @reads
+    def version(self):
+        if not self.kernel.has_compiler:
+            raise MissingLibrary("BCC's Python module", "install it")
+        return "fake 1"
+
+    @reads
+    def compile(self, files, entry, function, defines, placeholders):
+        text = json.dumps([files, entry, function, defines], sort_keys=True)
+        maps = {TABLE_SLOT: ["table", list(TABLE_SHAPE)]} if "table" in files[entry] else placeholders
+        loads = [struct.pack("=BBhiBBhi", 0x18, 0x11, 0, slot, 0, 0, 0, 0) for slot in sorted(maps)]
+        code = b"".join(loads) + struct.pack("=BBhI", 0xB7, 0, 0, zlib.crc32(text.encode())) + b"\x95" + bytes(7)
+        answer = {"instructions": base64.b64encode(code).decode(), "maps": maps, "compiler": self.version()}
+        return json.loads(json.dumps(answer))
+
+
+class FakeEvents(Door):
+    """As _netlink_events.Events: what befalls the machine, one thing at each wait without end; then it ends."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_fault):
+        pass
+
+    def wait(self, seconds):
+        if seconds is not None and seconds < 1:
+            return False
+        if not self.kernel.to_come:
+            if seconds is not None:
+                raise Killed  # whoever waits for a time would wait again
+            return False
+        self.kernel.to_come.pop(0)()
+        return True
+
+
+class Machine(Kernel):
+    """A router with two interfaces, and what can be seen of it from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.to_come: list = []
+        self.links, self.addresses, self.has_compiler = {}, [], True
+        self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
+        self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
+        self.ways, self.processes = {}, FakeProcesses()
+        for name, ifindex in INTERFACES.items():
+            self.plug(name, ifindex)
+
+    def plug(self, name: str, ifindex: int, addresses: tuple | None = None) -> None:
+        """Add an interface."""
+        self.links[name] = Link(ifindex, name, True, 1, False, name == "lo", "", 0)
+        for text in ADDRESSES.get(name, ()) if addresses is None else addresses:
+            packed = parse_address(text)
+            self.addresses.append(Address(ifindex, 2 if packed[:10] == bytes(10) else 10, packed, 24, 0, False, False))
+
+    def unplug(self, name: str) -> None:
+        """Remove an interface, with all that is bound to it."""
+        ifindex = self.links.pop(name).ifindex
+        self.addresses = [entry for entry in self.addresses if entry.ifindex != ifindex]
+        FakeNetlink(self).delete_clsact(ifindex)
+
+    def reboot(self) -> None:
+        """Lose all but the disk."""
+        self.files, self.mounted = {}, True
+        self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
+
+    def replug(self) -> None:
+        """Remove lan0, and make it anew."""
+        self.unplug("lan0")
+        self.plug("lan0", 9)
+
+    def plug_later(self) -> None:
+        """Add an interface that rules may have waited for."""
+        self.plug("later0", 7, ("10.7.0.1",))
+
+    def lose_filters(self) -> None:
+        """Lose what `tc qdisc del` and `ip rule flush` take away."""
+        self.clsact, self.filters, self.rules = set(), {}, []
+
+    def doors(self) -> Doors:
+        """Return the doors of this machine."""
+        return Doors(
+            bpf=FakeBpf(self),
+            bpffs=FakeBpffs(self),
+            netlink=lambda: FakeNetlink(self),
+            compiler=lambda: FakeCompiler(self),
+            sysctl=self.sysctl,
+            ifindex_of=lambda name: self.links[name].ifindex if name in self.links else None,
+            route_rule=RouteRule,
+            sockets=FakeSockets(self),
+            files=FakeFiles(self),
+            events=lambda: FakeEvents(self),
+            processes=self.processes,
+            networkd=FakeNetworkd(),
+            background=FakeBackground(self),
+            words=FakeWords(),
+            requests=FakeRequests(self),
+        )
+
+    def attached(self) -> list:
+        """Return the programs that filters hold."""
+        return [program for slots in self.filters.values() for _name, program in slots.values()]
+
+    def in_force(self) -> dict:
+        """Return what packets meet: each filter with all that its own maps hold, and the way to the proxy.
+
+        Counters are left out: a run may set those to zero that nobody counts yet.
+        """
+        found = {}
+        for hook, slots in self.filters.items():
+            for slot, (name, program) in slots.items():
+                found[hook + slot] = (name, program.tag, self._decisive(program.maps))
+        return {
+            "filters": found,
+            "clsact": set(self.clsact),
+            "routes": (set(self.rules), set(self.local_defaults)),
+        }
+
+    @staticmethod
+    def _decisive(maps: dict) -> dict:
+        return {name: maps[name].bytes() for name in ("image", "policy", "ifindex_ip_map", "table") if name in maps}
+
+    def everything(self) -> dict:
+        """Return all there is, down to the numbers of pinned objects."""
+        pins = {path: thing if isinstance(thing, str) else thing.id for path, thing in self.files.items()}
+        maps = {path: thing.bytes() for path, thing in self.files.items() if hasattr(thing, "bytes")}
+        return {**self.in_force(), "mounted": self.mounted, "pins": pins, "maps": maps, "disk": dict(self.disk)}

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Doors to what only is read: settings, sockets, processes, on a machine on which nothing is amiss."""
+
+from __future__ import annotations
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import Waiting
+
+LOOPBACK = parse_address("127.0.0.1")
+
+
+class FakeSysctl:
+    """As _sysctl, on a machine on which nothing is amiss."""
+
+    def __init__(self):
+        self.settings = {}
+
+    def kernel_release(self):
+        return "6.12.0-fake"
+
+    def has_capability(self, _number):
+        return True
+
+    def interface_setting(self, interface, name):
+        return self.settings.get((interface, name), 0)
+
+    def packet_sockets(self, _ifindex):
+        return []
+
+
+class FakeSockets:
+    """As _sockets: `listeners` of the machine holds (protocol, port) of what listens on the loopback."""
+
+    def __init__(self, machine):
+        self._machine = machine
+
+    def is_listening(self, protocol, address, port):
+        assert len(address) == 16
+        return (protocol, port) in self._machine.listeners
+
+    def listeners(self, protocol):
+        return [Waiting(LOOPBACK, port, 0, False, True) for kind, port in self._machine.listeners if kind == protocol]
+
+    def has_reuseport(self, inode):
+        return False
+
+
+class FakeProcesses:
+    """As _processes, on a machine that nobody came to by SSH unless `ssh` says so."""
+
+    def __init__(self):
+        self.ssh = None
+
+    def ssh_connection(self, process="self"):
+        return self.ssh
+
+    def is_running(self, name):
+        return False
+
+
+class FakeNetworkd:
+    """As _networkd, without any setting."""
+
+    PROCESS = "systemd-networkd"
+
+    def keeps_foreign_rules(self, folders=()):
+        return False
+
+
+class FakeWords:
+    """As _words, on memory of our own."""
+
+    def store(self, memory, begin, fresh, flips):
+        self._store_in_order(memory, begin)
+        for at, content in fresh:
+            memory[4 * at : 4 * (at + len(content))] = content.tobytes()
+        self._store_in_order(memory, flips)
+
+    @staticmethod
+    def _store_in_order(memory, stores):
+        for at, value in stores:
+            memory[4 * at : 4 * at + 4] = value.to_bytes(4, "little")

@@ -1,0 +1,284 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Doors to a kernel of dictionaries: bpf(2) and bpffs. What they prove and cannot prove, fake_kernel.py says."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import struct
+from contextlib import contextmanager
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
+    TYPE_ARRAY_OF_MAPS,
+    TYPE_PERCPU_ARRAY,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.test_run import CB_OFFSET
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import MapInfo, ProgramInfo, TestRun
+
+from .kernel import Kernel, Map, Program, map_loads
+
+CPUS = 2
+FOLDER = "folder"
+LINK = "link to"
+
+
+def step(changes: bool):
+    """Make a door's method one step of the kernel's clock, at which it may be made to fail."""
+
+    def decorate(method):
+        @functools.wraps(method)
+        def call(self, *arguments):
+            self.kernel.enter(method.__name__, changes)
+            return method(self, *arguments)
+
+        return call
+
+    return decorate
+
+
+reads, writes = step(False), step(True)
+
+
+class Door:
+    """A door to a kernel of dictionaries."""
+
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+
+
+class FakeBpf(Door):
+    """As _bpf."""
+
+    def raise_memory_limit(self):
+        pass
+
+    def possible_cpus(self):
+        return CPUS
+
+    @reads
+    def tcx_programs(self, ifindex, direction):
+        return ()
+
+    @writes
+    def create_map(self, shape, name, inner=0):
+        if (shape[0] == TYPE_ARRAY_OF_MAPS) != bool(inner):
+            raise KernelRefused(errno.EINVAL, "create map", name)
+        return self.kernel.make(Map, shape, name)
+
+    @reads
+    def is_map(self, descriptor):
+        return isinstance(self.kernel.get(descriptor), Map)
+
+    @reads
+    def map_info(self, descriptor):
+        found = self.kernel.get(descriptor)
+        kind, key, value, entries, flags = found.shape
+        return MapInfo(kind, found.id, key, value, entries, flags, found.name)
+
+    def lookup(self, descriptor, key, size):
+        found = self.kernel.read(descriptor)
+        if found.shape[0] == TYPE_ARRAY_OF_MAPS:
+            return struct.pack("=I", found.entries[key].id) if key in found.entries else None
+        assert size == found.shape[2] * (CPUS if found.shape[0] == TYPE_PERCPU_ARRAY else 1)
+        return found.entries.get(key, bytes(size))
+
+    @writes
+    def update(self, descriptor, key, value, subject="map"):
+        found = self.kernel.get(descriptor)
+        if found.shape[0] == TYPE_ARRAY_OF_MAPS:
+            value = self.kernel.get(struct.unpack("=I", value)[0])
+        found.entries[key] = value
+
+    @writes
+    def delete(self, descriptor, key, subject="map"):
+        self.kernel.get(descriptor).entries.pop(key, None)
+
+    @reads
+    def map_by_id(self, number):
+        return self.kernel.give(self.kernel.by_id(number))
+
+    @reads
+    def window(self, descriptor, size, writable):
+        found = self.kernel.get(descriptor)
+        if not found.memory:
+            found.memory.extend(bytes(size))
+        return found.memory
+
+    @writes
+    def load_program(self, instructions, name):
+        used = [struct.unpack_from("=i", instructions, at + 4)[0] for at in map_loads(instructions)]
+        return self.kernel.make(Program, instructions, name, [self.kernel.get(descriptor) for descriptor in used])
+
+    @reads
+    def test_run(self, program, packet, context=b"", repeat=1):
+        """Each packet meets the kernel's `fate`: (reason, verdict)."""
+        reason, verdict = self.kernel.fate
+        left = bytearray(context)
+        struct.pack_into("=I", left, CB_OFFSET, reason | verdict << 8)
+        return TestRun(0, bytes(left), 0)
+
+    @reads
+    def program_by_id(self, number):
+        return self.kernel.give(self.kernel.by_id(number))
+
+    @reads
+    def program_info(self, descriptor):
+        found = self.kernel.get(descriptor)
+        return ProgramInfo(3, found.id, found.tag, found.name, tuple(each.id for each in found.maps.values()))
+
+    @writes
+    def pin(self, descriptor, path):
+        folder = path.rpartition("/")[0]
+        if path in self.kernel.files or self.kernel.files.get(folder) != FOLDER:
+            raise KernelRefused(errno.EEXIST if path in self.kernel.files else errno.ENOENT, "pin", path)
+        self.kernel.files[path] = self.kernel.get(descriptor)
+
+    @reads
+    def open_pin(self, path):
+        found = self.kernel.files.get(path)
+        return None if found is None else self.kernel.give(found)
+
+
+class FakeBpffs(Door):
+    """As _bpffs; the mount point is /sys/fs/bpf."""
+
+    def is_mounted(self, folder):
+        return self.kernel.mounted
+
+    def refuse_unmountable(self, folder):
+        pass
+
+    @writes
+    def mount(self):
+        self.kernel.mounted = True
+
+    @contextmanager
+    def lock(self, folder, seconds=None):
+        if self.kernel.locked and self.kernel.is_meanwhile:
+            raise Busy(f"another run holds {folder}")
+        assert self.kernel.mounted and not self.kernel.locked
+        self.kernel.locked = True
+        try:
+            yield
+        finally:
+            self.kernel.locked = False
+
+    def names(self, folder):
+        return sorted(path[len(folder) + 1 :] for path in self.kernel.files if path.rpartition("/")[0] == folder)
+
+    def is_folder(self, path):
+        return self.kernel.files.get(path) == FOLDER
+
+    def number(self, path):
+        return self.kernel.files.get(path)
+
+    @writes
+    def make_folder(self, folder):
+        while folder.startswith("/sys/fs/bpf/"):
+            self.kernel.files.setdefault(folder, FOLDER)
+            folder = folder.rpartition("/")[0]
+
+    @writes
+    def remove_folder(self, folder):
+        if self.is_folder(folder) and not self.names(folder):
+            del self.kernel.files[folder]
+
+    @writes
+    def unpin(self, path):
+        self.kernel.files.pop(path, None)
+
+    @writes
+    def rename(self, source, target):
+        moved = {path: thing for path, thing in self.kernel.files.items() if f"{path}/".startswith(f"{source}/")}
+        for path, thing in moved.items():
+            del self.kernel.files[path]
+            self.kernel.files[target + path[len(source) :]] = thing
+
+
+class FakeRequests(Door):
+    """As _requests, for who asks: `helper` of the kernel is what a helper would answer, None where there is none."""
+
+    def ask(self, path, words):
+        return self.kernel.helper and self.kernel.helper(path, words)
+
+
+class FakeBackground(Door):
+    """As _background, with a clock that stands still. A guard's work runs when a test lets it: see kernel.guards."""
+
+    def monotonic_ns(self):
+        return self.kernel.clock
+
+    def boot_id(self):
+        return "boot"
+
+    def new_token(self):
+        return f"token {self.kernel.clock}"
+
+    def who(self):
+        return "alice from 192.0.2.9"
+
+    @writes
+    def spawn(self, prepare):
+        before = len(self.kernel.still_open())
+        self.kernel.guards.append(prepare())
+        self.kernel.guarded.update(list(self.kernel.open)[before:])
+        return len(self.kernel.guards), 0
+
+    @writes
+    def wake(self, pid, start):
+        self.kernel.woken.append(pid)
+        return True
+
+    def sleep_until(self, deadline):
+        self.kernel.clock = max(self.kernel.clock, deadline + 1)
+
+    def log(self, text):
+        self.kernel.journal.append(text)
+
+
+class FakeFiles(Door):
+    """As _files. Whether a file is written whole only a real disk can show."""
+
+    @reads
+    def read(self, path):
+        return self.kernel.disk.get(path)
+
+    @writes
+    def write(self, path, text):
+        self.kernel.disk[path] = text
+
+    @reads
+    def read_bytes(self, path):
+        return self.kernel.disk.get(path)
+
+    @writes
+    def write_bytes(self, path, content, mode):
+        self.kernel.disk[path] = content
+
+    @writes
+    def remove(self, path, with_folder=False):
+        return self.kernel.disk.pop(path, None) is not None
+
+    @reads
+    def exists(self, path):
+        return path in self.kernel.disk
+
+    @reads
+    def mode_of(self, path):
+        return 0o755 if path in self.kernel.disk else None
+
+    @reads
+    def target_of(self, path):
+        found = self.kernel.disk.get(path)
+        return found[LINK] if isinstance(found, dict) else None if found is None else ""
+
+    @writes
+    def link(self, path, target):
+        self.kernel.disk[path] = {LINK: target}
+
+    @contextmanager
+    def lock(self, folder):
+        yield

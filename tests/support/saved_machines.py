@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines whose state is saved, for the tests of saving, restoring and watching."""
+
+from __future__ import annotations
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import decode_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_and_save
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import take
+from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
+from ansible_collections.netedge.tproxy.tests.support.scenarios import (
+    play,
+    readable,
+    rule,
+)
+
+SERVICE = rule("203.0.113.9", owner="ziti:service")
+
+
+def machine_after(*runs: tuple) -> Machine:
+    machine = Machine()
+    for run in runs:
+        play(machine, run)
+    return machine
+
+
+def snapshot(machine: Machine):
+    return take(machine.doors(), FakeNetlink(machine), PIN_DIR)
+
+
+def saved(machine: Machine):
+    return decode_state(machine.disk[STATE_FILE])
+
+
+def seen(machine: Machine) -> tuple:
+    """Return all that is in force but the number of times that the rules were set."""
+    return readable(machine), machine.clsact.copy(), set(machine.rules), set(machine.local_defaults)
+
+
+def kept(machine: Machine, run: tuple) -> dict:
+    """Run a story as the shell does."""
+    story, given = run
+    return run_and_save(story, given, machine.doors(), False)

@@ -1,0 +1,192 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs of the stories that change something, each from a state that earlier runs have made.
+
+A run is (story, options). The same table is judged for check mode, for a second run, and for a failure at every step.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.install import install
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import record_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
+
+from .fakes.machine import Machine
+from .options import options
+
+OTHER = "count_packets"
+
+
+class Scenario(NamedTuple):
+    """`run` is what is judged, `before` what was run first."""
+
+    name: str
+    before: tuple
+    run: tuple
+
+    def machine(self) -> Machine:
+        """Return a machine in the state before the run, with the clock at zero."""
+        machine = Machine()
+        for run in self.before:
+            play(machine, run)
+        machine.start_over()
+        return machine
+
+    def machines(self):
+        """Yield machines in the state before the run, without end."""
+        first = self.machine()
+        first.still_open()
+        while True:
+            yield copy.deepcopy(first)
+
+
+def play(machine: Machine, run: tuple, check: bool = False) -> dict:
+    """Run a story on a machine; return its answer."""
+    story, given = run
+    return story(given, machine.doors(), check)
+
+
+def prepared(*runs: tuple) -> Machine:
+    """Return a machine on which these runs were made."""
+    machine = Machine()
+    for run in runs:
+        play(machine, run)
+    machine.start_over()
+    return machine
+
+
+def readable(machine: Machine) -> dict:
+    """Return what tproxy_info says, without what only counts or numbers."""
+    machine.start_over()
+    answer = play(machine, (inspect, options("tproxy_info")))
+    for name in ("generation", "image", "program", "findings"):
+        answer.pop(name)
+    for entry in answer["attachments"]:
+        entry.pop("program_id"), entry.pop("reasons")
+    for rule in answer["rules"]:
+        rule.pop("hits")
+    return answer
+
+
+def attaching(interface: str, text: str = "version 1", **given) -> tuple:
+    """Return a run that attaches our program, of a source that is this text."""
+    source = {"source": "a.c", "source_files": {"a.c": text}}
+    return attach, options("tc_bpf_attach", interface=interface, **source, **given)
+
+
+def detaching(interface: str, **given) -> tuple:
+    """Return a run that takes a program away."""
+    return attach, options("tc_bpf_attach", interface=interface, state="absent", **given)
+
+
+def ruling(*rules: dict, **given) -> tuple:
+    """Return a run of tproxy_rule with a list."""
+    return apply_rules, options("tproxy_rule", rules=list(rules), **given)
+
+
+def recording(*interfaces: str, **given) -> tuple:
+    """Return a run of ifindex_ip."""
+    return record_addresses, options("ifindex_ip", interfaces=list(interfaces) or None, **given)
+
+
+def routing(*interfaces: str, **given) -> tuple:
+    """Return a run of tproxy_route."""
+    return lay_route, options("tproxy_route", interfaces=list(interfaces), **given)
+
+
+def saving(**given) -> tuple:
+    """Return a run of tproxy_state."""
+    return save_state, options("tproxy_state", **given)
+
+
+def installing(**given) -> tuple:
+    """Return a run of tproxy_cli."""
+    return install, options("tproxy_cli", **given)
+
+
+def restoring(interface: str | None = None) -> tuple:
+    """Return a run that puts back what was saved."""
+    return restore_state, {"path": STATE_FILE, "interface": interface}
+
+
+def befalling(what: str) -> tuple:
+    """Return a run of nobody's: something befalls the machine."""
+    return (lambda _options, doors, _check: getattr(doors.bpf.kernel, what)()), {}
+
+
+def rule(destination: str, port: int = 443, **given) -> dict:
+    """Return a rule for TCP that splices, unless told otherwise."""
+    outcome = {"action": "tproxy", "tproxy_port": 8443} if "action" not in given else {}
+    return {"destination": destination, "protocol": "tcp", "ports": str(port), **outcome, **given}
+
+
+WEB, MAIL = rule("192.0.2.0/24"), rule("198.51.100.7", 25, action="drop")
+# three classes of interfaces, each with roots for both protocols: 1536 pages, more than a fresh image map holds
+MANY_ROOTS = [
+    rule("203.0.113.0/24", 80, protocol=protocol, interfaces=[name])
+    for protocol in ("tcp", "udp")
+    for name in ("lan0", "lan1")
+]
+CLOSED = {"default_action": "drop", "management": [{"source": "10.9.0.0/24", "port": 22}]}
+OPEN = {"default_action": "pass", "allow_ssh": False}
+BOTH = (attaching("lan0", policy=CLOSED), attaching("lan1", policy=OPEN))
+AWAITED = (BOTH[0], ruling(WEB, rule("203.0.113.0/24", 80, interfaces=["later0"])), befalling("plug_later"))
+ALL = (*BOTH, recording(), ruling(WEB, MAIL), routing("lan0", "lan1"))
+SAVED = (*ALL, saving(failure="fail_closed"))
+OPEN_SAVED = (*ALL, saving(failure="fail_open"))
+FOREIGN = attaching("lan0", "a table", function=OTHER, priority=20)
+
+SCENARIOS = (
+    Scenario("attach to a bare machine", (), attaching("lan0", policy=CLOSED)),
+    Scenario("attach to a second interface", BOTH[:1], BOTH[1]),
+    Scenario("attach where rules are already", (ruling(WEB),), attaching("lan0")),
+    Scenario("attach to an interface that rules wait for", AWAITED, attaching("later0", policy=CLOSED)),
+    Scenario("attach elsewhere when it has come", AWAITED, attaching("lan0", policy=CLOSED)),
+    Scenario("attach where the route is already", (routing("lan0", mark="0x2/0x2"),), attaching("lan0")),
+    Scenario("attach a newer source", BOTH, attaching("lan0", "version 2")),
+    Scenario("attach another policy", BOTH, attaching("lan0", policy=OPEN)),
+    Scenario("attach a newer source and another policy", BOTH, attaching("lan1", "version 2", policy=CLOSED)),
+    Scenario("attach at another priority", (*BOTH, recording()), attaching("lan0", priority=20, policy=OPEN)),
+    Scenario("detach from whatever priority", (*BOTH, recording()), detaching("lan0", priority=20)),
+    Scenario("attach somebody's own program", BOTH, FOREIGN),
+    Scenario("attach somebody's newer program", (FOREIGN,), attaching("lan0", "table 2", function=OTHER, priority=20)),
+    Scenario("detach one of two", (*BOTH, recording(), ruling(WEB)), detaching("lan0")),
+    Scenario("detach the last", (BOTH[0], recording(), ruling(WEB)), detaching("lan0")),
+    Scenario("detach somebody's own program", (*BOTH, FOREIGN), detaching("lan0", function=OTHER, priority=20)),
+    Scenario("rules for a bare machine", (), ruling(WEB, MAIL)),
+    Scenario("one more rule", (*BOTH, ruling(WEB)), ruling(MAIL)),
+    Scenario("another action for a rule", (*BOTH, ruling(WEB, MAIL)), ruling({**WEB, "tproxy_port": 9443})),
+    Scenario("purge to one rule", (*BOTH, ruling(WEB, MAIL)), ruling(MAIL, purge=True)),
+    Scenario("take a rule away", (*BOTH, ruling(WEB, MAIL)), ruling(WEB, state="absent")),
+    Scenario("take the last rule away", (ruling(WEB),), ruling(WEB, state="absent")),
+    Scenario("an image that outgrows its map", (*BOTH, ruling(WEB, MAIL)), ruling(*MANY_ROOTS)),
+    Scenario("addresses of all that have the program", BOTH, recording()),
+    Scenario("addresses on a bare machine", (), recording("lan0", "lan1")),
+    Scenario("addresses given by hand", (*BOTH, recording()), recording("lan0", addresses=["10.1.0.9"], purge=True)),
+    Scenario("forget addresses", (*BOTH, recording()), recording("lan0", state="absent")),
+    Scenario("a route for two interfaces", BOTH, routing("lan0", "lan1")),
+    Scenario("another mark", (*BOTH, routing("lan0", "lan1")), routing("lan0", mark="0x2/0x2", table=7)),
+    Scenario("install the command line", (), installing()),
+    Scenario("remove the command line", (installing(),), installing(state="absent")),
+    Scenario("save", ALL, saving(failure="fail_closed")),
+    Scenario("save another failure policy", SAVED, saving()),
+    Scenario("save no more", SAVED, saving(state="absent")),
+    Scenario("restore after a boot", (*OPEN_SAVED, befalling("reboot")), restoring()),
+    Scenario("restore one interface after a boot", (*OPEN_SAVED, befalling("reboot")), restoring("lan0")),
+    Scenario("restore an interface that was made anew", (*OPEN_SAVED, befalling("replug")), restoring("lan0")),
+    Scenario("restore what was deleted", (*OPEN_SAVED, befalling("lose_filters")), restoring()),
+    Scenario(
+        "restore an older policy and program", (*OPEN_SAVED, attaching("lan0", "version 2", policy=OPEN)), restoring()
+    ),
+    Scenario("no route any more", (*BOTH, routing("lan0", "lan1")), routing("lan0", "lan1", state="absent")),
+)

@@ -1,0 +1,283 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter, asked as a template asks it: about a whole export of a controller."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.netedge.tproxy.plugins.filter import ziti_rules as plugin
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+
+EXPORT = json.loads(
+    (pathlib.Path(__file__).resolve().parents[3] / "system" / "openziti" / "export.json").read_text(encoding="utf-8")
+)
+BRANCH = "[?contains(roleAttributes, 'branch')]"
+NAMES = {"intranet.example.com": ["100.64.0.2", "fd00:64::2"], "*.apps.example.com": "100.64.16.0/20"}
+ziti_rules = plugin.FilterModule().filters()["ziti_rules"]
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(plugin.Display, "warning", lambda _self, text: said.append(text))
+    return said
+
+
+def lines(rules):
+    """Return each rule in a line, shorter than as options."""
+    assert rules_from_params([dict(rule) for rule in rules])[1] == []
+    texts = []
+    for rule in rules:
+        source = f" from {rule['source']}" if "source" in rule else ""
+        where = f" on {','.join(rule['interfaces'])}" if "interfaces" in rule else ""
+        what = f"{rule['protocol']} {rule['destination']} {rule['ports']}"
+        texts.append(f"{what}{source}{where} to {rule['tproxy_port']}: {rule['name']}")
+    return texts
+
+
+def refusal(*arguments, **options):
+    with pytest.raises(AnsibleFilterError) as raised:
+        ziti_rules(*arguments, **options)
+    return str(raised.value)
+
+
+def test_the_services_of_a_branch_go_to_the_ports_of_their_tags():
+    assert lines(ziti_rules(EXPORT, BRANCH, tproxy_port="tags.tproxy_port")) == [
+        "tcp 172.16.1.0/28 22 to 33401: build farm",
+        "tcp 172.16.1.0/28 30000-40000 to 33401: build farm",
+        "udp 100.64.200.2/32 5000-10000 from 10.1.0.0/16 to 39250: telemetry",
+        "udp fd00:64::2/128 5000-10000 from fd00:1::/32 to 39250: telemetry",
+        "udp 172.16.240.0/24 5060-5061 from 10.1.8.0/22 on lan0,lan1 to 58997: telephony",
+        "tcp 172.16.240.0/24 5060-5061 from 10.1.8.0/22 on lan0,lan1 to 58997: telephony",
+    ]
+
+
+def test_the_older_configuration_means_both_protocols():
+    assert lines(ziti_rules(EXPORT, "[?name == 'printer']", tproxy_port={"printer": 33402})) == [
+        "tcp 172.16.9.9/32 9100 to 33402: printer",
+        "udp 172.16.9.9/32 9100 to 33402: printer",
+    ]
+
+
+@pytest.mark.parametrize("name", ["parked", "ledger"])
+def test_what_no_router_intercepts_makes_no_rule(name):
+    assert ziti_rules(EXPORT, f"[?name == '{name}']", tproxy_port=1) == []
+
+
+def test_names_and_wildcards_stand_for_what_the_user_says():
+    assert lines(ziti_rules(EXPORT, "[?name == 'intranet']", tproxy_port=1, resolve=NAMES)) == [
+        "tcp 100.64.0.2/32 80 to 1: intranet",
+        "tcp 100.64.0.2/32 443 to 1: intranet",
+        "tcp fd00:64::2/128 80 to 1: intranet",
+        "tcp fd00:64::2/128 443 to 1: intranet",
+        "tcp 100.64.16.0/20 80 to 1: intranet",
+        "tcp 100.64.16.0/20 443 to 1: intranet",
+    ]
+
+
+def test_addresses_that_make_no_rule_fail_all_at_once():
+    said = refusal(EXPORT, tproxy_port=33401)
+    assert "2 faults" in said
+    assert "'intranet.example.com': its addresses are not known" in said
+    assert "'*.apps.example.com': a wildcard has no addresses" in said
+
+
+def test_addresses_that_make_no_rule_can_be_warned_about(warnings):
+    rules = ziti_rules(EXPORT, tproxy_port=33401, on_unresolved="warn")
+    assert {rule["name"] for rule in rules} == {"build farm", "telemetry", "telephony", "printer"}
+    assert [("intranet.example.com" in text, "*.apps" in text) for text in warnings] == [(True, False), (False, True)]
+
+
+def test_addresses_that_make_no_rule_can_be_listed(warnings):
+    made = ziti_rules(EXPORT, tproxy_port=33401, on_unresolved="list", resolve={"INTRANET.example.com.": "100.64.0.2"})
+    assert "tcp 100.64.0.2/32 80 to 33401: intranet" in lines(made["rules"])
+    (unresolved,) = made["unresolved"]
+    assert unresolved.pop("reason").startswith("a wildcard")
+    assert unresolved == {
+        "service": "intranet",
+        "id": "4HgXyHn8WkS4Tt3bQz0aRd",
+        "option": "addresses",
+        "address": "*.apps.example.com",
+    }
+    assert warnings == []
+
+
+def test_the_resolver_is_asked_for_names_only(monkeypatch):
+    asked = []
+
+    def answer(name, *_arguments, **_options):
+        asked.append(name)
+        return [(2, 1, 6, "", ("192.0.2.7", 0)), (10, 1, 6, "", ("fe80::1%eth0", 0, 0, 2))]
+
+    monkeypatch.setattr(plugin.socket, "getaddrinfo", answer)
+    addresses = ["Erp.Example.com", "*.x.example", "127.1", "010.0.0.1", "0x7f.1", "1.2.3.4/56", "10.0.0.1"]
+    made = ziti_rules(service_with(addresses=addresses), tproxy_port=1, resolve="system", on_unresolved="list")
+    assert asked == ["erp.example.com"]
+    assert [rule["destination"] for rule in made["rules"]] == ["192.0.2.7/32", "10.0.0.1/32"]
+    assert [one["address"] for one in made["unresolved"]] == addresses[1:6]
+
+
+def test_a_name_that_the_resolver_does_not_know_is_reported(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(plugin.socket, "getaddrinfo", fail)
+    said = refusal(EXPORT, "[?name == 'intranet']", tproxy_port=1, resolve="system")
+    assert "'intranet.example.com': its addresses are not known" in said
+
+
+def test_the_owner_is_the_tasks_unless_it_is_given():
+    assert all("owner" not in rule for rule in ziti_rules(EXPORT, BRANCH, tproxy_port=1))
+    assert {rule["owner"] for rule in ziti_rules(EXPORT, BRANCH, tproxy_port=1, owner="openziti")} == {"openziti"}
+
+
+@pytest.mark.parametrize("port", [33401, "33401", {"4HgXyHn8WkS4Tt3bQz0aRa": 33401}, {"build farm": "33401"}])
+def test_a_port_may_be_one_for_all_or_by_id_or_by_name(port):
+    rules = ziti_rules(EXPORT, "[0]", tproxy_port=port)
+    assert [rule["tproxy_port"] for rule in rules] == [33401, 33401]
+
+
+def test_a_service_without_a_port_is_named():
+    said = refusal(EXPORT, "[?name != 'intranet']", tproxy_port={"build farm": 33401, "printer": 70000})
+    assert "service 'telemetry' (4HgXyHn8WkS4Tt3bQz0aRb): tproxy_port: missing" in said
+    assert "service 'printer' (4HgXyHn8WkS4Tt3bQz0aRe): tproxy_port: 70000 is out of range" in said
+    assert "3 faults" in said
+
+
+@pytest.mark.parametrize(
+    ("select", "words"),
+    [
+        ("[?contains(", "select: '[?contains('"),
+        ("[].name", "gives ['build farm'"),
+        ("nothing", "gives None"),
+        ("[?foo(name)]", "Unknown function"),
+        ("[?contains(name, `1`)]", "requires string"),
+        ("[?starts_with(tags, 'x')]", "starts_with()"),
+        ("[].{id: id, name: name}", "must choose from the list"),
+    ],
+)
+def test_an_expression_that_chooses_no_services_is_refused(select, words):
+    assert words in refusal(EXPORT, select, tproxy_port=1)
+
+
+def test_an_expression_that_matches_nothing_warns(warnings):
+    assert ziti_rules(EXPORT, "[?name == 'bulid farm']", tproxy_port=1) == []
+    assert "chooses none of 7" in warnings[0]
+
+
+def test_an_expression_may_ask_the_configurations():
+    chosen = ziti_rules(EXPORT, '[?config."interfaces.v1".interfaces]', tproxy_port=1)
+    assert {rule["name"] for rule in chosen} == {"telephony"}
+
+
+def test_options_of_no_meaning_are_refused():
+    assert "on_unresolved: 'skip'" in refusal(EXPORT, tproxy_port=1, on_unresolved="skip")
+    assert "resolve: 'dns' is neither" in refusal(EXPORT, tproxy_port=1, resolve="dns")
+    assert "resolve['erp']: '10.0.0.300'" in refusal(EXPORT, tproxy_port=1, resolve={"erp": ["10.0.0.1", "10.0.0.300"]})
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setattr(plugin, "jmespath", None)
+    assert "jmespath is not installed: install it on the controller" in refusal(EXPORT, BRANCH, tproxy_port=1)
+    assert ziti_rules(EXPORT, tproxy_port=1, resolve=NAMES)
+
+
+def service_with(**changes):
+    """Return an export with one service, its intercept.v1 changed."""
+    data = {"addresses": ["10.0.0.1"], "protocols": ["tcp"], "portRanges": [{"low": 80, "high": 80}], **changes}
+    return {"services": [{"id": "s1", "name": "one", "config": {"intercept.v1": data}}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"addresses": "10.0.0.1"}, "intercept.v1.addresses: '10.0.0.1' is no list"),
+        ({"addresses": []}, "intercept.v1.addresses: is empty"),
+        ({"addresses": [None, 7]}, "intercept.v1.addresses[1]: 7 is no text"),
+        ({"protocols": ["icmp"]}, "protocol: 'icmp' is not one of tcp, udp"),
+        ({"portRanges": [{"low": 90, "high": 80}]}, "ports: 90-80 runs backwards"),
+        ({"portRanges": [{"low": 80, "high": 65536}]}, "ports: 80-65536 goes beyond 65535"),
+        ({"portRanges": [{"low": -1, "high": 5}]}, "ports: '-1-5' is no port or range"),
+        (
+            {"portRanges": [{"low": "80", "high": True}]},
+            "intercept.v1.portRanges[0]: {'low': '80', 'high': True} has no",
+        ),
+        ({"portRanges": ["80-90"]}, "intercept.v1.portRanges[0]: '80-90' has no numbers"),
+        ({"allowedSourceAddresses": []}, "intercept.v1.allowedSourceAddresses: is empty"),
+    ],
+)
+def test_a_faulty_configuration_is_named(changes, words):
+    said = refusal(service_with(**changes), tproxy_port=1)
+    assert f"service 'one' (s1): {words}" in said
+
+
+def test_all_faults_of_all_services_come_together():
+    one = service_with(protocols=["icmp"], portRanges=[{"low": 9, "high": 1}])["services"][0]
+    two = {**service_with(addresses=["*.x"])["services"][0], "id": "s2", "name": "two"}
+    said = refusal({"services": [one, two]}, tproxy_port=1)
+    assert [word in said for word in ("3 faults", "'icmp'", "9-1 runs", "'*.x'")] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "config", [None, [], "x", {"interfaces": "lan0"}, {"interfaces": [1]}, {"interfaces": ["a/b"]}]
+)
+def test_faulty_interfaces_are_never_all_interfaces(config):
+    export = service_with()
+    export["services"][0]["config"]["interfaces.v1"] = config
+    assert "interfaces" in refusal(export, tproxy_port=1)
+
+
+def test_a_source_that_is_not_known_never_means_any_source(warnings):
+    export = service_with(allowedSourceAddresses=["laptop.example.com"])
+    assert ziti_rules(export, tproxy_port=1, on_unresolved="warn") == []
+    assert ["laptop.example.com" in text for text in warnings] == [True]
+    export = service_with(allowedSourceAddresses=["laptop.example.com", "10.9.0.0/16"])
+    assert lines(ziti_rules(export, tproxy_port=1, on_unresolved="warn")) == [
+        "tcp 10.0.0.1/32 80 from 10.9.0.0/16 to 1: one"
+    ]
+
+
+def test_an_address_that_no_allowed_source_can_reach_is_reported():
+    export = service_with(addresses=["10.0.0.1", "fd00::1"], allowedSourceAddresses=["10.9.0.0/16"])
+    assert "'fd00::1': no allowed source has its family" in refusal(export, tproxy_port=1)
+    export = service_with(addresses=["10.0.0.1", "fd00::1"], allowedSourceAddresses=["0.0.0.0/0"])
+    assert lines(ziti_rules(export, tproxy_port=1)) == ["tcp 10.0.0.1/32 80 to 1: one", "tcp fd00::1/128 80 to 1: one"]
+
+
+def test_what_is_said_twice_makes_one_rule():
+    export = service_with(
+        addresses=["10.0.0.1", "10.0.0.1/32", "one.example"],
+        protocols=["tcp", "tcp"],
+        portRanges=[{"low": 80, "high": 80}] * 2,
+        allowedSourceAddresses=["10.2.3.4/16", "10.2.0.0/16"],
+    )
+    made = ziti_rules(export, tproxy_port=1, resolve={"one.example": "10.0.0.1"})
+    assert lines(made) == ["tcp 10.0.0.1/32 80 from 10.2.0.0/16 to 1: one"]
+
+
+def test_a_flow_of_two_services_is_refused_unless_they_share_the_proxy():
+    one = service_with()["services"][0]
+    export = {"services": [one, {**one, "id": "s2", "name": "two"}]}
+    said = refusal(export, tproxy_port={"one": 1, "two": 2})
+    assert "service 'two' (s2) intercepts tcp 10.0.0.1/32 ports 80, and so does service 'one' (s1)" in said
+    assert lines(ziti_rules(export, tproxy_port=1)) == ["tcp 10.0.0.1/32 80 to 1: one"]
+
+
+def test_a_long_name_is_cut_at_a_character():
+    export = service_with()
+    export["services"][0]["name"] = "ä" * 40
+    assert ziti_rules(export, tproxy_port=1)[0]["name"] == "ä" * 31
+
+
+def test_more_rules_than_fit_are_refused_before_they_are_made():
+    export = service_with(
+        addresses=[f"10.0.{number >> 8}.{number & 255}" for number in range(40000)],
+        portRanges=[{"low": port, "high": port} for port in range(40000)],
+    )
+    assert "1600000000 wanted, at most 131071 fit" in refusal(export, tproxy_port=1)

@@ -1,0 +1,300 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each finding by plain facts: what provokes it, and what looks alike and must not."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks import findings as findings_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.facts import (
+    Delivery,
+    Facts,
+    Interface,
+    Listener,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import (
+    findings,
+    kernel_version,
+    objections,
+    told,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+
+INET = 2
+ROOT = pathlib.Path(__file__).resolve().parents[6]
+MARK = Mark()
+OURS = RouteRule(INET, 1080, "lan0", MARK.value, MARK.mask, 1080)
+LAN = Interface("lan0", delivery=Delivery())
+LISTENER = Listener("tcp 127.0.0.1:8443", ("web",), True, True, False)
+
+
+def codes(release: str = "6.12.0", **facts) -> list:
+    return [(found["severity"], found["code"], found["interface"]) for found in findings(Facts(release, **facts))]
+
+
+def number(text: str) -> int:
+    return int.from_bytes(parse_address(text), "big")
+
+
+def network(text: str) -> Prefix:
+    return Prefix.parse(text)[0]
+
+
+def intercept(destination: str, **given):
+    item = {"destination": destination, "protocol": "tcp", "ports": "443", "tproxy_port": "8443", **given}
+    return tuple(rules_from_params([item])[0])
+
+
+def routed(*rules: RouteRule, mark: Mark = MARK, **facts) -> list:
+    """Return the codes for lan0 with these policy rules, all of which lead to a local table."""
+    local = frozenset((rule.table, rule.family) for rule in rules)
+    delivery = Delivery(mark, facts.pop("rp_filter", 0), facts.pop("src_valid_mark", 0))
+    looked_at = (Interface("lan0", delivery=delivery),)
+    return [code for _s, code, _i in codes(interfaces=looked_at, policy_rules=rules, local_tables=local, **facts)]
+
+
+def test_nothing_is_found_on_a_machine_on_which_nothing_is_amiss():
+    assert codes(interfaces=(LAN,), policy_rules=(OURS,), listeners=(LISTENER,)) == []
+
+
+# ---- the machine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "found"),
+    [
+        ("5.4.0-42-generic", [("error", "kernel_too_old", None)]),
+        ("5.10.0-30-cloud-amd64", [("note", "kernel_without_reuseport", None)]),
+        ("6.5", [("note", "kernel_without_reuseport", None)]),
+        ("6.6.0-rc1+", []),
+        ("7.3.4", []),
+    ],
+)
+def test_the_kernel_is_judged_by_its_release(release, found):
+    assert codes(release) == found
+
+
+@pytest.mark.parametrize(("release", "version"), [("6.12.117+deb13", (6, 12)), ("5.10", (5, 10)), ("6.6rc2", (6, 6))])
+def test_a_release_is_read(release, version):
+    assert kernel_version(release) == version
+
+
+def test_a_missing_capability_is_an_error():
+    assert codes(lacking=("CAP_NET_ADMIN",)) == [("error", "missing_capability", None)]
+
+
+def test_a_bpffs_that_is_not_mounted_is_a_note():
+    assert codes(mounted=False, pin_dir="/sys/fs/bpf/x") == [("note", "bpffs_not_mounted", None)]
+
+
+@pytest.mark.parametrize("word", DRIFT)
+def test_each_word_of_drift_is_a_finding(word):
+    found = findings(Facts("6.12", drift=(("lan0", word, "somebody"),)))
+    assert [(each["code"], each["severity"], each["interface"]) for each in found] == [
+        (word, DRIFT[word].severity, "lan0")
+    ]
+    assert "{" not in found[0]["found"] + found[0]["remedy"]
+
+
+# ---- the interface -----------------------------------------------------------------------------------
+
+ETHERNET, INFINIBAND, LOOPBACK, IPGRE, NONE = 1, 32, 772, 778, 0xFFFE
+
+
+@pytest.mark.parametrize(
+    ("hardware", "release", "found"),
+    [
+        (ETHERNET, "5.10.0", []),
+        (LOOPBACK, "5.10.0", []),
+        (NONE, "5.10.0", []),
+        (INFINIBAND, "6.12.0", [("error", "link_header_unknown", "lan0")]),
+        (IPGRE, "5.13.9", [("error", "tunnel_header", "lan0")]),
+        (IPGRE, "5.14.0", []),
+    ],
+)
+def test_a_link_header_that_the_program_cannot_read_is_an_error(hardware, release, found):
+    layer3 = hardware in (IPGRE, NONE)
+    told_of = codes(release, interfaces=(Interface("lan0", hardware=hardware, layer3=layer3),))
+    assert [each for each in told_of if each[1] != "kernel_without_reuseport"] == found
+
+
+def test_a_port_of_another_interface_is_a_warning():
+    assert codes(interfaces=(Interface("lan0", is_port=True),)) == [("warning", "port", "lan0")]
+
+
+# ---- the hook and the way to the stack ---------------------------------------------------------------
+
+
+def test_a_packet_socket_for_ipv4_is_a_warning():
+    assert codes(interfaces=(Interface("lan0", packet_sockets=1),)) == [("warning", "packet_socket", "lan0")]
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, []), (0, []), (1, ["rp_filter_strict"]), (2, [])])
+def test_a_strict_rp_filter_is_a_warning(value, found):
+    assert routed(OURS, rp_filter=value) == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "valid_mark", "found"),
+    [
+        (OURS, 1, []),
+        (OURS._replace(iif=""), 1, ["src_valid_mark", "mark_shared"]),
+        (OURS._replace(iif="lo"), 1, ["src_valid_mark"]),
+        (OURS._replace(iif="lan1"), 1, []),
+        (OURS._replace(iif=""), 0, ["mark_shared"]),
+        (OURS._replace(iif="", mark=1, mask=1), 1, []),
+        (OURS._replace(iif="", plain=False), 1, ["mark_shared"]),
+    ],
+)
+def test_src_valid_mark_counts_where_the_way_back_meets_a_mark_route(rule, valid_mark, found):
+    assert routed(rule, src_valid_mark=valid_mark) == found
+
+
+def test_src_valid_mark_is_harmless_where_the_table_delivers_nothing():
+    delivery = Delivery(MARK, 0, 1)
+    found = codes(interfaces=(Interface("lan0", delivery=delivery),), policy_rules=(OURS._replace(iif=""),))
+    assert found == [("warning", "mark_shared", None)]
+
+
+@pytest.mark.parametrize(
+    ("iif", "mark", "mask", "meets"),
+    [
+        ("", 0x10000000, 0x10000000, True),
+        ("", 0x10000000, 0xFFFFFFFF, True),
+        ("", 0xF0000000, 0xF0000000, True),
+        ("lan0", 0x30000000, 0x30000000, True),
+        ("lan9", 0x10000000, 0x10000000, False),
+        ("", 0xCA6C, 0xFFFFFFFF, False),
+        ("", 0x80000, 0xFF0000, False),
+        ("", 0, 0x10000000, False),
+        ("", 0, 0, False),
+    ],
+)
+def test_a_mark_of_somebody_else_is_told_where_it_meets_ours(iif, mark, mask, meets):
+    theirs = RouteRule(INET, 5, iif, mark, mask, 100, protocol=3)
+    assert ("mark_shared" in routed(OURS, theirs)) == meets
+
+
+@pytest.mark.parametrize(
+    ("protocol", "prunes", "found"), [(2, True, False), (3, True, True), (3, False, False), (16, True, True)]
+)
+def test_networkd_is_told_of_where_it_deletes_a_mark_route(protocol, prunes, found):
+    rules = (OURS._replace(protocol=protocol),)
+    assert ("networkd_prunes" in routed(*rules, networkd_prunes=prunes)) == found
+
+
+# ---- rules -------------------------------------------------------------------------------------------
+
+
+HOME = Interface(
+    "lan0",
+    networks=(network("10.1.0.0/24"), network("fd00:1::/64"), network("10.9.9.9")),
+    addresses=(number("10.1.0.1"), number("fd00:1::1"), number("10.9.9.9")),
+)
+EXPOSED = HOME._replace(exposed=HOME.addresses)
+OWN = [
+    ("10.1.0.0/24", "the subnet 10.1.0.0/24", "10.1.0.1"),
+    ("10.1.0.1", "an own address", "10.1.0.1"),
+    ("10.1.0.0/30", "an own address", "10.1.0.1"),
+    ("10.9.9.9", "an own address", "10.9.9.9"),
+    ("fd00:1::/64", "the subnet fd00:1::/64", "fd00:1::1"),
+    ("fd00:1::1", "an own address", "fd00:1::1"),
+]
+
+
+def said(interface: Interface, destination: str) -> list:
+    """Return [(severity, code, what is found)] of a rule that intercepts a destination on an interface."""
+    (rule,) = intercept(destination)
+    found = findings(Facts("6.12", interfaces=(interface,), intercepts=(rule,)))
+    assert {each["interface"] for each in found} <= {interface.name}
+    return [(each["severity"], each["code"], each["found"].removeprefix(f"{rule.identity} ")) for each in found]
+
+
+@pytest.mark.parametrize(("destination", "covered", "taken"), OWN)
+def test_an_intercept_is_an_error_where_it_takes_what_is_for_this_host(destination, covered, taken):
+    found = f"takes from this host what is sent to its own address {taken} on lan0"
+    assert said(EXPOSED, destination) == [("error", "intercepts_own", found)]
+    assert said(HOME, destination) == [("warning", "covers_own", f"covers {covered} of lan0")]
+
+
+@pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
+@pytest.mark.parametrize(
+    "destination", ["10.1.0.254", "10.1.0.7", "10.1.0.128/25", "10.2.0.0/16", "fd00:2::/64", "0.0.0.0/0", "::/0"]
+)
+def test_neighbours_the_gateway_and_everywhere_are_no_fault(destination, interface):
+    assert said(interface, destination) == []
+
+
+@pytest.mark.parametrize("destination", ["10.0.0.0/8", "10.9.9.0/24", "fd00::/16"])
+@pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
+def test_an_intercept_that_is_wider_than_ones_own_is_a_warning(destination, interface):
+    assert [each[:2] for each in said(interface, destination)] == [("warning", "covers_own")]
+
+
+@pytest.mark.parametrize(("names", "found"), [(["lan0"], 1), (["lan1"], 0), (["lan1", "lan0"], 1)])
+def test_a_rule_counts_where_it_is_in_force(names, found):
+    facts = Facts("6.12", interfaces=(EXPOSED,), intercepts=intercept("10.1.0.0/24", interfaces=names))
+    assert len(objections(findings(facts))) == found
+
+
+@pytest.mark.parametrize(
+    ("state", "release", "found"),
+    [
+        ({"there": None, "transparent": None}, "6.12", []),
+        ({"there": False}, "6.12", [("note", "listener_missing")]),
+        ({"there": False, "routers": 1}, "6.12", [("warning", "left_behind")]),
+        (
+            {"there": False, "routers": 1, "rules": ("a", "b")},
+            "6.12",
+            [("warning", "left_behind"), ("note", "listener_missing")],
+        ),
+        ({"there": True, "routers": 1}, "6.12", []),
+        ({"there": None, "routers": 1}, "6.12", []),
+        ({"transparent": False}, "6.12", [("warning", "listener_not_transparent")]),
+        ({"transparent": None}, "6.12", []),
+        ({"shared": True}, "6.12", []),
+        ({"shared": True}, "6.1", [("warning", "listener_reuseport")]),
+        ({"shared": None}, "6.1", []),
+    ],
+)
+def test_a_listener_is_judged_by_what_is_known_of_it(state, release, found):
+    facts = Facts(release, listeners=(LISTENER._replace(**state),))
+    said = [(each["severity"], each["code"]) for each in findings(facts)]
+    assert [each for each in said if each[1] != "kernel_without_reuseport"] == found
+
+
+def test_many_listeners_make_one_finding():
+    found = findings(Facts("6.12", listeners=(LISTENER._replace(there=False),) * 1000))
+    assert len(found) == 1
+    assert found[0]["found"].endswith(" and 995 more")
+    assert len(found[0]["found"]) < 300
+
+
+# ---- how they are told ----------------------------------------------------------------------------------
+
+
+def test_the_gravest_come_first_and_notes_are_not_warned_of():
+    listeners = (LISTENER._replace(there=False), LISTENER._replace(transparent=False))
+    found = findings(Facts("6.12", lacking=("CAP_NET_ADMIN",), listeners=listeners))
+    assert [each["severity"] for each in found] == ["error", "warning", "note"]
+    assert [each["code"] for each in objections(found)] == ["missing_capability"]
+    assert [line[line.rindex("[") :] for line in told(found)] == ["[missing_capability]", "[listener_not_transparent]"]
+
+
+def test_the_documentation_lists_every_code_once_with_its_severity():
+    source = pathlib.Path(findings_module.__file__).read_text(encoding="utf-8")
+    known = {code: severity for severity, code in re.findall(r'finding\("(\w+)", "(\w+)"', source)}
+    known.update({word: about.severity for word, about in DRIFT.items()})
+    page = (ROOT / "docs" / "reference" / "findings.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| (error|warning|note) \|", page, flags=re.M)
+    assert len(listed) == len(dict(listed))
+    assert dict(listed) == known

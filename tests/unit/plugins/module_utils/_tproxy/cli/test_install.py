@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installing the command line: once, whole, and never over what is not ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.install import install
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.launcher import PERL_IS_ESSENTIAL
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import fingerprint
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict
+from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.fakes.system import LINK
+from ansible_collections.netedge.tproxy.tests.support.options import options
+
+FOLDER = "/usr/local/sbin"
+PATH, UPDATE, DELETE = (f"{FOLDER}/{name}" for name in ("tproxy-splicer", "map_update", "map_delete_elem"))
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+def run(machine, check: bool = False, **given) -> dict:
+    return install(options("tproxy_cli", **given), machine.doors(), check)
+
+
+def test_it_is_installed_by_all_its_names_once(machine):
+    answer = run(machine)
+    assert (answer["changed"], answer["file"], answer["links"]) == (True, PATH, [UPDATE, DELETE])
+    assert machine.disk[UPDATE] == machine.disk[DELETE] == {LINK: "tproxy-splicer"}
+    assert fingerprint(machine.disk[PATH]) == answer["fingerprint"]
+    assert len(machine.disk[PATH]) == answer["bytes"]
+    again = run(machine)
+    assert not again["changed"]
+    assert again["diff"]["before"] == again["diff"]["after"] == answer["diff"]["after"]
+
+
+def test_check_mode_foretells_it_and_writes_nothing(machine):
+    foretold = run(machine, check=True)
+    assert machine.disk == {}
+    assert foretold == run(machine)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-9], lambda content: content.replace(b"def main(", b"def niam(")]
+)
+def test_a_damaged_file_is_written_anew(machine, damage):
+    run(machine)
+    whole = machine.disk[PATH]
+    machine.disk[PATH] = damage(whole)
+    assert run(machine)["changed"]
+    assert machine.disk[PATH] == whole
+
+
+def test_another_pin_folder_is_another_file_that_knows_it(machine):
+    run(machine)
+    assert run(machine, pin_dir="/sys/fs/bpf/it's mine")["changed"]
+    assert b"/sys/fs/bpf/it's mine" in machine.disk[PATH]
+
+
+def test_where_perl_cannot_go_the_script_is_perls(machine):
+    run(machine)
+    machine.disk[PERL_IS_ESSENTIAL] = b"/usr/bin/perl\n"
+    assert run(machine)["changed"]
+    assert machine.disk[PATH].startswith(b"#!/usr/bin/perl\n")
+
+
+def test_links_go_when_they_are_not_wanted(machine):
+    run(machine)
+    assert run(machine, links=False)["changed"]
+    assert set(machine.disk) == {PATH}
+
+
+def test_absent_leaves_nothing_of_ours_and_everything_else(machine):
+    run(machine)
+    machine.disk[UPDATE] = b"somebody's own"
+    assert run(machine, check=True, state="absent")["changed"]
+    assert run(machine, state="absent")["changed"]
+    assert machine.disk == {UPDATE: b"somebody's own"}
+    assert not run(machine, state="absent")["changed"]
+
+
+@pytest.mark.parametrize("place", [PATH, DELETE])
+def test_what_is_not_ours_is_left_alone(machine, place):
+    machine.disk[place] = b"#!/bin/sh\n"
+    with pytest.raises(Conflict, match=f"{place} is not ours: remove it, or give another path"):
+        run(machine)
+    assert not run(machine, state="absent")["changed"]
+    assert machine.disk == {place: b"#!/bin/sh\n"}

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Metrics, read back by a reader of the text format that knows its grammar and nothing of ours."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.metrics import metrics_text
+from ansible_collections.netedge.tproxy.tests.support.command_line import answer_of_info
+
+NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
+VALUE = r'"(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"({NAME})(?:\{{((?:{NAME}={VALUE},?)*)\}})? ([0-9]+)")
+ESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
+
+
+def samples(text: str) -> dict:
+    """Return {(name, labels): value}; each family must begin with its HELP and TYPE, and stand in one piece."""
+    found, families, lines = {}, [], iter(text.splitlines())
+    for line in lines:
+        if line.startswith("# HELP "):
+            name = line.split()[2]
+            assert name not in families, f"{name} is told twice"
+            families.append(name)
+            assert re.fullmatch(rf"# TYPE {name} (counter|gauge)", next(lines))
+            continue
+        match = SAMPLE.fullmatch(line)
+        assert match, f"{line!r} is no sample"
+        assert match[1] == families[-1], f"{line!r} stands outside its family"
+        labels = tuple((name, unescaped(value)) for name, value in re.findall(f"({NAME})=({VALUE})", match[2] or ""))
+        assert (match[1], labels) not in found, f"{line!r} is there twice"
+        found[match[1], labels] = int(match[3])
+    return found
+
+
+def unescaped(value: str) -> str:
+    return re.sub(r"\\.", lambda found: ESCAPED[found[0]], value[1:-1])
+
+
+def value_of(found: dict, metric: str, **labels) -> int:
+    wanted = set(labels.items())
+    values = [
+        value for (name, has), value in found.items() if name == f"tproxy_splicer_{metric}" and wanted <= set(has)
+    ]
+    assert len(values) == 1, f"{metric} {labels}: {values}"
+    return values[0]
+
+
+def test_rules_reasons_generation_image_and_drift_are_there():
+    found = samples(metrics_text(answer_of_info()))
+    assert value_of(found, "generation") == 7
+    assert value_of(found, "rules") == 2
+    assert value_of(found, "image_bytes") == 561152
+    assert value_of(found, "image_capacity_bytes") == 1048576
+    assert value_of(found, "attachment_drift", interface="lan0", drift="") == 0
+    assert value_of(found, "attachment_drift", interface="lan1", drift="no_filter") == 1
+    assert value_of(found, "packets_total", interface="lan0", reason="spliced", verdict="pass") == 12
+    assert value_of(found, "bytes_total", interface="lan0", reason="default", verdict="drop") == 700
+    assert value_of(found, "rule_packets_total", destination="172.16.240.0/24", owner="ansible") == 12
+    assert value_of(found, "rule_bytes_total", destination="fd00::/8", interfaces="lan0,lan1", action="drop") == 700
+    assert value_of(found, "findings", severity="error") == 1
+
+
+@pytest.mark.parametrize("name", ['say "hello"', "back\\slash", "\\n is no newline", "ünïcode, {braces} = fine"])
+def test_a_name_survives_its_escaping(name):
+    answer = answer_of_info()
+    answer["rules"][0]["name"] = name
+    assert value_of(samples(metrics_text(answer)), "rule_packets_total", name=name) == 12
+
+
+def test_a_counter_ends_in_total_and_a_gauge_does_not():
+    for name, kind in re.findall("# TYPE (.*) (.*)", metrics_text(answer_of_info())):
+        assert name.endswith("_total") == (kind == "counter"), name
+
+
+def test_nothing_attached_gives_no_empty_family():
+    answer = {**answer_of_info(), "attachments": [], "rules": []}
+    assert "attachment_drift" not in metrics_text(answer)
+    assert value_of(samples(metrics_text(answer)), "rules") == 0

@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads: every fact of an answer stands there, in 80 columns."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.output import (
+    SECTIONS,
+    WHY,
+    count,
+    doctor_text,
+    explain_text,
+    show_text,
+)
+from ansible_collections.netedge.tproxy.tests.support.command_line import answer_of_info
+
+
+def test_show_fits_80_columns_and_leaves_nothing_out():
+    text = show_text(answer_of_info(), [], "/pins")
+    assert max(map(len, text.splitlines())) <= 80
+    for fact in ("lan0", "in force", "no_filter", "SSH, ping", "127.0.0.1:58997", "voice", "0123456789ab", "6120"):
+        assert fact in text, fact
+    assert "Rules: 2, generation 7, image 548 KiB of 1024 KiB" in text
+    assert "Findings: 1 error" in text
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_section_is_shown_alone(section):
+    text = show_text(answer_of_info(), [section], "/pins")
+    assert text.lower().startswith(section)
+    assert "\n\n" not in text
+
+
+def test_a_source_that_is_any_is_not_told():
+    answer = answer_of_info()
+    assert "0.0.0.0/0" not in show_text(answer, ["rules"], "/pins")
+    assert show_text({**answer, "rules": answer["rules"][:1]}, ["rules"], "/pins").endswith("\n      voice")
+
+
+def test_doctor_tells_what_was_found_and_what_to_do():
+    assert doctor_text(answer_of_info()) == (
+        "error: lan1 has no filter of ours [no_filter]\n    run tc_bpf_attach again"
+    )
+    assert doctor_text({**answer_of_info(), "findings": []}) == "Nothing is wrong."
+    assert doctor_text({"attachments": [], "findings": []}) == "Nothing is wrong, but no interface has the splicer."
+
+
+def test_a_folder_without_a_program_is_named():
+    assert show_text({**answer_of_info(), "program": None}, [], "/pins").endswith("\n\nNo program is pinned in /pins.")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (9_999_999, "9999999"), (10_000_000, "10000K"), (2**64 - 1, "18446P")]
+)
+def test_a_counter_of_any_size_stays_short(number, text):
+    assert count(number) == text
+
+
+def test_every_reason_is_told_in_words():
+    assert set(WHY) == set(REASON_NAMES.values())
+
+
+@pytest.mark.parametrize("reason", WHY)
+def test_an_explanation_names_flow_verdict_reason_and_rule(reason):
+    flow = {"interface": "lan0", "source": "fd00::1", "source_port": 49152, "destination": "fd00::2", "port": 443}
+    rule = answer_of_info()["rules"][0]
+    answer = {"verdict": "pass", "reason": reason, "rule": rule, "flows": [{**flow, "protocol": "tcp"}]}
+    text = explain_text(answer)
+    assert text.startswith("tcp [fd00::1]:49152 to [fd00::2]:443 on lan0\nverdict: pass\nreason:  " + reason)
+    assert "'voice' of owner ansible" in text.replace("\n", " ")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_without_a_rule_there_is_none_in_the_explanation():
+    flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 2}
+    answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
+    assert explain_text(answer).endswith("No rule names this flow: the interface's default action is drop.")
+    assert "rule:" not in explain_text(answer)

@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
+    identities_from_params,
+    rules_from_params,
+)
+
+# As Ansible passes a rule: every option is there, None if it was left out.
+OPTIONS = ("source", "interfaces", "action", "tproxy_ip", "tproxy_port", "on_missing", "name", "owner")
+LEFT_OUT = dict.fromkeys(OPTIONS)
+GOOD = {**LEFT_OUT, "destination": "10.0.0.0/8", "protocol": "tcp", "ports": "80", "tproxy_port": 8080}
+
+
+def faults_of(read, *items, **keywords):
+    with pytest.raises(InvalidInput) as refusal:
+        read([{**GOOD, **item} for item in items], **keywords)
+    assert all(fault in str(refusal.value) for fault in refusal.value.faults)
+    return refusal.value.faults
+
+
+def one_rule(**options):
+    (rule,), warnings = rules_from_params([{**GOOD, **options}])
+    assert warnings == []
+    return rule
+
+
+def test_defaults():
+    assert one_rule() == Rule(
+        destination=Prefix.parse("10.0.0.0/8")[0],
+        source=Prefix.any_of(4),
+        protocol="tcp",
+        low=80,
+        high=80,
+        interfaces=(),
+        action="tproxy",
+        tproxy_ip="127.0.0.1",
+        tproxy_port=8080,
+        on_missing="drop",
+        name="",
+        owner="ansible",
+    )
+
+
+def test_defaults_of_ipv6():
+    rule = one_rule(destination="fd00::/8")
+    assert (rule.source, rule.tproxy_ip) == (Prefix.any_of(6), "::1")
+
+
+@pytest.mark.parametrize(
+    ("ports", "low", "high"),
+    [
+        (80, 80, 80),
+        (0, 0, 0),
+        ("80", 80, 80),
+        ("80-443", 80, 443),
+        ("80:443", 80, 443),
+        (" 80 - 443 ", 80, 443),
+        ("0-65535", 0, 65535),
+    ],
+)
+def test_ports(ports, low, high):
+    rule = one_rule(ports=ports)
+    assert (rule.low, rule.high) == (low, high)
+
+
+def test_interfaces_are_sorted_and_stand_once():
+    assert one_rule(interfaces=["eth1", "br-lan", "eth1"]).interfaces == ("br-lan", "eth1")
+    assert one_rule(interfaces="eth0").interfaces == ("eth0",)
+
+
+@pytest.mark.parametrize("anything", ["0.0.0.0/0", "::/0", None])
+@pytest.mark.parametrize(("destination", "family"), [("10.0.0.0/8", 4), ("fd00::/8", 6)])
+def test_any_source_takes_the_family_of_the_destination(anything, destination, family):
+    assert one_rule(destination=destination, source=anything).source == Prefix.any_of(family)
+
+
+@pytest.mark.parametrize("action", ["pass", "drop"])
+@pytest.mark.parametrize("on_missing", [None, "drop", "pass"])
+def test_rules_without_proxy_have_one_form(action, on_missing):
+    rule = one_rule(action=action, tproxy_port=None, on_missing=on_missing)
+    assert (rule.tproxy_ip, rule.tproxy_port, rule.on_missing) == ("", 0, "")
+
+
+def test_tproxy_ip_is_canonical():
+    assert one_rule(tproxy_ip="::ffff:127.0.0.2").tproxy_ip == "127.0.0.2"
+    assert one_rule(destination="fd00::/8", tproxy_ip="FD00:0::1").tproxy_ip == "fd00::1"
+
+
+def test_names_up_to_their_limit():
+    rule = one_rule(name="\u00e4" * 31 + "a", owner="o" * 31, interfaces=["i" * 15])
+    assert (len(rule.name.encode()), len(rule.owner), len(rule.interfaces[0])) == (63, 31, 15)
+
+
+def test_masked_host_bits_warn():
+    items = [GOOD, {**GOOD, "destination": "10.1.2.3/16", "source": "192.0.2.1/24"}]
+    (_first, rule), warnings = rules_from_params(items)
+    assert (str(rule.destination), str(rule.source)) == ("10.1.0.0/16", "192.0.2.0/24")
+    assert warnings == [
+        "rules[1].destination: 10.1.2.3/16 has host bits set; it means 10.1.0.0/16",
+        "rules[1].source: 192.0.2.1/24 has host bits set; it means 192.0.2.0/24",
+    ]
+
+
+FAULTS = [
+    ({"destination": None}, "destination", "missing"),
+    ({"destination": "ten"}, "destination", "'ten'"),
+    ({"destination": ""}, "destination", "''"),
+    ({"destination": "10.0.0.0/33"}, "destination", "0 to 32"),
+    ({"source": "10.0.0.0/x"}, "source", "0 to 32"),
+    ({"source": ""}, "source", "''"),
+    ({"source": "fd00::/8"}, "source", "IPv4"),
+    ({"destination": "fd00::/8", "source": "10.0.0.0/8"}, "source", "IPv6"),
+    ({"protocol": None}, "protocol", "missing; give one of tcp, udp"),
+    ({"protocol": "sctp"}, "protocol", "'sctp' is not one of tcp, udp"),
+    ({"protocol": "TCP"}, "protocol", "'TCP'"),
+    ({"ports": None}, "ports", "missing"),
+    ({"ports": "http"}, "ports", "'http'"),
+    ({"ports": ""}, "ports", "''"),
+    ({"ports": True}, "ports", "True"),
+    ({"ports": -1}, "ports", "-1"),
+    ({"ports": "80,443"}, "ports", "'80,443'"),
+    ({"ports": "80-"}, "ports", "'80-'"),
+    ({"ports": "443-80"}, "ports", "80-443"),
+    ({"ports": 65536}, "ports", "65536"),
+    ({"ports": "80-99999"}, "ports", "80-99999"),
+    ({"ports": "1-" + "9" * 30}, "ports", "99999"),
+    ({"action": "accept"}, "action", "'accept' is not one of tproxy, pass, drop"),
+    ({"tproxy_port": None}, "tproxy_port", "missing"),
+    ({"tproxy_port": 0}, "tproxy_port", "0 is out of range"),
+    ({"tproxy_port": 65536}, "tproxy_port", "1 to 65535"),
+    ({"tproxy_port": "80-81"}, "tproxy_port", "'80-81'"),
+    ({"tproxy_port": True}, "tproxy_port", "True"),
+    ({"action": "pass"}, "tproxy_port", "8080 has no meaning with action pass"),
+    ({"action": "drop", "tproxy_port": None, "tproxy_ip": "127.0.0.1"}, "tproxy_ip", "no meaning with action drop"),
+    ({"tproxy_ip": "localhost"}, "tproxy_ip", "'localhost'"),
+    ({"tproxy_ip": "::1"}, "tproxy_ip", "IPv4"),
+    ({"destination": "fd00::/8", "tproxy_ip": "127.0.0.1"}, "tproxy_ip", "IPv6"),
+    ({"tproxy_ip": "0.0.0.0"}, "tproxy_ip", "names no socket"),
+    ({"tproxy_ip": "224.0.0.1"}, "tproxy_ip", "names no socket"),
+    ({"destination": "fd00::/8", "tproxy_ip": "::"}, "tproxy_ip", "names no socket"),
+    ({"destination": "fd00::/8", "tproxy_ip": "ff02::1"}, "tproxy_ip", "names no socket"),
+    ({"on_missing": "reject"}, "on_missing", "'reject' is not one of drop, pass"),
+    ({"name": "n" * 64}, "name", "64 bytes"),
+    ({"name": "\u00e4" * 32}, "name", "64 bytes"),
+    ({"name": "two\nlines"}, "name", "control"),
+    ({"name": "\x85"}, "name", "control"),
+    ({"name": "\udcff"}, "name", "UTF-8"),
+    ({"owner": ""}, "owner", "empty"),
+    ({"owner": "o" * 32}, "owner", "32 bytes"),
+    ({"owner": "a\0b"}, "owner", "control"),
+    ({"interfaces": [""]}, "interfaces", "''"),
+    ({"interfaces": ["."]}, "interfaces", "'.'"),
+    ({"interfaces": [".."]}, "interfaces", "'..'"),
+    ({"interfaces": ["i" * 16]}, "interfaces", "1 to 15 bytes"),
+    ({"interfaces": ["a/b"]}, "interfaces", "'a/b'"),
+    ({"interfaces": ["eth0:1"]}, "interfaces", "'eth0:1'"),
+    ({"interfaces": ["a b"]}, "interfaces", "'a b'"),
+    ({"interfaces": ["a\x01"]}, "interfaces", "a\\x01"),
+    ({"interfaces": ["\udcff"]}, "interfaces", "udcff"),
+]
+
+
+@pytest.mark.parametrize(("item", "option", "words"), FAULTS)
+def test_fault(item, option, words):
+    (fault,) = faults_of(rules_from_params, {}, item)
+    assert fault.startswith(f"rules[1].{option}: ")
+    assert words in fault
+    (alone,) = faults_of(rules_from_params, item, single=True)
+    assert alone == fault[len("rules[1].") :]
+
+
+IDENTITY_OPTIONS = ("destination", "source", "protocol", "ports", "interfaces", "owner")
+
+
+@pytest.mark.parametrize(("item", "option", "words"), [row for row in FAULTS if row[1] in IDENTITY_OPTIONS])
+def test_fault_of_a_deletion(item, option, words):
+    (fault,) = faults_of(identities_from_params, item, single=True)
+    assert fault.startswith(f"{option}: ")
+    assert words in fault
+
+
+def test_deletion_needs_no_action():
+    identities, warnings = identities_from_params([{**GOOD, "tproxy_port": None}], single=True)
+    assert (identities, warnings) == ([one_rule().identity], [])
+
+
+def test_all_faults_come_together():
+    faults = faults_of(
+        rules_from_params,
+        {"destination": "x", "ports": "y", "name": "n" * 64},
+        {},
+        {"protocol": "icmp", "tproxy_port": None, "tproxy_ip": "::1", "interfaces": ["/", "a b"]},
+    )
+    assert [fault.split(":")[0] for fault in faults] == [
+        "rules[0].destination",
+        "rules[0].ports",
+        "rules[0].name",
+        "rules[2].protocol",
+        "rules[2].interfaces",
+        "rules[2].interfaces",
+        "rules[2].tproxy_ip",
+        "rules[2].tproxy_port",
+    ]
+
+
+@pytest.mark.parametrize("read", [rules_from_params, identities_from_params])
+def test_the_same_rule_twice(read):
+    other = {"destination": "10.255.0.1/8", "ports": 80, "tproxy_port": 9090, "interfaces": []}
+    (fault,) = faults_of(read, {}, {"protocol": "udp"}, other)
+    assert "rules[2] and rules[0]" in fault
+    assert "tcp 10.0.0.0/8 ports 80" in fault
+
+
+def test_owners_may_share_an_identity_otherwise():
+    rules, _warnings = rules_from_params([GOOD, {**GOOD, "owner": "ziti:a"}])
+    assert [rule.owner for rule in rules] == ["ansible", "ziti:a"]
+
+
+def test_no_rules():
+    assert rules_from_params([]) == ([], [])

@@ -1,0 +1,205 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of an OpenZiti router: read as it means them, refused whole when they make no sense."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, InvalidInput
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import is_routers
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.diverter_args import (
+    flow_of,
+    leaving,
+    parse,
+    superseded,
+)
+
+SERVICE = "4rGdWvtU7Zg0tJQqR5nYbX"
+FLOW = {"-c": "172.16.1.0", "-m": "28", "-p": "tcp", "-o": "0.0.0.0", "-n": "0", "-l": "30000", "-h": "40000"}
+
+
+def words(operation: str = "-I", extra: tuple = (), **given: str) -> list:
+    """Return a call as the router makes it: its order, its options, with some of them changed."""
+    values = {**FLOW, **({"-t": "33401", "-s": SERVICE} if operation == "-I" else {})}
+    values.update({f"-{name}": value for name, value in given.items()})
+    return [operation, *(word for name, value in values.items() if value is not None for word in (name, value)), *extra]
+
+
+def only(asked: list):
+    (rule,) = parse(asked).rules
+    return rule
+
+
+def rule_of(service: str, port: int = 1, **given: str):
+    return only(words(s=service, t=str(port), **given))
+
+
+def test_an_insert_is_a_rule_of_its_service():
+    request = parse(words())
+    assert (request.operation, request.warnings) == ("insert", [])
+    assert str(request.rules[0]) == (
+        f"tcp 172.16.1.0/28 ports 30000-40000: tproxy 127.0.0.1:33401, drop when missing (owner ziti:{SERVICE})"
+    )
+
+
+def test_a_delete_is_of_whoever_has_left():
+    identity = only(words("-D"))
+    assert (identity.owner, identity) == ("", flow_of(only(words())))
+    assert only(words("-D", s=SERVICE)) == only(words()).identity
+
+
+def test_the_high_port_is_no_cry_for_help():
+    assert (only(words(h="65535")).low, only(words(h="65535")).high) == (30000, 65535)
+
+
+@pytest.mark.parametrize(("low", "high"), [("0", "0"), ("0", "65535"), ("65535", "65535")])
+def test_every_port_is_a_port(low, high):
+    rule = only(words(l=low, h=high))
+    assert (rule.low, rule.high) == (int(low), int(high))
+
+
+@pytest.mark.parametrize("service", ["-D", "-x", ".aB-", "--", "-c", "4rGdWvtU7Zg0tJQqR5nYbX"])
+def test_a_service_may_have_any_id(service):
+    assert only(words(s=service)).owner == f"ziti:{service}"
+
+
+def test_a_long_id_is_folded_and_stays_one_services():
+    owners = {only(words(s="a" * 27 + end)).owner for end in "xyz"}
+    assert len(owners) == 3
+    assert all(len(owner) == 31 and owner.startswith("ziti:aaa") for owner in owners)
+
+
+def test_without_an_id_the_port_tells_services_apart():
+    assert only(words(s=None)).owner == "ziti:port-33401"
+
+
+@pytest.mark.parametrize(
+    ("given", "destination", "source"),
+    [
+        ({"c": "10.1.2.3", "m": "24"}, "10.1.2.0/24", "0.0.0.0/0"),
+        ({"o": "10.9.8.7", "n": "8"}, "172.16.1.0/28", "10.0.0.0/8"),
+        ({"c": "fd00::5", "m": "64"}, "fd00::/64", "::/0"),
+        ({"c": "fd00::5", "m": "128", "o": "fd01::7", "n": "32"}, "fd00::5/128", "fd01::7/128"),
+        ({"c": "fd00::5", "m": "128", "o": "2001:db8::", "n": "32"}, "fd00::5/128", "2001:db8::/32"),
+        ({"o": "192.168.1.7", "n": "32"}, "172.16.1.0/28", "192.168.1.7/32"),
+        ({"o": None, "n": None}, "172.16.1.0/28", "0.0.0.0/0"),
+        ({"o": "192.168.1.7", "n": None}, "172.16.1.0/28", "192.168.1.7/32"),
+        ({"c": "0.0.0.0", "m": "0"}, "0.0.0.0/0", "0.0.0.0/0"),
+    ],
+)
+def test_prefixes_are_what_the_router_means(given, destination, source):
+    request = parse(words(**given))
+    assert (str(request.rules[0].destination), str(request.rules[0].source)) == (destination, source)
+    assert request.warnings == []
+
+
+def test_each_interface_is_a_rule_of_its_own():
+    rules = parse(words(extra=("-N", "lan1", "-N", "lan0", "-N", "lan1"))).rules
+    assert [rule.interfaces for rule in rules] == [("lan1",), ("lan0",)]
+    assert only(words("-D", N="lan0")).interfaces == ("lan0",)
+
+
+def test_port_0_leaves_the_flow_to_the_host_and_d_denies_it():
+    assert only(words(t="0")).action == "pass"
+    assert only(words(extra=("-d",))).action == "drop"
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (("-r",), "unknown option -r is ignored"),
+        (("--verbose", "-v", "yes"), "unknown option --verbose is ignored; unknown option -v yes is ignored"),
+        (("-z", "ingress"), "unknown option -z ingress is ignored"),
+    ],
+)
+def test_an_unknown_option_is_told_of_and_the_rest_is_done(extra, told):
+    request = parse(words(extra=extra))
+    assert request.rules == parse(words()).rules
+    assert "; ".join(request.warnings) == told
+
+
+def test_options_may_be_joined_with_their_values():
+    asked = words()
+    assert parse([asked[0], *(f"{name}{value}" for name, value in zip(asked[1::2], asked[2::2]))]) == parse(asked)
+
+
+@pytest.mark.parametrize(("operation", "name"), [("-L", "list"), ("-F", "flush")])
+def test_list_and_flush_need_nothing_else(operation, name):
+    assert parse([operation]) == (name, [], [])
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([], "give one of -I, -D, -L, -F and -V"),
+        (["-I", "-D"], "give one of -I"),
+        (["-I", "-c", "10.0.0.0"], "5 faults: -m: missing; give its prefix length; -p: missing"),
+        (["-D", "-c"], "-c: missing; give the destination address"),
+        (words(c="example.org"), "no IPv4 or IPv6 address; names are not resolved"),
+        (words(m="33"), "no valid prefix length"),
+        (words(p="icmp"), "'icmp' is not one of tcp, udp"),
+        (words(l="9", h="8"), "runs backwards"),
+        (words(h="65536"), "beyond 65535"),
+        (words(t="66000"), "out of range"),
+        (words(c="10.0.0.0/8"), "no valid prefix length"),
+        (words(l="1-5", h="9"), "is no port or range"),
+        (words(N="a/b"), "no interface name"),
+        (words(s="a\nb"), "control characters"),
+        (words(s="\udcff"), "not valid UTF-8"),
+        (words(c="10.0.0.0", o="fd00::1", n="64"), "not of the family of the destination"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(asked, told):
+    with pytest.raises(InvalidInput, match=told.replace("(", "[(]")):
+        parse(asked)
+
+
+@given(st.lists(st.text(max_size=12) | st.sampled_from([*FLOW, *FLOW.values(), "-I", "-D", "-N", "-t", "-s", "-d"])))
+def test_whatever_comes_is_read_or_refused(asked):
+    try:
+        request = parse(asked)
+    except InvalidInput:
+        return
+    assert all(is_routers(rule.owner) or rule.owner == "" for rule in request.rules)
+
+
+# ---- whose rule ----------------------------------------------------------------------------------
+
+
+def alive(*ports: int):
+    return lambda rule: rule.tproxy_port in ports
+
+
+def test_the_only_service_leaves_even_while_it_listens():
+    users = [rule_of("a", 1)]
+    assert leaving(flow_of(users[0]), users, alive(1)) == users
+
+
+def test_of_several_the_one_that_listens_no_more_leaves():
+    users = [rule_of("a", 1), rule_of("b", 2), rule_of("c", 3)]
+    assert leaving(flow_of(users[0]), users, alive(1, 3)) == [users[1]]
+
+
+def test_a_named_service_leaves_whoever_listens():
+    users = [rule_of("a", 1), rule_of("b", 2)]
+    assert leaving(users[0].identity, users, alive(1)) == [users[0]]
+    assert leaving(rule_of("c").identity, users, alive()) == []
+
+
+def test_nobody_leaves_when_all_still_listen():
+    users = [rule_of("b", 2), rule_of("a", 1)]
+    with pytest.raises(Conflict, match="a, b all still listen; say by -s which"):
+        leaving(flow_of(users[0]), users, alive(1, 2))
+
+
+def test_an_unknown_flow_has_nobody_to_leave():
+    assert leaving(flow_of(rule_of("a")), [], alive()) == []
+
+
+def test_an_insert_replaces_what_a_crash_has_left_and_nothing_that_lives():
+    users = [rule_of("a", 1), rule_of("b", 2), rule_of("c", 3)]
+    assert superseded(rule_of("a", 9), users, alive(3)) == [users[1]]

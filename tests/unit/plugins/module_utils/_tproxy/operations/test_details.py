@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What single stories promise beside what all of them do (test_stories.py)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import PROBES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
+    Conflict,
+    InvalidInput,
+    LimitExceeded,
+    MissingLibrary,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
+from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
+from ansible_collections.netedge.tproxy.tests.support.options import options
+from ansible_collections.netedge.tproxy.tests.support.scenarios import (
+    BOTH,
+    CLOSED,
+    MAIL,
+    WEB,
+    attaching,
+    detaching,
+    play,
+    prepared,
+    recording,
+    routing,
+    rule,
+    ruling,
+)
+
+INET, INET6 = 2, 10
+
+
+def told(machine: Machine) -> dict:
+    return play(machine, (inspect, options("tproxy_info")))
+
+
+def refused(machine: Machine, run: tuple, error: type) -> str:
+    """Return the words with which a run is refused, in check mode too, and nothing changed."""
+    before, words = machine.everything(), set()
+    for check in (True, False):
+        with pytest.raises(error) as raised:
+            play(machine, run, check)
+        words.add(str(raised.value))
+        assert machine.everything() == before
+    assert len(words) == 1
+    return words.pop()
+
+
+# ---- rules ---------------------------------------------------------------------------------------
+
+
+def test_a_purge_is_of_one_owner():
+    machine = prepared(ruling(WEB, MAIL), ruling(WEB, rule("10.0.0.0/8"), owner="ziti:a"))
+    answer = play(machine, ruling(WEB, owner="ziti:a", purge=True))
+    assert (answer["added"], answer["changed_rules"], answer["removed"]) == (0, 0, 1)
+    assert sorted((one["owner"], one["ports"]) for one in answer["rules"]) == [
+        ("ansible", "25"),
+        ("ansible", "443"),
+        ("ziti:a", "443"),
+    ]
+    assert play(machine, ruling(owner="ziti:a", purge=True))["removed"] == 1
+    assert play(machine, ruling(owner="nobody", purge=True))["changed"] is False
+
+
+def test_a_rule_of_another_owner_is_another_rule():
+    machine = prepared(ruling(WEB))
+    assert not play(machine, ruling(WEB, owner="ziti:a", state="absent"))["changed"]
+    assert play(machine, ruling(WEB, owner="ziti:a"))["added"] == 1
+
+
+def test_counts_tell_added_from_changed():
+    machine = prepared(ruling(WEB))
+    answer = play(machine, ruling({**WEB, "tproxy_port": 1}, MAIL))
+    assert (answer["added"], answer["changed_rules"], answer["removed"], answer["generation"]) == (1, 1, 0, 2)
+
+
+@pytest.mark.parametrize("ifindexes", [(9,), (9, 10)], ids=["came", "came-anew"])
+def test_an_interface_that_comes_later_is_bound_by_the_next_run(ifindexes):
+    limited = rule("203.0.113.0/24", interfaces=["lan9"])
+    machine = prepared(*BOTH, ruling(WEB, limited))
+    for ifindex in ifindexes:
+        if "lan9" in machine.links:
+            machine.unplug("lan9")
+        machine.plug("lan9", ifindex)
+        foretold = play(machine, ruling(limited), check=True)
+        before = machine.in_force()
+        answer = play(machine, ruling(limited))
+        assert foretold == answer
+        assert answer["changed"] and (answer["added"], answer["changed_rules"], answer["removed"]) == (0, 0, 0)
+        assert machine.in_force() != before
+        assert not play(machine, ruling(limited))["changed"]
+
+
+def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
+    machine = prepared(*BOTH, ruling(WEB, MAIL))
+    for slot in (1, 2):
+        machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"].entries[struct.pack("=I", slot)] = struct.pack(
+            "=4Q", 3, 9, 4, 8
+        )
+    assert [one["hits"] for one in told(machine)["rules"]] == [{"packets": 7, "bytes": 17}] * 2
+    play(machine, ruling({**WEB, "action": "drop", "tproxy_port": None}, rule("10.0.0.0/8")))
+    play(machine, ruling(MAIL, state="absent"))
+    play(machine, ruling(MAIL))
+    hits = {(one["destination"], one["ports"]): one["hits"]["packets"] for one in told(machine)["rules"]}
+    assert hits == {("192.0.2.0/24", "443"): 7, ("10.0.0.0/8", "443"): 0, ("198.51.100.7/32", "25"): 0}
+
+
+def test_faults_of_rules_are_told_all_at_once():
+    words = refused(prepared(), ruling({**WEB, "ports": "70000"}, {**MAIL, "destination": "x"}), InvalidInput)
+    assert words.startswith("2 faults: rules[0].ports: ") and "; rules[1].destination: " in words
+
+
+# ---- programs --------------------------------------------------------------------------------------
+
+
+def test_a_router_from_which_the_compiler_went_keeps_what_was_compiled():
+    machine = prepared(*BOTH)
+    machine.has_compiler = False
+    assert not play(machine, attaching("lan0"))["changed"]
+    machine.unplug("lan1")
+    machine.plug("lan1", 7)
+    answer = play(machine, attaching("lan1"))
+    assert answer["changed"] and not answer["program"]["compiled"]
+    assert "install it" in refused(machine, attaching("lan0", "version 2"), MissingLibrary)
+
+
+def test_the_second_interface_needs_no_compilation():
+    answers = [play(machine := prepared(), attaching("lan0")), play(machine, attaching("lan1"))]
+    assert [answer["program"]["compiled"] for answer in answers] == [True, False]
+    assert len({answer["attachment"]["program_id"] for answer in answers}) == 1
+
+
+def test_without_the_option_a_policy_stays_as_it_is():
+    machine = prepared(attaching("lan0", policy=CLOSED))
+    answer = play(machine, attaching("lan0", "version 2"))
+    assert answer["policy"]["management"] == [{"source": "10.9.0.0/24", "protocol": "tcp", "port": 22}]
+    answer = play(machine, attaching("lan0", "version 2", policy={}))
+    assert answer["policy"]["management"] == []
+
+
+@pytest.mark.parametrize("name", ["tproxy_splicer", "somebody:000000000000", ""])
+def test_a_filter_of_somebody_else_in_our_place_is_a_conflict(name):
+    machine = prepared()
+    machine.clsact.add(3)
+    machine.filters[(3, "ingress")] = {(10, 1): (name, Program(99, b"\x95" + bytes(7), "x", []))}
+    words = refused(machine, attaching("lan0"), Conflict)
+    assert "priority 10 handle 0x1 of ingress is taken by a filter that is not ours" in words
+
+
+def test_a_filter_of_somebody_else_beside_ours_stays_and_so_does_the_qdisc():
+    machine = prepared(attaching("lan0"))
+    somebody = ("somebody", Program(99, b"\x95" + bytes(7), "x", []))
+    machine.filters[(3, "ingress")][(20, 1)] = somebody
+    play(machine, attaching("lan0", "version 2"))
+    play(machine, detaching("lan0"))
+    assert (machine.filters[(3, "ingress")], machine.clsact) == ({(20, 1): somebody}, {3})
+
+
+def test_faults_of_an_attachment_are_told_all_at_once():
+    wrong = {"priority": 0, "handle": 0, "direction": "egress", "policy": {"management": [{"source": "x", "port": 0}]}}
+    words = refused(prepared(), attaching("lan0", **wrong), InvalidInput)
+    assert words.startswith("5 faults: ")
+    for place in ("policy.management[0].source", "policy.management[0].port", "priority", "handle", "direction"):
+        assert f"{place}: " in words
+
+
+def test_an_interface_that_is_not_there_is_named_with_those_that_are():
+    words = refused(prepared(), attaching("lan7"), InvalidInput)
+    assert words == "interface: there is no 'lan7' on this machine; it has lan0, lan1, lo"
+    assert not play(prepared(), detaching("lan7"))["changed"]
+
+
+def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
+    machine = prepared(*BOTH, ruling(WEB))
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/reasons"]
+    play(machine, detaching("lan0"))
+    assert {"image", "policy", "program"} <= {path.rpartition("/")[2] for path in machine.files}
+    assert play(machine, attaching("lan1"))["changed"]
+    assert [(entry["interface"], entry["drift"]) for entry in told(machine)["attachments"]] == [("lan1", [])]
+    assert len(told(machine)["rules"]) == 1
+
+
+# ---- interfaces that come and go --------------------------------------------------------------------------
+
+
+def test_what_was_told_of_an_interface_that_is_gone_is_forgotten():
+    machine = prepared(*BOTH, recording())
+    for ifindex in range(100, 100 + 3 * PROBES):
+        machine.unplug("lan1")
+        machine.plug("lan1", ifindex)
+        play(machine, attaching("lan1"))
+        play(machine, recording())
+    entries = machine.everything()["maps"]
+    assert [len(entries[f"/sys/fs/bpf/tproxy_splicer/v2/{name}"]) for name in ("policy", "ifindex_ip_map")] == [2, 2]
+
+
+def test_more_interfaces_of_one_slot_than_it_has_neighbours_are_refused_with_the_figures():
+    machine = prepared()
+    for number in range(PROBES + 1):
+        machine.plug(f"if{number}", 5 + 256 * number)
+    for number in range(PROBES):
+        play(machine, attaching(f"if{number}"))
+    words = refused(machine, attaching(f"if{PROBES}"), LimitExceeded)
+    assert f"the {PROBES} slots of interface {5 + 256 * PROBES} are taken" in words
+
+
+# ---- routes -------------------------------------------------------------------------------------------------
+
+
+def test_the_mark_is_told_whichever_comes_first():
+    for runs in (
+        (routing("lan0", mark="0x2/0x2"), attaching("lan0")),
+        (attaching("lan0"), routing("lan0", mark="0x2/0x2")),
+    ):
+        assert [entry["policy"]["mark"] for entry in told(prepared(*runs))["attachments"]] == ["0x2/0x2"]
+
+
+def test_rules_and_routes_of_somebody_else_stay():
+    machine = prepared()
+    theirs = RouteRule(INET, 5, "", 1, 1, 1080, protocol=3)
+    machine.rules.append(theirs)
+    machine.local_defaults.add((1080, INET))
+    play(machine, routing("lan0"))
+    play(machine, routing("lan0", state="absent"))
+    assert (machine.rules, machine.local_defaults) == ([theirs], {(1080, INET)})
+
+
+def test_the_local_route_goes_with_the_last_rule_that_leads_to_it():
+    machine = prepared(routing("lan0", "lan1"))
+    play(machine, routing("lan0", state="absent"))
+    assert machine.local_defaults == {(1080, INET), (1080, INET6)}
+    play(machine, routing("lan1", state="absent"))
+    assert (machine.rules, machine.local_defaults) == ([], set())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [({"mark": "0"}, "mark"), ({"table": 254}, "table"), ({"table": 0}, "table"), ({"priority": 0}, "priority")],
+)
+def test_a_route_that_would_do_harm_is_refused(wrong, place):
+    assert f"{place}: " in refused(prepared(), routing("lan0", **wrong), InvalidInput)
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------
+
+
+def test_a_bare_machine_has_nothing_to_tell():
+    answer = told(prepared())
+    assert (answer["attachments"], answer["rules"], answer["routes"], answer["program"]) == ([], [], [], None)
+    assert not any(finding["severity"] == "error" for finding in answer["findings"])
+
+
+def test_drift_is_seen():
+    machine = prepared(*BOTH)
+    FakeNetlink(machine).delete_filter(3, "ingress", 10, 1)
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"]
+    assert [entry["drift"] for entry in told(machine)["attachments"]] == [["no_filter"], ["other_maps"]]
+    errors = [finding["interface"] for finding in told(machine)["findings"] if finding["severity"] == "error"]
+    assert errors == ["lan0", "lan1", None]

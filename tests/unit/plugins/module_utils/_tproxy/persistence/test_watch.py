@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the watcher does of its own accord."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore_cache
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.options import options
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after
+from ansible_collections.netedge.tproxy.tests.support.scenarios import (
+    OPEN,
+    SAVED,
+    WEB,
+    attaching,
+    detaching,
+    play,
+    readable,
+    rule,
+    ruling,
+)
+
+
+def watched(machine: Machine, *events) -> list:
+    """Return what a watcher says of these events."""
+    machine.to_come = list(events)
+    return list(watch({"path": STATE_FILE}, machine.doors(), False))
+
+
+def test_a_watcher_puts_back_what_went():
+    machine = machine_after(*SAVED)
+    before = readable(machine)
+    said = watched(machine, machine.lose_filters)
+    assert sum("filter tproxy_splicer:" in line for line in said) == 2
+    assert readable(machine) == before
+
+
+def test_a_watcher_puts_back_an_interface_that_was_made_anew():
+    machine = machine_after(*SAVED)
+    said = watched(machine, machine.replug)
+    assert any(line.startswith("lan0: filter") for line in said)
+    assert {entry["interface"]: entry["drift"] for entry in readable(machine)["attachments"]} == {
+        "lan0": [],
+        "lan1": [],
+    }
+
+
+def test_a_watcher_says_and_does_nothing_when_nothing_went():
+    machine = machine_after(*SAVED)
+    before = machine.everything()
+    assert watched(machine, lambda: None, lambda: None) == []
+    assert machine.everything() == before
+
+
+def test_a_watcher_does_not_go_by_a_file_that_could_not_be_written():
+    machine = machine_after(*SAVED)
+    machine.disk[UNSAVED] = "disk full"
+    play(machine, detaching("lan0"))
+    said = watched(machine, lambda: None, lambda: None)
+    assert [line for line in said if "older than what is in force" in line] == said[:1] == said
+    assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
+
+
+def test_a_watcher_outlives_a_refusal_and_says_it_once():
+    machine = machine_after(*SAVED)
+    machine.disk[STATE_FILE] = "damage"
+    said = watched(machine, lambda: None, lambda: None)
+    assert len(said) == 1
+    assert said[0].startswith(f"not put back: {STATE_FILE} was not put back")
+
+
+def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
+    machine = machine_after(*SAVED)
+    story, given = attaching("lan0", policy=OPEN)
+    play(machine, (functools.partial(run_change, story), {**given, "confirm_timeout": 60}))
+    waits = readable(machine)
+
+    def confirm():
+        assert readable(machine) == waits
+        kept(machine, (confirm_change, options("tproxy_confirm", state="confirmed")))
+        machine.lose_filters()
+
+    said = watched(machine, confirm)
+    assert said[0] == UNCONFIRMED
+    assert any(line.startswith("lan1: filter") for line in said)
+    assert readable(machine) == waits
+
+
+# ---- what a look costs ----------------------------------------------------------------------------------------------
+
+
+def counted(monkeypatch, count: Counter, owner, name: str) -> None:
+    """Count the calls of a function."""
+    called = getattr(owner, name)
+
+    def call(*arguments):
+        count[name] += 1
+        return called(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+def looks(monkeypatch, machine: Machine, event=lambda: None) -> Counter:
+    """Return what the third look of a watcher reads, if this happens before it; nothing did before the second."""
+    count, before = Counter(), Counter()
+    counted(monkeypatch, count, restore_cache, "decode_state")
+    counted(monkeypatch, count, RuleTable, "reading")
+
+    def happen():
+        event()
+        before.update(count)
+
+    watched(machine, lambda: None, happen)
+    return count - before
+
+
+def test_a_watcher_reads_neither_file_nor_rules_again_while_they_are_the_same(monkeypatch):
+    machine = machine_after(*SAVED)
+    assert looks(monkeypatch, machine) == Counter()
+    assert looks(monkeypatch, machine, machine.lose_filters) == Counter()
+
+
+def test_a_watcher_reads_a_file_again_that_was_written_anew(monkeypatch):
+    machine = machine_after(*SAVED)
+    found = looks(monkeypatch, machine, lambda: kept(machine, ruling(rule("203.0.113.0/24"))))
+    assert found["decode_state"] == 1
+    assert found["reading"] > 0
+
+
+def test_a_watcher_reads_rules_again_that_were_changed_edited_or_have_another_interface(monkeypatch):
+    machine = machine_after(*SAVED, ruling(rule("203.0.113.0/24", interfaces=["later0"])))
+    for event in (
+        lambda: play(machine, ruling(WEB, state="absent")),
+        lambda: edit_image(machine),
+        machine.plug_later,
+    ):
+        before = [entry["destination"] for entry in readable(machine)["rules"]]
+        assert looks(monkeypatch, machine, event)["reading"] > 0
+        monkeypatch.undo()
+        assert [entry["destination"] for entry in readable(machine)["rules"]] == before
+        assert not {"image_damaged", "image_stale"} & set(readable(machine)["drift"])
+
+
+def edit_image(machine: Machine) -> None:
+    """Change a word of the image in force by hand."""
+    outer = next(thing for path, thing in machine.files.items() if path.endswith("/image"))
+    machine_image = next(iter(outer.entries.values())).memory
+    machine_image[3 * 1024] ^= 1
+
+
+def test_after_a_look_a_watcher_rests_four_times_as_long(monkeypatch):
+    machine = machine_after(*SAVED)
+    put_back = watch_module.restore_state
+
+    def slow(*arguments):
+        machine.clock += 10**8
+        return put_back(*arguments)
+
+    monkeypatch.setattr(watch_module, "restore_state", slow)
+    began = machine.clock
+    watched(machine, lambda: None, lambda: None, lambda: None)
+    assert machine.clock - began == 4 * 10**8 + 3 * (4 * 10**8 + 1)

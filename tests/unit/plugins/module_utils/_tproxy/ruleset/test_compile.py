@@ -1,0 +1,290 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LimitExceeded
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import nodes
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import bound_page, classes_of
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import encode_action
+from ansible_collections.netedge.tproxy.tests.support import image_reader, rule_sets
+
+
+def slotted_from(*items):
+    options = {"protocol": "tcp", "action": "drop"}
+    rules, _warnings = rules_from_params([{**options, **item} for item in items])
+    return [(rule, slot) for slot, rule in enumerate(rules, 1)]
+
+
+def directory(words, number):
+    """Return the words for IPv4 TCP and UDP, IPv6 TCP and UDP, IPv4 and IPv6 covers."""
+    first = number * layout.PAGE_WORDS + layout.GROUP_BASE
+    return list(words[first : first + layout.GROUP_WORDS])
+
+
+def test_no_rules():
+    words = compile_image([], {}, 3)
+    assert len(words) == 4 * layout.PAGE_WORDS  # header, interfaces, one page of actions, an empty source
+    expected = {
+        layout.HEADER_MAGIC: layout.IMAGE_MAGIC,
+        layout.HEADER_FORMAT: layout.IMAGE_FORMAT,
+        layout.HEADER_GENERATION: 3,
+        layout.HEADER_PAGES: 4,
+        layout.HEADER_RULES: 0,
+        layout.HEADER_SLOTS: 1,
+        layout.HEADER_GROUPS: 1,
+        layout.HEADER_ACTIONS: 2,
+        layout.HEADER_SOURCE: 3 * layout.PAGE_WORDS,
+        layout.HEADER_SOURCE_BYTES: 8,
+    }
+    assert {word: words[word] for word in expected} == expected
+    assert not any(words[layout.GROUP_BASE : 3 * layout.PAGE_WORDS])
+
+
+def test_one_rule_word_by_word():
+    words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
+    root = directory(words, 0)
+    assert root == [2, 0, 0, 0, 0, 0]
+    assert words[layout.HEADER_ACTIONS] == 2 + 256
+    node = 259 * layout.PAGE_WORDS
+    search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
+    starts = words[2 * layout.PAGE_WORDS :][:65536]
+    assert {index: word for index, word in enumerate(starts) if word} == {0x0A00: search, 0x0A01: search}
+    keys = memoryview(words[node : node + 2]).cast("B").cast("H").tolist()
+    assert keys == [0, 80, 444, 0xFFFF]
+    assert list(words[node + 2 : node + 6]) == [0, 1, 0, 0]
+
+
+def test_one_rule_for_everything_needs_no_node():
+    items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
+    words = compile_image(slotted_from(*items), {}, 1)
+    assert directory(words, 0) == [0, 2, 0, 2, 0, 0]
+    assert set(words[2 * layout.PAGE_WORDS :][:65536]) == {1}
+
+
+def test_cover_word_by_word():
+    items = [
+        {"destination": "10.0.0.0/15", "ports": 80, "action": "tproxy", "tproxy_port": 1},
+        {"destination": "10.0.1.0/24", "ports": 80, "action": "drop"},
+    ]
+    words = compile_image(slotted_from(*items), {}, 1)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV4_INTERCEPT])
+    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.INTERCEPT4_DADDR_HIGH)
+    assert (cover.keys, cover.values) == ([0, 0x0A00, 0x0A02, 0xFFFF], [0, 1, 0, 0])
+
+
+def test_cover_of_everything_needs_no_node():
+    items = [
+        {"destination": net, "ports": 80, "action": "tproxy", "tproxy_port": 1, "interfaces": ["eth0"]}
+        for net in ("0.0.0.0/0", "::/0")
+    ]
+    words = compile_image(slotted_from(*items), {"eth0": 7}, 1)
+    assert directory(words, 0) == [0] * 6
+    assert directory(words, 2)[4:] == [1, 2]
+
+
+def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
+    items = [
+        {"destination": "fd00::/8", "ports": 80, "protocol": name, "action": "tproxy", "tproxy_port": 1}
+        for name in ("udp", "tcp")
+    ]
+    words = compile_image(slotted_from(*items), {}, 1)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV6_INTERCEPT])
+    assert cover.field == layout.FIELD6_DADDR
+    assert (cover.keys, cover.values) == ([0, 0xFD00, 0xFE00, 0xFFFF], [0, 2, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"action": "pass"}, "00" * 16 + "0000 01 00"),
+        ({"action": "drop"}, "00" * 16 + "0000 02 00"),
+        ({"action": "tproxy", "tproxy_port": 8080}, "00" * 10 + "ffff 7f000001 1f90 03 00"),
+        (
+            {"destination": "fd00::/8", "action": "tproxy", "tproxy_port": 1, "on_missing": "pass"},
+            "00" * 15 + "01 0001 03 01",
+        ),
+    ],
+)
+def test_action_bytes(option, expected):
+    ((rule, _slot),) = slotted_from({"destination": "10.0.0.0/8", "ports": 80, **option})
+    assert encode_action(rule) == bytes.fromhex(expected) + bytes(12)
+
+
+def test_actions_lie_by_slot():
+    rules = [rule for rule, _slot in rule_sets.to_slotted(rule_sets.draw_rules(1, 70))]
+    slots = random.Random(1).sample(range(1, 200), 70)
+    words = compile_image(list(zip(rules, slots)), {}, 1)
+    first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
+    assert words[layout.HEADER_SLOTS] == max(slots) + 1
+    actions = {slot: words[first + 8 * slot : first + 8 * slot + 8].tobytes() for slot in range(max(slots) + 1)}
+    expected = {slot: encode_action(rule) for rule, slot in zip(rules, slots)}
+    assert actions == {slot: expected.get(slot, bytes(32)) for slot in actions}
+
+
+def test_order_of_rules_does_not_matter():
+    slotted = rule_sets.to_slotted(rule_sets.draw_rules(5, 80))
+    words = compile_image(slotted, rule_sets.INTERFACES, 1)
+    mixed = random.Random(5).sample(slotted, len(slotted))
+    assert compile_image(mixed, rule_sets.INTERFACES, 1) == words
+
+
+def test_classes_share_what_is_equal():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80},
+        {"destination": "10.0.0.0/8", "ports": 53, "protocol": "udp"},
+        {"destination": "fd00::/8", "ports": 80, "interfaces": ["eth0", "eth1"]},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth2", "gone0"]},
+    )
+    words = compile_image(slotted, {"eth0": 2, "eth1": 3, "eth2": 4, "eth3": 5}, 1)
+    assert words[layout.HEADER_GROUPS] == 3
+    everyone, eth01, eth2 = (directory(words, number) for number in (0, 2, 3))
+    assert eth01[:2] == everyone[:2]
+    assert (everyone[2], eth2[2]) == (0, 0)
+    assert eth01[2] != 0
+    assert eth2[0] != everyone[0]
+    assert eth2[1] == everyone[1]
+    assert words[layout.HEADER_ACTIONS] == 4 + 3 * 256
+
+
+def test_classes_share_covers():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80, "action": "tproxy", "tproxy_port": 1},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth0"]},
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth1"], "action": "tproxy", "tproxy_port": 1},
+    )
+    words = compile_image(slotted, {"eth0": 2, "eth1": 3}, 1)
+    everyone, eth0, eth1 = (directory(words, number)[layout.GROUP_IPV4_INTERCEPT] for number in (0, 2, 3))
+    assert eth0 == everyone
+    assert 3 in image_reader.read_node(words, eth1).values
+
+
+def test_bound_interfaces():
+    slotted = slotted_from(
+        {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth0", "wan"]},
+        {"destination": "10.0.0.0/8", "ports": 81, "interfaces": ["wan"]},
+    )
+    words = compile_image(slotted, {"eth0": 2, "wan": 130, "lo": 1}, 1)
+    pairs = words[layout.PAGE_WORDS : 2 * layout.PAGE_WORDS]
+    assert {slot: tuple(pairs[2 * slot : 2 * slot + 2]) for slot in range(128) if pairs[2 * slot]} == {
+        2: (2, 2),
+        3: (130, 3),
+    }
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_bound_interface_is_near_its_place(seed):
+    chance = random.Random(seed)
+    bound = {ifindex: 1 + ifindex % 47 for ifindex in chance.sample(range(1, 1000), 80)}
+    page = bound_page(bound)
+    found = {}
+    for slot in range(128):
+        ifindex, number = page[2 * slot], page[2 * slot + 1]
+        if ifindex:
+            assert (slot - ifindex) % 128 < layout.PROBES
+            found[ifindex] = number
+    assert found == bound
+
+
+def test_a_full_page_of_interfaces():
+    bound = dict.fromkeys(range(300, 300 + layout.GROUPED_INTERFACES), 1)
+    assert sorted(bound_page(bound)[0::2]) == sorted(bound)
+
+
+def refused(call, *arguments):
+    with pytest.raises(LimitExceeded) as refusal:
+        call(*arguments)
+    assert str(refusal.value.wanted) in str(refusal.value)
+    assert str(refusal.value.allowed) in str(refusal.value)
+    return refusal.value.wanted, refusal.value.allowed
+
+
+def test_limit_of_indexes_at_one_place():
+    indexes = [5 + 128 * step for step in range(layout.PROBES + 1)]
+    bound_page(dict.fromkeys(indexes[:-1], 1))
+    assert refused(bound_page, dict.fromkeys(indexes, 1)) == (9, 8)
+
+
+def on_interfaces(count):
+    """Return rules that put `count` interfaces into classes of their own, and their indexes."""
+    items = [{"destination": "10.0.0.0/8", "ports": n, "interfaces": [f"v{n}"]} for n in range(count)]
+    return slotted_from(*items), {f"v{n}": n + 1 for n in range(count)}
+
+
+def test_every_bound_interface_may_be_in_a_class_of_its_own():
+    slotted, ifindexes = on_interfaces(layout.GROUPED_INTERFACES)
+    assert classes_of(slotted, ifindexes).bound == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
+    words = compile_image(slotted, ifindexes, 1)
+    assert words[layout.HEADER_GROUPS] == layout.GROUPED_INTERFACES + 1
+    starts = [directory(words, number)[layout.GROUP_IPV4_TCP] for number in image_reader.directory_pages(words)]
+    assert starts == [0, *range(130, 130 + 256 * 128, 256)]
+
+
+def test_limit_of_bound_interfaces():
+    assert refused(compile_image, *on_interfaces(129), 1) == (129, 128)
+
+
+def test_limit_of_slots():
+    rule = slotted_from({"destination": "10.0.0.0/8", "ports": 80})[0][0]
+    compile_image([(rule, layout.RULES)], {}, 1)
+    assert refused(compile_image, [(rule, layout.RULES + 1)], {}, 1) == (layout.RULES + 1, layout.RULES)
+
+
+@pytest.mark.parametrize(("module", "limit"), [(nodes, "NODE_PAGES_MAX"), (compile_module, "IMAGE_PAGES_MAX")])
+def test_limit_of_pages(monkeypatch, module, limit):
+    slotted = rule_sets.to_slotted(rule_sets.draw_rules(6, 150))
+    pages = compile_image(slotted, {}, 1)[layout.HEADER_PAGES]
+    monkeypatch.setattr(module, limit, pages)
+    compile_image(slotted, {}, 1)
+    monkeypatch.setattr(module, limit, pages - 20)
+    assert refused(compile_image, slotted, {}, 1)[1] == pages - 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_node_is_well_formed(seed):
+    words = compile_image(rule_sets.to_slotted(rule_sets.draw_rules(seed, 300)), rule_sets.INTERFACES, 1)
+    first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
+    nodes = [node for node in image_reader.reachable(words).values() if node.words]
+    for node in nodes:
+        assert first < node.at < words[layout.HEADER_SOURCE]
+        assert node.at % layout.PAGE_WORDS + node.words <= layout.PAGE_WORDS
+    for node in (node for node in nodes if node.tag == layout.NODE_SEARCH):
+        real = node.keys.index(0xFFFF) + 1 if 0xFFFF in node.keys else len(node.keys)
+        assert node.keys[0] == 0
+        assert node.keys[:real] == sorted(set(node.keys[:real]))
+        assert set(node.keys[real:]) <= {0xFFFF}
+        line = node.at // 16
+        assert node.at % 16 == 0 if node.words > 16 else (node.at + node.words - 1) // 16 == line
+
+
+def nested(base, lengths, items):
+    return slotted_from(*({"destination": f"{base}/{length}", **item} for length in lengths for item in items))
+
+
+DEEP = {
+    "IPv4": nested("10.1.2.3", range(33), [{"ports": "80-90"}, {"ports": 85}]),
+    "IPv4, more than 32 ranges": nested("10.1.2.3", range(33), [{"ports": 2 * n} for n in range(1, 20)]),
+    "IPv4, sources": nested("10.1.2.3", range(33), [{"ports": 80, "source": f"192.0.2.{n}"} for n in range(0, 80, 2)]),
+    "IPv4, covers": nested("10.1.2.3", range(33), [{"ports": 80, "action": "tproxy", "tproxy_port": 1}]),
+    "IPv6": nested("fd00::1:2:3", range(129), [{"ports": "80-90"}, {"ports": 85}]),
+    "IPv6, covers": nested("fd00::1:2:3", range(129), [{"ports": 80, "action": "tproxy", "tproxy_port": 1}]),
+    "IPv6, sources": nested("fd00::1:2:3", range(129), [{"ports": 80, "source": f"fd01::{n}"} for n in range(3)]),
+    "IPv6, many sources": nested(
+        "fd00::1:2:3", range(100, 129), [{"ports": 80, "source": f"fd01:{n:x}::{n:x}"} for n in range(0, 80, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_walks_are_bounded(name):
+    words = compile_image(DEEP[name], {}, 1)
+    bound = layout.LOOKUP4_STEPS if name.startswith("IPv4") else layout.LOOKUP6_STEPS
+    assert max(image_reader.longest_walk(words, starts) for starts in image_reader.roots(words).values()) <= bound

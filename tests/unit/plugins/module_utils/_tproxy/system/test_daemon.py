@@ -1,0 +1,30 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.daemon import who
+
+NAMELESS = 2**31 - 7  # no user of any machine
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"SUDO_USER": "alice", "SSH_CONNECTION": "192.0.2.7 40000 10.1.0.1 22"}, "alice from 192.0.2.7"),
+        ({"SUDO_USER": "alice"}, "alice"),
+        ({"SSH_CONNECTION": "fd00::7 40000 fd00::1 22"}, f"uid {NAMELESS} from fd00::7"),
+        ({}, f"uid {NAMELESS}"),
+    ],
+)
+def test_who_changes_something_is_said_even_of_a_user_without_a_name(monkeypatch, environment, said):
+    for name in ("SUDO_USER", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "getuid", lambda: NAMELESS)
+    assert who() == said
