@@ -88,12 +88,12 @@ table:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_route
 from ..module_utils._tproxy.ansible_module.runner import run_change
-from ..module_utils._tproxy.operations.route import lay_route
+from ..module_utils._tproxy.operations.route import manage_route
 
 
 def main() -> None:
     """Run the module."""
-    run_change(tproxy_route(), lay_route)
+    run_change(tproxy_route(), manage_route)
 
 
 if __name__ == "__main__":

@@ -53,9 +53,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few rules, few rounds: about 20 s")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to a file")
     options = parser.parse_args()
-    strangers = [section for section in options.sections if section not in SECTIONS]
-    if strangers:
-        parser.error(f"no section {strangers[0]!r}: choose from {', '.join(SECTIONS)}")
+    foreign = [section for section in options.sections if section not in SECTIONS]
+    if foreign:
+        parser.error(f"no section {foreign[0]!r}: choose from {', '.join(SECTIONS)}")
     return options
 
 

@@ -113,8 +113,8 @@ def _flows(reason: int, slotted: list, sockets: ExitStack) -> list:
     """Return the flows of a case, and open the sockets it needs."""
     rules = [rule for rule, _slot in slotted]
     if reason == REASON_DEFAULT:
-        strangers = rulesets.traffic(rules, "address miss", targets.COUNT)
-        return [flow for flow, slot in zip(strangers, rulesets.Judge(slotted).slots(strangers)) if not slot]
+        foreign = rulesets.traffic(rules, "address miss", targets.COUNT)
+        return [flow for flow, slot in zip(foreign, rulesets.Judge(slotted).slots(foreign)) if not slot]
     flows = rulesets.traffic(rules, "hit", targets.COUNT)
     if reason == REASON_ESTABLISHED:
         return _sessions([flow for flow in flows if flow.protocol == "tcp" and _is_unicast(flow)], sockets)

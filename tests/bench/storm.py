@@ -39,7 +39,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -133,14 +133,14 @@ def storm(services: int, ranges: int, helper: int) -> dict:
 
 def compare(services: int, ranges: int) -> dict:
     """Compare what is in force with what was asked for."""
-    doors = open_doors()
+    system = open_system()
     wanted = {rule.identity: rule for words in calls(services, ranges) for rule in parse(words).rules}
-    with splicer_pins(doors.bpf, doors.bpffs, PIN_DIR) as pins:
-        have = rule_table(doors, pins).observe()
+    with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
+        have = rule_table(system, pins).observe()
     if have != wanted:
         sys.exit(f"{len(have)} rules are in force, {len(wanted)} were asked for")
     asked = list(wanted.values())[::100]
-    answers = ask_verdict(options("tproxy_verdict", flows=[_packet(rule) for rule in asked]), doors, False)["flows"]
+    answers = ask_verdict(options("tproxy_verdict", flows=[_packet(rule) for rule in asked]), system, False)["flows"]
     for rule, answer in zip(asked, answers):
         if (answer["rule"] or {}).get("owner") != rule.owner:
             sys.exit(f"{rule}: the program says {answer}")
@@ -216,7 +216,7 @@ def main() -> None:
     given = parser.parse_args()
     os.environ["TPROXY_SPLICER_HELPER"] = SOCKET
     subprocess.run("ip link add lan0 type veth peer name far0 && ip link set lan0 up", shell=True, check=True)
-    attach(options("tc_bpf_attach", interface="lan0", blob_content=BLOB.read_text("utf-8")), open_doors(), False)
+    attach(options("tc_bpf_attach", interface="lan0", blob_content=BLOB.read_text("utf-8")), open_system(), False)
     helper = start_helper()
     try:
         with router(given.services):

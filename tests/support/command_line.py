@@ -23,7 +23,7 @@ class CommandLine:
 
     def __init__(self, machine, monkeypatch, capsys):
         self.machine, self._capsys = machine, capsys
-        monkeypatch.setattr(main, "_doors", machine.doors)
+        monkeypatch.setattr(main, "_system", machine.system)
 
     def __call__(self, *words: str, name: str = "tproxy-splicer") -> Run:
         try:

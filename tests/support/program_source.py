@@ -11,7 +11,7 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "bpf"
 ENTRY = "tproxy_splicer.c"
 
 
-def our_source() -> dict:
+def program_source() -> dict:
     """Return {path: text}."""
     files = sorted(path for path in FOLDER.rglob("*") if path.suffix in (".c", ".h"))
     return {str(path.relative_to(FOLDER)): path.read_text(encoding="utf-8") for path in files}

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import record_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect, reasons
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import manage_route
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import PolicyTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 
@@ -52,7 +52,7 @@ class Client:
         maker = threading.Thread(target=self._make)
         maker.start()
         maker.join()
-        self.take(netns, name)
+        self.observe_state(netns, name)
         with self.inside():
             netns.run("ip link set lo up")
             netns.run(f"ip link set {name} up")
@@ -63,7 +63,7 @@ class Client:
         assert libc.unshare(CLONE_NEWNET) == 0
         self._away = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    def take(self, netns, interface: str) -> None:
+    def observe_state(self, netns, interface: str) -> None:
         """Move an interface here."""
         netns.run(f"ip link set {interface} netns /proc/{os.getpid()}/fd/{self._away}")
 
@@ -96,7 +96,7 @@ class Router:
     def __init__(self, netns, blob, folder: PinFolder):
         self.netns, self.blob, self.folder = netns, blob, folder
         self.pin_dir = f"{folder.path}/pins"
-        self.doors = open_doors
+        self.system = open_system
         self._counted_before = {}
 
     def attach(self, interface: str = LAN, check: bool = False, **given) -> dict:
@@ -115,7 +115,7 @@ class Router:
 
     def route(self, *interfaces: str, check: bool = False, **given) -> dict:
         """Run tproxy_route."""
-        return self._run(lay_route, "tproxy_route", check, interfaces=list(interfaces or (LAN,)), **given)
+        return self._run(manage_route, "tproxy_route", check, interfaces=list(interfaces or (LAN,)), **given)
 
     def verdict(self, **flow) -> dict:
         """Run tproxy_verdict."""
@@ -137,9 +137,9 @@ class Router:
 
     def _reasons(self, interface: str) -> dict:
         """Return what tproxy_info shows, without all the rest of it: that takes an emulated processor a second."""
-        doors, ifindex = self.doors(), socket.if_nametoindex(interface)
-        with splicer_pins(doors.bpf, doors.bpffs, self.pin_dir) as pins:
-            counted = reasons(doors, pins, PolicyTable(doors.bpf, pins).slots()[ifindex])
+        system, ifindex = self.system(), socket.if_nametoindex(interface)
+        with splicer_pins(system.bpf, system.bpffs, self.pin_dir) as pins:
+            counted = reasons(system, pins, PolicyTable(system.bpf, pins).slots()[ifindex])
         return {
             (reason, verdict): counter["packets"]
             for reason, verdicts in counted.items()
@@ -155,7 +155,7 @@ class Router:
         return found
 
     def _run(self, story, module: str, check: bool, **given) -> dict:
-        return story(options(module, pin_dir=self.pin_dir, **given), self.doors(), check)
+        return story(options(module, pin_dir=self.pin_dir, **given), self.system(), check)
 
 
 def without_counters(info: dict) -> dict:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import decode_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_and_save
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import take
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import observe_state
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     play,
@@ -27,7 +27,7 @@ def machine_after(*runs: tuple) -> Machine:
 
 
 def snapshot(machine: Machine):
-    return take(machine.doors(), FakeNetlink(machine), PIN_DIR)
+    return observe_state(machine.system(), FakeNetlink(machine), PIN_DIR)
 
 
 def saved(machine: Machine):
@@ -42,4 +42,4 @@ def seen(machine: Machine) -> tuple:
 def kept(machine: Machine, run: tuple) -> dict:
     """Run a story as the shell does."""
     story, given = run
-    return run_and_save(story, given, machine.doors(), False)
+    return run_and_save(story, given, machine.system(), False)

@@ -16,7 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import record_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import lay_route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.route import manage_route
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
@@ -53,7 +53,7 @@ class Scenario(NamedTuple):
 def play(machine: Machine, run: tuple, check: bool = False) -> dict:
     """Run a story on a machine; return its answer."""
     story, given = run
-    return story(given, machine.doors(), check)
+    return story(given, machine.system(), check)
 
 
 def prepared(*runs: tuple) -> Machine:
@@ -101,7 +101,7 @@ def recording(*interfaces: str, **given) -> tuple:
 
 def routing(*interfaces: str, **given) -> tuple:
     """Return a run of tproxy_route."""
-    return lay_route, options("tproxy_route", interfaces=list(interfaces), **given)
+    return manage_route, options("tproxy_route", interfaces=list(interfaces), **given)
 
 
 def saving(**given) -> tuple:
@@ -121,7 +121,7 @@ def restoring(interface: str | None = None) -> tuple:
 
 def befalling(what: str) -> tuple:
     """Return a run of nobody's: something befalls the machine."""
-    return (lambda _options, doors, _check: getattr(doors.bpf.kernel, what)()), {}
+    return (lambda _options, system, _check: getattr(system.bpf.kernel, what)()), {}
 
 
 def rule(destination: str, port: int = 443, **given) -> dict:

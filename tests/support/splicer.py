@@ -48,7 +48,7 @@ ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
 VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
 
-def our_source() -> dict:
+def program_source() -> dict:
     """Return {path: text} as the action plugin ships it; the plugin needs all of Ansible."""
     from ansible_collections.netedge.tproxy.plugins.action.tc_bpf_attach import source_files
 
@@ -60,7 +60,7 @@ def our_blob() -> Blob:
     given = os.environ.get("TPROXY_BLOB")
     if given:
         return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
-    files, compiler = our_source(), Compiler()
+    files, compiler = program_source(), Compiler()
     digest = source_digest(files, ENTRY, FUNCTION, {})
     kept = CACHE / f"{program_identity(digest, compiler.version())}.json"
     if kept.exists():

@@ -75,11 +75,11 @@ class Confirming:
 
     def guard(self) -> tuple:
         """Return (pid, start) of the guard."""
-        return self.latest().guard
+        return self.latest().watchdog
 
     def latest(self):
         """Return the record of the latest change, or None."""
-        return change.latest(self.router.doors(), self.router.pin_dir)
+        return change.latest_change(self.router.system(), self.router.pin_dir)
 
     def forget(self) -> None:
         """End the guard, and forget the change."""

@@ -24,7 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import encode_closed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import RuleService
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.fail_closed import close_interfaces
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import take
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import observe_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
@@ -41,11 +41,11 @@ def put_filter(router, descriptor: int, name: str) -> None:
 
 def close(router) -> None:
     """Take the filter away, and close the interface as a boot does that cannot read the saved state."""
-    doors = router.doors()
-    with doors.netlink() as netlink:
-        state = take(doors, netlink, router.pin_dir)
+    system = router.system()
+    with system.netlink() as netlink:
+        state = observe_state(system, netlink, router.pin_dir)
     router.netns.run(f"tc filter delete dev {LAN} ingress")
-    close_interfaces(encode_closed(state), doors)
+    close_interfaces(encode_closed(state), system)
 
 
 def name_of_ours(router) -> str:
@@ -88,8 +88,8 @@ def edit_image(router, word: int, value: int) -> None:
 def change_in_place(router, host: int, written: Callable = mapped_array.store) -> None:
     """Let a helper add a rule of a service; `written` stores its words."""
     call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
-    doors = router.doors()
-    helper = RuleService(router.pin_dir, doors._replace(words=SimpleNamespace(store=written)))
+    system = router.system()
+    helper = RuleService(router.pin_dir, system._replace(words=SimpleNamespace(store=written)))
     assert helper.answer("\0".join(call).encode(), 0) == (0, "", True)
 
 

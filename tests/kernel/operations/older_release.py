@@ -64,5 +64,5 @@ class OlderRouter(Router):
 
     def _run(self, story, module: str, check: bool, **given) -> dict:
         module_of = importlib.import_module(f"{PACKAGE}.{story.__module__.partition('._tproxy.')[2]}")
-        doors = importlib.import_module(f"{PACKAGE}.system.system").open_doors()
-        return getattr(module_of, story.__name__)(options(module, pin_dir=self.pin_dir, **given), doors, check)
+        system = importlib.import_module(f"{PACKAGE}.system.system").open_system()
+        return getattr(module_of, story.__name__)(options(module, pin_dir=self.pin_dir, **given), system, check)

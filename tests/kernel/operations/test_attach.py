@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually, without_counters
-from ansible_collections.netedge.tproxy.tests.support.splicer import our_source
+from ansible_collections.netedge.tproxy.tests.support.splicer import program_source
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 CLSACT = f"tc qdisc add dev {LAN} clsact"
@@ -47,7 +47,7 @@ int unsafe(struct __sk_buff *skb)
 
 def with_stubs(text: str) -> dict:
     """Return a source of one file, with the headers that the action plugin ships along."""
-    return {"c.c": text, **{name: header for name, header in our_source().items() if name.startswith("stubs/")}}
+    return {"c.c": text, **{name: header for name, header in program_source().items() if name.startswith("stubs/")}}
 
 
 def counter(entries: int = 2, text: str = COUNTER, **given) -> dict:
@@ -94,10 +94,12 @@ def test_check_mode_touches_nothing_and_a_second_run_changes_nothing(wired):
     """One story after the other on one router: each foretold, run, and run again."""
     for name, story in STORIES.items():
         before = everything_of(wired)
-        foretold = story(wired, check=True)
+        predicted = story(wired, check=True)
         assert everything_of(wired) == before, name
         real = story(wired)
-        assert (foretold["changed"], foretold["diff"]) == (True, real["diff"]) == (real["changed"], real["diff"]), name
+        assert (predicted["changed"], predicted["diff"]) == (True, real["diff"]) == (real["changed"], real["diff"]), (
+            name
+        )
         after = wired.pinned(), told(wired.netns)
         assert not story(wired)["changed"], name
         assert (wired.pinned(), told(wired.netns)) == after, name

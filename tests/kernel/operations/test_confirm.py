@@ -106,10 +106,10 @@ def test_a_first_attach_that_nobody_confirms_leaves_nothing(confirming):
 
 
 def test_a_program_that_drops_everything_is_replaced(confirming, compiler):
-    from ansible_collections.netedge.tproxy.tests.support.splicer import our_source
+    from ansible_collections.netedge.tproxy.tests.support.splicer import program_source
 
     confirming.router.attach(policy={"default_action": "pass"})
-    sources = {**our_source(), "drop_all.c": DROP_ALL.read_text(encoding="utf-8")}
+    sources = {**program_source(), "drop_all.c": DROP_ALL.read_text(encoding="utf-8")}
     before = confirming.router.info()["attachments"][0]["name"]
     confirming.attach(LOADING, blob_content=None, source="drop_all.c", source_files=sources)
     assert confirming.router.info()["attachments"][0]["name"] != before

@@ -30,16 +30,16 @@ def visited(router, monkeypatch):
         accepted, peer = sshd.accept()
         with accepted:
             monkeypatch.setenv("SSH_CONNECTION", f"{CLIENT} {peer[1]} {OWN} {SSH_PORT}")
-            monkeypatch.setattr(router, "doors", visited_doors(router.doors))
+            monkeypatch.setattr(router, "system", visited_system(router.system))
             router.peer = peer
             yield router
 
 
-def visited_doors(doors):
+def visited_system(system):
     """Return the doors of a run that sshd started: of this process the kernel shows what it was started with alone."""
 
     def opened():
-        found = doors()
+        found = system()
         processes = Visitors(tuple(os.environ["SSH_CONNECTION"].split()))
         return found._replace(processes=processes)
 
@@ -140,8 +140,8 @@ def test_rules_that_give_ssh_to_a_proxy_are_refused(visited):
 
 def test_rules_that_do_not_touch_ssh_cost_no_program(visited, monkeypatch):
     visited.attach(policy={"default_action": "pass"})
-    doors, loaded = visited.doors(), []
-    monkeypatch.setattr(doors.bpf, "load_program", lambda *arguments: loaded.append(arguments))
+    system, loaded = visited.system(), []
+    monkeypatch.setattr(system.bpf, "load_program", lambda *arguments: loaded.append(arguments))
     visited.rules({**OWN_RULE, "destination": "192.0.2.0/24", "action": "drop"})
     assert loaded == []
 
@@ -153,8 +153,8 @@ def test_a_session_by_another_interface_is_not_asked_about(visited):
 
 def test_a_management_entry_that_the_program_would_not_let_in_is_refused(router, blob, program, monkeypatch):
     """No policy does that, only a program of another source; a program that drops everything stands for it."""
-    doors, drop = router.doors(), program(2)
-    monkeypatch.setattr(doors.bpf, "load_program", lambda _code, _name: os.dup(drop.fd))
+    system, drop = router.system(), program(2)
+    monkeypatch.setattr(system.bpf, "load_program", lambda _code, _name: os.dup(drop.fd))
     with pytest.raises(Refused, match=r"10.1.0.0/24 to tcp port 2222 of `management` would not be let in by lan0"):
         router.attach(policy={"management": [ENTRY]})
     assert router.netns.run(f"tc filter show dev {LAN} ingress") == ""

@@ -47,11 +47,11 @@ def test_attaching_binds_the_rules_that_waited_for_the_interface(waiting):
     router.route(LATER)
     router.record(interfaces=[LATER])
     assert "image_stale" in router.info()["drift"]
-    foretold = router.attach(LATER, policy=POLICY, check=True)
+    predicted = router.attach(LATER, policy=POLICY, check=True)
     assert "image_stale" in router.info()["drift"]
     real = router.attach(LATER, policy=POLICY)
-    assert foretold["changed"] and real["changed"]
-    assert foretold["diff"] == real["diff"]
+    assert predicted["changed"] and real["changed"]
+    assert predicted["diff"] == real["diff"]
     assert (real["diff"]["before"]["rules_bound"], real["diff"]["after"]["rules_bound"]) == (False, True)
     assert router.info()["drift"] == []
     assert waiting.is_spliced(behind)
@@ -97,8 +97,8 @@ def watched(kept: Kept):
                     return True
             return False
 
-    doors, said = kept.router.doors()._replace(events=UntilOver), []
-    watcher = threading.Thread(target=lambda: said.extend(watch({"path": kept.path}, doors, False)))
+    system, said = kept.router.system()._replace(events=UntilOver), []
+    watcher = threading.Thread(target=lambda: said.extend(watch({"path": kept.path}, system, False)))
     watcher.start()
     try:
         yield said

@@ -35,7 +35,7 @@ def helper(router):
     router.route()
     router.attach()
     router.rules(SPLICED)
-    helper = RuleService(router.pin_dir, router.doors())
+    helper = RuleService(router.pin_dir, router.system())
     yield helper
     helper._forget()
 
@@ -81,9 +81,9 @@ def test_a_steady_flow_loses_and_leaks_nothing_during_changes_in_place(router, c
 
 def image_number(router) -> int:
     """Return the id of the inner map in force."""
-    doors = router.doors()
-    with splicer_pins(doors.bpf, doors.bpffs, router.pin_dir) as pins:
-        return rule_table(doors, pins).number()
+    system = router.system()
+    with splicer_pins(system.bpf, system.bpffs, router.pin_dir) as pins:
+        return rule_table(system, pins).number()
 
 
 def test_what_another_writer_commits_is_followed(router, client, helper):
@@ -119,7 +119,7 @@ def test_a_helper_killed_between_two_words_is_followed_by_one_that_mends_it(rout
         ask(helper, words("-I", 2, 80))
     monkeypatch.setattr(mapped_array, "store", store)
     assert router.info()["drift"] == ["change_unfinished"]
-    assert ask(RuleService(router.pin_dir, router.doors()), words("-I", 3, 80)) == (0, "")
+    assert ask(RuleService(router.pin_dir, router.system()), words("-I", 3, 80)) == (0, "")
     assert ("100.64.0.3/32", "80-89", "ziti:s3") in in_force(router)
     assert not router.rules(SPLICED)["changed"]
 
@@ -170,7 +170,7 @@ def test_rules_are_collected_when_their_listener_is_gone_and_never_while_it_live
         ask(helper, words("-I", 2, 80, port=4002))
         assert [rule.owner for rule in helper.collect()] == ["ziti:s2"]
         assert ("100.64.0.1/32", "80-89", "ziti:s1") in in_force(router)
-    assert collect({"pin_dir": router.pin_dir}, router.doors(), True)["changed"]
+    assert collect({"pin_dir": router.pin_dir}, router.system(), True)["changed"]
     assert [rule.owner for rule in helper.collect()] == ["ziti:s1"]
     assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
 

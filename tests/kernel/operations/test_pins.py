@@ -111,11 +111,11 @@ def test_elsewhere_a_bpffs_is_not_mounted_for_the_user(wired, tmp_path):
 @pytest.mark.parametrize("name", ["policy", "ifindex_ip_map", "hits", "reasons", "meta"])
 def test_a_map_of_another_shape_is_refused_and_nothing_changed(wired, name):
     _slot, (_kind, key, value, entries, _flags) = MAPS[name]
-    stranger = bpf.create_map((TYPE_ARRAY, key, value + 8, entries, 0), "stranger")
+    foreign = bpf.create_map((TYPE_ARRAY, key, value + 8, entries, 0), "stranger")
     folder = f"{wired.pin_dir}/v{LAYOUT}"
     os.makedirs(folder)
-    bpf.pin(stranger, f"{folder}/{name}")
-    os.close(stranger)
+    bpf.pin(foreign, f"{folder}/{name}")
+    os.close(foreign)
     before = wired.pinned(), hooks(wired.netns)
     for story in (wired.attach, lambda: wired.rules(WEB), lambda: wired.record(interfaces=[LAN]), wired.info):
         with pytest.raises(LayoutMismatch, match=f"value size {value + 8} instead of {value}"):
@@ -137,9 +137,9 @@ def test_a_map_that_was_removed_by_hand_is_made_anew(wired):
 def test_what_a_killed_run_has_half_built_is_built_anew(wired):
     aside = f"{wired.pin_dir}/v{LAYOUT}_new"
     os.makedirs(aside)
-    stranger = bpf.create_map((TYPE_ARRAY, 4, 8, 1, 0), "stranger")
-    bpf.pin(stranger, f"{aside}/policy")
-    os.close(stranger)
+    foreign = bpf.create_map((TYPE_ARRAY, 4, 8, 1, 0), "stranger")
+    bpf.pin(foreign, f"{aside}/policy")
+    os.close(foreign)
     assert wired.attach()["changed"]
     assert not os.path.exists(aside)
     assert not wired.attach()["changed"]

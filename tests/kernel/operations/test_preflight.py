@@ -281,7 +281,7 @@ def test_without_capabilities_everything_is_told_and_nothing_done(router):
 
 
 def test_a_kernel_that_is_too_old_is_refused(router, monkeypatch):
-    monkeypatch.setattr(router.doors().sysctl, "kernel_release", lambda: "5.4.0")
+    monkeypatch.setattr(router.system().sysctl, "kernel_release", lambda: "5.4.0")
     with pytest.raises(Refused, match=r"kernel 5.4.0: .*\[kernel_too_old\]"):
         router.attach()
     assert router.pinned() == {}

@@ -18,7 +18,7 @@ import itertools
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 MANY_ROOTS = [
@@ -74,9 +74,9 @@ class Door:
 
 def clocked(clock: Clock):
     """Return the real doors with one clock on them."""
-    doors = open_doors()
-    return doors._replace(
-        bpf=Door(doors.bpf, clock), bpffs=Door(doors.bpffs, clock), netlink=lambda: Door(doors.netlink(), clock)
+    system = open_system()
+    return system._replace(
+        bpf=Door(system.bpf, clock), bpffs=Door(system.bpffs, clock), netlink=lambda: Door(system.netlink(), clock)
     )
 
 
@@ -126,12 +126,12 @@ def test_a_refused_change_is_taken_back(bare_router, name):
     was = everything(router)
     for step in itertools.count(1):
         clock = Clock(step)
-        router.doors = functools.partial(clocked, clock)
+        router.system = functools.partial(clocked, clock)
         try:
             run(router)
             break
         except KernelRefused:
-            router.doors = open_doors
+            router.system = open_system
         found = everything(router)
         if found != was:
             assert clock.refused in TIDYING_UP, f"step {step}, {clock.refused}"

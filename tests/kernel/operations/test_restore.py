@@ -31,11 +31,11 @@ class Kept:
     def save(self, **given) -> dict:
         """Run tproxy_state."""
         given = options("tproxy_state", path=self.path, pin_dir=self.router.pin_dir, **given)
-        return save_state(given, self.router.doors(), False)
+        return save_state(given, self.router.system(), False)
 
     def restore(self, interface: str | None = None) -> dict:
         """Put back what was saved."""
-        return restore_state({"path": self.path, "interface": interface}, self.router.doors(), False)
+        return restore_state({"path": self.path, "interface": interface}, self.router.system(), False)
 
     def lose_everything(self) -> None:
         """Lose what a reboot takes: pins, filters, rules and routes."""

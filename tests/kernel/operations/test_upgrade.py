@@ -99,10 +99,10 @@ def test_check_mode_foretells_a_take_over_and_touches_nothing(router, older):
         "attach": lambda **how: router.attach(policy={"default_action": "pass"}, **how),
     }
     for name, story in stories.items():
-        foretold = story(check=True)
+        predicted = story(check=True)
         assert router.pinned() == before, name
         real = story()
-        assert (foretold["changed"], foretold["diff"]) == (real["changed"], real["diff"]), name
+        assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"]), name
         router.folder.clear()
         older.rules(SPLICED, *OTHERS)
         older.record()

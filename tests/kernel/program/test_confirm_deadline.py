@@ -80,10 +80,10 @@ def test_an_interface_without_a_deadline_goes_by_the_current_rules(splicer, netn
 
 
 @pytest.mark.parametrize("stranger", [None, 257], ids=["none", "of-another-interface"])
-def test_an_interface_without_a_previous_policy_is_closed_but_for_ssh(splicer, stranger):
+def test_an_interface_without_a_previous_policy_is_closed_but_for_ssh(splicer, foreign):
     splicer.policy(LAN, default_action="pass", allow_ssh=False, deadline=LONG_PAST)
-    if stranger:
-        splicer.previous_policy(stranger, Policy(default_action="pass", allow_ssh=False, generation=1))
+    if foreign:
+        splicer.previous_policy(foreign, Policy(default_action="pass", allow_ssh=False, generation=1))
     assert told(splicer.ask(SSH, LAN)) == ("pass", "ssh")
     assert told(splicer.ask(WEB, LAN)) == ("drop", "default")
 

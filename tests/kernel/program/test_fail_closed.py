@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import closing_program
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import fail_closed_program
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
@@ -59,7 +59,7 @@ def passes(netns):
     made = []
 
     def ask(frame: bytes, policy: Policy = POLICY) -> bool:
-        made.append(bpf.load_program(closing_program(policy), "closing"))
+        made.append(bpf.load_program(fail_closed_program(policy), "closing"))
         return {0: True, 2: False}[bpf.test_run(made[-1], frame.ljust(60, b"\0")).value]
 
     yield ask

@@ -56,7 +56,7 @@ def far(lasting):
     netns = router.netns
     netns.run("ip link add far0 type veth peer name far0-peer")
     made = Client(netns, "far0-peer", "far0", FAR[4][1], FAR[4][0])
-    client.take(netns, "far0")
+    client.observe_state(netns, "far0")
     with client.inside():
         netns.run(f"ip link set far0 up mtu {NARROW}")
         for version, (gateway, _address) in FAR.items():

@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     placeholders,
     source_digest,
 )
-from ansible_collections.netedge.tproxy.tests.support.splicer import ENTRY, our_blob, our_source
+from ansible_collections.netedge.tproxy.tests.support.splicer import ENTRY, our_blob, program_source
 
 HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "bpf" / ENTRY
@@ -47,7 +47,7 @@ def main() -> None:
     compiler = words.splitlines()[0]
     code = base64.b64encode(instructions()).decode()
     made = {"instructions": code, "maps": placeholders(), "compiler": compiler}
-    blob = blob_from_object(made, FUNCTION, source_digest(our_source(), ENTRY, FUNCTION, {}))
+    blob = blob_from_object(made, FUNCTION, source_digest(program_source(), ENTRY, FUNCTION, {}))
     path = pathlib.Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(blob.to_json(), encoding="utf-8")

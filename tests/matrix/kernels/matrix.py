@@ -96,9 +96,9 @@ def _update_lock() -> None:
 
 def _wanted(lock: dict, only: list | None) -> list:
     wanted = [kernel for group in only or [list(lock)] for kernel in group]
-    strangers = [kernel for kernel in wanted if kernel not in lock]
-    if strangers:
-        raise SystemExit(f"kernels.lock has no {', '.join(strangers)}: choose from {', '.join(lock)}")
+    foreign = [kernel for kernel in wanted if kernel not in lock]
+    if foreign:
+        raise SystemExit(f"kernels.lock has no {', '.join(foreign)}: choose from {', '.join(lock)}")
     return wanted
 
 

@@ -97,7 +97,7 @@ class Kernel:
     """
 
     def __init__(self):
-        self.mounted, self.locked = True, False
+        self.mounted, self.lock = True, False
         self.fate = REASON_MANAGEMENT, VERDICT_PASS
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}

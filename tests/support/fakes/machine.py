@@ -23,7 +23,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
     Link,
     RouteRule,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Doors
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
 
 from .kernel import Kernel, Killed
 from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
@@ -214,9 +214,9 @@ class Machine(Kernel):
         """Lose what `tc qdisc del` and `ip rule flush` take away."""
         self.clsact, self.filters, self.rules = set(), {}, []
 
-    def doors(self) -> Doors:
+    def system(self) -> System:
         """Return the doors of this machine."""
-        return Doors(
+        return System(
             bpf=FakeBpf(self),
             bpffs=FakeBpffs(self),
             netlink=lambda: FakeNetlink(self),

@@ -157,14 +157,14 @@ class FakeBpffs(Door):
 
     @contextmanager
     def lock(self, folder, seconds=None):
-        if self.kernel.locked and self.kernel.is_meanwhile:
+        if self.kernel.lock and self.kernel.is_meanwhile:
             raise Busy(f"another run holds {folder}")
-        assert self.kernel.mounted and not self.kernel.locked
-        self.kernel.locked = True
+        assert self.kernel.mounted and not self.kernel.lock
+        self.kernel.lock = True
         try:
             yield
         finally:
-            self.kernel.locked = False
+            self.kernel.lock = False
 
     def names(self, folder):
         return sorted(path[len(folder) + 1 :] for path in self.kernel.files if path.rpartition("/")[0] == folder)

@@ -16,14 +16,14 @@ from ..errors import MissingLibrary, TproxyError
 from ..operations import execute
 from ..operations.execute import run_and_save
 from ..system.bcc import INTERPRETERS
-from ..system.system import open_doors
+from ..system.system import open_system
 
 
 def run(arguments: dict, story: Callable) -> None:
     """Run a story for one module: its parameters in, its answer or its error out."""
     module = AnsibleModule(**arguments)
     try:
-        answer = run_and_save(story, trimmed(module.params, module.argument_spec), open_doors(), module.check_mode)
+        answer = run_and_save(story, trimmed(module.params, module.argument_spec), open_system(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)
         module.fail_json(msg=str(missing), **missing.details)
@@ -38,7 +38,7 @@ def run(arguments: dict, story: Callable) -> None:
 
 def run_change(arguments: dict, story: Callable) -> None:
     """Run a story that changes something: its change may have to be confirmed, or be part of one that has."""
-    run(arguments, lambda options, doors, check: execute.run_change(story, options, doors, check))
+    run(arguments, lambda options, system, check: execute.run_change(story, options, system, check))
 
 
 def trimmed(params: Mapping, spec: Mapping) -> dict:

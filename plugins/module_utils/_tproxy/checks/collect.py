@@ -15,8 +15,8 @@ from ..model.policy import Mark
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 from ..model.rule import is_routers
 from ..resources.interfaces import RECORDED_SCOPES
-from ..resources.lock import missing_rights
-from ..system.system import Doors
+from ..resources.lock import missing_capabilities
+from ..system.system import System
 from .drift import Ahead
 from .facts import Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
@@ -26,16 +26,18 @@ ANYWHERE = {4: Prefix.any_of(4).network, 6: 0}
 NO_LISTING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT)
 
 
-def machine(doors: Doors, pin_dir: str) -> Facts:
+def machine(system: System, pin_dir: str) -> Facts:
     """Return what is true of the whole machine."""
-    mounted = doors.bpffs.is_mounted(pin_dir)
-    return Facts(doors.sysctl.kernel_release(), tuple(missing_rights(doors)), pin_dir, mounted)
+    mounted = system.bpffs.is_mounted(pin_dir)
+    return Facts(system.sysctl.kernel_release(), tuple(missing_capabilities(system)), pin_dir, mounted)
 
 
-def ahead(doors: Doors, link, direction: str, filters: list, priority: int) -> tuple:
+def ahead(system: System, link, direction: str, filters: list, priority: int) -> tuple:
     """Return an Ahead for each program that sees the packets of a hook before a filter of this priority."""
     found = [Ahead("xdp_ahead", f"XDP program {link.xdp}")] if link.xdp and direction == "ingress" else []
-    found += [Ahead("tcx_ahead", f"TCX program {number}") for number in doors.bpf.tcx_programs(link.ifindex, direction)]
+    found += [
+        Ahead("tcx_ahead", f"TCX program {number}") for number in system.bpf.tcx_programs(link.ifindex, direction)
+    ]
     for entry in filters:
         if entry.priority < priority:
             who = f"{entry.kind} filter at priority {entry.priority} {entry.name}".rstrip()
@@ -43,14 +45,14 @@ def ahead(doors: Doors, link, direction: str, filters: list, priority: int) -> t
     return tuple(found)
 
 
-def interface(doors: Doors, link, mark: Mark | None = None) -> Interface:
+def interface(system: System, link, mark: Mark | None = None) -> Interface:
     """Return what is true of an interface; with a mark also what decides whether spliced packets are delivered."""
     delivery = None
     if mark is not None:
-        settings = (doors.sysctl.interface_setting(link.name, name) for name in ("rp_filter", "src_valid_mark"))
+        settings = (system.sysctl.interface_setting(link.name, name) for name in ("rp_filter", "src_valid_mark"))
         delivery = Delivery(mark, *settings)
     kind = {"hardware": link.hardware, "layer3": link.layer3, "is_port": bool(link.master)}
-    return Interface(link.name, len(doors.sysctl.packet_sockets(link.ifindex)), delivery=delivery, **kind)
+    return Interface(link.name, len(system.sysctl.packet_sockets(link.ifindex)), delivery=delivery, **kind)
 
 
 def with_networks(netlink, links: list, interfaces: Iterable[Interface], recorded: Mapping) -> tuple:
@@ -88,35 +90,35 @@ def _own(netlink) -> dict:
 # ---- policy routing ---------------------------------------------------------------------
 
 
-def with_routing(facts: Facts, doors: Doors, netlink) -> Facts:
+def with_routing(facts: Facts, system: System, netlink) -> Facts:
     """Return the facts with the machine's policy rules, and who may delete them."""
     rules = tuple(rule for family in FAMILIES for rule in netlink.rules(family))
     tables = {(rule.table, rule.family) for rule in rules if rule.mask}
     local = frozenset(key for key in tables if netlink.local_default(*key))
-    prunes = doors.processes.is_running(doors.networkd.PROCESS) and not doors.networkd.keeps_foreign_rules()
+    prunes = system.processes.is_running(system.networkd.PROCESS) and not system.networkd.keeps_foreign_rules()
     return facts._replace(policy_rules=rules, local_tables=local, networkd_prunes=prunes)
 
 
 # ---- proxies ----------------------------------------------------------------------------
 
 
-def with_listeners(facts: Facts, doors: Doors, rules: Iterable) -> Facts:
+def with_listeners(facts: Facts, system: System, rules: Iterable) -> Facts:
     """Return the facts with the rules that splice, and whoever listens where they lead."""
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     targets = {}
     for rule in intercepts:
         targets.setdefault((rule.protocol, rule.tproxy_ip, rule.tproxy_port), []).append(rule)
-    waiting = {protocol: _waiting(doors, protocol) for protocol in {target[0] for target in targets}}
+    waiting = {protocol: _waiting(system, protocol) for protocol in {target[0] for target in targets}}
     ask = kernel_version(facts.release) < KERNEL_REUSEPORT
-    listeners = [_listener(doors, waiting[target[0]], target, led, ask) for target, led in targets.items()]
+    listeners = [_listener(system, waiting[target[0]], target, led, ask) for target, led in targets.items()]
     return facts._replace(intercepts=intercepts, listeners=tuple(listeners))
 
 
-def _waiting(doors: Doors, protocol: str) -> dict | None:
+def _waiting(system: System, protocol: str) -> dict | None:
     """Return {port: sockets}, None where the kernel lists none."""
     found = {}
     try:
-        listed = doors.sockets.listeners(protocol)
+        listed = system.sockets.listeners(protocol)
     except KernelRefused as refusal:
         if refusal.errno in NO_LISTING:
             return None
@@ -126,7 +128,7 @@ def _waiting(doors: Doors, protocol: str) -> dict | None:
     return found
 
 
-def _listener(doors: Doors, waiting: dict | None, target: tuple, rules: list, ask: bool) -> Listener:
+def _listener(system: System, waiting: dict | None, target: tuple, rules: list, ask: bool) -> Listener:
     protocol, address, port = target
     names = tuple(rule.name or str(rule.identity) for rule in rules)
     routers = sum(is_routers(rule.owner) for rule in rules)
@@ -137,9 +139,9 @@ def _listener(doors: Doors, waiting: dict | None, target: tuple, rules: list, as
     there = [entry for entry in waiting.get(port, ()) if _takes(entry, number)]
     if not there:
         return found._replace(there=False)
-    known = [entry.transparent for entry in there if entry.transparent is not None]
-    shared = any(doors.sockets.has_reuseport(entry.inode) for entry in there) if ask else None
-    return found._replace(there=True, transparent=all(known) if known else None, shared=shared)
+    cache = [entry.transparent for entry in there if entry.transparent is not None]
+    shared = any(system.sockets.has_reuseport(entry.inode) for entry in there) if ask else None
+    return found._replace(there=True, transparent=all(cache) if cache else None, shared=shared)
 
 
 def _takes(entry, number: int) -> bool:

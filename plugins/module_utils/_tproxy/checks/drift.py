@@ -111,12 +111,12 @@ class Hook(NamedTuple):
     """
 
     has_clsact: bool = True
-    stranger: str = ""
+    foreign: str = ""
     has_filter: bool = True
     runs_its_program: bool = True
     is_bound: bool = True
     is_older: bool = False
-    is_closing: bool = False
+    is_fail_closed: bool = False
     ahead: tuple = ()
 
 
@@ -138,11 +138,11 @@ class Route(NamedTuple):
 def hook_drift(hook: Hook, policy) -> list:
     """Return [(word, who)] of a hook and the Policy of its interface, None when there is none."""
     found = [tuple(each) for each in hook.ahead]
-    if hook.is_closing or hook.is_older:
-        return [*found, ("interface_closed" if hook.is_closing else "older_release", "")]
+    if hook.is_fail_closed or hook.is_older:
+        return [*found, ("interface_closed" if hook.is_fail_closed else "older_release", "")]
     if policy is not None and not hook.has_filter:
-        word = "other_filter" if hook.stranger else "no_filter" if hook.has_clsact else "no_clsact"
-        found.append((word, hook.stranger))
+        word = "other_filter" if hook.foreign else "no_filter" if hook.has_clsact else "no_clsact"
+        found.append((word, hook.foreign))
     if hook.has_filter and policy is None:
         found.append(("no_policy", ""))
     if hook.has_filter and not hook.is_bound:

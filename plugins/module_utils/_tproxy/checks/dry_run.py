@@ -30,7 +30,7 @@ from ..resources.interface_records import encode_policy, slot_for
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Walker
-from ..system.system import Doors
+from ..system.system import System
 from .findings import management_cut, ssh_cut
 from .test_run import Trace, ask
 
@@ -38,7 +38,7 @@ CLIENT_PORTS = (49152, 49153, 49154)  # a port that has a session is told from o
 GETS_IN = ("management", "ssh", "rule", "local", "default")
 
 
-class Question(NamedTuple):
+class Probe(NamedTuple):
     """A flow that must get in by an interface; `cut` makes the finding when it would not, of why."""
 
     link: Any
@@ -49,18 +49,18 @@ class Question(NamedTuple):
 # ---- what is asked -------------------------------------------------------------------------
 
 
-def questions(doors: Doors, netlink, policies: Mapping[int, Policy]) -> list:
+def questions(system: System, netlink, policies: Mapping[int, Policy]) -> list:
     """Return the Questions of the interfaces that have these policies, by ifindex."""
     links = [link for link in netlink.interfaces() if link.ifindex in policies and not link.loopback]
-    asked = [_ssh_question(link, doors, netlink) for link in links]
+    asked = [_ssh_question(link, system, netlink) for link in links]
     for link in links:
         asked += _management_questions(link, netlink, policies[link.ifindex])
     return [question for question in asked if question]
 
 
-def _ssh_question(link, doors: Doors, netlink) -> Question | None:
+def _ssh_question(link, system: System, netlink) -> Probe | None:
     """Return the question for the SSH session of this run, if it comes in by the interface."""
-    session = doors.processes.ssh_connection()
+    session = system.processes.ssh_connection()
     if session is None:
         return None
     client, _client_port, address, port = (word.partition("%")[0] for word in session)
@@ -72,7 +72,7 @@ def _ssh_question(link, doors: Doors, netlink) -> Question | None:
     if way is None or way.oif != link.ifindex or not port.isdecimal():
         return None
     flow = Flow("tcp", ends[0], CLIENT_PORTS[0], ends[1], int(port))
-    return Question(link, flow, lambda why: ssh_cut(link.name, client, address, port, why))
+    return Probe(link, flow, lambda why: ssh_cut(link.name, client, address, port, why))
 
 
 def _management_questions(link, netlink, policy: Policy) -> list:
@@ -87,11 +87,11 @@ def _management_questions(link, netlink, policy: Policy) -> list:
         if ours is not None:
             words = f"{entry.source} to {entry.protocol} port {entry.port}"
             flow = Flow(entry.protocol, source, CLIENT_PORTS[0], ours, entry.port)
-            found.append(Question(link, flow, lambda why, words=words: management_cut(link.name, words, why)))
+            found.append(Probe(link, flow, lambda why, words=words: management_cut(link.name, words, why)))
     return found
 
 
-def touched(asked: list, before, after) -> list:
+def affected(asked: list, before, after) -> list:
     """Return the Questions of which two images (their words, None without one) say different things."""
     try:
         old, new = (None if words is None else Walker(words) for words in (before, after))
@@ -100,7 +100,7 @@ def touched(asked: list, before, after) -> list:
         return asked
 
 
-def _says(walker: Walker | None, question: Question):
+def _says(walker: Walker | None, question: Probe):
     """Return what an image has for a flow: the action of its rule."""
     flow = question.flow
     if walker is None:
@@ -112,20 +112,20 @@ def _says(walker: Walker | None, question: Question):
 # ---- the rehearsal -----------------------------------------------------------------------------
 
 
-def rehearse(doors: Doors, pins: Pins, blob: Blob, asked: list, policies: Mapping | None = None, image=None) -> list:
+def rehearse(system: System, pins: Pins, blob: Blob, asked: list, policies: Mapping | None = None, image=None) -> list:
     """Return the findings of those who would be cut off by this program, with these policies or this image to come."""
     if not asked:
         return []
     with ExitStack() as opened:
-        maps = _Maps(doors.bpf, pins, opened)
+        maps = _Maps(system.bpf, pins, opened)
         descriptors = {name: maps.of(name, shape, policies, image) for name, shape in blob.maps.items()}
-        program = doors.bpf.load_program(blob.bind(descriptors), blob.function)
+        program = system.bpf.load_program(blob.bind(descriptors), blob.function)
         opened.callback(os.close, program)
-        answers = [(one, _ask(doors.bpf, program, one)) for one in asked]
+        answers = [(one, _ask(system.bpf, program, one)) for one in asked]
     return [one.cut(f"{answer.verdict}, {answer.reason}") for one, answer in answers if not _gets_in(answer)]
 
 
-def _ask(bpf, program: int, question: Question) -> Trace:
+def _ask(bpf, program: int, question: Probe) -> Trace:
     """Return the answer for a connection that is new: one that has a session passes by that alone."""
     for port in CLIENT_PORTS:
         answer = ask(bpf, program, question.link.ifindex, question.flow._replace(source_port=port))

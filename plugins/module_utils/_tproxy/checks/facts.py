@@ -69,7 +69,7 @@ class Facts(NamedTuple):
     """
 
     release: str
-    lacking: tuple = ()
+    missing_capabilities: tuple = ()
     pin_dir: str = ""
     mounted: bool = True
     networkd_prunes: bool = False

@@ -43,22 +43,22 @@ def objections(found: list) -> list:
     return [finding for finding in found if finding["severity"] == "error"]
 
 
-def line(finding: dict) -> str:
+def format_finding(finding: dict) -> str:
     """Return a finding as one sentence for a person."""
     return f"{finding['found']}: {finding['remedy']} [{finding['code']}]"
 
 
-def settle(found: list, force: bool) -> list:
+def enforce(found: list, force: bool) -> list:
     """Return the sentences that a module warns of. Raises Refused with every error at once, unless it is forced."""
     refused = objections(found)
     if refused and not force:
-        raise Refused(found, [line(each) for each in refused])
-    return told(found)
+        raise Refused(found, [format_finding(each) for each in refused])
+    return warnings_of(found)
 
 
-def told(found: list) -> list:
+def warnings_of(found: list) -> list:
     """Return the lines of those findings that a module warns of."""
-    return [line(finding) for finding in found if finding["severity"] != "note"]
+    return [format_finding(finding) for finding in found if finding["severity"] != "note"]
 
 
 def finding(severity: str, code: str, found: str, remedy: str, interface: str | None = None) -> dict:
@@ -78,7 +78,7 @@ def _machine(facts: Facts) -> Iterator[dict]:
         remedy = "run proxies without SO_REUSEPORT here, or Linux 6.6 and newer"
         found = f"kernel {facts.release} cannot splice to SO_REUSEPORT sockets"
         yield finding("note", "kernel_without_reuseport", found, remedy)
-    for name in facts.lacking:
+    for name in facts.missing_capabilities:
         remedy = "run as root (become: true), or with that capability"
         yield finding("error", "missing_capability", f"{name} is missing", remedy)
     if not facts.mounted:

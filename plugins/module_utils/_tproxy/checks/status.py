@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 from ..constants import FUNCTION, HANDLE, PRIORITY
 from ..model.policy import InterfaceAddresses, Policy
-from ..resources.attachments import MOVING, is_closing, runs
+from ..resources.attachments import MOVING, is_fail_closed, runs
 from ..resources.interfaces import RECORDED_SCOPES, AddressTable, PolicyTable
 from ..resources.programs import Programs
-from ..system.system import Doors
+from ..system.system import System
 from .collect import ahead
 from .drift import Hook, address_drift, hook_drift
 
 
-class Stand(NamedTuple):
+class InterfaceStatus(NamedTuple):
     """What stands on one interface; `slot` is that of its policy, and so of its counters.
 
     `there` holds the addresses that the interface has, each as 16 bytes.
@@ -39,10 +39,10 @@ class Stand(NamedTuple):
         return found + (address_drift(self.recorded.addresses, self.there) if self.recorded else [])
 
 
-def survey(doors: Doors, netlink, pins, older: Container[int] = ()) -> list:
+def collect_status(system: System, netlink, pins, older: Container[int] = ()) -> list:
     """Return a Stand for each interface that has a filter of ours or a policy; on `older` it is of an older release."""
-    policies, addresses = PolicyTable(doors.bpf, pins), AddressTable(doors.bpf, pins).observe()
-    had, slots, programs = policies.observe(), policies.slots(), Programs(doors.bpf, pins)
+    policies, addresses = PolicyTable(system.bpf, pins), AddressTable(system.bpf, pins).observe()
+    had, slots, programs = policies.observe(), policies.slots(), Programs(system.bpf, pins)
     found = []
     for link in netlink.interfaces():
         filters = netlink.filters(link.ifindex, "ingress")
@@ -50,24 +50,26 @@ def survey(doors: Doors, netlink, pins, older: Container[int] = ()) -> list:
         if ours is None and link.ifindex not in had:
             continue
         has_clsact = ours is not None or netlink.has_clsact(link.ifindex)
-        hook = _hook(doors, programs, link, filters, ours)._replace(
+        hook = _hook(system, programs, link, filters, ours)._replace(
             has_clsact=has_clsact, is_older=link.ifindex in older
         )
         policy, recorded = had.get(link.ifindex), addresses.get(link.ifindex)
-        found.append(Stand(link, ours, hook, policy, slots.get(link.ifindex), recorded, _addresses(netlink, link)))
+        found.append(
+            InterfaceStatus(link, ours, hook, policy, slots.get(link.ifindex), recorded, _addresses(netlink, link))
+        )
     return found
 
 
-def _hook(doors: Doors, programs: Programs, link, filters: list, ours) -> Hook:
+def _hook(system: System, programs: Programs, link, filters: list, ours) -> Hook:
     place = (ours.priority, ours.handle) if ours else (PRIORITY, HANDLE)
-    before = ahead(doors, link, "ingress", filters, place[0])
+    before = ahead(system, link, "ingress", filters, place[0])
     if ours is None:
-        strangers = [f"{one.kind} filter {one.name}".rstrip() for one in filters if (one.priority, one.handle) == place]
-        return Hook(stranger="".join(strangers[:1]), has_filter=False, ahead=before)
+        foreign = [f"{one.kind} filter {one.name}".rstrip() for one in filters if (one.priority, one.handle) == place]
+        return Hook(foreign="".join(foreign[:1]), has_filter=False, ahead=before)
     return Hook(
         runs_its_program=programs.runs_its_name(ours.name, ours.tag),
         is_bound=programs.is_bound(ours.program_id),
-        is_closing=is_closing(ours),
+        is_fail_closed=is_fail_closed(ours),
         ahead=before,
     )
 
@@ -77,13 +79,13 @@ def _addresses(netlink, link) -> tuple:
     return tuple(sorted(found))
 
 
-def leftovers(doors: Doors, netlink, pins) -> list:
+def leftovers(system: System, netlink, pins) -> list:
     """Return [(word, who)] of the machine: interfaces that are gone, pins that are gone, a run that was killed."""
     there = {link.ifindex for link in netlink.interfaces()}
-    recorded = AddressTable(doors.bpf, pins).observe()
+    recorded = AddressTable(system.bpf, pins).observe()
     found = [
         ("policy_stale", f"interface {ifindex}")
-        for ifindex in PolicyTable(doors.bpf, pins).observe()
+        for ifindex in PolicyTable(system.bpf, pins).observe()
         if ifindex not in there
     ]
     found += [

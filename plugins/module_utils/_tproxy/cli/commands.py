@@ -95,11 +95,11 @@ def _add_save(parser) -> None:
 
 def _restore() -> tuple:
     from ..persistence.restore import restore_state
-    from ..persistence.state_file import saving_turn
+    from ..persistence.state_file import state_file_lock
 
-    def story(options: dict, doors, check: bool) -> dict:
-        with saving_turn(doors):
-            return restore_state(options, doors, check)
+    def story(options: dict, system, check: bool) -> dict:
+        with state_file_lock(system):
+            return restore_state(options, system, check)
 
     return story, _restored_text
 

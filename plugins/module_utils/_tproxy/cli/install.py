@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ..errors import Conflict, InvalidInput
-from ..system.system import Doors
+from ..system.system import System
 from . import main
 from .zipapp import executable, fingerprint, is_executable
 
@@ -22,7 +22,7 @@ MODE = 0o755
 LINKS = ("map_update", "map_delete_elem")
 
 
-def install(options: Mapping, doors: Doors, check: bool) -> dict:
+def install(options: Mapping, system: System, check: bool) -> dict:
     """Install the command line or remove it. Returns what tproxy_cli returns.
 
     Raises Conflict where something stands that is not ours; then nothing was changed.
@@ -30,13 +30,13 @@ def install(options: Mapping, doors: Doors, check: bool) -> dict:
     path, present = options["path"], options["state"] == "present"
     if not os.path.basename(path):
         raise InvalidInput([f"path: {path!r} names a folder; give the file's name too, as {main.NAME}"])
-    door, target = doors.files, os.path.basename(path)
+    door, target = system.files, os.path.basename(path)
     places = [os.path.join(os.path.dirname(path), name) for name in LINKS]
     content = executable(_source, door.exists, options["pin_dir"]) if present else b""
     before = _State(door, path, places)
     wanted = places if present and options["links"] else []
     if present:
-        before.refuse_strangers(target, wanted)
+        before.refuse_foreign(target, wanted)
     writes = present and not before.is_same(content)
     links = [place for place in wanted if before.links[place] is None]
     gone = [place for place in places if place not in wanted and before.links[place] == target]
@@ -44,7 +44,7 @@ def install(options: Mapping, doors: Doors, check: bool) -> dict:
     if not check:
         with ExitStack() as undo:
             if writes:
-                undo.callback(before.put_back, door)
+                undo.callback(before.restore_table, door)
                 door.write_bytes(path, content, MODE)
             for place in links:
                 door.link(place, target)
@@ -84,16 +84,16 @@ class _State:
         """Whether a tproxy-splicer stands at the path."""
         return self.content is not None and is_executable(self.content)
 
-    def refuse_strangers(self, target: str, wanted: list) -> None:
+    def refuse_foreign(self, target: str, wanted: list) -> None:
         """Raise Conflict for each thing in our place that is not ours."""
-        strangers = [place for place in wanted if self.links[place] not in (None, target)]
+        foreign = [place for place in wanted if self.links[place] not in (None, target)]
         if self.content is not None and not self.is_ours:
-            strangers.append(self.path)
-        if strangers:
+            foreign.append(self.path)
+        if foreign:
             advice = "remove it, or give another path or links: false; nothing was changed"
-            raise Conflict(f"{' and '.join(strangers)} is not ours: {advice}")
+            raise Conflict(f"{' and '.join(foreign)} is not ours: {advice}")
 
-    def put_back(self, door) -> None:
+    def restore_table(self, door) -> None:
         """Bring back what stood at the path."""
         if self.content is None:
             door.remove(self.path)

@@ -87,7 +87,7 @@ def _divert(words: list) -> int:
     from ..openziti.diverter_args import parse
 
     socket = os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
-    answer = _doors().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
+    answer = _system().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
     if answer:
         status, line = answer
         said = f"{NAME}: {line}" if line else ""
@@ -96,12 +96,14 @@ def _divert(words: list) -> int:
         request = parse(words)
         if request.operation == "list":
             return _command(["show", "rules"])
-        lacking = divert({"request": request, "pin_dir": pin_dir()}, _doors(), False)["lacking"]
+        not_enforced_reason = divert({"request": request, "pin_dir": pin_dir()}, _system(), False)[
+            "not_enforced_reason"
+        ]
     except TproxyError as error:
         return _complain(str(error), words, status_of(error))
     for warning in request.warnings:
         _speak("", f"{NAME}: warning: {warning}")
-    return _complain(lacking, words, REFUSED) if lacking else DONE
+    return _complain(not_enforced_reason, words, REFUSED) if not_enforced_reason else DONE
 
 
 def _complain(fault: str, words: list, status: int) -> int:
@@ -129,8 +131,8 @@ def _map_program(name: str, words: list) -> int:
         answer = _run(story, {"words": words, "pin_dir": pin_dir(), "state": "present"})
     except TproxyError as error:
         return _speak("", f"{name}: {error}", REFUSED)
-    if answer["lacking"]:
-        return _speak("", f"{name}: {answer['lacking']}", REFUSED)
+    if answer["not_enforced_reason"]:
+        return _speak("", f"{name}: {answer['not_enforced_reason']}", REFUSED)
     done = "removed" if name == "map_delete_elem" else "in force"
     return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
 
@@ -138,10 +140,10 @@ def _map_program(name: str, words: list) -> int:
 def _run(story, options: dict):
     """Run a story as the modules do: where the state is kept, it is saved. One without option `state` only reads."""
     if "state" not in options:
-        return story(options, _doors(), False)
+        return story(options, _system(), False)
     from ..operations.execute import run_and_save
 
-    return run_and_save(story, options, _doors(), False)
+    return run_and_save(story, options, _system(), False)
 
 
 def _parser(name: str):
@@ -165,10 +167,10 @@ def pin_dir() -> str:
     return os.path.abspath(os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR)
 
 
-def _doors():
-    from ..system.system import open_doors
+def _system():
+    from ..system.system import open_system
 
-    return open_doors()
+    return open_system()
 
 
 def status_of(error: TproxyError) -> int:

@@ -32,8 +32,8 @@ def arm(bpf, pins, table: RuleTable, attached: Container[int], deadline: int) ->
     policies = PolicyTable(bpf, pins)
     slots = policies.slots()
     for ifindex, policy in policies.observe().items():
-        known = replace(policy, deadline=0, generation=PREVIOUS)
-        policies.write_previous(slots[ifindex], ifindex, known if ifindex in attached else UNFILTERED)
+        cache = replace(policy, deadline=0, generation=PREVIOUS)
+        policies.write_previous(slots[ifindex], ifindex, cache if ifindex in attached else UNFILTERED)
     _set_deadline(policies, lambda policy: deadline)
 
 

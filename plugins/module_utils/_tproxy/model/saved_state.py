@@ -65,7 +65,7 @@ class SavedState:
 
 def encode_state(state: SavedState) -> str:
     """Return the state as text, with a digest."""
-    return seal(body_of(state))
+    return with_checksum(body_of(state))
 
 
 def body_of(state: SavedState) -> dict:
@@ -83,7 +83,7 @@ def body_of(state: SavedState) -> dict:
 
 def decode_state(text: str) -> SavedState:
     """Return the state of a text. Raises VerificationFailed for a damaged one, LayoutMismatch for another release's."""
-    return state_of(unseal(text))
+    return state_of(verify_checksum(text))
 
 
 def state_of(body: Mapping) -> SavedState:
@@ -106,24 +106,24 @@ def state_of(body: Mapping) -> SavedState:
 def encode_closed(state: SavedState) -> str:
     """Return the text that says which interfaces to close, and for whom not, should the state itself be unreadable."""
     closed = [_attachment_params(entry) for entry in state.attachments]
-    return seal({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
+    return with_checksum({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
 
 
 def decode_closed(text: str) -> tuple:
     """Return (pin folder, attachments) that encode_closed() was given. Raises VerificationFailed for a damaged text."""
     try:
-        body = unseal(text)
+        body = verify_checksum(text)
         return body["pin_dir"], tuple(_attachment(entry) for entry in body["closed"])
     except (InvalidInput, KeyError, TypeError) as fault:
         raise VerificationFailed(f"the list of interfaces to close is none of this release: {fault}") from fault
 
 
-def seal(body: Mapping) -> str:
+def with_checksum(body: Mapping) -> str:
     """Return a body as JSON that bears its own digest."""
     return json.dumps({**body, "digest": _digest(body)}, indent=1, sort_keys=True) + "\n"
 
 
-def unseal(text: str) -> dict:
+def verify_checksum(text: str) -> dict:
     """Return the body of a sealed text. Raises VerificationFailed when it is not whole."""
     try:
         body = json.loads(text)
@@ -135,12 +135,12 @@ def unseal(text: str) -> dict:
     return body
 
 
-def lasting(state: SavedState) -> SavedState:
+def persistent(state: SavedState) -> SavedState:
     """Return the state without what shall not outlive a reboot: the rules of services."""
     return replace(state, rules=tuple(rule for rule in state.rules if not is_of_a_service(rule)))
 
 
-def with_what_is_missing(state: SavedState, saved: SavedState, left: Iterable = ()) -> SavedState:
+def merge_lost(state: SavedState, saved: SavedState, left: Iterable = ()) -> SavedState:
     """Return the state with what `saved` has of interfaces that are gone, or were deprived of it behind our back.
 
     `left` names the interfaces from which a run took it on purpose.

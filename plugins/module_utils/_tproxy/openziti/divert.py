@@ -16,51 +16,51 @@ from ..errors import Unsupported
 from ..model.prefix import parse_address
 from ..model.rule import Rule, is_routers, reading_order
 from ..resources.interfaces import PolicyTable
-from ..resources.lock import missing_rights
+from ..resources.lock import missing_capabilities
 from ..resources.pins import splicer_pins
 from ..resources.rule_changes import change_rules
-from ..system.system import Doors
+from ..system.system import System
 from .diverter_args import Request, flow_of, leaving, superseded
 
 
-def divert(options: Mapping, doors: Doors, check: bool) -> dict:
+def divert(options: Mapping, system: System, check: bool) -> dict:
     """Insert, delete or flush; return {changed, lacking}: why an insert is not in force, or "".
 
     Raises Conflict when a delete cannot know which service it is for, Unsupported for want of rights, and what
     tproxy_rule raises.
     """
-    _refuse_without_rights(doors)
+    _refuse_without_rights(system)
     request, pin_dir = options["request"], options["pin_dir"]
-    answer = change_rules(_intention(request, doors), pin_dir, doors, check, request.operation == "insert")
+    answer = change_rules(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
-        return {"changed": answer["changed"], "lacking": ""}
-    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
-        why = "; ".join(answer["warnings"]) or Guards().lacking(request.rules, pins, doors)
-    return {"changed": answer["changed"], "lacking": why}
+        return {"changed": answer["changed"], "not_enforced_reason": ""}
+    with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        why = "; ".join(answer["warnings"]) or Guards().not_enforced_reason(request.rules, pins, system)
+    return {"changed": answer["changed"], "not_enforced_reason": why}
 
 
-def _refuse_without_rights(doors: Doors) -> None:
+def _refuse_without_rights(system: System) -> None:
     """Raise Unsupported, which says how a router comes by the rights that it lacks."""
-    lacking = missing_rights(doors)
-    if lacking:
+    not_enforced_reason = missing_capabilities(system)
+    if not_enforced_reason:
         raise Unsupported(
-            f"{' and '.join(lacking)} missing: call it as root, or as a member of the helper's group"
+            f"{' and '.join(not_enforced_reason)} missing: call it as root, or as a member of the helper's group"
             " (tproxy_splicer_helper_group of the role); nothing was changed"
         )
 
 
-def listener_test(doors: Doors) -> Callable:
+def listener_test(system: System) -> Callable:
     """Return what says of a Rule whether somebody listens where it splices to."""
 
     def listens(rule: Rule) -> bool:
         proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
-        return proxy is None or doors.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
+        return proxy is None or system.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
 
     return listens
 
 
-def _intention(request: Request, doors: Doors) -> Callable:
-    listens = listener_test(doors)
+def _intention(request: Request, system: System) -> Callable:
+    listens = listener_test(system)
 
     def intend(have: Mapping) -> dict:
         if request.operation == "flush":
@@ -94,10 +94,10 @@ class Guards:
     def __init__(self):
         self._seen = None
 
-    def lacking(self, rules: list, pins, doors: Doors) -> str:
+    def not_enforced_reason(self, rules: list, pins, system: System) -> str:
         """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
-        table = PolicyTable(doors.bpf, pins)
-        named = {name: doors.ifindex_of(name) for rule in rules for name in rule.interfaces}
+        table = PolicyTable(system.bpf, pins)
+        named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
         unguarded = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
         if unguarded or not (named or self._any(table)):
             return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
@@ -109,28 +109,28 @@ class Guards:
         return self._seen is not None
 
 
-def collect(options: Mapping, doors: Doors, check: bool) -> dict:
+def collect(options: Mapping, system: System, check: bool) -> dict:
     """Remove a router's rules to whose port nobody listens, in one commit; return {changed, removed}: rules."""
     gone = []
 
     def intend(have: Mapping) -> dict:
-        gone.extend(left_behind(have.values(), doors))
+        gone.extend(left_behind(have.values(), system))
         identities = {rule.identity for rule in gone}
         return {key: rule for key, rule in have.items() if key not in identities}
 
-    answer = change_rules(intend, options["pin_dir"], doors, check, False)
+    answer = change_rules(intend, options["pin_dir"], system, check, False)
     removed = [rule.to_params() for rule in sorted(gone, key=reading_order)]
     return {"changed": answer["changed"], "removed": removed, "warnings": answer["warnings"]}
 
 
-def left_behind(rules: Iterable, doors: Doors) -> list:
+def left_behind(rules: Iterable, system: System) -> list:
     """Return the rules of a router whose listener is gone. Rules that splice nothing have none, and stay."""
     asked = {}
 
     def listens(rule: Rule) -> bool:
         proxy = rule.protocol, rule.tproxy_ip, rule.tproxy_port
         if proxy not in asked:
-            asked[proxy] = doors.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
+            asked[proxy] = system.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
         return asked[proxy]
 
     return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]

@@ -65,8 +65,8 @@ def _entities(export: dict, kind: str, faults: list) -> list:
         wanted = max(_total(page) for page in pages)
         if wanted > len(entities):
             faults.append(f"{kind}: {len(entities)} of {wanted} are there; get the other pages, too (limit and offset)")
-    strangers = [index for index, entity in enumerate(entities) if not _is_entity(entity)]
-    faults += [f"{kind}[{index}]: {_kind_of(entities[index])}, not an object with a name" for index in strangers]
+    foreign = [index for index, entity in enumerate(entities) if not _is_entity(entity)]
+    faults += [f"{kind}[{index}]: {_kind_of(entities[index])}, not an object with a name" for index in foreign]
     return [entity for entity in entities if _is_entity(entity)]
 
 

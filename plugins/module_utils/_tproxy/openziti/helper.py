@@ -17,13 +17,13 @@ from typing import Callable, NamedTuple
 
 from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
 from ..model.rule import Rule, is_routers
-from ..resources.lock import turn
+from ..resources.lock import lock_for_change
 from ..resources.migrate import pins_in_force
 from ..resources.pending import refuse_unconfirmed
 from ..resources.pins import splicer_pins
 from ..resources.rule_changes import rule_table
 from ..resources.rules_incremental import LiveTable
-from ..system.system import Doors
+from ..system.system import System
 from .divert import Guards, left_behind, listener_test
 from .diverter_args import Request, flow_of, leaving, parse, superseded
 
@@ -32,10 +32,10 @@ DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
 FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
 
-def serve(options: Mapping, doors: Doors, check: bool) -> Iterator[str]:
+def serve(options: Mapping, system: System, check: bool) -> Iterator[str]:
     """Answer requests until the end of the process, in check mode none; yield lines for the journal."""
-    queue = doors.requests.inherited()
-    service, log = RuleService(options["pin_dir"], doors), ServiceLog(doors.background.monotonic_ns)
+    queue = system.requests.inherited()
+    service, log = RuleService(options["pin_dir"], system), ServiceLog(system.background.monotonic_ns)
     yield from _collect(service, log)
     while not check:
         request = queue.next(IDLE_SECONDS)
@@ -67,15 +67,15 @@ class Answer(NamedTuple):
 class RuleService:
     """What is known between two requests."""
 
-    def __init__(self, pin_dir: str, doors: Doors):
-        self._pin_dir, self._doors = pin_dir, doors
+    def __init__(self, pin_dir: str, system: System):
+        self._pin_dir, self._system = pin_dir, system
         self._live, self._pins, self._guards = None, None, Guards()
 
     def answer(self, data: bytes | None, user: int) -> Answer:
         """Do what a request says, for a user."""
         try:
             request = _read(data, user)
-            changed, lacking = self._do_again(request)
+            changed, not_enforced_reason = self._do_again(request)
         except InvalidInput as fault:
             return Answer(USAGE, _line(str(fault)))
         except (Busy, Unconfirmed) as fault:
@@ -83,15 +83,15 @@ class RuleService:
         except TproxyError as fault:
             self._forget()
             return Answer(REFUSED, _line(str(fault)))
-        if lacking:
-            return Answer(REFUSED, _line(lacking), changed)
+        if not_enforced_reason:
+            return Answer(REFUSED, _line(not_enforced_reason), changed)
         return Answer(DONE, _line("; ".join(request.warnings)), changed)
 
     def collect(self) -> list:
         """Remove the rules whose router has crashed, and return them. Raises what a change raises."""
         try:
             with self._turn() as live:
-                gone = left_behind(live.rules(), self._doors) if live else []
+                gone = left_behind(live.rules(), self._system) if live else []
                 if gone:
                     live.change([rule.identity for rule in gone], [])
                 return gone
@@ -112,7 +112,7 @@ class RuleService:
 
     def _do(self, request: Request) -> tuple:
         """Return whether anything was changed, and why an insert is not in force, or ""."""
-        listens = listener_test(self._doors)
+        listens = listener_test(self._system)
         with self._turn(request.operation == "insert") as live:
             if live is None:
                 return False, ""
@@ -124,7 +124,7 @@ class RuleService:
                 removes += [rule.identity for rule in choose(one, live.group(one), listens)]
                 puts += [one] if isinstance(one, Rule) else []
             changed = live.change(removes, puts)
-            return changed, self._guards.lacking(puts, self._pins, self._doors) if puts else ""
+            return changed, self._guards.not_enforced_reason(puts, self._pins, self._system) if puts else ""
 
     @contextmanager
     def _turn(self, adds: bool = False):
@@ -133,28 +133,28 @@ class RuleService:
         What turn() asks of the machine is asked once: with the pins open, rights and a bpffs are there.
         """
         if self._live is None:
-            with turn(self._doors, self._pin_dir, False, adds):
+            with lock_for_change(self._system, self._pin_dir, False, adds):
                 self._open(adds)
                 if self._live is not None:
                     self._live.refresh()
                 yield self._live
             return
-        with self._doors.bpffs.lock(self._pin_dir):
-            refuse_unconfirmed(self._doors, self._pin_dir, None)
+        with self._system.bpffs.lock(self._pin_dir):
+            refuse_unconfirmed(self._system, self._pin_dir, None)
             self._pins.drop_stale()
             self._live.refresh()
             yield self._live
 
     def _open(self, adds: bool) -> None:
-        with pins_in_force(self._doors, self._pin_dir, False) as pins:
+        with pins_in_force(self._system, self._pin_dir, False) as pins:
             if adds:
                 pins.ensure()
                 pins.keep()
             if not pins.complete:
                 return
-        self._pins = splicer_pins(self._doors.bpf, self._doors.bpffs, self._pin_dir)
-        table = rule_table(self._doors, self._pins)
-        self._live = LiveTable(self._doors.bpf, self._doors.words, table, _group_of)
+        self._pins = splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir)
+        table = rule_table(self._system, self._pins)
+        self._live = LiveTable(self._system.bpf, self._system.words, table, _group_of)
 
     def _forget(self) -> None:
         """Begin anew with the next request."""

@@ -17,7 +17,7 @@ from ..model.rule_options import rules_from_params
 from ..operations.addresses import record_addresses
 from ..resources.pins import splicer_pins
 from ..resources.rule_changes import change_rules
-from ..system.system import Doors
+from ..system.system import System
 from .divert import Guards
 
 OWNER = "map_update"
@@ -26,7 +26,7 @@ PROTOCOL_IDS = {str(number): name for number, name in PROTOCOL_NAMES.items()}
 DELETE_WORDS = ("ip dest address or prefix", "prefix len", "low_port", "protocol id")
 
 
-def map_update(options: Mapping, doors: Doors, check: bool) -> dict:
+def map_update(options: Mapping, system: System, check: bool) -> dict:
     """Add a rule, or change its port; tproxy port 0 leaves the flow to the host.
 
     Returns {changed, rules, lacking}: the last says why the rule is not in force, "" when it is.
@@ -34,14 +34,14 @@ def map_update(options: Mapping, doors: Doors, check: bool) -> dict:
     address, length, low, high, port, protocol = options["words"]
     outcome = {"action": "pass"} if port == "0" else {"action": "tproxy", "tproxy_port": port}
     rule = _rule(address, length, f"{low}-{high}", protocol, outcome)
-    _record(options, doors, check)
-    answer = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], doors, check, True)
-    with splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
-        lacking = Guards().lacking([rule], pins, doors)
-    return {"changed": answer["changed"], "rules": [str(rule)], "lacking": lacking}
+    _record(options, system, check)
+    answer = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
+    with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
+        not_enforced_reason = Guards().not_enforced_reason([rule], pins, system)
+    return {"changed": answer["changed"], "rules": [str(rule)], "not_enforced_reason": not_enforced_reason}
 
 
-def map_delete_elem(options: Mapping, doors: Doors, check: bool) -> dict:
+def map_delete_elem(options: Mapping, system: System, check: bool) -> dict:
     """Remove every range of the prefix that starts at the low port. Returns as map_update(), the rules that went."""
     address, length, low, protocol = options["words"]
     asked, gone = _rule(address, length, low, protocol, {"action": "pass"}), []
@@ -50,9 +50,9 @@ def map_delete_elem(options: Mapping, doors: Doors, check: bool) -> dict:
         gone.extend(rule for rule in have.values() if _key(rule) == _key(asked))
         return {key: rule for key, rule in have.items() if rule not in gone}
 
-    _record(options, doors, check)
-    answer = change_rules(intend, options["pin_dir"], doors, check, False)
-    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "lacking": ""}
+    _record(options, system, check)
+    answer = change_rules(intend, options["pin_dir"], system, check, False)
+    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "not_enforced_reason": ""}
 
 
 def _key(rule) -> tuple:
@@ -73,6 +73,6 @@ def _rule(address: str, length: str, ports: str, protocol: str, outcome: dict):
     return rules[0]
 
 
-def _record(options: Mapping, doors: Doors, check: bool) -> None:
+def _record(options: Mapping, system: System, check: bool) -> None:
     all_attached = {"interfaces": None, "addresses": None, "purge": False, "state": "present"}
-    record_addresses({**all_attached, "pin_dir": options["pin_dir"]}, doors, check)
+    record_addresses({**all_attached, "pin_dir": options["pin_dir"]}, system, check)

@@ -13,26 +13,26 @@ from ..errors import InvalidInput
 from ..model.policy import interface_addresses
 from ..model.prefix import parse_address
 from ..resources.attachments import users
-from ..resources.interfaces import AddressTable, kernel_addresses, known_links
-from ..resources.lock import turn
+from ..resources.interfaces import AddressTable, kernel_addresses, links_by_name
+from ..resources.lock import lock_for_change
 from ..resources.migrate import pins_in_force
 from ..resources.programs import Programs
 from ..resources.reconcile import Outcome, reconcile
-from ..system.system import Doors
+from ..system.system import System
 
 
-def record_addresses(options: Mapping, doors: Doors, check: bool) -> dict:
+def record_addresses(options: Mapping, system: System, check: bool) -> dict:
     """Record or forget the addresses of interfaces. Returns what ifindex_ip returns."""
     given = _given_addresses(options)
     present, pin_dir, token = options["state"] == "present", options["pin_dir"], options.get("confirm_token")
-    with turn(doors, pin_dir, check, present, token), pins_in_force(doors, pin_dir, check) as pins:
+    with lock_for_change(system, pin_dir, check, present, token), pins_in_force(system, pin_dir, check) as pins:
         pins.check()
-        with doors.netlink() as netlink:
-            links = _links(options, netlink, Programs(doors.bpf, pins))
+        with system.netlink() as netlink:
+            links = _links(options, netlink, Programs(system.bpf, pins))
             there = {link.ifindex: link.name for link in netlink.interfaces()}
             want = _wanted(links, netlink, given) if present else {}
         keep = _keep(options, links, there)
-        table = AddressTable(doors.bpf, pins)
+        table = AddressTable(system.bpf, pins)
         outcome = reconcile(table, lambda have: {**{k: v for k, v in have.items() if keep(k, v)}, **want}, check)
     return _answer(outcome)
 
@@ -60,7 +60,7 @@ def _links(options: Mapping, netlink, programs: Programs) -> list:
         return list(dict.fromkeys(link for link, _direction, _entry in users(netlink, programs, FUNCTION)))
     if options["state"] == "absent":
         return [link for link in map(netlink.link, options["interfaces"]) if link]
-    return known_links(netlink, options["interfaces"])
+    return links_by_name(netlink, options["interfaces"])
 
 
 def _wanted(links: list, netlink, given) -> dict:

@@ -16,36 +16,38 @@ import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from ..checks.findings import settle
+from ..checks.findings import enforce
 from ..checks.preflight import findings_of_hook
 from ..constants import FUNCTION
 from ..errors import InvalidInput
 from ..model.policy import Mark, Policy, masked_sources, policy_from_params
 from ..program.select import Wanted, wanted_program
 from ..resources.attachments import Hook
-from ..resources.hook import Scene, forget_gone, pins_of, put_filter, remove_filter, shown, state
-from ..resources.interfaces import PolicyTable, known_links
-from ..resources.lock import turn
-from ..resources.migrate import leave_older
+from ..resources.hook import HookContext, forget_gone, open_pins, put_filter, remove_filter, shown, state
+from ..resources.interfaces import PolicyTable, links_by_name
+from ..resources.lock import lock_for_change
+from ..resources.migrate import drop_older_pins
 from ..resources.pins import Pins
-from ..resources.reconcile import put_back, reconcile
+from ..resources.reconcile import reconcile, restore_table
 from ..resources.routes import FAMILIES, is_ours
-from ..resources.rule_changes import Rebinding, rebinding
-from ..system.system import Doors
+from ..resources.rule_changes import GroupRefresh, group_refresh
+from ..system.system import System
 from .detach import detach
 
 
-def attach(options: Mapping, doors: Doors, check: bool) -> dict:
+def attach(options: Mapping, system: System, check: bool) -> dict:
     """Attach or detach one program on one hook. Returns what tc_bpf_attach returns."""
     given = _validated(options)
     present = options["state"] == "present"
     with ExitStack() as held:
-        pending = held.enter_context(turn(doors, options["pin_dir"], check, present, options.get("confirm_token")))
-        netlink = held.enter_context(doors.netlink())
-        pins = held.enter_context(pins_of(options, doors, check))
-        scene = Scene(options, doors, netlink, pins, pending.deadline if pending else 0)
+        pending = held.enter_context(
+            lock_for_change(system, options["pin_dir"], check, present, options.get("confirm_token"))
+        )
+        netlink = held.enter_context(system.netlink())
+        pins = held.enter_context(open_pins(options, system, check))
+        context = HookContext(options, system, netlink, pins, pending.deadline if pending else 0)
         pins.check()
-        return _attach(scene, given, check) if present else detach(scene, check)
+        return _attach(context, given, check) if present else detach(context, check)
 
 
 def _validated(options: Mapping) -> dict:
@@ -80,31 +82,31 @@ def _source_faults(options: Mapping) -> list:
     return []
 
 
-def _attach(scene: Scene, given: dict, check: bool) -> dict:
-    link = known_links(scene.netlink, [scene.options["interface"]], "interface")[0]
-    table = scene.table(link.ifindex)
-    table.refuse_strangers(was_ours=link.ifindex in scene.policies())
-    hook, elsewhere = scene.hook(link.ifindex), scene.elsewhere(link.ifindex)
+def _attach(context: HookContext, given: dict, check: bool) -> dict:
+    link = links_by_name(context.netlink, [context.options["interface"]], "interface")[0]
+    table = context.table(link.ifindex)
+    table.refuse_foreign(was_ours=link.ifindex in context.policies())
+    hook, elsewhere = context.hook(link.ifindex), context.elsewhere(link.ifindex)
     stood = table.observe().get(hook)
-    origin = _origin(scene, hook, stood, elsewhere)
-    wanted = wanted_program(scene.options, scene.doors.compiler, scene.programs.blob(), stood)
-    with _pins_for(scene, wanted) as pins:
+    origin = _origin(context, hook, stood, elsewhere)
+    wanted = wanted_program(context.options, context.system.compiler, context.programs.blob(), stood)
+    with _pins_for(context, wanted) as pins:
         pins.check()
-        scene = scene._replace(pins=pins)
-        had = scene.policies()
-        want = _wanted_policies(scene, given, link, had)
-        if scene.is_splicer:
-            reconcile(PolicyTable(scene.doors.bpf, scene.pins), lambda _have: want, True)
-        rules = rebinding(scene.doors, scene.pins) if scene.is_splicer else None
+        context = context._replace(pins=pins)
+        had = context.policies()
+        want = _wanted_policies(context, given, link, had)
+        if context.is_splicer:
+            reconcile(PolicyTable(context.system.bpf, context.pins), lambda _have: want, True)
+        rules = group_refresh(context.system, context.pins) if context.is_splicer else None
         changed = stood != wanted.attached or had != want or rules is not None or bool(elsewhere)
-        found = findings_of_hook(scene, link, wanted, want, changed, rules)
-        warnings = masked_sources(scene.options["policy"]) + settle(found, bool(scene.options.get("force")))
+        found = findings_of_hook(context, link, wanted, want, changed, rules)
+        warnings = masked_sources(context.options["policy"]) + enforce(found, bool(context.options.get("force")))
         if changed and not check:
-            _apply(scene, link, wanted, want, rules)
+            _apply(context, link, wanted, want, rules)
         policy = want.get(link.ifindex)
         return {
             "changed": changed,
-            "attachment": _attachment(scene, link, wanted),
+            "attachment": _attachment(context, link, wanted),
             "program": _program(wanted),
             "policy": shown(policy),
             "warnings": warnings,
@@ -115,37 +117,37 @@ def _attach(scene: Scene, given: dict, check: bool) -> dict:
         }
 
 
-def _origin(scene: Scene, hook: Hook, stood, elsewhere: list) -> tuple:
+def _origin(context: HookContext, hook: Hook, stood, elsewhere: list) -> tuple:
     """Return (hook, Attached or None): what stands where it is wanted, else where it is to be moved from."""
     if stood is not None or not elsewhere:
         return hook, stood
-    return elsewhere[0], scene.at(elsewhere[0]).table(hook.ifindex).observe().get(elsewhere[0])
+    return elsewhere[0], context.at(elsewhere[0]).table(hook.ifindex).observe().get(elsewhere[0])
 
 
-def _pins_for(scene: Scene, wanted: Wanted) -> Pins:
+def _pins_for(context: HookContext, wanted: Wanted) -> Pins:
     """Return the pins with the maps that the program brings along, when it is not ours."""
-    if scene.is_splicer or wanted.blob is None:
-        return scene.pins
-    return Pins(scene.doors.bpf, scene.doors.bpffs, scene.pins.folder, wanted.blob.maps)
+    if context.is_splicer or wanted.blob is None:
+        return context.pins
+    return Pins(context.system.bpf, context.system.bpffs, context.pins.folder, wanted.blob.maps)
 
 
-def _wanted_policies(scene: Scene, given: dict, link, had: Mapping) -> dict:
+def _wanted_policies(context: HookContext, given: dict, link, had: Mapping) -> dict:
     """Return every interface's policy: ours as wanted, the others' as they are, but for interfaces that are gone.
 
     Each re-creation of an interface takes another index; without this the table would fill up.
     """
-    if not scene.is_splicer:
+    if not context.is_splicer:
         return {}
-    there = {entry.ifindex for entry in scene.netlink.interfaces()}
+    there = {entry.ifindex for entry in context.netlink.interfaces()}
     alive = {ifindex: policy for ifindex, policy in had.items() if ifindex in there}
-    return {**alive, link.ifindex: _wanted_policy(scene, given, link, had.get(link.ifindex))}
+    return {**alive, link.ifindex: _wanted_policy(context, given, link, had.get(link.ifindex))}
 
 
-def _wanted_policy(scene: Scene, given: dict, link, had: Policy | None) -> Policy:
+def _wanted_policy(context: HookContext, given: dict, link, had: Policy | None) -> Policy:
     """Return the policy as given, else as it stands, else the defaults."""
-    base = had if had is not None and scene.options["policy"] is None else Policy(**given)
-    mark = had.mark if had is not None else _routed_mark(scene.netlink, link)
-    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False, "deadline": scene.deadline})
+    base = had if had is not None and context.options["policy"] is None else Policy(**given)
+    mark = had.mark if had is not None else _routed_mark(context.netlink, link)
+    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False, "deadline": context.deadline})
 
 
 def _of_link(link) -> dict:
@@ -161,42 +163,42 @@ def _routed_mark(netlink, link) -> Mark:
     return Mark()
 
 
-def _apply(scene: Scene, link, wanted: Wanted, policies: Mapping, rules: Rebinding | None) -> None:
+def _apply(context: HookContext, link, wanted: Wanted, policies: Mapping, rules: GroupRefresh | None) -> None:
     """Maps, rules, program (which the verifier may refuse), policy, filter; backwards when one of them fails.
 
     Filters of ours elsewhere on the interface go last: at no time is it without one.
     """
-    hook, elsewhere = scene.hook(link.ifindex), scene.elsewhere(link.ifindex)
+    hook, elsewhere = context.hook(link.ifindex), context.elsewhere(link.ifindex)
     with ExitStack() as done, ExitStack() as undo:
-        scene.pins.ensure()
-        forget_gone(scene)
+        context.pins.ensure()
+        forget_gone(context)
         if rules is not None:
             rules.apply(undo)  # first: an image that outgrows its map moves to another, which the program must use
         program = None
-        if scene.table(link.ifindex).observe() != {hook: wanted.attached}:
-            program = scene.programs.open(wanted.blob)
+        if context.table(link.ifindex).observe() != {hook: wanted.attached}:
+            program = context.programs.open(wanted.blob)
             done.callback(os.close, program)
-        if scene.is_splicer:
-            table = PolicyTable(scene.doors.bpf, scene.pins)
-            undo.callback(put_back, table, table.observe())
+        if context.is_splicer:
+            table = PolicyTable(context.system.bpf, context.pins)
+            undo.callback(restore_table, table, table.observe())
             reconcile(table, lambda _have: policies, False)
         if program is not None:
-            put_filter(scene, hook, wanted, program, done, undo)
+            put_filter(context, hook, wanted, program, done, undo)
         for place in elsewhere:
-            remove_filter(scene.at(place), link, done, undo)
+            remove_filter(context.at(place), link, done, undo)
         undo.pop_all()
-        scene.pins.keep()
-    if scene.is_splicer:
-        leave_older(scene.doors, scene.netlink, scene.options["pin_dir"])
+        context.pins.keep()
+    if context.is_splicer:
+        drop_older_pins(context.system, context.netlink, context.options["pin_dir"])
 
 
-def _attachment(scene: Scene, link, wanted: Wanted) -> dict:
+def _attachment(context: HookContext, link, wanted: Wanted) -> dict:
     """Return the attachment; program id and tag are None where check mode attached nothing."""
-    found = scene.table(link.ifindex).filter()
+    found = context.table(link.ifindex).filter()
     current = found if found is not None and found.name == wanted.attached.name else None
     return {
         "interface": link.name,
-        **scene.hook(link.ifindex)._asdict(),
+        **context.hook(link.ifindex)._asdict(),
         "program_id": current and current.program_id,
         "tag": current and current.tag,
         "name": wanted.attached.name,

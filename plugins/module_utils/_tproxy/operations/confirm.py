@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from ..commit_confirm.change import BEGUN, begin, confirm, rollback
 from ..resources.pending import CONFIRMED, ROLLED_BACK
-from ..system.system import Doors
+from ..system.system import System
 
 
-def confirm_change(options: Mapping, doors: Doors, check: bool) -> dict:
+def confirm_change(options: Mapping, system: System, check: bool) -> dict:
     """Begin a change, confirm it or roll it back. Returns what tproxy_confirm returns."""
-    story = {BEGUN: begin, CONFIRMED: confirm, ROLLED_BACK: rollback}[options["state"]]
-    return story(options, doors, check)
+    operation = {BEGUN: begin, CONFIRMED: confirm, ROLLED_BACK: rollback}[options["state"]]
+    return operation(options, system, check)

@@ -15,18 +15,18 @@ from ..checks.collect import interface, machine, with_listeners, with_networks, 
 from ..checks.drift import Route, route_drift
 from ..checks.facts import Facts
 from ..checks.findings import findings
-from ..checks.status import Stand, leftovers, survey
+from ..checks.status import InterfaceStatus, collect_status, leftovers
 from ..model.policy import Mark
 from ..model.rule import reading_order
 from ..persistence.state_file import saved_drift
-from ..resources.lock import refuse_without_rights
-from ..resources.migrate import older_users, pins_in_force
+from ..resources.lock import refuse_without_capabilities
+from ..resources.migrate import older_attachments, pins_in_force
 from ..resources.programs import Programs
 from ..resources.routes import FAMILIES, LOCAL, RULE, RouteTable, lines
 from ..resources.rule_changes import rule_table
 from ..resources.rules import RuleTable
 from ..ruleset.records import ImageContents
-from ..system.system import Doors
+from ..system.system import System
 
 # What can be said without the right to look.
 NOTHING = {
@@ -41,27 +41,27 @@ NOTHING = {
 }
 
 
-def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
+def inspect(options: Mapping, system: System, _check: bool) -> dict:
     """Return what tproxy_info returns."""
-    facts = machine(doors, options["pin_dir"])
-    if facts.lacking:
+    facts = machine(system, options["pin_dir"])
+    if facts.missing_capabilities:
         return {**NOTHING, "findings": findings(facts)}
-    with doors.netlink() as netlink, pins_in_force(doors, options["pin_dir"], True) as pins:
+    with system.netlink() as netlink, pins_in_force(system, options["pin_dir"], True) as pins:
         pins.check()
-        older = {link.ifindex for link, _direction, _entry in older_users(doors, netlink, options["pin_dir"])}
-        table, stands = rule_table(doors, pins), survey(doors, netlink, pins, older)
-        table.salvage = True
+        older = {link.ifindex for link, _direction, _entry in older_attachments(system, netlink, options["pin_dir"])}
+        table, stands = rule_table(system, pins), collect_status(system, netlink, pins, older)
+        table.ignore_damage = True
         contents, edited = table.reading()
-        routes = RouteTable(netlink, doors.route_rule, []).observe()
-        facts = _facts(facts, doors, netlink, stands, contents)
+        routes = RouteTable(netlink, system.route_rule, []).observe()
+        facts = _facts(facts, system, netlink, stands, contents)
         drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
-        saved = [] if older else saved_drift(doors, netlink, options["pin_dir"])
-        drift[None] = leftovers(doors, netlink, pins) + _image_drift(table, contents, edited) + saved
+        saved = [] if older else saved_drift(system, netlink, options["pin_dir"])
+        drift[None] = leftovers(system, netlink, pins) + _image_drift(table, contents, edited) + saved
         facts = facts._replace(drift=tuple((name, *each) for name, found in drift.items() for each in found))
         return {
             "changed": False,
-            "attachments": [_attachment(doors, pins, stand, drift[stand.link.name]) for stand in stands],
-            "program": _program(Programs(doors.bpf, pins)),
+            "attachments": [_attachment(system, pins, stand, drift[stand.link.name]) for stand in stands],
+            "program": _program(Programs(system.bpf, pins)),
             **_rules(table, contents, pins),
             "routes": lines(routes),
             "drift": _words(drift[None]),
@@ -69,31 +69,31 @@ def inspect(options: Mapping, doors: Doors, _check: bool) -> dict:
         }
 
 
-def look(options: Mapping, doors: Doors, check: bool) -> dict:
+def look(options: Mapping, system: System, check: bool) -> dict:
     """As inspect(), but refused without the right to look: nothing would seem to be in force."""
-    refuse_without_rights(doors)
-    return inspect(options, doors, check)
+    refuse_without_capabilities(system)
+    return inspect(options, system, check)
 
 
-def _facts(facts: Facts, doors: Doors, netlink, stands: list[Stand], contents: ImageContents) -> Facts:
+def _facts(facts: Facts, system: System, netlink, stands: list[InterfaceStatus], contents: ImageContents) -> Facts:
     """Return the facts with all that can be looked at."""
     marks = [stand.policy.mark if stand.policy else Mark() for stand in stands]
     recorded = {
         stand.link.ifindex: stand.recorded.addresses if stand.recorded else () for stand in stands if stand.policy
     }
-    looked_at = [interface(doors, stand.link, mark) for stand, mark in zip(stands, marks)]
+    looked_at = [interface(system, stand.link, mark) for stand, mark in zip(stands, marks)]
     facts = facts._replace(interfaces=with_networks(netlink, [stand.link for stand in stands], looked_at, recorded))
-    return with_listeners(with_routing(facts, doors, netlink), doors, [rule for rule, _slot in contents.rules])
+    return with_listeners(with_routing(facts, system, netlink), system, [rule for rule, _slot in contents.rules])
 
 
-def _drift(stand: Stand, facts: Facts, routes: Mapping) -> list:
+def _drift(stand: InterfaceStatus, facts: Facts, routes: Mapping) -> list:
     """Return [(word, who)] of an interface."""
     name, mark = stand.link.name, stand.policy.mark if stand.policy else Mark()
-    known = {rule.family for rule in facts.policy_rules}
+    cache = {rule.family for rule in facts.policy_rules}
     found = []
     for word, family in FAMILIES.items():
         tables = [key[6] for key in routes if key[:3] == (RULE, family, name) and key[4:6] == (mark.value, mark.mask)]
-        if family in known:
+        if family in cache:
             found.append(Route(word, bool(tables), any((LOCAL, family, table) in routes for table in tables)))
     intercepts = any(not rule.interfaces or name in rule.interfaces for rule in facts.intercepts)
     return stand.drift() + route_drift(found, intercepts)
@@ -102,7 +102,7 @@ def _drift(stand: Stand, facts: Facts, routes: Mapping) -> list:
 def _image_drift(table: RuleTable, contents: ImageContents, edited: str) -> list:
     if edited:
         return [("image_damaged", edited)]
-    found = [("change_unfinished", "")] if contents.torn else []
+    found = [("change_unfinished", "")] if contents.interrupted else []
     return found + ([("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else [])
 
 
@@ -110,7 +110,7 @@ def _words(drift: list) -> list:
     return list(dict.fromkeys(word for word, _who in drift))
 
 
-def _attachment(doors: Doors, pins, stand: Stand, drift: list) -> dict:
+def _attachment(system: System, pins, stand: InterfaceStatus, drift: list) -> dict:
     """Return the entry of an interface that has a filter of ours or a policy."""
     ours, policy = stand.ours, stand.policy
     return {
@@ -125,21 +125,21 @@ def _attachment(doors: Doors, pins, stand: Stand, drift: list) -> dict:
         "drift": _words(drift),
         "policy": policy and policy.to_params(),
         "addresses": stand.recorded.to_params()["addresses"] if stand.recorded else [],
-        "reasons": {} if stand.slot is None else reasons(doors, pins, stand.slot),
+        "reasons": {} if stand.slot is None else reasons(system, pins, stand.slot),
         "ahead": [each.who for each in stand.hook.ahead],
     }
 
 
-def reasons(doors: Doors, pins, slot: int) -> dict:
+def reasons(system: System, pins, slot: int) -> dict:
     """Return {reason: {passed, dropped}} of the reasons that an interface met; each has packets and bytes."""
     if not pins.has("reasons"):
         return {}
-    descriptor, size = pins.fd("reasons"), codec.size_of("counter") * doors.bpf.possible_cpus()
+    descriptor, size = pins.fd("reasons"), codec.size_of("counter") * system.bpf.possible_cpus()
     found = {}
     for number, name in REASON_NAMES.items():
         first = (slot * layout.REASONS + number) * layout.VERDICTS
         passed, dropped = (
-            codec.sum_counters(doors.bpf.lookup(descriptor, codec.key(first + verdict), size))
+            codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size))
             for verdict in (layout.VERDICT_PASS, layout.VERDICT_DROP)
         )
         if passed["packets"] or dropped["packets"]:

@@ -18,35 +18,38 @@ from dataclasses import replace
 
 from ..checks.collect import interface, with_routing
 from ..checks.facts import Facts
-from ..checks.findings import findings, told
+from ..checks.findings import findings, warnings_of
 from ..errors import InvalidInput
 from ..model.policy import Mark, parse_mark
-from ..resources.interfaces import PolicyTable, known_links
-from ..resources.lock import turn
+from ..resources.interfaces import PolicyTable, links_by_name
+from ..resources.lock import lock_for_change
 from ..resources.migrate import pins_in_force
-from ..resources.reconcile import Outcome, put_back, reconcile
+from ..resources.reconcile import Outcome, reconcile, restore_table
 from ..resources.routes import FAMILIES, RULE, RouteTable, lines, with_local_routes
-from ..system.system import Doors
+from ..system.system import System
 
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 
 
-def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
+def manage_route(options: Mapping, system: System, check: bool) -> dict:
     """Add or remove the policy route of interfaces. Returns what tproxy_route returns.
 
-    Where our program is attached already, its policy is told the mark, so that either may come first.
+    Where our program is attached already, its policy is warnings_of the mark, so that either may come first.
     """
     mark = _validated(options)
     present = options["state"] == "present"
-    with turn(doors, options["pin_dir"], check, False, options.get("confirm_token")), doors.netlink() as netlink:
-        links = known_links(netlink, options["interfaces"]) if present else []
-        warnings = _warnings(doors, netlink, links, mark) if present else []
-        table = RouteTable(netlink, doors.route_rule, [options["table"]])
+    with (
+        lock_for_change(system, options["pin_dir"], check, False, options.get("confirm_token")),
+        system.netlink() as netlink,
+    ):
+        links = links_by_name(netlink, options["interfaces"]) if present else []
+        warnings = _warnings(system, netlink, links, mark) if present else []
+        table = RouteTable(netlink, system.route_rule, [options["table"]])
         shared = table.shared()
         routes = reconcile(table, lambda have: _intended(have, options, mark, shared), check)
         with ExitStack() as undo:
-            undo.callback(put_back, table, routes.before)
-            policies = _mark_policies(doors, options["pin_dir"], {link.ifindex for link in links}, mark, check)
+            undo.callback(restore_table, table, routes.before)
+            policies = _mark_policies(system, options["pin_dir"], {link.ifindex for link in links}, mark, check)
             undo.pop_all()
     return {
         "changed": routes.changed or policies.changed,
@@ -59,15 +62,15 @@ def lay_route(options: Mapping, doors: Doors, check: bool) -> dict:
     }
 
 
-def _mark_policies(doors: Doors, pin_dir: str, ifindexes: set, mark: Mark, check: bool) -> Outcome:
-    with pins_in_force(doors, pin_dir, check) as pins:
+def _mark_policies(system: System, pin_dir: str, ifindexes: set, mark: Mark, check: bool) -> Outcome:
+    with pins_in_force(system, pin_dir, check) as pins:
 
         def intend(have: Mapping) -> dict:
             meant = {key for key in ifindexes & set(have) if have[key].mark != mark}
-            told = {key: replace(have[key], mark=mark, damaged=False) for key in meant}
-            return {**have, **told}
+            warnings_of = {key: replace(have[key], mark=mark, damaged=False) for key in meant}
+            return {**have, **warnings_of}
 
-        return reconcile(PolicyTable(doors.bpf, pins), intend, check)
+        return reconcile(PolicyTable(system.bpf, pins), intend, check)
 
 
 def _validated(options: Mapping) -> Mark:
@@ -101,8 +104,8 @@ def _text(entries: Mapping, policies: Mapping) -> str:
     return "".join(f"{line}\n" for line in lines(entries) + marks)
 
 
-def _warnings(doors: Doors, netlink, links: list, mark: Mark) -> list:
+def _warnings(system: System, netlink, links: list, mark: Mark) -> list:
     """Return what keeps spliced packets from being delivered."""
-    looked_at = tuple(interface(doors, link, mark)._replace(packet_sockets=0) for link in links)
-    facts = Facts(doors.sysctl.kernel_release(), interfaces=looked_at)
-    return told(findings(with_routing(facts, doors, netlink)))
+    looked_at = tuple(interface(system, link, mark)._replace(packet_sockets=0) for link in links)
+    facts = Facts(system.sysctl.kernel_release(), interfaces=looked_at)
+    return warnings_of(findings(with_routing(facts, system, netlink)))

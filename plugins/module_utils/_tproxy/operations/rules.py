@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from functools import partial
 
 from ..abi.layout import RULES
-from ..checks.findings import settle
+from ..checks.findings import enforce
 from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
 from ..model.rule_options import identities_from_params, rules_from_params
 from ..resources.reconcile import Changes
 from ..resources.rule_changes import change_rules
 from ..resources.rules import RuleTable
-from ..system.system import Doors
+from ..system.system import System
 
 RULE_OPTIONS = (
     "destination",
@@ -36,21 +36,21 @@ RULE_OPTIONS = (
 LOST = "the rules in force were damaged and are compiled anew; those that cannot be read are those of this run now"
 
 
-def apply_rules(options: Mapping, doors: Doors, check: bool) -> dict:
+def apply_rules(options: Mapping, system: System, check: bool) -> dict:
     """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
     intend, warnings = _intention(options)
     is_present, token = options["state"] == "present", options.get("confirm_token")
 
     def judge(pins, table: RuleTable, changes: Changes, words) -> None:
-        warnings.extend(settle(findings_of_rules(doors, pins, table, changes, words), bool(options.get("force"))))
+        warnings.extend(enforce(findings_of_rules(system, pins, table, changes, words), bool(options.get("force"))))
 
     def open_table(pins, table: RuleTable) -> None:
-        table.judge, table.salvage = partial(judge, pins, table), is_present
+        table.judge, table.ignore_damage = partial(judge, pins, table), is_present
         fault = table.reading()[1] if is_present else ""
         if fault:
             warnings.append(f"{LOST} ({fault})")
 
-    answer = change_rules(intend, options["pin_dir"], doors, check, is_present, token, open_table)
+    answer = change_rules(intend, options["pin_dir"], system, check, is_present, token, open_table)
     return {**answer, "warnings": warnings + answer["warnings"]}
 
 

@@ -18,20 +18,22 @@ from ..persistence.state_file import (
     text_of_state,
     write_texts,
 )
-from ..system.system import Doors
+from ..system.system import System
 
 
-def save_state(options: Mapping, doors: Doors, check: bool) -> dict:
+def save_state(options: Mapping, system: System, check: bool) -> dict:
     """Save what is in force, or remove what was saved. Returns what tproxy_state returns."""
     path = options["path"]
-    texts = {name: doors.files.read(name) for name in (path, closed_path(path))}
+    texts = {name: system.files.read(name) for name in (path, closed_path(path))}
     had, warnings = read_state(texts[path], path)
-    state = state_to_save(options["pin_dir"], options["failure"], doors, had) if options["state"] == "present" else None
+    state = (
+        state_to_save(options["pin_dir"], options["failure"], system, had) if options["state"] == "present" else None
+    )
     want = state_texts(state, path)
     if want != texts and not check:
-        write_texts(doors, texts, want)
-    if state and not check and path == STATE_FILE and doors.files.exists(UNSAVED):
-        doors.files.remove(UNSAVED, True)
+        write_texts(system, texts, want)
+    if state and not check and path == STATE_FILE and system.files.exists(UNSAVED):
+        system.files.remove(UNSAVED, True)
     return {
         "changed": want != texts,
         "file": path,  # Ansible would add facts about a `path`

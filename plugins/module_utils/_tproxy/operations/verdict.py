@@ -22,11 +22,11 @@ from ..model.flow import Flow, flow_text
 from ..model.prefix import parse_address
 from ..model.rule import PORT_MAX
 from ..resources.attachments import runs
-from ..resources.interfaces import PolicyTable, known_links
-from ..resources.lock import refuse_without_rights
+from ..resources.interfaces import PolicyTable, links_by_name
+from ..resources.lock import refuse_without_capabilities
 from ..resources.pins import splicer_pins
 from ..resources.rule_changes import rule_table
-from ..system.system import Doors
+from ..system.system import System
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
 VERDICTS, REASONS = ("pass", "drop"), tuple(REASON_NAMES.values())
@@ -37,20 +37,20 @@ class Unexpected(TproxyError):
     """The program's answer is not the one expected. Whoever wrote the rules or the test acts."""
 
 
-def ask_verdict(options: Mapping, doors: Doors, _check: bool) -> dict:
+def ask_verdict(options: Mapping, system: System, _check: bool) -> dict:
     """Ask for one flow or a list. Returns what tproxy_verdict returns. Raises Unexpected, with all that differ."""
     items = options["flows"] if options["flows"] is not None else [{name: options[name] for name in FLOW_OPTIONS}]
     flows = _flows(items, single=options["flows"] is None)
-    refuse_without_rights(doors)
-    with doors.netlink() as netlink, splicer_pins(doors.bpf, doors.bpffs, options["pin_dir"]) as pins:
+    refuse_without_capabilities(system)
+    with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         pins.check()
-        links = known_links(netlink, [item["interface"] for item in items], "interface")
-        rules = {slot: rule for rule, slot in rule_table(doors, pins).contents().rules}
-        policies = PolicyTable(doors.bpf, pins).observe()
+        links = links_by_name(netlink, [item["interface"] for item in items], "interface")
+        rules = {slot: rule for rule, slot in rule_table(system, pins).contents().rules}
+        policies = PolicyTable(system.bpf, pins).observe()
         answers = []
         for link, flow, item in zip(links, flows, items):
             _refuse_layer3(link, policies)
-            trace = ask_program(doors.bpf, _program_of(netlink, link), link.ifindex, flow)
+            trace = ask_program(system.bpf, _program_of(netlink, link), link.ifindex, flow)
             answers.append({**_echo(item, flow), **_answer(trace, rules)})
     _compare(answers, items)
     first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
@@ -97,11 +97,11 @@ def _expectation_faults(expected, place: str) -> list:
     if isinstance(expected, str):
         words = VERDICTS + REASONS
         return [] if expected in words else [f"{place}: {expected!r} is none of {', '.join(words)}"]
-    known = {"verdict": VERDICTS, "reason": REASONS}
-    if not isinstance(expected, Mapping) or not set(expected) <= {*known, "rule"}:
+    cache = {"verdict": VERDICTS, "reason": REASONS}
+    if not isinstance(expected, Mapping) or not set(expected) <= {*cache, "rule"}:
         return [f"{place}: {expected!r} is neither a word nor a dictionary of verdict, reason and rule"]
-    wrong = [name for name, words in known.items() if expected.get(name, words[0]) not in words]
-    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(known[name])}" for name in wrong]
+    wrong = [name for name, words in cache.items() if expected.get(name, words[0]) not in words]
+    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(cache[name])}" for name in wrong]
 
 
 def _address(text, place: str, faults: list) -> int:

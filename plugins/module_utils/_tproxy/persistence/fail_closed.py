@@ -16,28 +16,28 @@ from ..errors import TproxyError
 from ..model.policy import Policy
 from ..model.saved_state import SavedAttachment, decode_closed
 from ..program.blob import Attached, filter_name
-from ..program.fail_closed import closing_program
-from ..resources.attachments import CLOSING_IDENTITY, AttachmentTable, Hook
-from ..resources.lock import turn
+from ..program.fail_closed import fail_closed_program
+from ..resources.attachments import FAIL_CLOSED_IDENTITY, AttachmentTable, Hook
+from ..resources.lock import lock_for_change
 from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
 from ..resources.reconcile import Changes
-from ..system.system import Doors
+from ..system.system import System
 
 
-def close_interfaces(text: str | None, doors: Doors, only: str | None = None) -> str:
+def close_interfaces(text: str | None, system: System, only: str | None = None) -> str:
     """Close what the list in `text` names; return what became of it, in words. None: nothing is to be closed.
 
     Where the list is damaged too, every interface but loopback is closed, and SSH passes.
     """
     if text is None:
         return "fail_open: interfaces without a filter stay open"
-    with doors.netlink() as netlink:
+    with system.netlink() as netlink:
         links = {link.name: link for link in netlink.interfaces() if only in (None, link.name)}
         pin_dir, entries = _entries(text, links)
-        with turn(doors, pin_dir, False), splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+        with lock_for_change(system, pin_dir, False), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
             said = [
-                f"{entry.interface} {_close(entry, links[entry.interface], doors, netlink, pins)}"
+                f"{entry.interface} {_close(entry, links[entry.interface], system, netlink, pins)}"
                 for entry in entries
                 if entry.interface in links
             ]
@@ -53,17 +53,17 @@ def _entries(text: str, links: dict) -> tuple:
         return PIN_DIR, tuple(SavedAttachment(name, PRIORITY, HANDLE, Policy(), None, False) for name in names)
 
 
-def _close(entry: SavedAttachment, link, doors: Doors, netlink, pins) -> str:
+def _close(entry: SavedAttachment, link, system: System, netlink, pins) -> str:
     """Close one interface; return what is so now. A refusal does not keep the others from being closed."""
     hook = Hook(link.ifindex, "ingress", entry.priority, entry.handle)
     program = None
     try:
-        if AttachmentTable(netlink, Programs(doors.bpf, pins), hook, FUNCTION).filter() is not None:
+        if AttachmentTable(netlink, Programs(system.bpf, pins), hook, FUNCTION).filter() is not None:
             return "has its filter"
-        program = doors.bpf.load_program(closing_program(entry.policy), FUNCTION)
-        number = doors.bpf.program_info(program).id
-        table = AttachmentTable(netlink, Programs(doors.bpf, pins), hook, FUNCTION, lambda: (program, number))
-        table.apply(Changes({hook: Attached(filter_name(FUNCTION, CLOSING_IDENTITY))}, ()), {})
+        program = system.bpf.load_program(fail_closed_program(entry.policy), FUNCTION)
+        number = system.bpf.program_info(program).id
+        table = AttachmentTable(netlink, Programs(system.bpf, pins), hook, FUNCTION, lambda: (program, number))
+        table.apply(Changes({hook: Attached(filter_name(FUNCTION, FAIL_CLOSED_IDENTITY))}, ()), {})
         return "lets nothing in but SSH, management, ARP, neighbour discovery and DHCP"
     except TproxyError as fault:
         return f"is OPEN ({fault})"

@@ -15,15 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import InvalidInput, TproxyError, Unconfirmed, VerificationFailed
-from ..resources.lock import turn
-from ..resources.restore_cache import KnownState
+from ..resources.lock import lock_for_change
+from ..resources.restore_cache import RestoreCache
 from ..resources.transaction import put
-from ..system.system import Doors
+from ..system.system import System
 from .fail_closed import close_interfaces
 from .state_file import closed_path
 
 
-def restore_state(options: Mapping, doors: Doors, check: bool, known: KnownState | None = None) -> dict:
+def restore_state(options: Mapping, system: System, check: bool, cache: RestoreCache | None = None) -> dict:
     """Put back what a file holds: all of it, or with `interface` what belongs to that one.
 
     `known` is what the last look left, for whoever looks again and again.
@@ -33,22 +33,22 @@ def restore_state(options: Mapping, doors: Doors, check: bool, known: KnownState
     """
     path, only = options["path"], options["interface"]
     try:
-        return _restored(path, only, doors, check, known or KnownState())
+        return _restored(path, only, system, check, cache or RestoreCache())
     except Unconfirmed:
         raise  # a change is in force: nothing is open that should not be
     except TproxyError as fault:
         if check:
             raise
-        closed = close_interfaces(doors.files.read(closed_path(path)), doors, only)
+        closed = close_interfaces(system.files.read(closed_path(path)), system, only)
         raise VerificationFailed(f"{path} was not put back: {fault}; {closed}", fault.details) from fault
 
 
-def _restored(path: str, only: str | None, doors: Doors, check: bool, known: KnownState) -> dict:
-    text = doors.files.read(path)
+def _restored(path: str, only: str | None, system: System, check: bool, cache: RestoreCache) -> dict:
+    text = system.files.read(path)
     if text is None:
         raise InvalidInput([f"path: there is no {path}; tproxy_state makes it"])
-    state = known.read(text)
-    with turn(doors, state.pin_dir, check), doors.netlink() as netlink:
-        answer = put(state, doors, netlink, only, check=check, known=known)
+    state = cache.read(text)
+    with lock_for_change(system, state.pin_dir, check), system.netlink() as netlink:
+        answer = put(state, system, netlink, only, check=check, cache=cache)
     lines = "".join(f"{line}\n" for line in answer["changes"])
     return {**answer, "diff": {"before": "", "after": lines}}

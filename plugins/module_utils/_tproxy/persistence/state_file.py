@@ -27,16 +27,16 @@ from ..model.saved_state import (
     decode_state,
     encode_closed,
     encode_state,
-    lasting,
     lines_of,
+    merge_lost,
+    persistent,
     state_of,
-    unseal,
-    with_what_is_missing,
+    verify_checksum,
 )
-from ..resources.lock import turn
-from ..resources.observe import take
-from ..resources.pending import waiting
-from ..system.system import Doors
+from ..resources.lock import lock_for_change
+from ..resources.observe import observe_state
+from ..resources.pending import pending_change
+from ..system.system import System
 
 # There while the file is older than what is in force, because it could not be written or is being written.
 UNSAVED = f"{RUN_DIR}/unsaved"
@@ -48,24 +48,24 @@ def closed_path(path: str) -> str:
     return f"{os.path.dirname(path)}/closed.json"
 
 
-def saving_turn(doors: Doors):
+def state_file_lock(system: System):
     """Hold the folder of the state file: between a change and its saving the file is older than what is in force."""
-    return doors.files.lock(os.path.dirname(STATE_FILE))
+    return system.files.lock(os.path.dirname(STATE_FILE))
 
 
-def refresh_state_file(pin_dir: str, left: list, doors: Doors) -> list:
+def refresh_state_file(pin_dir: str, left: list, system: System) -> list:
     """Write the state file anew; return what must be said about it."""
-    files = doors.files
+    files = system.files
     try:
         had, warnings = read_state(files.read(STATE_FILE), STATE_FILE)
         if had is None or had.pin_dir != pin_dir:
             return warnings
-        known = None if files.exists(UNSAVED) else had
+        cache = None if files.exists(UNSAVED) else had
         with suppress(TproxyError):  # there may be room on the disk all the same
             files.write(UNSAVED, KILLED)
-        state = state_to_save(pin_dir, had.failure, doors, known, left)
+        state = state_to_save(pin_dir, had.failure, system, cache, left)
         write_texts(
-            doors, {name: files.read(name) for name in state_texts(had, STATE_FILE)}, state_texts(state, STATE_FILE)
+            system, {name: files.read(name) for name in state_texts(had, STATE_FILE)}, state_texts(state, STATE_FILE)
         )
         files.remove(UNSAVED, True)
         return warnings
@@ -93,12 +93,12 @@ def read_state(text: str | None, path: str) -> tuple:
         return None, [f"{path}: {fault}; what it held is lost, save anew with tproxy_state"]
 
 
-def state_to_save(pin_dir: str, failure: str, doors: Doors, had: SavedState | None, left: list = ()) -> SavedState:
+def state_to_save(pin_dir: str, failure: str, system: System, had: SavedState | None, left: list = ()) -> SavedState:
     """Return what is in force and lasts. Raises LayoutMismatch when the program could not be loaded from it."""
-    with turn(doors, pin_dir, True, mount=False), doors.netlink() as netlink:
-        state = lasting(replace(take(doors, netlink, pin_dir), failure=failure))
+    with lock_for_change(system, pin_dir, True, mount=False), system.netlink() as netlink:
+        state = persistent(replace(observe_state(system, netlink, pin_dir), failure=failure))
     if had is not None and had.pin_dir == pin_dir:
-        state = with_what_is_missing(state, had, left)
+        state = merge_lost(state, had, left)
     if state.attachments and not state.blob:
         raise LayoutMismatch(
             f"no blob is kept beside the program pinned under {pin_dir}, so no boot could load it: run tc_bpf_attach"
@@ -113,44 +113,44 @@ def state_texts(state: SavedState | None, path: str) -> dict:
     return {path: encode_state(state) if state else None, closed_path(path): closed}
 
 
-def write_texts(doors: Doors, before: Mapping, after: Mapping) -> None:
+def write_texts(system: System, before: Mapping, after: Mapping) -> None:
     """Bring the files from one set of texts to the other, or back."""
     with ExitStack() as undo:
         for path in sorted(after):
             if after[path] != before[path]:
-                undo.callback(_write_one, doors, path, before[path])
-                _write_one(doors, path, after[path])
+                undo.callback(_write_one, system, path, before[path])
+                _write_one(system, path, after[path])
         undo.pop_all()
 
 
-def _write_one(doors: Doors, path: str, text: str | None) -> None:
+def _write_one(system: System, path: str, text: str | None) -> None:
     if text is None:
-        doors.files.remove(path, True)
+        system.files.remove(path, True)
     else:
-        doors.files.write(path, text)
+        system.files.write(path, text)
 
 
 def text_of_state(state: SavedState | None) -> str:
     return "".join(f"{line}\n" for line in lines_of(state))
 
 
-def saved_drift(doors: Doors, netlink, pin_dir: str) -> list:
+def saved_drift(system: System, netlink, pin_dir: str) -> list:
     """Return [(word, who)]; [] where no state is kept for this pin folder, or a change waits for its confirmation."""
-    text = doors.files.read(STATE_FILE)
+    text = system.files.read(STATE_FILE)
     if text is None:
         return []
     try:
-        body = unseal(text)
+        body = verify_checksum(text)
         had = state_of({**body, "rules": []})  # they are compared as they stand: to parse them takes seconds
         if had.failure == FAIL_CLOSED:
-            decode_closed(doors.files.read(closed_path(STATE_FILE)) or "")
+            decode_closed(system.files.read(closed_path(STATE_FILE)) or "")
     except TproxyError as fault:
         return [("state_damaged", str(fault))]
-    if had.pin_dir != pin_dir or waiting(doors, pin_dir) is not None:
+    if had.pin_dir != pin_dir or pending_change(system, pin_dir) is not None:
         return []
-    if doors.files.exists(UNSAVED):
+    if system.files.exists(UNSAVED):
         return [("state_stale", "the last change could not be saved")]
-    now = with_what_is_missing(lasting(replace(take(doors, netlink, pin_dir), failure=had.failure)), had)
+    now = merge_lost(persistent(replace(observe_state(system, netlink, pin_dir), failure=had.failure)), had)
     parts = _other_parts(had, now) + (["rules"] if body["rules"] != body_of(now)["rules"] else [])
     return [("state_stale", ", ".join(parts))] if parts else []
 

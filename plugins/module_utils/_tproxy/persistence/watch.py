@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..errors import TproxyError, Unconfirmed
-from ..resources.restore_cache import KnownState
-from ..system.system import Doors
+from ..resources.restore_cache import RestoreCache
+from ..system.system import System
 from .restore import restore_state
-from .state_file import UNSAVED, saving_turn
+from .state_file import UNSAVED, state_file_lock
 
 # Of a processor it takes a fifth at the most, whatever happens: a look is followed by a rest of four times its length.
 REST, REST_MAX = 4, 2 * 10**9
@@ -27,14 +27,14 @@ UNCONFIRMED_SECONDS = 5
 UNCONFIRMED = "a change waits for its confirmation: nothing is put back until then"
 
 
-def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
+def watch(options: Mapping, system: System, _check: bool) -> Iterator:
     """Yield a line for each thing that was put back or could not be, for as long as there are events."""
-    with doors.events() as events:
-        last, known = [], KnownState()
+    with system.events() as events:
+        last, cache = [], RestoreCache()
         while True:
-            began = doors.background.monotonic_ns()
-            said = list(_repair(options, doors, known))
-            ended = doors.background.monotonic_ns()
+            began = system.background.monotonic_ns()
+            said = list(_repair(options, system, cache))
+            ended = system.background.monotonic_ns()
             # What cannot be mended is said once, and not at each event.
             yield from (line for line in said if line not in last)
             last = said
@@ -42,23 +42,23 @@ def watch(options: Mapping, doors: Doors, _check: bool) -> Iterator:
                 events.wait(UNCONFIRMED_SECONDS)
             elif not events.wait(None):
                 return
-            doors.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
+            system.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
             for _attempt in range(WAITS):
                 if not events.wait(QUIET_SECONDS):
                     break
 
 
-def _repair(options: Mapping, doors: Doors, known: KnownState) -> Iterator:
+def _repair(options: Mapping, system: System, cache: RestoreCache) -> Iterator:
     """Put back what went, unless the file is not the truth; yield what was done."""
-    if not doors.files.exists(options["path"]):
+    if not system.files.exists(options["path"]):
         yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
         return
     try:
-        with saving_turn(doors):
-            if doors.files.exists(UNSAVED):
+        with state_file_lock(system):
+            if system.files.exists(UNSAVED):
                 yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
                 return
-            yield from restore_state({**options, "interface": None}, doors, False, known)["changes"]
+            yield from restore_state({**options, "interface": None}, system, False, cache)["changes"]
     except Unconfirmed:
         yield UNCONFIRMED
     except TproxyError as fault:

@@ -37,7 +37,7 @@ R0, R1, R2, R3, R4, R5, CONTEXT, PORTS_AT, PROTOCOL, FRAME = 0, 1, 2, 3, 4, 5, 6
 HEADER, PORTS = -48, -8
 
 
-class Gap(NamedTuple):
+class AllowEntry(NamedTuple):
     """Something that passes: `source_port` 0 is any."""
 
     protocol: str
@@ -46,17 +46,17 @@ class Gap(NamedTuple):
     source_port: int = 0
 
 
-def gaps_of(policy: Policy) -> tuple:
+def allow_entries(policy: Policy) -> tuple:
     """Return what must pass on an interface with this policy."""
     link_local, anybody = Prefix.parse("fe80::/10")[0], (Prefix.any_of(4), Prefix.any_of(6))
-    dhcp = (Gap("udp", 68, anybody[0], 67), Gap("udp", 546, link_local, 547))
-    ssh = tuple(Gap("tcp", SSH_PORT, source) for source in anybody) if policy.allow_ssh else ()
-    return dhcp + ssh + tuple(Gap(entry.protocol, entry.port, entry.source) for entry in policy.management)
+    dhcp = (AllowEntry("udp", 68, anybody[0], 67), AllowEntry("udp", 546, link_local, 547))
+    ssh = tuple(AllowEntry("tcp", SSH_PORT, source) for source in anybody) if policy.allow_ssh else ()
+    return dhcp + ssh + tuple(AllowEntry(entry.protocol, entry.port, entry.source) for entry in policy.management)
 
 
-def closing_program(policy: Policy) -> bytes:
+def fail_closed_program(policy: Policy) -> bytes:
     """Return the instructions."""
-    gaps = gaps_of(policy)
+    gaps = allow_entries(policy)
     code = _Code()
     code.add(MOVE, CONTEXT, R1)
     code.load(2, R2, CONTEXT, SKB_PROTOCOL)
@@ -115,7 +115,7 @@ def _ipv6(code: _Code, gaps: tuple) -> None:
     code.jump_always("drop")
 
 
-def _gap(code: _Code, name: str, gap: Gap, source: list) -> None:
+def _gap(code: _Code, name: str, gap: AllowEntry, source: list) -> None:
     """Let a packet pass whose ports and source are these; `source` is [(place, word, how many of its bits count)]."""
     other = f"after {name}"
     code.jump(IF_NOT_EQUAL, PROTOCOL, PROTOCOLS[gap.protocol], other)

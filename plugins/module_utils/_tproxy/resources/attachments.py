@@ -21,7 +21,7 @@ from ..program.blob import IDENTITY_DIGITS, OUR_NAME, Attached, filter_name
 from .programs import Programs
 from .reconcile import Changes
 
-CLOSING_IDENTITY = "0" * IDENTITY_DIGITS
+FAIL_CLOSED_IDENTITY = "0" * IDENTITY_DIGITS
 DIRECTIONS = ("ingress", "egress")
 MOVING = "moving"
 
@@ -41,9 +41,9 @@ def runs(entry, function: str) -> bool:
     return entry.kind == "bpf" and bool(named) and named.group(1) == function
 
 
-def is_closing(entry) -> bool:
+def is_fail_closed(entry) -> bool:
     """Whether a filter is the one that closes an interface for want of a program."""
-    return entry.name.endswith(f":{CLOSING_IDENTITY}")
+    return entry.name.endswith(f":{FAIL_CLOSED_IDENTITY}")
 
 
 class AttachmentTable:
@@ -72,19 +72,19 @@ class AttachmentTable:
                 return entry
         return None
 
-    def stranger(self):
+    def foreign(self):
         """Return the bpf filter that stands exactly where ours belongs and is not ours, or None."""
         for entry in self._at_priority():
             if entry.handle == self._hook.handle and entry.kind == "bpf" and not runs(entry, self._function):
                 return entry
         return None
 
-    def refuse_strangers(self, was_ours: bool = False) -> None:
+    def refuse_foreign(self, was_ours: bool = False) -> None:
         """Raise Conflict when somebody else's filter keeps ours from its priority and handle.
 
         Where the place was ours, a filter that can be replaced as ours could has come by replacing ours: that is drift.
         """
-        ours = self.filter() or (self.stranger() if was_ours else None)
+        ours = self.filter() or (self.foreign() if was_ours else None)
         for entry in self._at_priority():
             if entry != ours and (entry.handle == self._hook.handle or entry.kind != "bpf"):
                 hook = self._hook

@@ -15,7 +15,7 @@ from ..constants import FUNCTION
 from ..model.policy import Policy
 from ..program.blob import Attached
 from ..program.select import Wanted
-from ..system.system import Doors
+from ..system.system import System
 from .attachments import AttachmentTable, Hook, clsact_marker, clsact_markers, users
 from .interfaces import PolicyTable
 from .migrate import pins_in_force
@@ -25,11 +25,11 @@ from .reconcile import Changes, reconcile
 from .rules import RuleTable
 
 
-class Scene(NamedTuple):
+class HookContext(NamedTuple):
     """Options, doors, the open netlink door and the pins that a run is about, and its deadline where it has one."""
 
     options: Mapping
-    doors: Doors
+    system: System
     netlink: Any
     pins: Pins
     deadline: int = 0
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
     @property
     def programs(self) -> Programs:
         """Return the programs of the pin folder."""
-        return Programs(self.doors.bpf, self.pins)
+        return Programs(self.system.bpf, self.pins)
 
     def table(self, ifindex: int, program=None) -> AttachmentTable:
         """Return the table of the one hook that the options name."""
@@ -52,7 +52,7 @@ class Scene(NamedTuple):
         """Return the hook that the options name."""
         return Hook(ifindex, self.options["direction"], self.options["priority"], self.options["handle"])
 
-    def at(self, hook: Hook) -> Scene:
+    def at(self, hook: Hook) -> HookContext:
         """Return the same scene, about another hook."""
         return self._replace(options={**self.options, **hook._asdict()})
 
@@ -74,18 +74,18 @@ class Scene(NamedTuple):
 
     def rule_table(self) -> RuleTable:
         """Return the table of rules, to read."""
-        return RuleTable(self.doors.bpf, self.pins, self.doors.ifindex_of, lambda image: None)
+        return RuleTable(self.system.bpf, self.pins, self.system.ifindex_of, lambda image: None)
 
     def policies(self) -> dict:
         """Return {ifindex: Policy}; {} for a program that is not ours."""
-        return PolicyTable(self.doors.bpf, self.pins).observe() if self.is_splicer else {}
+        return PolicyTable(self.system.bpf, self.pins).observe() if self.is_splicer else {}
 
 
-def pins_of(options: Mapping, doors: Doors, check: bool) -> Pins:
+def open_pins(options: Mapping, system: System, check: bool) -> Pins:
     """Return the pins of our own program, or those of the other one in a folder of its own."""
     if options["function"] == FUNCTION:
-        return pins_in_force(doors, options["pin_dir"], check)
-    return other_pins(doors.bpf, doors.bpffs, f"{options['pin_dir']}/{options['function']}")
+        return pins_in_force(system, options["pin_dir"], check)
+    return other_pins(system.bpf, system.bpffs, f"{options['pin_dir']}/{options['function']}")
 
 
 def shown(policy: Policy | None) -> dict | None:
@@ -106,42 +106,44 @@ def state(link, hook: Hook | None, attached, policy: Policy | None, rules_bound:
     }
 
 
-def forget_gone(scene: Scene) -> None:
+def forget_gone(context: HookContext) -> None:
     """Remove the notes on clsact qdiscs that went with their interfaces."""
-    for ifindex in clsact_markers(scene.pins) - {link.ifindex for link in scene.netlink.interfaces()}:
-        scene.pins.clear_marker(clsact_marker(ifindex))
+    for ifindex in clsact_markers(context.pins) - {link.ifindex for link in context.netlink.interfaces()}:
+        context.pins.clear_marker(clsact_marker(ifindex))
 
 
-def put_filter(scene: Scene, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack) -> None:
+def put_filter(
+    context: HookContext, hook: Hook, wanted: Wanted, program: int, done: ExitStack, undo: ExitStack
+) -> None:
     """Make a loaded program the current one, and put it on its hook; `undo` learns how to bring back the old one."""
-    bpf, number = scene.doors.bpf, scene.doors.bpf.program_info(program).id
-    table = scene.table(hook.ifindex, lambda: (program, number))
-    stood = table.filter() or table.stranger()
+    bpf, number = context.system.bpf, context.system.bpf.program_info(program).id
+    table = context.table(hook.ifindex, lambda: (program, number))
+    stood = table.filter() or table.foreign()
     if stood is None:
         undo.callback(table.apply, Changes({}, (hook,)), {})
     else:
         old = bpf.program_by_id(stood.program_id)
         done.callback(os.close, old)
-        undo.callback(scene.netlink.replace_filter, *hook, old, stood.name)
-    scene.programs.remember(program, wanted.blob, done, undo)
+        undo.callback(context.netlink.replace_filter, *hook, old, stood.name)
+    context.programs.remember(program, wanted.blob, done, undo)
     reconcile(table, lambda _have: {hook: wanted.attached}, False)
 
 
-def drop_clsacts(scene: Scene) -> None:
+def drop_clsacts(context: HookContext) -> None:
     """Remove what clsact qdiscs of ours are left on other interfaces, from which our filter was taken by hand."""
-    for link in scene.netlink.interfaces():
-        scene.table(link.ifindex).drop_clsact()
+    for link in context.netlink.interfaces():
+        context.table(link.ifindex).drop_clsact()
 
 
-def remove_filter(scene: Scene, link, done: ExitStack, undo: ExitStack) -> None:
+def remove_filter(context: HookContext, link, done: ExitStack, undo: ExitStack) -> None:
     """Take our filter off the hook that the options name; `undo` learns how to bring it back."""
-    table, hook = scene.table(link.ifindex), scene.hook(link.ifindex)
+    table, hook = context.table(link.ifindex), context.hook(link.ifindex)
     stood = table.filter()
     if stood is None:
         table.drop_clsact()  # what a run that was killed may have left
         return
-    old = scene.doors.bpf.program_by_id(stood.program_id)
+    old = context.system.bpf.program_by_id(stood.program_id)
     done.callback(os.close, old)
-    back = scene.table(link.ifindex, lambda: (old, stood.program_id))
+    back = context.table(link.ifindex, lambda: (old, stood.program_id))
     undo.callback(back.apply, Changes({hook: Attached(stood.name)}, ()), {})
     reconcile(table, lambda _have: {}, False)

@@ -18,7 +18,7 @@ from ..abi.layout import INTERFACES, PROBES, REASONS, VERDICTS
 from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, Policy
 from .interface_records import decode_addresses, decode_policy, encode_addresses, encode_policy, slot_for
-from .reconcile import Changes, put_back
+from .reconcile import Changes, restore_table
 
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
@@ -56,13 +56,13 @@ class InterfaceTable:
         """Write what was prepared."""
         self._pins.ensure()
         for entry in self._new:
-            self.settle(*entry)
+            self.confirm_entry(*entry)
         for slot, raw in self._writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
 
     def restore(self, have: Mapping) -> None:
         """Write back what a failed apply() changed."""
-        put_back(self, have)
+        restore_table(self, have)
 
     def slots(self) -> dict:
         """Return {ifindex: slot}."""
@@ -74,7 +74,7 @@ class InterfaceTable:
         places = (codec.key((ifindex + probe) % INTERFACES) for probe in range(PROBES))
         return any(struct.unpack_from("=I", self._bpf.lookup(descriptor, key, size))[0] == ifindex for key in places)
 
-    def settle(self, slot: int, ifindex: int, value) -> None:
+    def confirm_entry(self, slot: int, ifindex: int, value) -> None:
         """Prepare a slot for the entry of an interface that is new to it."""
 
     def encode(self, ifindex: int, value) -> bytes:
@@ -122,7 +122,7 @@ class PolicyTable(InterfaceTable):
         """Return (ifindex, Policy)."""
         return decode_policy(raw)
 
-    def settle(self, slot: int, ifindex: int, value) -> None:
+    def confirm_entry(self, slot: int, ifindex: int, value) -> None:
         """Set the slot's counters to zero. An interface that is new under a deadline was unfiltered before."""
         if value.deadline:
             self.write_previous(slot, ifindex, UNFILTERED)
@@ -161,13 +161,13 @@ class AddressTable(InterfaceTable):
         return decode_addresses(raw)
 
 
-def known_links(netlink, names: list, option: str = "interfaces") -> list:
+def links_by_name(netlink, names: list, option: str = "interfaces") -> list:
     """Return the interfaces of these names. Raises InvalidInput for all that do not exist, naming those that do."""
     found = [netlink.link(name) for name in names]
-    strangers = [name for name, link in zip(names, found) if link is None]
-    if strangers:
+    foreign = [name for name, link in zip(names, found) if link is None]
+    if foreign:
         there = ", ".join(sorted(entry.name for entry in netlink.interfaces()))
-        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in strangers])
+        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in foreign])
     return found
 
 

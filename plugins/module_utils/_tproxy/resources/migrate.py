@@ -33,29 +33,29 @@ OTHER_ENTRIES = {1: {"policy": 256}}
 COPIED = ("image", "policy", "ifindex_ip_map")
 
 
-def pins_in_force(doors, pin_dir: str, check: bool) -> Pins:
+def pins_in_force(system, pin_dir: str, check: bool) -> Pins:
     """Return our pins, after taking over what an older release left; in check mode those of that release.
 
     Check mode only reads, and the older maps read as ours do.
     """
-    pins, older = splicer_pins(doors.bpf, doors.bpffs, pin_dir), older_pins(doors, pin_dir)
+    pins, older = splicer_pins(system.bpf, system.bpffs, pin_dir), older_pins(system, pin_dir)
     if older is None:
         return pins
-    with ExitStack() as done, doors.netlink() as netlink:
+    with ExitStack() as done, system.netlink() as netlink:
         done.enter_context(older)
-        if _is_due(doors, netlink, pins, older):
+        if _is_due(system, netlink, pins, older):
             older.check()
             if check:
                 done.pop_all()
                 return older
-            _copy(doors, older, pins)
-            leave_older(doors, netlink, pin_dir)
+            _copy(system, older, pins)
+            drop_older_pins(system, netlink, pin_dir)
     return pins
 
 
-def older_pins(doors, pin_dir: str) -> Pins | None:
+def older_pins(system, pin_dir: str) -> Pins | None:
     """Return the pins of the newest older release that are there, or None."""
-    names = doors.bpffs.names(pin_dir) if doors.bpffs.is_mounted(pin_dir) else []
+    names = system.bpffs.names(pin_dir) if system.bpffs.is_mounted(pin_dir) else []
     there = [layout for layout in OTHER_ENTRIES if layout < LAYOUT and f"v{layout}" in names]
     if not there:
         return None
@@ -63,33 +63,33 @@ def older_pins(doors, pin_dir: str) -> Pins | None:
     for name, entries in OTHER_ENTRIES[max(there)].items():
         kind, key, value, _entries, flags = shapes[name]
         shapes[name] = (kind, key, value, entries, flags)
-    return Pins(doors.bpf, doors.bpffs, f"{pin_dir}/v{max(there)}", shapes)
+    return Pins(system.bpf, system.bpffs, f"{pin_dir}/v{max(there)}", shapes)
 
 
-def older_users(doors, netlink, pin_dir: str) -> list:
+def older_attachments(system, netlink, pin_dir: str) -> list:
     """Return (Link, direction, Filter) of every filter that still runs on the maps of an older release."""
-    older = older_pins(doors, pin_dir)
+    older = older_pins(system, pin_dir)
     if older is None:
         return []
     with older:
-        return users(netlink, Programs(doors.bpf, older), FUNCTION)
+        return users(netlink, Programs(system.bpf, older), FUNCTION)
 
 
-def unfinished(doors, pin_dir: str) -> list:
+def migration_warnings(system, pin_dir: str) -> list:
     """Return a warning while filters run by the rules of an older release."""
-    if older_pins(doors, pin_dir) is None:
+    if older_pins(system, pin_dir) is None:
         return []
-    with doors.netlink() as netlink:
-        names = sorted({link.name for link, _direction, _entry in older_users(doors, netlink, pin_dir)})
+    with system.netlink() as netlink:
+        names = sorted({link.name for link, _direction, _entry in older_attachments(system, netlink, pin_dir)})
     if not names:
         return []
     what = "a program of an older release runs here by what it was told, until tc_bpf_attach replaces it"
     return [f"{', '.join(names)}: {what}"]
 
 
-def refuse_older_release(doors, pin_dir: str) -> None:
+def refuse_older_release(system, pin_dir: str) -> None:
     """Raise LayoutMismatch while filters run by maps of an older release: nobody could take a change back to them."""
-    left = unfinished(doors, pin_dir)
+    left = migration_warnings(system, pin_dir)
     if left:
         raise LayoutMismatch(
             f"{left[0]}; a change could not be taken back to that: nothing was changed; run tc_bpf_attach without"
@@ -97,17 +97,17 @@ def refuse_older_release(doors, pin_dir: str) -> None:
         )
 
 
-def leave_older(doors, netlink, pin_dir: str) -> None:
+def drop_older_pins(system, netlink, pin_dir: str) -> None:
     """Remove the pins of an older release when no filter uses them any more."""
-    older = older_pins(doors, pin_dir)
-    if older is not None and not older_users(doors, netlink, pin_dir):
-        pins = splicer_pins(doors.bpf, doors.bpffs, pin_dir)
+    older = older_pins(system, pin_dir)
+    if older is not None and not older_attachments(system, netlink, pin_dir):
+        pins = splicer_pins(system.bpf, system.bpffs, pin_dir)
         for note in _notes(pins):
             pins.clear_marker(note)
         older.remove()
 
 
-def _is_due(doors, netlink, pins: Pins, older: Pins) -> bool:
+def _is_due(system, netlink, pins: Pins, older: Pins) -> bool:
     """Whether the older release is what is in force, and not what we have made of it already.
 
     Ours are stale when somebody went back to the older release: no filter uses them, and they were not copied from what
@@ -115,29 +115,29 @@ def _is_due(doors, netlink, pins: Pins, older: Pins) -> bool:
     """
     if not pins.names():
         return True
-    if pins.has_marker(_note(doors, older)):
+    if pins.has_marker(_note(system, older)):
         return False
     with pins:
-        return not users(netlink, Programs(doors.bpf, pins), FUNCTION)
+        return not users(netlink, Programs(system.bpf, pins), FUNCTION)
 
 
-def _copy(doors, older: Pins, pins: Pins) -> None:
+def _copy(system, older: Pins, pins: Pins) -> None:
     """Fill a set of maps aside, and put it in its place."""
     pins.retire()
     pins.sweep()
-    aside = Pins(doors.bpf, doors.bpffs, f"{pins.folder}_new", pins.shapes)
-    before = _rules(doors, older).contents()
+    aside = Pins(system.bpf, system.bpffs, f"{pins.folder}_new", pins.shapes)
+    before = _rules(system, older).contents()
     with aside:
         aside.ensure()
         fresh = EMPTY._replace(generation=before.generation - 1)  # so that the copy has the generation of its original
-        _fill(_rules(doors, older), _rules(doors, aside, fresh))
+        _fill(_rules(system, older), _rules(system, aside, fresh))
         for kind in (PolicyTable, AddressTable):
-            _fill(kind(doors.bpf, older), kind(doors.bpf, aside))
+            _fill(kind(system.bpf, older), kind(system.bpf, aside))
         for ifindex in clsact_markers(older):
             aside.set_marker(clsact_marker(ifindex))
-        aside.set_marker(_note(doors, older))
+        aside.set_marker(_note(system, older))
         aside.close()
-        doors.bpffs.rename(aside.folder, pins.folder)
+        system.bpffs.rename(aside.folder, pins.folder)
 
 
 def _fill(old, new) -> None:
@@ -145,13 +145,13 @@ def _fill(old, new) -> None:
     reconcile(new, lambda _nothing: have, False)
 
 
-def _rules(doors, pins: Pins, nothing: ImageContents = EMPTY) -> RuleTable:
-    return RuleTable(doors.bpf, pins, doors.ifindex_of, lambda image: pins.replace("image", image), nothing)
+def _rules(system, pins: Pins, nothing: ImageContents = EMPTY) -> RuleTable:
+    return RuleTable(system.bpf, pins, system.ifindex_of, lambda image: pins.replace("image", image), nothing)
 
 
-def _note(doors, older: Pins) -> str:
+def _note(system, older: Pins) -> str:
     """Return the marker that says from what a set of maps was copied."""
-    return f"taken_{os.path.basename(older.folder)}_{_rules(doors, older).contents().generation}"
+    return f"taken_{os.path.basename(older.folder)}_{_rules(system, older).contents().generation}"
 
 
 def _notes(pins: Pins) -> list:

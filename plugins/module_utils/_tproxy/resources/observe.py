@@ -11,8 +11,8 @@ from dataclasses import replace
 from ..constants import FUNCTION
 from ..model.policy import Mark, Policy
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
-from ..system.system import Doors
-from .attachments import is_closing, users
+from ..system.system import System
+from .attachments import is_fail_closed, users
 from .interfaces import AddressTable, PolicyTable, kernel_addresses
 from .pins import splicer_pins
 from .programs import Programs
@@ -22,30 +22,30 @@ from .rule_changes import rule_table
 FAMILY_NAMES = {number: name for name, number in FAMILIES.items()}
 
 
-def take(doors: Doors, netlink, pin_dir: str) -> SavedState:
+def observe_state(system: System, netlink, pin_dir: str) -> SavedState:
     """Return what is in force, within the caller's turn. It changes nothing.
 
     The blob is "" where none is kept; then nothing that is attached can be put back from this state alone.
     """
-    with splicer_pins(doors.bpf, doors.bpffs, pin_dir) as pins:
+    with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         pins.check()
-        blob = Programs(doors.bpf, pins).blob()
-        rules = rule_table(doors, pins).observe().values()
+        blob = Programs(system.bpf, pins).blob()
+        rules = rule_table(system, pins).observe().values()
         return SavedState(
             pin_dir,
             blob.to_json() if blob else "",
             tuple(sorted(rules, key=lambda rule: rule.identity)),
-            _attachments(doors, netlink, pins),
-            _routes(doors, netlink),
+            _attachments(system, netlink, pins),
+            _routes(system, netlink),
         )
 
 
-def _attachments(doors: Doors, netlink, pins) -> tuple:
-    policies = PolicyTable(doors.bpf, pins).observe()
-    recorded = AddressTable(doors.bpf, pins).observe()
+def _attachments(system: System, netlink, pins) -> tuple:
+    policies = PolicyTable(system.bpf, pins).observe()
+    recorded = AddressTable(system.bpf, pins).observe()
     found = []
-    for link, _direction, entry in users(netlink, Programs(doors.bpf, pins), FUNCTION):
-        if is_closing(entry):
+    for link, _direction, entry in users(netlink, Programs(system.bpf, pins), FUNCTION):
+        if is_fail_closed(entry):
             continue
         policy = replace(policies.get(link.ifindex, Policy()), layer3=False, loopback=False, deadline=0, generation=0)
         addresses = recorded[link.ifindex].addresses if link.ifindex in recorded else None
@@ -54,8 +54,8 @@ def _attachments(doors: Doors, netlink, pins) -> tuple:
     return tuple(sorted(found, key=lambda entry: entry[:3]))
 
 
-def _routes(doors: Doors, netlink) -> tuple:
-    keys = [key for key in RouteTable(netlink, doors.route_rule, []).observe() if key[0] == RULE]
+def _routes(system: System, netlink) -> tuple:
+    keys = [key for key in RouteTable(netlink, system.route_rule, []).observe() if key[0] == RULE]
     return tuple(sorted(_route(key) for key in keys))
 
 

@@ -31,22 +31,27 @@ class Pending(NamedTuple):
     deadline: int
     boot_id: str
     snapshot: str
-    guard: tuple
-    left: tuple = ()
+    watchdog: tuple
+    released_interfaces: tuple = ()
     outcome: str = PENDING
 
-    def seconds_left(self, doors) -> int:
+    def seconds_left(self, system) -> int:
         """Return the time left, rounded up; 0 when it is over."""
-        return max(0, -((doors.background.monotonic_ns() - self.deadline) // 10**9))
+        return max(0, -((system.background.monotonic_ns() - self.deadline) // 10**9))
 
-    def is_over(self, doors) -> bool:
+    def is_over(self, system) -> bool:
         """Whether the deadline has passed."""
-        return doors.background.monotonic_ns() > self.deadline
+        return system.background.monotonic_ns() > self.deadline
 
-    def shown(self, doors) -> dict:
+    def shown(self, system) -> dict:
         """Return it as a user reads it."""
-        left = self.seconds_left(doors) if self.outcome == PENDING else 0
-        return {"state": self.outcome, "token": self.token, "seconds": self.seconds, "seconds_left": left}
+        released_interfaces = self.seconds_left(system) if self.outcome == PENDING else 0
+        return {
+            "state": self.outcome,
+            "token": self.token,
+            "seconds": self.seconds,
+            "seconds_left": released_interfaces,
+        }
 
 
 def record_path(pin_dir: str) -> str:
@@ -55,10 +60,10 @@ def record_path(pin_dir: str) -> str:
     return f"{RUN_DIR}/{escaped.replace('/', '-')}.change"
 
 
-def latest(doors, pin_dir: str) -> Pending | None:
+def latest_change(system, pin_dir: str) -> Pending | None:
     """Return the latest change that was to be confirmed, whatever became of it; None when there was none this boot."""
     path = record_path(pin_dir)
-    text = doors.files.read(path)
+    text = system.files.read(path)
     if text is None:
         return None
     try:
@@ -68,55 +73,57 @@ def latest(doors, pin_dir: str) -> Pending | None:
             f"{path} is damaged ({fault}): a change may wait for its confirmation, but none can be given. Remove the"
             " file, then run the last change again"
         ) from fault
-    return found if found.boot_id == doors.background.boot_id() else None
+    return found if found.boot_id == system.background.boot_id() else None
 
 
-def waiting(doors, pin_dir: str) -> Pending | None:
+def pending_change(system, pin_dir: str) -> Pending | None:
     """Return the change that waits for confirmation, in time or not; None when there is none."""
-    found = latest(doors, pin_dir)
+    found = latest_change(system, pin_dir)
     return found if found is not None and found.outcome == PENDING else None
 
 
-def write_down(doors, pin_dir: str, pending: Pending) -> None:
+def write_record(system, pin_dir: str, pending: Pending) -> None:
     """Record a change. Raises KernelRefused where there is no room; then there is no record."""
-    doors.files.write(record_path(pin_dir), json.dumps(pending._asdict()))
+    system.files.write(record_path(pin_dir), json.dumps(pending._asdict()))
 
 
-def close(doors, pin_dir: str, pending: Pending, outcome: str) -> None:
+def close_change(system, pin_dir: str, pending: Pending, outcome: str) -> None:
     """Say what became of the change. From here on it is no longer pending."""
     try:
-        write_down(doors, pin_dir, pending._replace(outcome=outcome, snapshot=""))
+        write_record(system, pin_dir, pending._replace(outcome=outcome, snapshot=""))
     except KernelRefused:
-        doors.files.remove(record_path(pin_dir))  # a full disk has room for this
-    doors.background.wake(*pending.guard)
+        system.files.remove(record_path(pin_dir))  # a full disk has room for this
+    system.background.wake(*pending.watchdog)
 
 
-def refuse_unconfirmed(doors, pin_dir: str, token: str | None) -> Pending | None:
+def refuse_unconfirmed(system, pin_dir: str, token: str | None) -> Pending | None:
     """Return the change that `token` belongs to, or None where there is neither.
 
     Raises Unconfirmed while a change waits that is not the caller's, and when the caller's own is over.
     """
-    pending = waiting(doors, pin_dir)
+    pending = pending_change(system, pin_dir)
     if pending is None and token is None:
         return None
     if pending is None or (token is not None and token != pending.token):
-        raise Unconfirmed(f"the change of token {token} does not wait for confirmation{fate(doors, pin_dir)}")
-    if pending.is_over(doors):
+        raise Unconfirmed(
+            f"the change of token {token} does not wait for confirmation{describe_outcome(system, pin_dir)}"
+        )
+    if pending.is_over(system):
         raise Unconfirmed(
             f"the change by {pending.who} was not confirmed within {pending.seconds} s and is out of force: nothing was"
             " changed; run tproxy_confirm with state=rolled_back, which puts the state before it back for good"
         )
     if token is None:
         raise Unconfirmed(
-            f"a change by {pending.who} waits for confirmation, for {pending.seconds_left(doors)} s more: nothing was"
+            f"a change by {pending.who} waits for confirmation, for {pending.seconds_left(system)} s more: nothing was"
             " changed; confirm it (tproxy_confirm), roll it back (tproxy_confirm with state=rolled_back), or wait"
         )
     return pending
 
 
-def fate(doors, pin_dir: str) -> str:
+def describe_outcome(system, pin_dir: str) -> str:
     """Return what became of the latest change, as the end of a sentence."""
-    found = latest(doors, pin_dir)
+    found = latest_change(system, pin_dir)
     if found is None:
         return "; none is known since the machine was booted"
     said = {PENDING: "waits", CONFIRMED: "was confirmed", ROLLED_BACK: "was rolled back"}[found.outcome]

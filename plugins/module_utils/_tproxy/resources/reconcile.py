@@ -76,7 +76,7 @@ def _verify(table: Table, want: Mapping) -> None:
         )
 
 
-def put_back(table: Table, have: Mapping) -> None:
+def restore_table(table: Table, have: Mapping) -> None:
     """Undo entry by entry what a failed apply() did; a refusal on the way does not hide the first error."""
     with contextlib.suppress(TproxyError):
         back = diff(table.observe(), have)

@@ -19,7 +19,7 @@ from ..program.select import Wanted, of_blob
 from .rules import RuleTable
 
 
-class KnownState:
+class RestoreCache:
     """The state in a file as it was read last; None before that."""
 
     def __init__(self) -> None:

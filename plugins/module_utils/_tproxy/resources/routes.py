@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 
 from ..model.policy import Mark
-from .reconcile import Changes, put_back
+from .reconcile import Changes, restore_table
 
 RTPROT_KERNEL = 2
 
@@ -65,7 +65,7 @@ class RouteTable:
 
     def restore(self, have: Mapping) -> None:
         """Take back what a failed apply() changed."""
-        put_back(self, have)
+        restore_table(self, have)
 
     def _change(self, key: tuple, on_local, on_rule) -> None:
         if key[0] == LOCAL:

@@ -16,11 +16,11 @@ from typing import Any, Callable, NamedTuple
 
 from ..constants import FUNCTION
 from ..model.rule import sorted_rules
-from ..system.system import Doors
+from ..system.system import System
 from .attachments import MOVING, move_to_image
 from .interfaces import AddressTable, PolicyTable
-from .lock import turn
-from .migrate import pins_in_force, unfinished
+from .lock import lock_for_change
+from .migrate import migration_warnings, pins_in_force
 from .programs import Programs
 from .reconcile import Changes, Outcome, reconcile
 from .rules import RuleTable
@@ -28,7 +28,7 @@ from .rules import RuleTable
 NO_CHANGES = Changes({}, ())
 
 
-class Rebinding(NamedTuple):
+class GroupRefresh(NamedTuple):
     """The same rules for the interfaces of today: the words in force and those to come."""
 
     table: RuleTable
@@ -41,24 +41,24 @@ class Rebinding(NamedTuple):
         self.table.apply(NO_CHANGES, {})
 
 
-def rebinding(doors: Doors, pins) -> Rebinding | None:
+def group_refresh(system: System, pins) -> GroupRefresh | None:
     """Return what binds the rules to the interfaces of today; None where they are, or cannot be read.
 
     Raises LimitExceeded, VerificationFailed; changes nothing.
     """
-    table = rule_table(doors, pins)
-    table.salvage = True
+    table = rule_table(system, pins)
+    table.ignore_damage = True
     contents = table.contents()
     if table.bindings(contents.rules) == contents.bindings:
         return None
     same = {rule.identity: rule for rule, _slot in contents.rules}
-    return Rebinding(table, table.words(), table.compile(same))
+    return GroupRefresh(table, table.words(), table.compile(same))
 
 
 def change_rules(
     intend: Callable,
     pin_dir: str,
-    doors: Doors,
+    system: System,
     check: bool,
     adds: bool,
     token: str | None = None,
@@ -68,28 +68,28 @@ def change_rules(
 
     `adds` says that maps are needed; `open_table` is told of pins and table before anything is looked at.
     """
-    with turn(doors, pin_dir, check, adds, token), pins_in_force(doors, pin_dir, check) as pins:
+    with lock_for_change(system, pin_dir, check, adds, token), pins_in_force(system, pin_dir, check) as pins:
         pins.check()
-        table = rule_table(doors, pins)
+        table = rule_table(system, pins)
         open_table(pins, table)
-        outcome, had, moved = commit(table, doors, pins, intend, check)
+        outcome, had, moved = commit(table, system, pins, intend, check)
         pins.keep()
         if not check:
             with ExitStack() as undo:
                 undo.callback(reconcile, table, lambda _have: outcome.before, False)
-                _leave_no_empty_maps(outcome, pins, doors)
+                _leave_no_empty_maps(outcome, pins, system)
                 undo.pop_all()
             pins.sweep()
-        warnings = unfinished(doors, pin_dir)
+        warnings = migration_warnings(system, pin_dir)
     return {**_answer(outcome, had.generation, moved), "warnings": warnings}
 
 
-def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Mapping], check: bool) -> tuple:
+def commit(table: RuleTable, system: System, pins, intend: Callable[[Mapping], Mapping], check: bool) -> tuple:
     """Put a rule set in force. Returns (outcome, contents before, whether the same rules had to be compiled anew)."""
     had, edited = table.reading()
-    moved = _finish_move(doors, pins, check)
+    moved = _finish_move(system, pins, check)
     outcome = reconcile(table, intend, check)
-    if not outcome.changed and (edited or had.torn or table.bindings(had.rules) != had.bindings):
+    if not outcome.changed and (edited or had.interrupted or table.bindings(had.rules) != had.bindings):
         moved = True
         table.prepare(outcome.changes, outcome.after)
         if not check:
@@ -97,36 +97,36 @@ def commit(table: RuleTable, doors: Doors, pins, intend: Callable[[Mapping], Map
     return outcome, had, moved
 
 
-def rule_table(doors: Doors, pins) -> RuleTable:
+def rule_table(system: System, pins) -> RuleTable:
     """Return the table of rules, which moves attached programs when its image must grow."""
 
-    return RuleTable(doors.bpf, pins, doors.ifindex_of, lambda image: _move(doors, pins, image))
+    return RuleTable(system.bpf, pins, system.ifindex_of, lambda image: _move(system, pins, image))
 
 
-def _move(doors: Doors, pins, image: int) -> None:
+def _move(system: System, pins, image: int) -> None:
     """Pin a bigger image map; where a program runs, move it over."""
-    programs = Programs(doors.bpf, pins)
+    programs = Programs(system.bpf, pins)
     if programs.blob() is None:
         pins.replace("image", image)
         return
-    with doors.netlink() as netlink:
-        move_to_image(doors.bpf, netlink, programs, FUNCTION, image)
+    with system.netlink() as netlink:
+        move_to_image(system.bpf, netlink, programs, FUNCTION, image)
 
 
-def _finish_move(doors: Doors, pins, check: bool) -> bool:
+def _finish_move(system: System, pins, check: bool) -> bool:
     """Finish what a run began that was killed while it moved programs; return whether there was such a run."""
     if not pins.has_marker(MOVING):
         return False
     if not check:
-        _move(doors, pins, pins.fd("image"))
+        _move(system, pins, pins.fd("image"))
     return True
 
 
-def _leave_no_empty_maps(outcome: Outcome, pins, doors: Doors) -> None:
+def _leave_no_empty_maps(outcome: Outcome, pins, system: System) -> None:
     """Remove the maps when the last rule went and no program uses them."""
     if outcome.after or not pins.names() or "program" in pins.names():
         return
-    if AddressTable(doors.bpf, pins).observe() or PolicyTable(doors.bpf, pins).observe():
+    if AddressTable(system.bpf, pins).observe() or PolicyTable(system.bpf, pins).observe():
         return
     pins.retire()
 

@@ -41,7 +41,7 @@ class RuleTable:
     anything is put in force, in check mode too; it raises what it refuses.
     """
 
-    salvage = False  # whether an image that cannot be read counts as none
+    ignore_damage = False  # whether an image that cannot be read counts as none
     judge: Callable = staticmethod(lambda changes, words: None)
 
     def __init__(self, bpf, pins, ifindex_of: Callable, rebind: Callable[[int], None], nothing: ImageContents = EMPTY):
@@ -66,7 +66,7 @@ class RuleTable:
             contents = read_image(words)
             return contents, "its words do not have their digest" if is_edited(words) else ""
         except (LayoutMismatch, VerificationFailed) as fault:
-            if self.salvage:
+            if self.ignore_damage:
                 return self._nothing, str(fault)
             raise
 

@@ -93,7 +93,7 @@ class ImageContents(NamedTuple):
     bindings: dict
     pages: int
     slots: int
-    torn: bool = False
+    interrupted: bool = False
 
 
 def encode_source(slotted: list) -> bytes:
@@ -188,8 +188,8 @@ def read_image(image) -> ImageContents:
     rules = _replay(data.cast("I"), rules, header[HEADER_JOURNAL], header[HEADER_JOURNAL_END])
     bindings = {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
     slots = 1 + max((slot for _rule, slot in rules), default=0)
-    torn = bool(header[HEADER_CHANGING])
-    return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], slots, torn)
+    interrupted = bool(header[HEADER_CHANGING])
+    return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], slots, interrupted)
 
 
 def _checked_source(data: memoryview, header: memoryview) -> bytes:

@@ -16,10 +16,10 @@ from .netlink.client import Netlink
 from .netlink.monitor import Events
 
 
-def open_doors() -> Doors:
+def open_system() -> System:
     """Return the real doors. None of them costs anything before it is used."""
     later = (sock_diag, files, Events, procfs, procfs, daemon, mapped_array, unix_socket)
-    return Doors(bpf, bpffs, Netlink, Compiler, procfs, ifindex_of, RouteRule, *later)
+    return System(bpf, bpffs, Netlink, Compiler, procfs, ifindex_of, RouteRule, *later)
 
 
 def ifindex_of(name: str) -> int | None:
@@ -30,7 +30,7 @@ def ifindex_of(name: str) -> int | None:
         return None
 
 
-class Doors(NamedTuple):
+class System(NamedTuple):
     """The kernel interfaces, or fakes of them. `netlink` and `compiler` are opened only by a story that needs them."""
 
     bpf: Any

@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.find
     findings,
     kernel_version,
     objections,
-    told,
+    warnings_of,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
@@ -89,7 +89,7 @@ def test_a_release_is_read(release, version):
 
 
 def test_a_missing_capability_is_an_error():
-    assert codes(lacking=("CAP_NET_ADMIN",)) == [("error", "missing_capability", None)]
+    assert codes(missing_capabilities=("CAP_NET_ADMIN",)) == [("error", "missing_capability", None)]
 
 
 def test_a_bpffs_that_is_not_mounted_is_a_note():
@@ -284,10 +284,13 @@ def test_many_listeners_make_one_finding():
 
 def test_the_gravest_come_first_and_notes_are_not_warned_of():
     listeners = (LISTENER._replace(there=False), LISTENER._replace(transparent=False))
-    found = findings(Facts("6.12", lacking=("CAP_NET_ADMIN",), listeners=listeners))
+    found = findings(Facts("6.12", missing_capabilities=("CAP_NET_ADMIN",), listeners=listeners))
     assert [each["severity"] for each in found] == ["error", "warning", "note"]
     assert [each["code"] for each in objections(found)] == ["missing_capability"]
-    assert [line[line.rindex("[") :] for line in told(found)] == ["[missing_capability]", "[listener_not_transparent]"]
+    assert [line[line.rindex("[") :] for line in warnings_of(found)] == [
+        "[missing_capability]",
+        "[listener_not_transparent]",
+    ]
 
 
 def test_the_documentation_lists_every_code_once_with_its_severity():

@@ -25,7 +25,7 @@ def machine():
 
 
 def run(machine, check: bool = False, **given) -> dict:
-    return install(options("tproxy_cli", **given), machine.doors(), check)
+    return install(options("tproxy_cli", **given), machine.system(), check)
 
 
 def test_it_is_installed_by_all_its_names_once(machine):
@@ -40,9 +40,9 @@ def test_it_is_installed_by_all_its_names_once(machine):
 
 
 def test_check_mode_foretells_it_and_writes_nothing(machine):
-    foretold = run(machine, check=True)
+    predicted = run(machine, check=True)
     assert machine.disk == {}
-    assert foretold == run(machine)
+    assert predicted == run(machine)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import zipapp
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import VERSION
 
-UTILS = pathlib.Path(__file__).resolve().parents[6] / "plugins" / "module_utils"
+UTILS = pathlib.Path(__file__).resolve().parents[6] / "plugins" / "module_utils" / "_tproxy"
 
 
 def source_of(module: str) -> bytes:

@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import decode_policy
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import PENDING, latest
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import PENDING, latest_change
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
@@ -109,7 +109,7 @@ def at_the_deadline(machine, guarded: bool = True) -> None:
 
 def state(machine) -> str | None:
     """Return what became of the latest change."""
-    found = latest(machine.doors(), PIN_DIR)
+    found = latest_change(machine.system(), PIN_DIR)
     return found and found.outcome
 
 

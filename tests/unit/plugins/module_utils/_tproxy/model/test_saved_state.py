@@ -21,10 +21,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved
     decode_state,
     encode_closed,
     encode_state,
-    lasting,
-    seal,
-    unseal,
-    with_what_is_missing,
+    merge_lost,
+    persistent,
+    verify_checksum,
+    with_checksum,
 )
 
 RULES = rules_from_params(
@@ -71,9 +71,9 @@ def test_what_is_no_saved_state_is_refused(text):
 
 
 def test_a_state_of_another_release_is_told_from_a_damaged_one():
-    body = unseal(encode_state(STATE))
+    body = verify_checksum(encode_state(STATE))
     with pytest.raises(LayoutMismatch, match="format 99, this release reads 1"):
-        decode_state(seal({**body, "format": 99}))
+        decode_state(with_checksum({**body, "format": 99}))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_state_of_another_release_is_told_from_a_damaged_one():
 )
 def test_a_whole_text_with_senseless_contents_is_refused(change):
     with pytest.raises(VerificationFailed, match="no state of this release"):
-        decode_state(seal({**unseal(encode_state(STATE)), **change}))
+        decode_state(with_checksum({**verify_checksum(encode_state(STATE)), **change}))
 
 
 def test_the_text_is_json_for_people_too():
@@ -95,23 +95,23 @@ def test_the_text_is_json_for_people_too():
 
 
 def test_rules_of_services_do_not_last():
-    assert [rule.owner for rule in lasting(STATE).rules] == ["ansible"]
+    assert [rule.owner for rule in persistent(STATE).rules] == ["ansible"]
 
 
 def test_what_went_behind_our_back_stays_saved():
     seen = SavedState(STATE.pin_dir, "", STATE.rules, (WAN,), ROUTES[1:])
-    kept = with_what_is_missing(seen, STATE)
+    kept = merge_lost(seen, STATE)
     assert (kept.attachments, kept.routes, kept.blob) == (STATE.attachments, ROUTES, STATE.blob)
 
 
 def test_what_a_run_took_away_does_not():
     seen = SavedState(STATE.pin_dir, "new", (), (WAN,), ROUTES[1:])
-    assert with_what_is_missing(seen, STATE, ["lan0"]) == seen
+    assert merge_lost(seen, STATE, ["lan0"]) == seen
 
 
 def test_what_is_in_force_replaces_what_was_saved():
     changed = LAN._replace(policy=Policy("drop"))
     moved = SavedRoute("ipv4", "lan0", 7, Mark(), 7)
-    kept = with_what_is_missing(SavedState(STATE.pin_dir, "new", (), (changed, WAN), (moved,)), STATE)
+    kept = merge_lost(SavedState(STATE.pin_dir, "new", (), (changed, WAN), (moved,)), STATE)
     assert kept.attachments == (changed, WAN)
     assert kept.routes == (moved, ROUTES[1])

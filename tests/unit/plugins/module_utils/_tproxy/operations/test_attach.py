@@ -35,8 +35,8 @@ def places(machine: Machine, ifindex: int = 3) -> list:
 def test_at_another_priority_the_program_moves():
     machine = prepared(*BOTH)
     move = attaching("lan0", priority=20, handle=2)
-    foretold, done = play(machine, move, True), play(machine, move)
-    assert (foretold["changed"], foretold["diff"]) == (done["changed"], done["diff"])
+    predicted, done = play(machine, move, True), play(machine, move)
+    assert (predicted["changed"], predicted["diff"]) == (done["changed"], done["diff"])
     assert [(side["priority"], side["handle"]) for side in done["diff"].values()] == [(10, 1), (20, 2)]
     assert places(machine) == [(20, 2)]
     assert not play(machine, move)["changed"]
@@ -60,6 +60,6 @@ def test_somebodys_own_program_leaves_only_the_priority_that_was_said():
 def test_the_difference_tells_of_the_rules_that_go_with_the_last_filter():
     machine = prepared(*BOTH, ruling(WEB, {**MAIL, "owner": "somebody"}))
     assert "rules" not in play(machine, detaching("lan0"))["diff"]["before"]
-    foretold, done = (play(machine, detaching("lan1"), check)["diff"] for check in (True, False))
-    assert foretold == done
+    predicted, done = (play(machine, detaching("lan1"), check)["diff"] for check in (True, False))
+    assert predicted == done
     assert [line.rpartition(" (")[2] for line in done["before"]["rules"]] == ["owner ansible)", "owner somebody)"]

@@ -91,10 +91,10 @@ def test_an_interface_that_comes_later_is_bound_by_the_next_run(ifindexes):
         if "lan9" in machine.links:
             machine.unplug("lan9")
         machine.plug("lan9", ifindex)
-        foretold = play(machine, ruling(limited), check=True)
+        predicted = play(machine, ruling(limited), check=True)
         before = machine.in_force()
         answer = play(machine, ruling(limited))
-        assert foretold == answer
+        assert predicted == answer
         assert answer["changed"] and (answer["added"], answer["changed_rules"], answer["removed"]) == (0, 0, 0)
         assert machine.in_force() != before
         assert not play(machine, ruling(limited))["changed"]

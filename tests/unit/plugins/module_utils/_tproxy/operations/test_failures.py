@@ -47,7 +47,7 @@ def test_a_refusal_at_any_step_changes_nothing(scenario):
         with pytest.raises(TproxyError):
             play(machine, scenario.run)
         what = f"step {number} of {steps}: {machine.refused} after {machine.changes}"
-        assert not machine.locked
+        assert not machine.lock
         name, changes = machine.refused
         # all may be done already when it is read back, or when what is left over is removed
         late = not changes or name in TIDYING_UP

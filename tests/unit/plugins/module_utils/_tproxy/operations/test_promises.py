@@ -58,11 +58,11 @@ def promised(answer: dict) -> dict:
 def test_check_mode_foretells_the_real_run_and_changes_nothing(scenario):
     machine = scenario.machine()
     before = machine.everything()
-    foretold = play(machine, scenario.run, check=True)
+    predicted = play(machine, scenario.run, check=True)
     assert set(machine.changes.values()) <= REHEARSED
     assert machine.everything() == before
-    assert promised(foretold) == promised(play(machine, scenario.run))
-    assert foretold["changed"]
+    assert promised(predicted) == promised(play(machine, scenario.run))
+    assert predicted["changed"]
 
 
 @EACH

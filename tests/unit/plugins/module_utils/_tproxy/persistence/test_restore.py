@@ -54,10 +54,10 @@ def test_an_exact_return_leaves_nothing_of_the_change(before, change):
     state, was = snapshot(machine), seen(machine)
     for run in change:
         play(machine, run)
-    put(state, machine.doors(), FakeNetlink(machine), exact=True)
+    put(state, machine.system(), FakeNetlink(machine), exact=True)
     assert seen(machine) == was
     assert snapshot(machine) == state
-    assert not put(state, machine.doors(), FakeNetlink(machine), exact=True)["changed"]
+    assert not put(state, machine.system(), FakeNetlink(machine), exact=True)["changed"]
 
 
 def test_an_exact_return_to_a_bare_machine_leaves_no_pin():
@@ -65,7 +65,7 @@ def test_an_exact_return_to_a_bare_machine_leaves_no_pin():
     state = snapshot(machine)
     for run in ALL:
         play(machine, run)
-    put(state, machine.doors(), FakeNetlink(machine), exact=True)
+    put(state, machine.system(), FakeNetlink(machine), exact=True)
     assert not machine.files
 
 
@@ -195,18 +195,18 @@ def test_what_runs_is_not_closed_by_a_damaged_file():
 def test_a_program_that_the_kernel_refuses_closes_too(monkeypatch):
     machine = machine_after(*SAVED)
     machine.reboot()
-    doors = machine.doors()
-    load = doors.bpf.load_program
+    system = machine.system()
+    load = system.bpf.load_program
 
     def verify(instructions, name):
         if map_loads(instructions):
             raise KernelRefused(13, "load program", name)
         return load(instructions, name)
 
-    monkeypatch.setattr(doors.bpf, "load_program", verify, raising=False)
+    monkeypatch.setattr(system.bpf, "load_program", verify, raising=False)
     story, given = restoring()
     with pytest.raises(VerificationFailed, match="refused to load program"):
-        story(given, doors, False)
+        story(given, system, False)
     assert closed(machine) == [3, 4]
 
 
@@ -217,8 +217,8 @@ def test_to_restore_without_a_file_is_refused():
 
 def test_the_command_reads_the_file_when_no_run_is_between_its_change_and_saving_it(monkeypatch):
     machine = machine_after(*SAVED)
-    doors, held = machine.doors(), []
-    read = doors.files.read
+    system, held = machine.system(), []
+    read = system.files.read
 
     @contextmanager
     def lock(folder):
@@ -230,8 +230,8 @@ def test_the_command_reads_the_file_when_no_run_is_between_its_change_and_saving
         assert held == [os.path.dirname(STATE_FILE)]
         return read(path)
 
-    monkeypatch.setattr(doors.files, "lock", lock, raising=False)
-    monkeypatch.setattr(doors.files, "read", held_while, raising=False)
+    monkeypatch.setattr(system.files, "lock", lock, raising=False)
+    monkeypatch.setattr(system.files, "read", held_while, raising=False)
     story, _printer = COMMANDS["restore"].load()
-    assert not story(restoring()[1], doors, False)["changed"]
+    assert not story(restoring()[1], system, False)["changed"]
     assert not held

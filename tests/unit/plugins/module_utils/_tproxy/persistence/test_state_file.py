@@ -93,16 +93,16 @@ def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
     machine = machine_after(*SAVED)
     before = machine.disk[STATE_FILE]
     story, given = detaching("lan0")
-    doors = machine.doors()
-    write = doors.files.write
+    system = machine.system()
+    write = system.files.write
 
     def full(path, text):
         if path.startswith("/var"):
             machine.refuse_at = machine.steps + 1
         write(path, text)
 
-    monkeypatch.setattr(doors.files, "write", full, raising=False)
-    answer = run_and_save(story, given, doors, False)
+    monkeypatch.setattr(system.files, "write", full, raising=False)
+    answer = run_and_save(story, given, system, False)
     assert "What was asked is in force" in answer["warnings"][0]
     assert machine.disk[STATE_FILE] == before
     assert UNSAVED in machine.disk
@@ -135,7 +135,7 @@ def test_where_a_run_is_killed_while_it_saves_no_watcher_mixes_what_was_with_wha
             kept(machine, run)
         machine.start_over()
         left, machine.to_come = readable(machine), [lambda: None]
-        list(watch({"path": STATE_FILE}, machine.doors(), False))
+        list(watch({"path": STATE_FILE}, machine.system(), False))
         assert readable(machine) == left, number
         kept(machine, ruling(WEB))
         assert UNSAVED not in machine.disk

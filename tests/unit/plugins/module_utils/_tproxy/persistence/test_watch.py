@@ -35,7 +35,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
 def watched(machine: Machine, *events) -> list:
     """Return what a watcher says of these events."""
     machine.to_come = list(events)
-    return list(watch({"path": STATE_FILE}, machine.doors(), False))
+    return list(watch({"path": STATE_FILE}, machine.system(), False))
 
 
 def test_a_watcher_puts_back_what_went():
@@ -161,11 +161,11 @@ def edit_image(machine: Machine) -> None:
 
 def test_after_a_look_a_watcher_rests_four_times_as_long(monkeypatch):
     machine = machine_after(*SAVED)
-    put_back = watch_module.restore_state
+    restore_table = watch_module.restore_state
 
     def slow(*arguments):
         machine.clock += 10**8
-        return put_back(*arguments)
+        return restore_table(*arguments)
 
     monkeypatch.setattr(watch_module, "restore_state", slow)
     began = machine.clock

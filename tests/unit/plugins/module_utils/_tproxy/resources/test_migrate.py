@@ -36,7 +36,7 @@ def grow_old(machine) -> None:
 
 
 def befall_age() -> tuple:
-    return (lambda _options, doors, _check: grow_old(doors.bpf.kernel)), {}
+    return (lambda _options, system, _check: grow_old(system.bpf.kernel)), {}
 
 
 ATTACH, DETACH = attaching("lan0", "version 2", policy=CLOSED), detaching("lan0")

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unconfirmed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import latest, record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import latest_change, record_path
 from ansible_collections.netedge.tproxy.tests.support.scenarios import BOTH, WEB, Scenario, play, ruling
 
 
@@ -29,7 +29,7 @@ def machine():
 def test_a_change_of_another_boot_is_void(machine):
     path = record_path(PIN_DIR)
     machine.disk[path] = machine.disk[path].replace('"boot"', '"the boot before"')
-    assert latest(machine.doors(), PIN_DIR) is None
+    assert latest_change(machine.system(), PIN_DIR) is None
 
 
 def test_who_waits_and_how_long_is_said(machine):

@@ -12,7 +12,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
     LimitExceeded,
     VerificationFailed,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reconcile import put_back, reconcile
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reconcile import reconcile, restore_table
 
 
 class Shelf:
@@ -117,10 +117,10 @@ def test_a_bug_of_ours_is_not_hidden_by_a_restoration():
 
 def test_entries_are_put_back_one_by_one():
     shelf = Shelf({"b": 3, "c": 4})
-    put_back(shelf, HAVE)
+    restore_table(shelf, HAVE)
     assert shelf.entries == HAVE
 
 
 @pytest.mark.parametrize("fails_at", ["prepare", "apply"])
 def test_a_refusal_on_the_way_back_hides_no_first_error(fails_at):
-    put_back(Shelf({}, fails_at=fails_at, applies=0), HAVE)
+    restore_table(Shelf({}, fails_at=fails_at, applies=0), HAVE)

@@ -18,9 +18,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import blob_from_object, placeholders
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bcc
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
-from ansible_collections.netedge.tproxy.tests.support.program_source import ENTRY, our_source
+from ansible_collections.netedge.tproxy.tests.support.program_source import ENTRY, program_source
 
-STUBS = {name: text for name, text in our_source().items() if name.startswith("stubs/")}
+STUBS = {name: text for name, text in program_source().items() if name.startswith("stubs/")}
 NOBODY = 65534
 
 
@@ -58,7 +58,7 @@ def interpreter(tmp_path):
 
 @needs_bcc
 def test_our_program_compiles_and_uses_our_maps():
-    answer = Compiler().compile(our_source(), ENTRY, FUNCTION, {}, placeholders())
+    answer = Compiler().compile(program_source(), ENTRY, FUNCTION, {}, placeholders())
     blob = blob_from_object(answer, FUNCTION, "ab" * 32)
     assert blob.is_splicer
     assert set(blob.maps) == set(MAPS) - {"meta"}
@@ -112,8 +112,8 @@ def test_nobody_may_compile_our_program(interpreter):
     """No privilege is needed: neither to read the machine's headers, nor to make maps."""
     drop = f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --bounding-set=-all --no-new-privs"
     unprivileged = Compiler([interpreter(f'{drop} /usr/bin/python3 "$@"')])
-    answer = unprivileged.compile(our_source(), ENTRY, FUNCTION, {}, placeholders())
-    assert answer == Compiler(["/usr/bin/python3"]).compile(our_source(), ENTRY, FUNCTION, {}, placeholders())
+    answer = unprivileged.compile(program_source(), ENTRY, FUNCTION, {}, placeholders())
+    assert answer == Compiler(["/usr/bin/python3"]).compile(program_source(), ENTRY, FUNCTION, {}, placeholders())
 
 
 # ---- a compiler that cannot ----------------------------------------------------------------------------

@@ -67,7 +67,7 @@ class Machine:
         assert self.memory == self.image.words
         verify_image(self.memory, self.slotted(), rule_sets.INTERFACES)
         assert read_image(self.memory).rules == self.slotted()
-        assert not read_image(self.memory).torn
+        assert not read_image(self.memory).interrupted
         assert self.memory[layout.HEADER_DIGEST] == ImageDigest(self.memory).value
 
 
@@ -196,7 +196,7 @@ def test_a_change_that_was_cut_off_is_seen():
     writes = machine.change(removes=[next(iter(machine.image.rules))])
     for at, value in steps(writes, machine.image.words)[:-1]:
         memory[at] = value
-        assert read_image(memory).torn
+        assert read_image(memory).interrupted
         assert not is_edited(memory)
 
 
