@@ -30,7 +30,7 @@ runpy.run_path({str(ROOT / "tests/support/collection.py")!r})["register"]()
 for name in sys.argv[2:]:
     importlib.import_module(name)
 from {zipapp.__name__} import executable
-sources = pathlib.Path({str(Path(zipapp.__file__).parent)!r})
+sources = pathlib.Path({str(Path(zipapp.__file__).parents[1])!r})
 content = executable(lambda module: (sources / (module + ".py")).read_bytes(), lambda path: False)
 pathlib.Path(sys.argv[1]).write_bytes(content)
 """

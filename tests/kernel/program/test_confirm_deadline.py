@@ -79,7 +79,7 @@ def test_an_interface_without_a_deadline_goes_by_the_current_rules(splicer, netn
     assert [splicer.ask(WEB, ifindex).action for ifindex in (LAN, WAN)] == ["drop", "pass"]
 
 
-@pytest.mark.parametrize("stranger", [None, 257], ids=["none", "of-another-interface"])
+@pytest.mark.parametrize("foreign", [None, 257], ids=["none", "of-another-interface"])
 def test_an_interface_without_a_previous_policy_is_closed_but_for_ssh(splicer, foreign):
     splicer.policy(LAN, default_action="pass", allow_ssh=False, deadline=LONG_PAST)
     if foreign:
