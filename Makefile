@@ -17,7 +17,7 @@ ENGLISH ?= --docstrings 27 --messages 12 --plugin-documentation 13 --markdown 7 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test contract bench bootstrap lint english layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
+.PHONY: help demo test contract bench bootstrap lint english figures layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
         mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout \
         rollout-slice build tproxy-splicer \
         sanity integration molecule clean
@@ -51,6 +51,9 @@ lint: bootstrap ## style of YAML, Python, shell, English, changelog and document
 
 english: bootstrap ## indirect words and metaphors: each hit, and the share of docstrings, messages and documents
 	@$(ENV) python $(TOOLS)/check_english.py
+
+figures: bootstrap ## sizes, types, and the files that each module ships
+	@$(ENV) python $(TOOLS)/code_figures.py
 
 layout: bootstrap ## write plugins/module_utils/_tproxy/abi/layout.py anew from bpf/abi.h
 	@$(STEP) layout "bpf/abi.h to abi/layout.py" python bpf/gen_layout.py
