@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of the documents: links and anchors lead somewhere, and the targets that they name exist."""
+"""Tests of the documents: links lead to files and headings; named tests, paths and targets exist."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("docs", "bpf", "roles", "tests")
+PACKAGES = "plugins/module_utils/_tproxy"
+HOMES = (
+    "plugins/module_utils",
+    PACKAGES,
+    "tests/kernel",
+    f"tests/unit/{PACKAGES}",
+    "roles/tproxy_splicer",
+    "bpf",
+    "bpf/stubs/include",
+)
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
@@ -38,6 +48,36 @@ def test_links_lead_to_files_and_headings(page):
         if not there.exists() or (anchor and anchor not in anchors_of(there)):
             broken.append(target)
     assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_named_tests_exist(page):
+    """A name that ends in `...` is the beginning of a test's name; `::test_x` repeats the file before it."""
+    files: dict[str, str] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        files[path.name] = files.get(path.name, "") + path.read_text(encoding="utf-8")
+    missing, text = [], page.read_text(encoding="utf-8")
+    current = ""
+    for name, test in re.findall(r"`(?:[\w/]*?(test_\w+\.py))?(?:::(test_\w+))?(?:\.\.\.)?`", text):
+        current = name or current
+        if current and current not in files:
+            missing.append(current)
+        elif test and f"def {test}" not in files[current]:
+            missing.append(f"{current}::{test}")
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_named_paths_exist(page):
+    """A path in code is below the root, the page's folder, or one of HOMES. A path of a router begins with `/`."""
+    missing = []
+    for path in re.findall(
+        r"`([A-Za-z_][\w.-]*(?:/[\w.-]+)*(?:/|/[\w.-]+))`", without_code(page.read_text(encoding="utf-8"))
+    ):
+        homes = (ROOT, page.parent, *(ROOT / home for home in HOMES))
+        if not any((home / f"{path}{end}").exists() for home in homes for end in ("", ".py")):
+            missing.append(path)
+    assert not missing
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
