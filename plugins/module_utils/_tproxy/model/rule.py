@@ -109,7 +109,7 @@ class Rule:
     def _outcome(self) -> str:
         if self.action != "tproxy":
             return self.action
-        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} when missing"
+        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} without a listener"
 
 
 def ports_text(low: int, high: int) -> str:

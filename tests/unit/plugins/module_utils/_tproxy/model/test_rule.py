@@ -116,14 +116,18 @@ def test_params_make_the_same_rules(seed):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({}, "tcp 10.0.0.0/8 ports 80-443 on eth0,eth1: tproxy 127.0.0.1:8080, pass when missing (web, owner ansible)"),
+        (
+            {},
+            "tcp 10.0.0.0/8 ports 80-443 on eth0,eth1: tproxy 127.0.0.1:8080, pass without a listener"
+            " (web, owner ansible)",
+        ),
         (
             {"interfaces": (), "high": 80, "source": Prefix.parse("192.0.2.0/24")[0], "on_missing": "drop", "name": ""},
-            "tcp 10.0.0.0/8 ports 80 from 192.0.2.0/24: tproxy 127.0.0.1:8080, drop when missing (owner ansible)",
+            "tcp 10.0.0.0/8 ports 80 from 192.0.2.0/24: tproxy 127.0.0.1:8080, drop without a listener (owner ansible)",
         ),
         (
             {"destination": Prefix.parse("fd00::/8")[0], "source": Prefix.any_of(6), "tproxy_ip": "::1", "name": ""},
-            "tcp fd00::/8 ports 80-443 on eth0,eth1: tproxy [::1]:8080, pass when missing (owner ansible)",
+            "tcp fd00::/8 ports 80-443 on eth0,eth1: tproxy [::1]:8080, pass without a listener (owner ansible)",
         ),
         (
             {"action": "drop", "tproxy_ip": "", "tproxy_port": 0, "on_missing": "", "interfaces": ()},

@@ -175,7 +175,7 @@ def test_map_update_does_not_say_of_a_rule_that_no_packet_meets_that_it_is_in_fo
 
 
 def test_map_update_adds_and_changes_and_map_delete_elem_removes(run):
-    told = "udp 172.16.240.0/24 ports 5060: tproxy 127.0.0.1:58997, drop when missing (owner map_update)"
+    told = "udp 172.16.240.0/24 ports 5060: tproxy 127.0.0.1:58997, drop without a listener (owner map_update)"
     words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
     assert run(*words, name="map_update") == (0, f"in force: {told}\n", "")
     assert in_force(run) == [("map_update", 58997, [])]

@@ -42,7 +42,7 @@ def test_an_insert_is_a_rule_of_its_service():
     request = parse(words())
     assert (request.operation, request.warnings) == ("insert", [])
     assert str(request.rules[0]) == (
-        f"tcp 172.16.1.0/28 ports 30000-40000: tproxy 127.0.0.1:33401, drop when missing (owner ziti:{SERVICE})"
+        f"tcp 172.16.1.0/28 ports 30000-40000: tproxy 127.0.0.1:33401, drop without a listener (owner ziti:{SERVICE})"
     )
 
 
