@@ -1,5 +1,5 @@
 # The table of contents of this checkout: `make help` lists what can be done.
-# Every target installs what it needs on a bare Debian machine (tools/bootstrap) and writes to .work only.
+# Every target installs its dependencies on a bare Debian machine (tools/bootstrap) and writes to .work only.
 MAKEFLAGS += --no-print-directory
 TOOLS := tools
 # step NAME WHAT COMMAND: one line of progress, the output in .work/log/NAME.log
@@ -25,10 +25,10 @@ ENGLISH ?= --docstrings 27 --messages 12 --plugin-documentation 13 --markdown 7 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: bootstrap ## routers in namespaces, rules by Ansible, real packets (needs root)
+demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, real packets (needs root)
 	@$(ENV) tests/system/demo/run
 
-# Two lanes for two cores: what asks this machine's kernel, and what runs Ansible.
+# Two lanes for two cores: tests of this machine's kernel, and tests that run Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
 		"unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice sanity" \
@@ -55,16 +55,16 @@ english: bootstrap ## indirect words and metaphors: each hit, and the share of d
 figures: bootstrap ## sizes, types, and the files that each module ships
 	@$(ENV) python $(TOOLS)/code_figures.py
 
-layout: bootstrap ## write plugins/module_utils/_tproxy/abi/layout.py anew from bpf/abi.h
+layout: bootstrap ## write abi/layout.py from bpf/abi.h and bpf/maps.h
 	@$(STEP) layout "bpf/abi.h to abi/layout.py" python bpf/gen_layout.py
 
-layout-check: bootstrap ## compare abi/layout.py with what the compiler says of bpf/abi.h
+layout-check: bootstrap ## compare abi/layout.py with bpf/abi.h, as a compiler sees it
 	@$(STEP) layout-check "abi/layout.py agrees with bpf/abi.h" python bpf/gen_layout.py --check
 
-blob: bootstrap ## compile bpf/ to the blob that the role ships for routers without BCC
+blob: bootstrap ## compile bpf/ to the prebuilt program of the role
 	@$(STEP) blob "compile the blob" python bpf/build_blob.py
 
-blob-check: bootstrap ## compare that blob with what bpf/ compiles to
+blob-check: bootstrap ## compare the prebuilt program with bpf/
 	@$(STEP) blob-check "the role's blob is what bpf/ compiles to" bpf/build_blob.py --check
 
 unit: bootstrap ## tests without root, on a fake kernel
@@ -73,82 +73,82 @@ unit: bootstrap ## tests without root, on a fake kernel
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
 
-dataplane: bootstrap ## tests of the BPF program in this machine's kernel (needs root)
+dataplane: bootstrap ## tests of program, adapters and operations on the kernel of this machine (needs root)
 	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
 
-contract: bootstrap ## an OpenZiti router's calls to tproxy-splicer, and what is in force after them (needs root)
+contract: bootstrap ## calls of an OpenZiti router to tproxy-splicer, and the rules in force after them (needs root)
 	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/contract $(PYTEST)
 
-fuzz: bootstrap ## the program against the reference model, N packets (needs root); make fuzz N=1000000
+fuzz: bootstrap ## the program against the reference model, with N packets (needs root); make fuzz N=1000000
 	@$(ENV) tests/fuzz/run --packets $(N)
 
-fuzz-slice: bootstrap ## the same with a few packets
+fuzz-slice: bootstrap ## the same with few packets
 	@$(STEP) fuzz "200,000 packets against the reference model" tests/fuzz/run --packets 200000
 
-# What judges the program, not who loads it.
+# Tests of the program itself, not of its loader.
 OF_THE_PROGRAM := tests/kernel/operations/test_verdict.py \
 	$(foreach name,packets always_allowed rules maps classify,tests/kernel/program/test_$(name).py) \
 	$(foreach name,link path sessions splice changes wire,tests/kernel/traffic/test_$(name).py)
 CLANG_BLOB := $(CURDIR)/.work/clang/blob.json
-clang: bootstrap ## the same source by a second compiler, clang -target bpf: same tests, a slice of the fuzzer (needs root)
+clang: bootstrap ## the same program from clang -target bpf: kernel tests, a slice of the fuzzer (needs root)
 	@$(STEP) clang-build "compile the program with clang" tests/matrix/clang/build_blob $(CLANG_BLOB)
 	@$(STEP) clang "data plane tests of clang's program" env TPROXY_BLOB=$(CLANG_BLOB) \
 		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz
 	@$(STEP) clang-fuzz "50,000 packets to clang's program" env TPROXY_BLOB=$(CLANG_BLOB) tests/fuzz/run --packets 50000
 
-mutants: bootstrap ## does the fuzzer see faults of one line? (needs root)
+mutants: bootstrap ## check that the fuzzer detects faults of one line (needs root)
 	@$(ENV) tests/fuzz/mutants/run
 
-bench-slice: bootstrap ## the bench in its shortest form: that it runs, and that all answers agree (needs root)
+bench-slice: bootstrap ## a short bench: it runs, and all answers agree (needs root)
 	@$(STEP) bench "bench, shortest form" tests/bench/run --quick
 
-storm: bootstrap ## an OpenZiti router starts: 20,000 calls of its diverter, beside iptables (needs root)
+storm: bootstrap ## start of an OpenZiti router: 20,000 diverter calls, beside iptables (needs root)
 	@$(ENV) tests/bench/storm --peers
 
-storm-slice: bootstrap ## the same with 300 calls: that each is in force
+storm-slice: bootstrap ## the same with 300 calls
 	@$(STEP) storm "a router's start-up, 300 calls" tests/bench/storm --services 30
 
-kernels: bootstrap ## what asks a kernel something, in every kernel of tests/matrix/kernels/kernels.lock, under QEMU
+kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lock, under QEMU
 	@$(ENV) tests/matrix/kernels/run --jobs 1
 
-# Where no kernel can be had it says so, and passes; see tests/matrix/kernels/matrix.py.
-kernel: bootstrap ## some of it in one kernel
+# Without a kernel the target reports this and passes; see tests/matrix/kernels/matrix.py.
+kernel: bootstrap ## some of these tests in one kernel
 	@$(ENV) tests/matrix/kernels/run --only 6.1 --tests \
 		$(foreach name,sessions splice link reasons,traffic/test_$(name).py)
 
-confirm: bootstrap ## changes that cut the controller off, over real SSH, and what brings the router back (needs root)
+confirm: bootstrap ## changes that lock the controller out, over real SSH, and their roll-back (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(ENV) tests/system/commit_confirm/run
 
-confirm-slice: bootstrap ## the first of them
+confirm-slice: bootstrap ## the first of these changes
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) confirm "a policy that drops SSH is rolled back" tests/system/commit_confirm/run a_policy_drops_ssh
 
-traffic: bootstrap ## HAProxy, Squid and a DNS server on a router of the lab, real clients (needs root)
+traffic: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) traffic "real proxies and clients" tests/system/proxies/run
 
-boot: bootstrap ## a router of the lab boots, loses things, has a damaged state, while a client hammers (needs root)
+boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
 
-helper: bootstrap ## the helper under systemd on a router of the lab, for an OpenZiti router without root's rights (needs root)
+helper: bootstrap ## the helper under systemd on a lab router, for an OpenZiti router without root privileges (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) helper "the helper under systemd" tests/system/helper/run
 
-upgrade: bootstrap ## the program replaced 100 times under traffic, and a release with another layout taken over (needs root)
+upgrade: bootstrap ## 100 replacements of the program under traffic, and a migration between two layouts (needs root)
 	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \
 		tests/kernel/operations/test_upgrade.py tests/kernel/traffic/test_changes.py -k 'upgrade or replaced'
 
-rollout: bootstrap ## the playbook rollout on eight routers of the lab, some of them sabotaged (needs root)
+rollout: bootstrap ## the playbook rollout on eight lab routers, some of them sabotaged (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) rollout "a roll-out to eight routers" tests/system/rollout/run
 
-rollout-slice: bootstrap ## the same on two routers that are well
+rollout-slice: bootstrap ## the same on two good routers
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) rollout "a roll-out to two routers" tests/system/rollout/run --slice
 
-build: bootstrap ## build the collection, install it to .work/installed, look up its documentation
+build: bootstrap ## build the collection, install it to .work/installed, read its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
 
 tproxy-splicer: bootstrap ## build the command line for routers: .work/dist/tproxy-splicer, one file
@@ -158,12 +158,12 @@ tproxy-splicer: bootstrap ## build the command line for routers: .work/dist/tpro
 sanity: bootstrap ## ansible-test sanity
 	@$(STEP) sanity "ansible-test sanity" $(TOOLS)/sanity $(SANITY)
 
-integration: bootstrap ## ansible-test integration: the modules against this machine's kernel (needs root)
+integration: bootstrap ## ansible-test integration: the modules on the kernel of this machine (needs root)
 	@$(STEP) integration "ansible-test integration" $(PRIVATE) $(TOOLS)/integration $(TARGETS)
 
-molecule: build ## the installed role on the lab's routers over SSH (needs root)
+molecule: build ## the installed role on lab routers over SSH (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) molecule "molecule" $(TOOLS)/molecule
 
-clean: ## take the labs down and remove all that the tools have written
+clean: ## stop the labs and remove all files of the tools
 	@$(TOOLS)/clean
