@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * The maps, once: name, kernel type, key size, value size, entries, flags.
- * The program sees each as a placeholder (enum map_slot) that the loader
- * replaces by a file descriptor; bpf/gen_layout.py reads the same list for
- * user space, which makes, checks and pins them.  So the compiler creates no
- * map and needs no privilege.
+ * The only list of the maps: name, kernel type, key size, value size, entries,
+ * flags. The program refers to each by a placeholder (enum map_slot), which the
+ * loader replaces by a file descriptor. bpf/gen_layout.py reads the list for
+ * user space, which creates, checks and pins the maps. So the compiler creates
+ * no map and needs no privilege.
  */
 #ifndef TPROXY_MAPS_H
 #define TPROXY_MAPS_H
@@ -22,16 +22,17 @@ enum map_flag {
 	FLAG_MMAPABLE = 1 << 10,
 };
 
-/* The image map's inner maps are arrays of pages; only their entries differ between image maps. */
-#define TPROXY_MAPS(MAP) \
-	MAP(image,          TYPE_ARRAY_OF_MAPS, 4, 4,                                  GENERATIONS,     FLAG_NONE) \
-	MAP(policy,         TYPE_ARRAY,         4, sizeof(struct policy),              POLICIES,        FLAG_NONE) \
-	MAP(ifindex_ip_map, TYPE_ARRAY,         4, sizeof(struct interface_addresses), INTERFACES,      FLAG_NONE) \
-	MAP(hits,           TYPE_PERCPU_ARRAY,  4, sizeof(struct counter),             HIT_COUNTERS,    FLAG_NONE) \
-	MAP(reasons,        TYPE_PERCPU_ARRAY,  4, sizeof(struct counter),             REASON_COUNTERS, FLAG_NONE) \
-	MAP(meta,           TYPE_ARRAY,         4, sizeof(struct meta),                1,               FLAG_NONE)
+/* The inner maps of the image map are arrays of pages. Image maps differ in their entries only. */
+#define TPROXY_MAPS(MAP)                                                                       \
+	MAP(image, TYPE_ARRAY_OF_MAPS, 4, 4, GENERATIONS, FLAG_NONE)                           \
+	MAP(policy, TYPE_ARRAY, 4, sizeof(struct policy), POLICIES, FLAG_NONE)                 \
+	MAP(ifindex_ip_map, TYPE_ARRAY, 4, sizeof(struct interface_addresses), INTERFACES,     \
+	    FLAG_NONE)                                                                         \
+	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)       \
+	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE) \
+	MAP(meta, TYPE_ARRAY, 4, sizeof(struct meta), 1, FLAG_NONE)
 
-/* Placeholders start where no file descriptor of a compiler process can be. */
+/* The placeholders are above all file descriptors of a compiler process. */
 enum map_slot {
 	MAP_SLOT_FIRST = 0x7f000000,
 #define SLOT(name, type, key, value, entries, flags) SLOT_##name,
@@ -39,6 +40,6 @@ enum map_slot {
 #undef SLOT
 };
 
-#define MAP(name) ((void *)bpf_pseudo_fd(1, SLOT_##name))
+#define MAP(name) ((void *)bpf_pseudo_fd(BPF_PSEUDO_MAP_FD, SLOT_##name))
 
 #endif

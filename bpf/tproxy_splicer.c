@@ -2,9 +2,8 @@
 /*
  * The transparent-proxy firewall on the ingress hook.
  *
- * judge() is the packet's life, top to bottom: what it is, who may always
- * pass, whose session it is, which rule names it.  Each way out goes through
- * conclude(), which counts it under its reason.
+ * handle_ingress() evaluates the packet table of docs/SEMANTICS.md from top to
+ * bottom. Every packet leaves through finish(), which counts it by its reason.
  */
 #include <linux/pkt_cls.h>
 
@@ -19,7 +18,8 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, en
 {
 	enum verdict verdict = ctx->flags & POLICY_LOOPBACK ? VERDICT_PASS : ctx->verdict;
 
-	count_packet(MAP(reasons), (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict, skb->len);
+	count_packet(MAP(reasons), (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict,
+		     skb->len);
 	skb->cb[TRACE_REASON] = reason | verdict << 8;
 	skb->cb[TRACE_RULE] = ctx->rule;
 	skb->cb[TRACE_ERROR] = ctx->error;
@@ -31,7 +31,13 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, en
 	return TC_ACT_OK;
 }
 
-static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
+static __always_inline int is_intercept(const struct pkt_ctx *ctx)
+{
+	return ctx->action && ctx->action->kind == ACTION_TPROXY;
+}
+
+static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						     const struct flow *flow)
 {
 	struct interface_addresses *entry = lookup_addresses(skb->ifindex);
 	enum reason reason;
@@ -48,7 +54,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 	return verdict_drop(ctx, reason);
 }
 
-static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
+static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_ctx *ctx,
+					      const struct flow *flow)
 {
 	count_packet(MAP(hits), ctx->rule, skb->len);
 	switch (ctx->action->kind) {
@@ -61,25 +68,22 @@ static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_
 	}
 }
 
-static __always_inline int is_intercept(const struct pkt_ctx *ctx)
-{
-	return ctx->action && ctx->action->kind == ACTION_TPROXY;
-}
-
 /*
- * A route must lead it to its socket: early demux may have none cached, and any
- * change of addresses or routes voids what it has.  So every session of this
- * host is marked: that of a rule which is gone needs it as well.
+ * Pass a packet to a socket of this host. A route must lead the packet to its
+ * socket: early demux can have none cached, and a change of addresses or routes
+ * invalidates the cached one. So every session of this host is marked, even if
+ * its rule is gone.
  */
-static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pkt_ctx *ctx, enum reason reason)
+static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						enum reason reason)
 {
 	set_mark(skb, ctx);
 	return verdict_pass(ctx, reason);
 }
 
 /* What the path says of a flow comes to whom it concerns: a socket here, or whom a rule lets in past this host. */
-static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow,
-					       enum session session)
+static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						     const struct flow *flow, enum session session)
 {
 	if (session == SESSION_LOCAL || is_intercept(ctx))
 		return accept_local(skb, ctx, REASON_ICMP);
@@ -91,13 +95,15 @@ static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, stru
 	return default_action(ctx, REASON_ICMP);
 }
 
-static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
+static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt_ctx *ctx,
+					       const struct flow *flow)
 {
 	enum session session;
 
 	match_rule(skb, ctx, flow);
 	if (ctx->kind == PKT_FRAGMENT)
-		return is_intercept(ctx) ? verdict_drop(ctx, REASON_FRAGMENT) : default_action(ctx, REASON_FRAGMENT);
+		return is_intercept(ctx) ? verdict_drop(ctx, REASON_FRAGMENT) :
+					   default_action(ctx, REASON_FRAGMENT);
 	session = lookup_session(skb, flow);
 	if (ctx->kind == PKT_ICMP_ERROR)
 		return handle_icmp_error(skb, ctx, flow, session);
@@ -112,10 +118,9 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 {
 	struct flow flow = {};
 
-	if (skb->protocol == host16(ETH_P_ARP))
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return verdict_pass(ctx, REASON_ARP);
-	/* VLAN 0 only carries a priority: the frame is this interface's own, see vlan_do_receive(). */
-	if (skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK)
+	if (has_vlan_id(skb))
 		return verdict_pass(ctx, REASON_VLAN);
 	ctx->kind = parse_packet(skb, ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
 	switch (ctx->kind) {
@@ -128,7 +133,8 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_CONTROL:
 		return verdict_pass(ctx, REASON_ICMP);
 	case PKT_ECHO:
-		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) : default_action(ctx, REASON_ICMP);
+		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :
+							default_action(ctx, REASON_ICMP);
 	case PKT_FLOW:
 		if (ctx->policy && is_management(ctx->policy, &flow))
 			return verdict_pass(ctx, REASON_MANAGEMENT);

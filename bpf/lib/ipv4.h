@@ -9,12 +9,14 @@
 
 #include "packet.h"
 
-enum ipv4_wire {
-	IPV4_FRAGMENT = 0x3fff,     /* more fragments, or an offset: RFC 791 */
-	IPV4_OFFSET = 0x1fff,
+/* Flags and offset in the header: RFC 791; names of include/net/ip.h. */
+enum ipv4_frag_off {
+	IP_MF = 0x2000,
+	IP_OFFSET = 0x1fff,
 };
 
-static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 offset,
+						struct flow *flow)
 {
 	struct iphdr *ip = pull_header(skb, offset, sizeof(*ip));
 	__u32 header_length, length;
@@ -24,15 +26,15 @@ static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 off
 	header_length = ip->ihl * 4;
 	if (ip->version != 4 || header_length < sizeof(*ip))
 		return PKT_MALFORMED;
-	length = ip_length(host16(ip->tot_len), skb->len - offset);
+	length = ip_length(bpf_ntohs(ip->tot_len), skb->len - offset);
 	if (length < header_length || offset + length > skb->len)
 		return PKT_MALFORMED;
-	set_v4mapped(&flow->saddr, ip->saddr);
-	set_v4mapped(&flow->daddr, ip->daddr);
+	addr_set_v4mapped(&flow->saddr, ip->saddr);
+	addr_set_v4mapped(&flow->daddr, ip->daddr);
 	flow->protocol = ip->protocol;
 	flow->l4_off = offset + header_length;
 	flow->l3_end = offset + length;
-	if (ip->frag_off & host16(IPV4_FRAGMENT))
+	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 		return PKT_FRAGMENT;
 	return PKT_OTHER;
 }

@@ -9,69 +9,80 @@
 
 #include "packet.h"
 
-enum ipv6_wire {
-	IPV6_FRAGMENT = 0xfff9,     /* the same: RFC 8200, section 4.5 */
-	IPV6_OFFSET = 0xfff8,
-	EXT_HDRS_MAX = 8,             /* IPv6 extension headers that are looked into */
+/* Flag and offset in a fragment header: RFC 8200, section 4.5; names of include/net/ipv6.h. */
+enum ipv6_frag_off {
+	IP6_MF = 0x0001,
+	IP6_OFFSET = 0xfff8,
 };
 
-/* What every IPv6 extension header begins with; `rest` is the offset in a fragment header. */
+enum ipv6_limits {
+	EXT_HDRS_MAX = 8, /* extension headers that the parser skips */
+};
+
+/* The first bytes of each extension header; `frag_off` is that of a fragment header. */
 struct ipv6_ext_hdr {
 	__u8 nexthdr;
 	__u8 hdrlen;
 	__be16 frag_off;
 };
 
-static __always_inline int is_ext_hdr(__u8 next)
+static __always_inline int is_ext_hdr(__u8 nexthdr)
 {
-	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_FRAGMENT ||
-	       next == IPPROTO_AH || next == IPPROTO_DSTOPTS;
-}
-
-/* Bytes of an extension header: RFC 8200 counts in 8 behind the first, RFC 4302 (AH) in 4 behind the second. */
-static __always_inline __u32 ext_hdr_len(__u8 kind, __u8 length)
-{
-	if (kind == IPPROTO_FRAGMENT)
-		return 8;
-	return kind == IPPROTO_AH ? (length + 2) * 4 : (length + 1) * 8;
-}
-
-/* Headers that go on in the padding end beyond the packet. */
-static __always_inline int headers_complete(const struct flow *flow)
-{
-	return flow->l4_off <= flow->l3_end && flow->l4_off < EXT_HDRS_END;
+	return nexthdr == IPPROTO_HOPOPTS || nexthdr == IPPROTO_ROUTING ||
+	       nexthdr == IPPROTO_FRAGMENT || nexthdr == IPPROTO_AH || nexthdr == IPPROTO_DSTOPTS;
 }
 
 /*
- * Go behind the extension headers, up to a fragment that has one of these bits:
- * a fragment of one piece (RFC 6946) is none.
+ * Return the bytes of an extension header. RFC 8200 counts units of 8 after the
+ * first, RFC 4302 (AH) units of 4 after the second.
  */
-static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct flow *flow, __u16 fragment)
+static __always_inline __u32 ext_hdr_len(__u8 type, __u8 hdrlen)
+{
+	if (type == IPPROTO_FRAGMENT)
+		return 8;
+	return type == IPPROTO_AH ? (hdrlen + 2) * 4 : (hdrlen + 1) * 8;
+}
+
+/* False if the headers continue in the padding: they then end beyond the packet. */
+static __always_inline int headers_complete(const struct flow *flow)
+{
+	return flow->l4_off <= flow->l3_end && flow->l4_off < L4_OFF_END;
+}
+
+/*
+ * Skip the extension headers. Stop at a fragment header with one of the bits of
+ * `frag_bits`. A packet with a fragment header without such bits is whole
+ * (atomic fragment, RFC 6946).
+ */
+static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct flow *flow,
+						   __u16 frag_bits)
 {
 	struct ipv6_ext_hdr ext;
-	__u8 kind;
+	__u8 type;
 	int i;
 
 	for (i = 0; i < EXT_HDRS_MAX && is_ext_hdr(flow->protocol); i++) {
-		kind = flow->protocol;
+		type = flow->protocol;
 		if (bpf_skb_load_bytes(skb, flow->l4_off, &ext, sizeof(ext)))
 			return PKT_MALFORMED;
 		flow->protocol = ext.nexthdr;
-		flow->l4_off += ext_hdr_len(kind, ext.hdrlen);
-		if (kind == IPPROTO_FRAGMENT && ext.frag_off & host16(fragment))
+		flow->l4_off += ext_hdr_len(type, ext.hdrlen);
+		if (type == IPPROTO_FRAGMENT && ext.frag_off & bpf_htons(frag_bits))
 			return headers_complete(flow) ? PKT_FRAGMENT : PKT_MALFORMED;
 	}
 	return headers_complete(flow) && !is_ext_hdr(flow->protocol) ? PKT_OTHER : PKT_MALFORMED;
 }
 
-static __always_inline enum pkt_kind parse_ipv6(struct __sk_buff *skb, __u32 offset, struct flow *flow)
+static __always_inline enum pkt_kind parse_ipv6(struct __sk_buff *skb, __u32 offset,
+						struct flow *flow)
 {
 	struct ipv6hdr *ip = pull_header(skb, offset, sizeof(*ip));
 
 	if (!ip || ip->version != 6)
 		return PKT_MALFORMED;
 	flow->l4_off = offset + sizeof(*ip);
-	flow->l3_end = flow->l4_off + ip_length(host16(ip->payload_len), skb->len - flow->l4_off);
+	flow->l3_end =
+		flow->l4_off + ip_length(bpf_ntohs(ip->payload_len), skb->len - flow->l4_off);
 	if (flow->l3_end > skb->len)
 		return PKT_MALFORMED;
 	__builtin_memcpy(&flow->saddr, &ip->saddr, sizeof(flow->saddr));
@@ -81,7 +92,9 @@ static __always_inline enum pkt_kind parse_ipv6(struct __sk_buff *skb, __u32 off
 	flow->ipv6 = 1;
 	if (addr_is_v4mapped(&flow->saddr) || addr_is_v4mapped(&flow->daddr))
 		return PKT_MALFORMED;
-	return is_ext_hdr(flow->protocol) ? skip_ext_hdrs(skb, flow, IPV6_FRAGMENT) : PKT_OTHER;
+	if (!is_ext_hdr(flow->protocol))
+		return PKT_OTHER;
+	return skip_ext_hdrs(skb, flow, IP6_MF | IP6_OFFSET);
 }
 
 #endif

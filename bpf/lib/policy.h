@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * What is known of the interface, and which packets always pass.
+ * The policy and the addresses of an interface, and the packets that a policy
+ * accepts before any rule.
  */
 #ifndef TPROXY_POLICY_H
 #define TPROXY_POLICY_H
@@ -9,39 +10,46 @@
 
 #include "../maps.h"
 #include "ctx.h"
-#include "endian.h"
-#include "packet.h"
 
 enum ports {
 	SSH_PORT = 22,
-	DHCP_SERVER_PORT = 67,      /* RFC 2131, section 4.1 */
+	DHCP_SERVER_PORT = 67, /* RFC 2131, section 4.1 */
 	DHCP_CLIENT_PORT = 68,
-	DHCPV6_SERVER_PORT = 547,   /* RFC 8415, section 7.2 */
+	DHCPV6_SERVER_PORT = 547, /* RFC 8415, section 7.2 */
 	DHCPV6_CLIENT_PORT = 546,
 };
 
-enum {
-	V4MAPPED_PREFIX_LEN = 96,           /* of ::ffff:0:0/96, RFC 4291, section 2.5.5.2 */
-};
-
+/*
+ * User space replaces a policy by one map update, which is a memcpy()
+ * (array_map_update_elem() in kernel/bpf/arraymap.c). So a packet on another
+ * CPU can see a part of the old policy and a part of the new one. This is
+ * benign: it lasts for the copy alone, each flag, mark and count is one of the
+ * two, and an entry of zeros matches nothing (no protocol is 0). An entry that
+ * is half copied can accept or miss one packet, which no session depends on.
+ */
 static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
 {
 	struct policy *policy = bpf_map_lookup_elem(MAP(policy), &slot);
 
-	return policy && policy->ifindex == ifindex ? policy : 0;
+	return policy && policy->ifindex == ifindex ? policy : NULL;
 }
 
-/* The dead-man switch: a change that nobody confirmed in time is over, whether or not a process lives to undo it. */
+/*
+ * The confirm deadline: a change that the operator did not confirm in time ends
+ * here, whether or not the process that rolls it back is alive.
+ */
 static __always_inline int deadline_passed(const struct policy *policy)
 {
 	return policy->deadline && bpf_ktime_get_ns() > policy->deadline;
 }
 
 /*
- * A policy that was removed by hand leaves the interface closed but for SSH:
- * never open, never locked.  An Ethernet header ends with what the kernel knows
- * of the protocol; a packet of a layer 3 device has bytes of an address there.
- * No branch: the verifier would follow it through the whole program.
+ * Return the flags of an interface without a policy, which an operator removed
+ * by hand: all but SSH is dropped, so that it is neither open nor locked.
+ *
+ * An Ethernet header ends with the protocol that the kernel knows. A packet of a
+ * layer 3 device has bytes of an address there. Without a branch: the verifier
+ * would follow both paths through the whole program.
  */
 static __always_inline __u32 flags_without_policy(struct __sk_buff *skb)
 {
@@ -55,7 +63,7 @@ static __always_inline __u32 flags_without_policy(struct __sk_buff *skb)
 
 static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx *ctx)
 {
-	struct policy *policy = 0;
+	struct policy *policy = NULL;
 	__u32 i, slot;
 
 	for (i = 0; i < PROBES && !policy; i++) {
@@ -69,6 +77,7 @@ static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx 
 	ctx->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
+/* Return the recorded addresses of the interface, NULL if there are none. */
 static __always_inline struct interface_addresses *lookup_addresses(__u32 ifindex)
 {
 	struct interface_addresses *entry;
@@ -80,32 +89,29 @@ static __always_inline struct interface_addresses *lookup_addresses(__u32 ifinde
 		if (entry && entry->ifindex == ifindex && entry->count)
 			return entry;
 	}
-	return 0;
+	return NULL;
 }
 
-static __always_inline int has_address(struct interface_addresses *entry, const union ip_addr *address)
+static __always_inline int has_address(struct interface_addresses *entry, const union ip_addr *addr)
 {
 	__u32 i;
 
 	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
-		if (addr_equal((const void *)entry->address[i], address))
+		if (addr_equal((const void *)entry->address[i], addr))
 			return 1;
 	}
 	return 0;
 }
 
-/* Whether the address lies in the prefix of `length` bits. */
-static __always_inline int prefix_contains(const __u8 *prefix, __u32 length, const union ip_addr *address)
+static __always_inline int management_matches(const struct management *entry,
+					      const struct flow *flow)
 {
-	const union ip_addr *network = (const void *)prefix;
-	__u64 high = be64_to_cpu(network->addr64[0] ^ address->addr64[0]);
-	__u64 low = be64_to_cpu(network->addr64[1] ^ address->addr64[1]);
-
-	if (!length)
-		return 1;
-	if (length <= 64)
-		return !(high >> ((64 - length) & 63));
-	return !high && !(low >> ((128 - length) & 63));
+	if (entry->protocol != flow->protocol || entry->port != bpf_htons(flow->dport))
+		return 0;
+	/* A prefix shorter than the mapping is IPv6, ::/0 too: it does not include IPv4. */
+	if (!flow->ipv6 && entry->source_length < V4MAPPED_PREFIX_LEN)
+		return 0;
+	return prefix_contains(entry->source, entry->source_length, &flow->saddr);
 }
 
 static __always_inline int is_management(const struct policy *policy, const struct flow *flow)
@@ -113,20 +119,13 @@ static __always_inline int is_management(const struct policy *policy, const stru
 	__u32 i;
 
 	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
-		const struct management *entry = &policy->management[i];
-
-		if (entry->protocol != flow->protocol || entry->port != host16(flow->dport))
-			continue;
-		/* A prefix shorter than the mapping is IPv6, ::/0 too, and says nothing of IPv4. */
-		if (!flow->ipv6 && entry->source_length < V4MAPPED_PREFIX_LEN)
-			continue;
-		if (prefix_contains(entry->source, entry->source_length, &flow->saddr))
+		if (management_matches(&policy->management[i], flow))
 			return 1;
 	}
 	return 0;
 }
 
-/* DHCPv6 answers come from the link only: RFC 8415, section 18.4 has them sent to and from link-local addresses. */
+/* RFC 8415, section 18.4: answers of DHCPv6 have link-local addresses. */
 static __always_inline int is_dhcp(const struct flow *flow)
 {
 	if (flow->protocol != IPPROTO_UDP)
@@ -137,12 +136,14 @@ static __always_inline int is_dhcp(const struct flow *flow)
 	       addr_is_link_local(&flow->saddr);
 }
 
-/* To a recorded address of the interface, or to any while none is recorded. */
-static __always_inline int is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx, const struct flow *flow)
+/* SSH to a recorded address of the interface, or to any address while none is recorded. */
+static __always_inline int is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx,
+				  const struct flow *flow)
 {
 	struct interface_addresses *entry;
 
-	if (flow->protocol != IPPROTO_TCP || flow->dport != SSH_PORT || !(ctx->flags & POLICY_ALLOW_SSH))
+	if (flow->protocol != IPPROTO_TCP || flow->dport != SSH_PORT ||
+	    !(ctx->flags & POLICY_ALLOW_SSH))
 		return 0;
 	entry = lookup_addresses(skb->ifindex);
 	return !entry || has_address(entry, &flow->daddr);

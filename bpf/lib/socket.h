@@ -1,51 +1,61 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * Sockets of this host.
+ * Sockets of this host: sessions, and the listener of a proxy.
  */
 #ifndef TPROXY_SOCKET_H
 #define TPROXY_SOCKET_H
 
 #include "ctx.h"
-#include "packet.h"
 
-/* The tuple of a look-up for a packet of this flow to `address` and `port`; returns its size, which says the family. */
+enum session {
+	SESSION_NONE,
+	SESSION_UNCONNECTED, /* a TCP listener or an unconnected UDP socket */
+	SESSION_LOCAL,	     /* a session of this host */
+};
+
+/*
+ * Fill the tuple for the lookup of a socket that gets packets of this flow on
+ * `addr` and `port`. Return its size, which tells the family.
+ */
 static __always_inline __u32 build_tuple(struct bpf_sock_tuple *tuple, const struct flow *flow,
-				       const union ip_addr *address, __be16 port)
+					 const union ip_addr *addr, __be16 port)
 {
 	if (!flow->ipv6) {
 		tuple->ipv4.saddr = flow->saddr.addr32[3];
-		tuple->ipv4.daddr = address->addr32[3];
-		tuple->ipv4.sport = host16(flow->sport);
+		tuple->ipv4.daddr = addr->addr32[3];
+		tuple->ipv4.sport = bpf_htons(flow->sport);
 		tuple->ipv4.dport = port;
 		return sizeof(tuple->ipv4);
 	}
 	__builtin_memcpy(tuple->ipv6.saddr, &flow->saddr, sizeof(flow->saddr));
-	__builtin_memcpy(tuple->ipv6.daddr, address, sizeof(*address));
-	tuple->ipv6.sport = host16(flow->sport);
+	__builtin_memcpy(tuple->ipv6.daddr, addr, sizeof(*addr));
+	tuple->ipv6.sport = bpf_htons(flow->sport);
 	tuple->ipv6.dport = port;
 	return sizeof(tuple->ipv6);
 }
 
-enum session {
-	SESSION_NONE,
-	SESSION_UNCONNECTED,       /* somebody listens, or has an unconnected UDP socket */
-	SESSION_LOCAL,
-};
+static __always_inline void clear_sport(struct bpf_sock_tuple *tuple, __u32 size)
+{
+	if (size == sizeof(tuple->ipv4))
+		tuple->ipv4.sport = 0;
+	else
+		tuple->ipv6.sport = 0;
+}
 
 /*
- * TCP in any state but LISTEN (TIME_WAIT included, which must answer a SYN
- * itself), or a connected UDP socket, is a session of this host.  Its packets
- * are left to the stack, whose early demux finds the socket again: assigning
- * it here would cost a route look-up for each packet.
+ * TCP in any state but LISTEN is a session of this host, and so is a connected
+ * UDP socket. TIME_WAIT is included: it must answer a SYN itself. The program
+ * leaves the packets of a session to the stack, since early demux finds the
+ * socket again. An assignment here would cost a route lookup for each packet.
  *
- * The two branches stay apart down to the release: the verifier refuses one
- * load through a sock_common and a sock pointer ("same insn cannot be used
+ * The two branches stay separate down to the release: the verifier refuses one
+ * load through both a sock_common and a sock pointer ("same insn cannot be used
  * with different pointers").
  */
 static __always_inline enum session lookup_session(struct __sk_buff *skb, const struct flow *flow)
 {
 	struct bpf_sock_tuple tuple = {};
-	__u32 size = build_tuple(&tuple, flow, &flow->daddr, host16(flow->dport));
+	__u32 size = build_tuple(&tuple, flow, &flow->daddr, bpf_htons(flow->dport));
 	enum session session;
 	struct bpf_sock *sk;
 
@@ -65,15 +75,8 @@ static __always_inline enum session lookup_session(struct __sk_buff *skb, const 
 	return session;
 }
 
-static __always_inline void clear_sport(struct bpf_sock_tuple *tuple, __u32 size)
-{
-	if (size == sizeof(tuple->ipv4))
-		tuple->ipv4.sport = 0;
-	else
-		tuple->ipv6.sport = 0;
-}
-
-static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
+static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb,
+							struct bpf_sock_tuple *tuple, __u32 size)
 {
 	struct bpf_sock *sk;
 	int i;
@@ -82,15 +85,16 @@ static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb, s
 		sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk || sk->state == BPF_TCP_LISTEN)
 			return sk;
-		/* The client's own session with the proxy, from the same port: it hides the listener. */
+		/* A session of the client with the proxy, from the same port, hides the listener. */
 		bpf_sk_release(sk);
 		clear_sport(tuple, size);
 	}
-	return 0;
+	return NULL;
 }
 
-/* Give the packet to the socket that listens on the rule's proxy address. */
-static __always_inline enum reason assign_socket(struct __sk_buff *skb, struct pkt_ctx *ctx, const struct flow *flow)
+/* Assign the packet to the socket that listens on the proxy address of the rule. */
+static __always_inline enum reason assign_socket(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						 const struct flow *flow)
 {
 	const union ip_addr *proxy = (const void *)ctx->action->tproxy_ip;
 	struct bpf_sock_tuple tuple = {};

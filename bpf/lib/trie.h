@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * A lookup in the rule image.
+ * Lookups in the rule image, from node to node (abi.h).
+ *
+ * Every offset is masked to the page, so the verifier needs no proof about the
+ * contents of an image.
  */
 #ifndef TPROXY_TRIE_H
 #define TPROXY_TRIE_H
@@ -12,22 +15,30 @@ struct page {
 	__u32 word[PAGE_WORDS];
 };
 
-/* 1 when key j is not above x, else 0. */
+static __always_inline struct page *image_page(void *image, __u32 number)
+{
+	return bpf_map_lookup_elem(image, &number);
+}
+
+/* Return 1 if key j is less than or equal to x, else 0. */
 static __always_inline __u64 key_le(const char *page, __u64 base, __u64 j, __u32 x)
 {
-	__u64 difference = (__u64) * (const __u16 *)(page + ((base + 2 * j) & (PAGE_BYTES - 2))) - x - 1;
+	__u64 key = *(const __u16 *)(page + ((base + 2 * j) & (PAGE_BYTES - 2)));
+	__u64 difference = key - x - 1;
 
-	barrier_var(difference);     /* else the compiler makes it an unpredictable branch */
+	/* Without it the compiler makes this a branch, which the CPU cannot predict. */
+	barrier_var(difference);
 	return difference >> 63;
 }
 
-/* Index of the last of 4 << width keys that is not above x; key 0 is 0. */
+/* Return the index of the last of 4 << width keys that is <= x; key 0 is 0. */
 static __always_inline __u64 search_keys(const char *page, __u64 base, __u32 width, __u32 x)
 {
 	__u64 i = 0;
 
 	if (!width)
-		return key_le(page, base, 1, x) + key_le(page, base, 2, x) + key_le(page, base, 3, x);
+		return key_le(page, base, 1, x) + key_le(page, base, 2, x) +
+		       key_le(page, base, 3, x);
 	if (width >= 3)
 		i += key_le(page, base, i + 16, x) * 16;
 	if (width >= 2)
@@ -45,7 +56,7 @@ static __always_inline __u32 node_page(__u32 node)
 	return node >> NODE_TAG_SHIFT == NODE_SEARCH ? pointer >> UNITS_PER_PAGE_SHIFT : pointer;
 }
 
-/* The node that follows `node`, which is no leaf, when its field holds x. */
+/* Return the node that follows `node`, which is no leaf, if its field is x. */
 static __always_inline __u32 node_step(const struct page *page, __u32 node, __u32 x)
 {
 	__u32 tag = node >> NODE_TAG_SHIFT;
@@ -57,20 +68,17 @@ static __always_inline __u32 node_step(const struct page *page, __u32 node, __u3
 		return page->word[(tag == NODE_HIGH ? x >> 8 : x) & (PAGE_WORDS - 1)];
 	base = (__u64)(node & ((1 << UNITS_PER_PAGE_SHIFT) - 1)) << UNIT_SHIFT;
 	values = base + (8ULL << width);
-	return *(const __u32 *)(bytes + ((values + 4 * search_keys(bytes, base, width, x)) & (PAGE_BYTES - 4)));
+	values += 4 * search_keys(bytes, base, width, x);
+	return *(const __u32 *)(bytes + (values & (PAGE_BYTES - 4)));
 }
 
-static __always_inline struct page *image_page(void *image, __u32 number)
-{
-	return bpf_map_lookup_elem(image, &number);
-}
-
+/* Return the rule slot of the last node of a lookup; 0 if the lookup ran out of steps. */
 static __always_inline __u32 leaf_rule(__u32 node)
 {
-	/* A walk that ran out of steps found nothing. */
 	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT_MASK : 0;
 }
 
+/* `fields` has four fields of 16 bits, enum field (or enum intercept_field) from the low end. */
 static __always_inline __u32 lookup_ipv4(void *image, __u32 node, __u64 fields)
 {
 	struct page *page;
@@ -80,7 +88,8 @@ static __always_inline __u32 lookup_ipv4(void *image, __u32 node, __u64 fields)
 		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;
-		node = node_step(page, node, fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
+		node = node_step(page, node,
+				 fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
 	}
 	return leaf_rule(node);
 }
@@ -99,9 +108,9 @@ static __always_inline __u32 lookup_ipv6(void *image, __u32 node, const struct f
 		if (field & FIELD6_DPORT)
 			x = flow->dport;
 		else if (field & FIELD6_SADDR)
-			x = host16(flow->saddr.addr16[field & 7]);
+			x = bpf_ntohs(flow->saddr.addr16[field & 7]);
 		else
-			x = host16(flow->daddr.addr16[field & 7]);
+			x = bpf_ntohs(flow->daddr.addr16[field & 7]);
 		node = node_step(page, node, x);
 	}
 	return leaf_rule(node);

@@ -21,8 +21,8 @@ struct target {
 	__be16 source_port;
 	__u8 protocol;
 	__u8 padding[3];
-	__u32 answer;              /* what the measured program made of it */
-	__u32 checksum;            /* of the IPv4 header, network order */
+	__u32 answer;	/* what the measured program made of it */
+	__u32 checksum; /* of the IPv4 header, network order */
 };
 
 struct progress {
@@ -53,10 +53,10 @@ static __always_inline struct target *next_target(__u32 *index)
 
 static __always_inline void fill_flow(struct flow *flow, const struct target *target)
 {
-	set_v4mapped(&flow->saddr, target->source);
-	set_v4mapped(&flow->daddr, target->destination);
-	flow->sport = host16(target->source_port);
-	flow->dport = host16(target->port);
+	addr_set_v4mapped(&flow->saddr, target->source);
+	addr_set_v4mapped(&flow->daddr, target->destination);
+	flow->sport = bpf_ntohs(target->source_port);
+	flow->dport = bpf_ntohs(target->port);
 	flow->protocol = target->protocol;
 	SETTLED(flow);
 }

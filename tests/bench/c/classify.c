@@ -95,7 +95,7 @@ int floor_hash(struct __sk_buff *skb)
 	if (parse_packet(skb, ETH_HLEN, &flow) != PKT_FLOW)
 		return TC_ACT_SHOT;
 	SETTLED(&flow);
-	struct exact key = { flow.daddr.addr32[3], host16(flow.dport), flow.protocol };
+	struct exact key = { flow.daddr.addr32[3], bpf_htons(flow.dport), flow.protocol };
 
 	return bpf_map_lookup_elem(MAP(exact), &key) ? TC_ACT_OK : TC_ACT_UNSPEC;
 }

@@ -15,13 +15,13 @@ enum original {
 };
 
 struct original_key {
-	__u32 destination;         /* network order */
+	__u32 destination; /* network order */
 	__u16 length;
 	__u16 protocol;
 };
 
 struct original_range {
-	__u16 low;                 /* network order */
+	__u16 low; /* network order */
 	__u16 high;
 	__be16 proxy_port;
 	__u32 proxy_ip;
@@ -39,7 +39,8 @@ struct original_address {
 	char name[INTERFACE_NAME];
 };
 
-static __always_inline struct original_range *original_range_of(struct original_ranges *ranges, __u16 port)
+static __always_inline struct original_range *original_range_of(struct original_ranges *ranges,
+								__u16 port)
 {
 	__u32 i, place;
 
@@ -47,14 +48,16 @@ static __always_inline struct original_range *original_range_of(struct original_
 		place = ranges->index[i];
 		if (place >= ORIGINAL_PLACES)
 			continue;
-		if (port >= host16(ranges->range[place].low) && port <= host16(ranges->range[place].high))
+		if (port >= bpf_ntohs(ranges->range[place].low) &&
+		    port <= bpf_ntohs(ranges->range[place].high))
 			return &ranges->range[place];
 	}
 	return 0;
 }
 
 /* `destination` in network order, `port` in host order. */
-static __always_inline struct original_range *original_find(__u32 destination, __u16 port, __u8 protocol)
+static __always_inline struct original_range *original_find(__u32 destination, __u16 port,
+							    __u8 protocol)
 {
 	struct original_ranges *ranges;
 	struct original_range *range;
@@ -62,7 +65,7 @@ static __always_inline struct original_range *original_find(__u32 destination, _
 
 	for (i = 0; i <= 32; i++) {
 		mask = i == 32 ? 0 : 0xffffffff << i;
-		struct original_key key = { destination & host32(mask), 32 - i, protocol };
+		struct original_key key = { destination & bpf_htonl(mask), 32 - i, protocol };
 
 		ranges = bpf_map_lookup_elem(MAP(original), &key);
 		if (!ranges)

@@ -39,7 +39,8 @@ static __always_inline int original_assign(struct __sk_buff *skb, struct bpf_soc
 }
 
 /* Its stateful check: the socket of an established flow gets the packet by assignment. */
-static __always_inline int original_session(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u8 protocol)
+static __always_inline int original_session(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+					    __u8 protocol)
 {
 	struct bpf_sock *sk;
 
@@ -61,7 +62,8 @@ static __always_inline int original_session(struct __sk_buff *skb, struct bpf_so
 	return TC_ACT_UNSPEC;
 }
 
-static __always_inline int original_splice(struct __sk_buff *skb, struct original_range *range, __u8 protocol)
+static __always_inline int original_splice(struct __sk_buff *skb, struct original_range *range,
+					   __u8 protocol)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *sk;
@@ -95,8 +97,8 @@ static __always_inline int original_program(struct __sk_buff *skb)
 
 	if ((void *)(ports + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	if (ethernet->h_proto != host16(ETH_P_IP))
-		return ethernet->h_proto == host16(ETH_P_ARP) ? TC_ACT_OK : TC_ACT_SHOT;
+	if (ethernet->h_proto != bpf_htons(ETH_P_IP))
+		return ethernet->h_proto == bpf_htons(ETH_P_ARP) ? TC_ACT_OK : TC_ACT_SHOT;
 	protocol = ip->protocol;
 	if (ip->ihl != 5 || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return TC_ACT_SHOT;
@@ -104,16 +106,16 @@ static __always_inline int original_program(struct __sk_buff *skb)
 	tuple.ipv4.daddr = ip->daddr;
 	tuple.ipv4.sport = ports->source;
 	tuple.ipv4.dport = ports->dest;
-	if (protocol == IPPROTO_TCP && tuple.ipv4.dport == host16(SSH_PORT) &&
+	if (protocol == IPPROTO_TCP && tuple.ipv4.dport == bpf_htons(SSH_PORT) &&
 	    (!own || !own->address || own->address == tuple.ipv4.daddr))
 		return TC_ACT_OK;
-	if (protocol == IPPROTO_UDP && tuple.ipv4.sport == host16(DHCP_SERVER_PORT) &&
-	    tuple.ipv4.dport == host16(DHCP_CLIENT_PORT))
+	if (protocol == IPPROTO_UDP && tuple.ipv4.sport == bpf_htons(DHCP_SERVER_PORT) &&
+	    tuple.ipv4.dport == bpf_htons(DHCP_CLIENT_PORT))
 		return TC_ACT_OK;
 	verdict = original_session(skb, &tuple, protocol);
 	if (verdict != TC_ACT_UNSPEC)
 		return verdict;
-	range = original_find(tuple.ipv4.daddr, host16(tuple.ipv4.dport), protocol);
+	range = original_find(tuple.ipv4.daddr, bpf_ntohs(tuple.ipv4.dport), protocol);
 	if (!range)
 		return TC_ACT_SHOT;
 	if (own && own->address == tuple.ipv4.daddr)

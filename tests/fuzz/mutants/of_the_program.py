@@ -20,11 +20,11 @@ class Mutant(NamedTuple):
 ABI, PROGRAM = "bpf/abi.h", "bpf/tproxy_splicer.c"
 LIB = "bpf/lib/"
 CTX, ICMP, IPV4, IPV6 = LIB + "ctx.h", LIB + "icmp.h", LIB + "ipv4.h", LIB + "ipv6.h"
-PACKET, PARSE, POLICY = LIB + "packet.h", LIB + "parse.h", LIB + "policy.h"
-RULESET, SOCKET, TRIE = LIB + "ruleset.h", LIB + "socket.h", LIB + "trie.h"
+PACKET, POLICY, RULESET = LIB + "packet.h", LIB + "policy.h", LIB + "ruleset.h"
+SOCKET, TRIE, VLAN, ADDR = LIB + "socket.h", LIB + "trie.h", LIB + "vlan.h", LIB + "addr.h"
 
 MUTANTS = (
-    Mutant(IPV4, "IPV4_FRAGMENT = 0x3fff,", "IPV4_FRAGMENT = 0x1fff,", "first IPv4 fragments count as whole"),
+    Mutant(IPV4, "bpf_htons(IP_MF | IP_OFFSET)", "bpf_htons(IP_OFFSET)", "first IPv4 fragments count as whole"),
     Mutant(
         IPV4,
         "if (ip->version != 4 || header_length < sizeof(*ip))",
@@ -42,9 +42,14 @@ MUTANTS = (
         IPV6, "if (flow->l3_end > skb->len)", "if (flow->l3_end < skb->len - 2000)", "IPv6 lengths beyond the frame"
     ),
     Mutant(PACKET, "if (offset + length > flow->l3_end)", "if (offset + length > skb->len)", "ports in the padding"),
-    Mutant(IPV6, "kind == IPPROTO_AH ? (length + 2) * 4", "kind == IPPROTO_AH ? (length + 1) * 8", "length of AH"),
-    Mutant(IPV6, "IPV6_FRAGMENT = 0xfff9,", "IPV6_FRAGMENT = 0xfff8,", "first IPv6 fragments count as whole"),
-    Mutant(IPV6, "IPV6_OFFSET = 0xfff8,", "IPV6_OFFSET = 0xfff9,", "errors that quote a first fragment"),
+    Mutant(IPV6, "type == IPPROTO_AH ? (hdrlen + 2) * 4", "type == IPPROTO_AH ? (hdrlen + 1) * 8", "length of AH"),
+    Mutant(IPV6, "flow, IP6_MF | IP6_OFFSET);", "flow, IP6_OFFSET);", "first IPv6 fragments count as whole"),
+    Mutant(
+        ICMP,
+        "flow, IP6_OFFSET) != PKT_OTHER",
+        "flow, IP6_MF | IP6_OFFSET) != PKT_OTHER",
+        "quoted first fragments",
+    ),
     Mutant(IPV6, "EXT_HDRS_MAX = 8, ", "EXT_HDRS_MAX = 7, ", "eight extension headers"),
     Mutant(
         IPV6,
@@ -54,8 +59,8 @@ MUTANTS = (
     ),
     Mutant(
         IPV6,
-        "return flow->l4_off <= flow->l3_end && flow->l4_off < EXT_HDRS_END;",
-        "return flow->l4_off < EXT_HDRS_END;",
+        "return flow->l4_off <= flow->l3_end && flow->l4_off < L4_OFF_END;",
+        "return flow->l4_off < L4_OFF_END;",
         "extension headers in the padding",
     ),
     Mutant(
@@ -67,21 +72,22 @@ MUTANTS = (
     Mutant(ICMP, "ND_HOP_LIMIT = 255,", "ND_HOP_LIMIT = 254,", "hop limit of neighbour discovery"),
     Mutant(
         ICMP,
-        "return flow->hop_limit == MLD_HOP_LIMIT && (addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));",
-        "return flow->hop_limit == MLD_HOP_LIMIT && addr_is_link_local(&flow->saddr);",
+        "(addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));",
+        "addr_is_link_local(&flow->saddr);",
         "listener discovery from an unspecified address",
     ),
-    Mutant(
-        PACKET, "(address->addr8[1] & 0xc0) == 0x80", "(address->addr8[1] & 0x80) == 0x80", "fec0::/10 is link-local"
-    ),
+    Mutant(ADDR, "(addr->addr8[1] & 0xc0) == 0x80", "(addr->addr8[1] & 0x80) == 0x80", "fec0::/10 is link-local"),
     Mutant(
         ICMP,
-        "ip.frag_off & host16(IPV4_OFFSET) || ip.saddr != flow->daddr.addr32[3])",
-        "ip.frag_off & host16(IPV4_OFFSET))",
+        "ip.saddr != flow->daddr.addr32[3])",
+        "0)",
         "errors for somebody else's packets",
     ),
     Mutant(
-        ICMP, "flow->dport = host16(ports[0]);", "flow->dport = host16(ports[1]);", "quoted ports, not turned round"
+        ICMP,
+        "flow->dport = bpf_ntohs(ports[0]);",
+        "flow->dport = bpf_ntohs(ports[1]);",
+        "quoted ports, not exchanged",
     ),
     Mutant(ICMP, "ICMP_HLEN = 8,", "ICMP_HLEN = 4,", "size of an ICMP header"),
     Mutant(TRIE, "i += key_le(page, base, i + 2, x) * 2;", "i += key_le(page, base, i + 2, x);", "search in a node"),
@@ -97,14 +103,14 @@ MUTANTS = (
     ),
     Mutant(
         RULESET,
-        "return image_page(image, bound->word[at + 1]);",
+        "return image_page(image, groups->word[pair + 1]);",
         "return head;",
         "rules that name interfaces",
     ),
     Mutant(
         RULESET,
-        "at = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
-        "at = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
+        "pair = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
+        "pair = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
         "interfaces whose indexes meet in page 1",
     ),
     Mutant(
@@ -115,14 +121,14 @@ MUTANTS = (
     ),
     Mutant(
         RULESET,
-        "(__u64)(destination >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
-        "(__u64)(destination & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
+        "(__u64)(daddr >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
+        "(__u64)(daddr & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
         "covers of IPv4",
     ),
     Mutant(
         RULESET,
-        "ctx->kind == PKT_FRAGMENT ? lookup_intercept(image, directory, flow) : lookup_rule(image, directory, flow);",
-        "lookup_rule(image, directory, flow);",
+        "ctx->kind == PKT_FRAGMENT ? lookup_intercept(image, directory, flow) :",
+        "ctx->kind == PKT_TAGGED ? lookup_intercept(image, directory, flow) :",
         "fragments that lie in an intercept",
     ),
     Mutant(POLICY, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
@@ -145,12 +151,12 @@ MUTANTS = (
         "management from ::/0 includes IPv4",
     ),
     Mutant(
-        POLICY,
+        ADDR,
         "return !high && !(low >> ((128 - length) & 63));",
         "return !high && !(low >> ((129 - length) & 63));",
         "management prefixes, one bit short",
     ),
-    Mutant(POLICY, "if (length <= 64)", "if (length < 64)", "management prefixes of 64 bits"),
+    Mutant(ADDR, "if (length <= 64)", "if (length < 64)", "management prefixes of 64 bits"),
     Mutant(
         POLICY,
         "return flow->sport == DHCPV6_SERVER_PORT && flow->dport == DHCPV6_CLIENT_PORT &&",
@@ -176,7 +182,7 @@ MUTANTS = (
         "session = SESSION_UNCONNECTED;",
         "connected UDP",
     ),
-    Mutant(SOCKET, "tuple->ipv6.sport = host16(flow->sport);", "tuple->ipv6.sport = 0;", "sessions of IPv6"),
+    Mutant(SOCKET, "tuple->ipv6.sport = bpf_htons(flow->sport);", "tuple->ipv6.sport = 0;", "sessions of IPv6"),
     Mutant(
         SOCKET, "for (i = 0; i < 2; i++) {", "for (i = 0; i < 1; i++) {", "the proxy's own clients hide its listener"
     ),
@@ -226,7 +232,7 @@ MUTANTS = (
     Mutant(CTX, "if (!ctx->marked && skb->mark & mask", "if (skb->mark & mask", "marks of ours"),
     Mutant(CTX, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark that is not ours"),
     Mutant(
-        PROGRAM, "if (skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK)", "if (skb->vlan_present)", "priority tags"
+        VLAN, "return skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK;", "return skb->vlan_present;", "priority tags"
     ),
     Mutant(
         PROGRAM,
@@ -236,8 +242,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) : default_action(ctx, REASON_ICMP);",
-        "return verdict_pass(ctx, REASON_ICMP);",
+        "return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :",
+        "return 1 ? verdict_pass(ctx, REASON_ICMP) :",
         "echo that is not allowed",
     ),
     Mutant(

@@ -5,18 +5,21 @@
  * kernel's own headers (linux-libc-dev), not from bpf/stubs.
  */
 #include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 /* A helper is a call of a number: include/uapi/linux/bpf.h, enum bpf_func_id. */
-#define HELPER(result, name, ...) static result (*const bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
+#define HELPER(result, name, ...) \
+	static result (*const bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
 
 HELPER(void *, map_lookup_elem, void *map, const void *key);
 HELPER(__u64, ktime_get_ns, void);
 HELPER(long, skb_load_bytes, const struct __sk_buff *skb, __u32 offset, void *to, __u32 length);
 HELPER(long, skb_pull_data, struct __sk_buff *skb, __u32 length);
-HELPER(struct bpf_sock *, skc_lookup_tcp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size,
-       __u64 netns, __u64 flags);
-HELPER(struct bpf_sock *, sk_lookup_udp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size,
-       __u64 netns, __u64 flags);
+HELPER(struct bpf_sock *, skc_lookup_tcp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+       __u32 size, __u64 netns, __u64 flags);
+HELPER(struct bpf_sock *, sk_lookup_udp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
+       __u32 size, __u64 netns, __u64 flags);
 HELPER(long, sk_assign, struct __sk_buff *skb, void *sk, __u64 flags);
 HELPER(long, sk_release, void *sk);
 

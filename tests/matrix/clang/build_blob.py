@@ -27,7 +27,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "bpf" / ENTRY
 CLANG = os.environ.get("CLANG", "clang")
 FLAGS = ("-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-include", str(HERE / "bcc.h"))
-HEADERS = ("-isystem", "/usr/include", "-isystem", f"/usr/include/{os.uname().machine}-linux-gnu")
+MACHINE = os.uname().machine
+# <linux/icmp.h> includes headers of the C library, which know the machine but not the target bpf.
+HEADERS = ("-isystem", "/usr/include", "-isystem", f"/usr/include/{MACHINE}-linux-gnu", f"-D__{MACHINE}__")
 # The one section with code. As binary it is the bare instructions: there is no relocation to do.
 COPY = ("objcopy", "--input-target", "elf64-little", "--output-target", "binary", "--only-section", ".text")
 

@@ -5,6 +5,12 @@
 #include <linux/types.h>
 
 /* RFC 792 */
+#define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+
 struct icmphdr {
 	__u8 type;
 	__u8 code;

@@ -12,7 +12,7 @@ int count_packets(struct __sk_buff *skb)
 	int first = 0;
 
 	if (bpf_skb_load_bytes(skb, PORT_OFFSET, &port, sizeof(port)) || port != bpf_htons(PORT))
-		return -1;	/* TC_ACT_UNSPEC: whoever comes next may judge */
+		return -1; /* TC_ACT_UNSPEC: whoever comes next may judge */
 	packets.increment(first);
 	if (!bpf_skb_load_bytes(skb, SENDER_OFFSET, &sender, sizeof(sender)))
 		senders.increment(sender);
