@@ -31,7 +31,7 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, en
 	return TC_ACT_OK;
 }
 
-static __always_inline int is_intercept(const struct pkt_ctx *ctx)
+static __always_inline bool is_intercept(const struct pkt_ctx *ctx)
 {
 	return ctx->action && ctx->action->kind == ACTION_TPROXY;
 }

@@ -30,38 +30,38 @@ static __always_inline void addr_set_v4mapped(union ip_addr *addr, __be32 ipv4)
 }
 
 /* IPv6 sockets name an IPv4 peer so. The address is not for the wire: RFC 4291, section 2.5.5.2. */
-static __always_inline int addr_is_v4mapped(const union ip_addr *addr)
+static __always_inline bool addr_is_v4mapped(const union ip_addr *addr)
 {
 	return !addr->addr64[0] && addr->addr32[2] == bpf_htonl(0xffff);
 }
 
-static __always_inline int addr_equal(const union ip_addr *a, const union ip_addr *b)
+static __always_inline bool addr_equal(const union ip_addr *a, const union ip_addr *b)
 {
 	return a->addr64[1] == b->addr64[1] && a->addr64[0] == b->addr64[0];
 }
 
 /* :: */
-static __always_inline int addr_is_any(const union ip_addr *addr)
+static __always_inline bool addr_is_any(const union ip_addr *addr)
 {
 	return !addr->addr64[0] && !addr->addr64[1];
 }
 
 /* fe80::/10 */
-static __always_inline int addr_is_link_local(const union ip_addr *addr)
+static __always_inline bool addr_is_link_local(const union ip_addr *addr)
 {
 	return addr->addr8[0] == 0xfe && (addr->addr8[1] & 0xc0) == 0x80;
 }
 
 /* True if the first `length` bits of the address are those of the prefix. */
-static __always_inline int prefix_contains(const __u8 *prefix, __u32 length,
-					   const union ip_addr *addr)
+static __always_inline bool prefix_contains(const __u8 *prefix, __u32 length,
+					    const union ip_addr *addr)
 {
 	const union ip_addr *network = (const void *)prefix;
 	__u64 high = bpf_be64_to_cpu(network->addr64[0] ^ addr->addr64[0]);
 	__u64 low = bpf_be64_to_cpu(network->addr64[1] ^ addr->addr64[1]);
 
 	if (!length)
-		return 1;
+		return true;
 	if (length <= 64)
 		return !(high >> ((64 - length) & 63));
 	return !high && !(low >> ((128 - length) & 63));

@@ -24,8 +24,13 @@ enum icmp_wire {
 	MLD_HOP_LIMIT = 1,  /* RFC 2710, section 3 */
 };
 
+static __always_inline bool is_ndisc(__u8 type)
+{
+	return type >= NDISC_ROUTER_SOLICITATION && type <= NDISC_REDIRECT;
+}
+
 /* A host without an address sends MLD from ::, RFC 3810, section 5.2.13. */
-static __always_inline int mld_is_valid(const struct flow *flow)
+static __always_inline bool mld_is_valid(const struct flow *flow)
 {
 	return flow->hop_limit == MLD_HOP_LIMIT &&
 	       (addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));
@@ -85,7 +90,7 @@ static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, st
 }
 
 /* Read the type of the message; false if the packet ends within the header. */
-static __always_inline int load_type(struct __sk_buff *skb, const struct flow *flow, __u8 *type)
+static __always_inline bool load_type(struct __sk_buff *skb, const struct flow *flow, __u8 *type)
 {
 	return flow->l4_off + ICMP_HLEN <= flow->l3_end &&
 	       !bpf_skb_load_bytes(skb, flow->l4_off, type, sizeof(*type));
@@ -124,7 +129,7 @@ static __always_inline enum pkt_kind parse_icmpv6(struct __sk_buff *skb, struct 
 		return PKT_ECHO;
 	if (type == ICMPV6_ECHO_REPLY)
 		return PKT_CONTROL;
-	if (type >= NDISC_ROUTER_SOLICITATION && type <= NDISC_REDIRECT)
+	if (is_ndisc(type))
 		return flow->hop_limit == ND_HOP_LIMIT ? PKT_CONTROL : PKT_OTHER;
 	if ((type >= ICMPV6_MGM_QUERY && type <= ICMPV6_MGM_REDUCTION) ||
 	    type == ICMPV6_MLD2_REPORT)

@@ -26,7 +26,7 @@ struct ipv6_ext_hdr {
 	__be16 frag_off;
 };
 
-static __always_inline int is_ext_hdr(__u8 nexthdr)
+static __always_inline bool is_ext_hdr(__u8 nexthdr)
 {
 	return nexthdr == IPPROTO_HOPOPTS || nexthdr == IPPROTO_ROUTING ||
 	       nexthdr == IPPROTO_FRAGMENT || nexthdr == IPPROTO_AH || nexthdr == IPPROTO_DSTOPTS;
@@ -44,7 +44,7 @@ static __always_inline __u32 ext_hdr_len(__u8 type, __u8 hdrlen)
 }
 
 /* False if the headers continue in the padding: they then end beyond the packet. */
-static __always_inline int headers_complete(const struct flow *flow)
+static __always_inline bool headers_complete(const struct flow *flow)
 {
 	return flow->l4_off <= flow->l3_end && flow->l4_off < L4_OFF_END;
 }

@@ -60,8 +60,8 @@ static __always_inline void *pull_header(struct __sk_buff *skb, __u32 offset, __
 }
 
 /* Copy `length` bytes at `offset`; false if the packet ends before them, padding not counted. */
-static __always_inline int load_bytes(struct __sk_buff *skb, const struct flow *flow, __u32 offset,
-				      void *to, __u32 length)
+static __always_inline bool load_bytes(struct __sk_buff *skb, const struct flow *flow, __u32 offset,
+				       void *to, __u32 length)
 {
 	return offset + length <= flow->l3_end && !bpf_skb_load_bytes(skb, offset, to, length);
 }
@@ -76,7 +76,7 @@ static __always_inline __u32 ip_length(__u32 in_header, __u32 in_buffer)
 	return !in_header && in_buffer > IP_MAX_MTU ? in_buffer : in_header;
 }
 
-static __always_inline int has_ports(__u8 protocol)
+static __always_inline bool has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }

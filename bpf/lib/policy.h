@@ -38,7 +38,7 @@ static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
  * The confirm deadline: a change that the operator did not confirm in time ends
  * here, whether or not the process that rolls it back is alive.
  */
-static __always_inline int deadline_passed(const struct policy *policy)
+static __always_inline bool deadline_passed(const struct policy *policy)
 {
 	return policy->deadline && bpf_ktime_get_ns() > policy->deadline;
 }
@@ -92,44 +92,45 @@ static __always_inline struct interface_addresses *lookup_addresses(__u32 ifinde
 	return NULL;
 }
 
-static __always_inline int has_address(struct interface_addresses *entry, const union ip_addr *addr)
+static __always_inline bool has_address(struct interface_addresses *entry,
+					const union ip_addr *addr)
 {
 	__u32 i;
 
 	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
 		if (addr_equal((const void *)entry->address[i], addr))
-			return 1;
+			return true;
 	}
-	return 0;
+	return false;
 }
 
-static __always_inline int management_matches(const struct management *entry,
-					      const struct flow *flow)
+static __always_inline bool management_matches(const struct management *entry,
+					       const struct flow *flow)
 {
 	if (entry->protocol != flow->protocol || entry->port != bpf_htons(flow->dport))
-		return 0;
+		return false;
 	/* A prefix shorter than the mapping is IPv6, ::/0 too: it does not include IPv4. */
 	if (!flow->ipv6 && entry->source_length < V4MAPPED_PREFIX_LEN)
-		return 0;
+		return false;
 	return prefix_contains(entry->source, entry->source_length, &flow->saddr);
 }
 
-static __always_inline int is_management(const struct policy *policy, const struct flow *flow)
+static __always_inline bool is_management(const struct policy *policy, const struct flow *flow)
 {
 	__u32 i;
 
 	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
 		if (management_matches(&policy->management[i], flow))
-			return 1;
+			return true;
 	}
-	return 0;
+	return false;
 }
 
 /* RFC 8415, section 18.4: answers of DHCPv6 have link-local addresses. */
-static __always_inline int is_dhcp(const struct flow *flow)
+static __always_inline bool is_dhcp(const struct flow *flow)
 {
 	if (flow->protocol != IPPROTO_UDP)
-		return 0;
+		return false;
 	if (!flow->ipv6)
 		return flow->sport == DHCP_SERVER_PORT && flow->dport == DHCP_CLIENT_PORT;
 	return flow->sport == DHCPV6_SERVER_PORT && flow->dport == DHCPV6_CLIENT_PORT &&
@@ -137,14 +138,14 @@ static __always_inline int is_dhcp(const struct flow *flow)
 }
 
 /* SSH to a recorded address of the interface, or to any address while none is recorded. */
-static __always_inline int is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx,
-				  const struct flow *flow)
+static __always_inline bool is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx,
+				   const struct flow *flow)
 {
 	struct interface_addresses *entry;
 
 	if (flow->protocol != IPPROTO_TCP || flow->dport != SSH_PORT ||
 	    !(ctx->flags & POLICY_ALLOW_SSH))
-		return 0;
+		return false;
 	entry = lookup_addresses(skb->ifindex);
 	return !entry || has_address(entry, &flow->daddr);
 }

@@ -49,6 +49,11 @@ static __always_inline __u64 search_keys(const char *page, __u64 base, __u32 wid
 	return i;
 }
 
+static __always_inline bool is_leaf(__u32 node)
+{
+	return node >> NODE_TAG_SHIFT == NODE_LEAF;
+}
+
 static __always_inline __u32 node_page(__u32 node)
 {
 	__u32 pointer = node & NODE_POINTER_MASK;
@@ -75,7 +80,7 @@ static __always_inline __u32 node_step(const struct page *page, __u32 node, __u3
 /* Return the rule slot of the last node of a lookup; 0 if the lookup ran out of steps. */
 static __always_inline __u32 leaf_rule(__u32 node)
 {
-	return node >> NODE_TAG_SHIFT == NODE_LEAF ? node & NODE_SLOT_MASK : 0;
+	return is_leaf(node) ? node & NODE_SLOT_MASK : 0;
 }
 
 /* `fields` has four fields of 16 bits, enum field (or enum intercept_field) from the low end. */
@@ -84,7 +89,7 @@ static __always_inline __u32 lookup_ipv4(void *image, __u32 node, __u64 fields)
 	struct page *page;
 	int i;
 
-	for (i = 0; i < LOOKUP4_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+	for (i = 0; i < LOOKUP4_STEPS && !is_leaf(node); i++) {
 		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;
@@ -100,7 +105,7 @@ static __always_inline __u32 lookup_ipv6(void *image, __u32 node, const struct f
 	__u32 field, x;
 	int i;
 
-	for (i = 0; i < LOOKUP6_STEPS && node >> NODE_TAG_SHIFT != NODE_LEAF; i++) {
+	for (i = 0; i < LOOKUP6_STEPS && !is_leaf(node); i++) {
 		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;

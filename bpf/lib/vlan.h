@@ -16,7 +16,7 @@ enum vlan_mask {
  * True if the kernel took the tag of a VLAN from the frame. VLAN 0 is only a
  * priority: the frame is this interface's own, see vlan_do_receive().
  */
-static __always_inline int has_vlan_id(const struct __sk_buff *skb)
+static __always_inline bool has_vlan_id(const struct __sk_buff *skb)
 {
 	return skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK;
 }
