@@ -40,9 +40,10 @@ bench: bootstrap ## measure the data plane (needs root)
 bootstrap: ## install missing Debian packages and build .work/venv; done by every other target
 	@$(TOOLS)/bootstrap
 
-lint: bootstrap ## style of YAML, Python, shell, English, changelog and documentation
+lint: bootstrap ## style of YAML, Python, C, shell, English, changelog and documentation
 	@$(STEP) yamllint "yamllint" yamllint --strict .
 	@$(STEP) ruff "ruff" ruff check --output-format concise
+	@$(STEP) clang-format "clang-format" $(TOOLS)/clang_format
 	@$(STEP) shellcheck "shellcheck" $(TOOLS)/shellcheck
 	@$(STEP) english "English" python $(TOOLS)/check_english.py $(ENGLISH)
 	@$(STEP) changelog "changelog fragments" antsibull-changelog lint
