@@ -264,6 +264,11 @@ enum trace_word {
 	TRACE_ERROR = 2,  /* errno of bpf_sk_assign, negative */
 };
 
+/* fail_closed.c loads POLICY_PLACEHOLDER + i for the bytes 8 * i to 8 * i + 7 of its policy. */
+enum policy_placeholder {
+	POLICY_PLACEHOLDER = 0x7e000000,
+};
+
 enum default_mark {
 	DEFAULT_MARK = 0x10000000,
 	DEFAULT_MARK_MASK = 0x10000000,

@@ -30,12 +30,12 @@ struct flow {
 
 enum pkt_kind {
 	PKT_FLOW,	/* TCP or UDP with ports */
-	PKT_ICMP_ERROR, /* an ICMP error; the flow is the quoted one, in the direction of its answers */
+	PKT_ICMP_ERROR, /* an ICMP error; the flow is that of answers to the quoted packet */
 	PKT_ECHO,	/* an ICMP echo request */
-	PKT_CONTROL,  /* ICMP that a host needs: echo reply, valid ND and MLD */
-	PKT_OTHER,    /* a valid packet of another kind */
-	PKT_FRAGMENT, /* addresses only: the ports of a fragment cannot be trusted */
-	PKT_TAGGED,   /* a frame of a VLAN that still has its tag */
+	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND and MLD */
+	PKT_OTHER,	/* a valid packet of another kind */
+	PKT_FRAGMENT,	/* addresses only: the ports of a fragment cannot be trusted */
+	PKT_TAGGED,	/* a frame of a VLAN that still has its tag */
 	PKT_MALFORMED,
 };
 

@@ -31,7 +31,7 @@ static __always_inline struct page *group_directory(void *image, struct page *he
 	return head;
 }
 
-/* Return the slot of the best rule for the flow, from the directory's root for its family and protocol. */
+/* Return the slot of the best rule for the flow, 0 for none. */
 static __always_inline __u32 lookup_rule(void *image, struct page *directory,
 					 const struct flow *flow)
 {
@@ -57,7 +57,7 @@ static __always_inline __u32 lookup_rule(void *image, struct page *directory,
 				   (__u64)saddr << 16 * FIELD4_SADDR_LOW);
 }
 
-/* Return the slot of a rule that intercepts the destination on any port; for packets without ports. */
+/* Return the slot of a rule that intercepts the destination on any port, 0 for none. */
 static __always_inline __u32 lookup_intercept(void *image, struct page *directory,
 					      const struct flow *flow)
 {

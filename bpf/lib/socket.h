@@ -85,7 +85,7 @@ static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb,
 		sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
 		if (!sk || sk->state == BPF_TCP_LISTEN)
 			return sk;
-		/* A session of the client with the proxy, from the same port, hides the listener. */
+		/* A session of this client with the proxy, from the same port, hides it. */
 		bpf_sk_release(sk);
 		clear_sport(tuple, size);
 	}

@@ -23,7 +23,7 @@ int generate(struct xdp_md *frame)
 	return XDP_PASS;
 }
 
-/* On the interface itself: the kernel gives it a receive queue for such frames only if some XDP program is there. */
+/* On the interface itself: it has a receive queue for such frames only while it has an XDP program. */
 int let_in(struct xdp_md *frame)
 {
 	return XDP_PASS;

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program that closes an interface, loaded into this kernel and asked packet by packet."""
+"""The fail_closed program in this kernel, packet by packet."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import fail_closed_program
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import encode_policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
@@ -55,11 +56,11 @@ POLICY = Policy(
 
 @pytest.fixture
 def passes(netns):
-    """Return whether a frame passes the program that closes an interface with a policy."""
+    """Return whether a frame passes the fail_closed program of a policy."""
     made = []
 
     def ask(frame: bytes, policy: Policy = POLICY) -> bool:
-        made.append(bpf.load_program(fail_closed_program(policy), "closing"))
+        made.append(bpf.load_program(fail_closed_program(encode_policy(0, policy)), "fail_closed"))
         return {0: True, 2: False}[bpf.test_run(made[-1], frame.ljust(60, b"\0")).value]
 
     yield ask
@@ -95,6 +96,9 @@ SHUT = {
     "management over IPv6 from the next network": ipv6(udp(161), UDP, "fd09:0:0:2::1"),
     "management that is for IPv6 only": tcp_frame(OWN, 2224, "203.0.113.9"),
     "management that is for IPv4 only": ipv6(tcp(2223), TCP),
+    "management over IPv6 from a mapped IPv4 address": ipv6(tcp(2223), TCP, "::ffff:203.0.113.9"),
+    "protocol 0, as unused management entries have": ethernet(ipv4(bytes(20), 0)),
+    "hop-by-hop options, which have number 0 too": ipv6(bytes(20), 0),
     "another protocol": ethernet(bytes(46), 0x88CC),
 }
 

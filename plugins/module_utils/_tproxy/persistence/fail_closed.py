@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Closing interfaces when their state cannot be put back and the operator chose fail_closed.
+"""Block interfaces if their saved state cannot be restored and the operator chose fail_closed.
 
-What runs already is left alone: only an interface without any filter of ours is closed.
+Only an interface without a filter of this collection is blocked.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..model.saved_state import SavedAttachment, decode_closed
 from ..program.blob import Attached, filter_name
 from ..program.fail_closed import fail_closed_program
 from ..resources.attachments import FAIL_CLOSED_IDENTITY, AttachmentTable, Hook
+from ..resources.interface_records import encode_policy
 from ..resources.lock import lock_for_change
 from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
@@ -60,7 +61,7 @@ def _close(entry: SavedAttachment, link, system: System, netlink, pins) -> str:
     try:
         if AttachmentTable(netlink, Programs(system.bpf, pins), hook, FUNCTION).filter() is not None:
             return "has its filter"
-        program = system.bpf.load_program(fail_closed_program(entry.policy), FUNCTION)
+        program = system.bpf.load_program(fail_closed_program(encode_policy(0, entry.policy)), FUNCTION)
         number = system.bpf.program_info(program).id
         table = AttachmentTable(netlink, Programs(system.bpf, pins), hook, FUNCTION, lambda: (program, number))
         table.apply(Changes({hook: Attached(filter_name(FUNCTION, FAIL_CLOSED_IDENTITY))}, ()), {})

@@ -42,7 +42,7 @@ def runs(entry, function: str) -> bool:
 
 
 def is_fail_closed(entry) -> bool:
-    """Whether a filter is the one that closes an interface for want of a program."""
+    """Return whether a filter runs the fail_closed program."""
     return entry.name.endswith(f":{FAIL_CLOSED_IDENTITY}")
 
 
