@@ -81,15 +81,31 @@ static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pk
 	return verdict_pass(ctx, reason);
 }
 
-/* What the path says of a flow comes to whom it concerns: a socket here, or whom a rule lets in past this host. */
-static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx,
-						     const struct flow *flow, enum session session)
+static __always_inline enum reason handle_fragment(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						   const struct flow *flow)
 {
+	match_rule(skb, ctx, flow);
+	if (is_intercept(ctx))
+		return verdict_drop(ctx, REASON_FRAGMENT);
+	return default_action(ctx, REASON_FRAGMENT);
+}
+
+/* Accept an error about a session of this host, an intercept, or a flow that a rule passes. */
+static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						     const struct flow *flow)
+{
+	enum session session;
+
+	match_rule(skb, ctx, flow);
+	session = lookup_session(skb, flow);
 	if (session == SESSION_LOCAL || is_intercept(ctx))
 		return accept_local(skb, ctx, REASON_ICMP);
 	if (ctx->action && ctx->action->kind == ACTION_PASS)
 		return verdict_pass(ctx, REASON_ICMP);
-	/* An unconnected UDP socket hears of errors too; a listener has sent nothing that could go wrong. */
+	/*
+	 * An unconnected UDP socket gets errors too. A TCP listener has sent nothing
+	 * that an error could be about.
+	 */
 	if (session && flow->protocol == IPPROTO_UDP)
 		return verdict_pass(ctx, REASON_ICMP);
 	return default_action(ctx, REASON_ICMP);
@@ -98,16 +114,14 @@ static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, stru
 static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt_ctx *ctx,
 					       const struct flow *flow)
 {
-	enum session session;
-
+	if (ctx->policy && is_management(ctx->policy, flow))
+		return verdict_pass(ctx, REASON_MANAGEMENT);
+	if (is_dhcp(flow))
+		return verdict_pass(ctx, REASON_DHCP);
+	if (is_ssh(skb, ctx, flow))
+		return verdict_pass(ctx, REASON_SSH);
 	match_rule(skb, ctx, flow);
-	if (ctx->kind == PKT_FRAGMENT)
-		return is_intercept(ctx) ? verdict_drop(ctx, REASON_FRAGMENT) :
-					   default_action(ctx, REASON_FRAGMENT);
-	session = lookup_session(skb, flow);
-	if (ctx->kind == PKT_ICMP_ERROR)
-		return handle_icmp_error(skb, ctx, flow, session);
-	if (session == SESSION_LOCAL)
+	if (lookup_session(skb, flow) == SESSION_LOCAL)
 		return accept_local(skb, ctx, REASON_ESTABLISHED);
 	if (ctx->action)
 		return apply_rule(skb, ctx, flow);
@@ -135,18 +149,14 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_ECHO:
 		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :
 							default_action(ctx, REASON_ICMP);
+	case PKT_FRAGMENT:
+		return handle_fragment(skb, ctx, &flow);
+	case PKT_ICMP_ERROR:
+		return handle_icmp_error(skb, ctx, &flow);
 	case PKT_FLOW:
-		if (ctx->policy && is_management(ctx->policy, &flow))
-			return verdict_pass(ctx, REASON_MANAGEMENT);
-		if (is_dhcp(&flow))
-			return verdict_pass(ctx, REASON_DHCP);
-		if (is_ssh(skb, ctx, &flow))
-			return verdict_pass(ctx, REASON_SSH);
-		break;
-	default:
-		break;
+		return handle_flow(skb, ctx, &flow);
 	}
-	return handle_flow(skb, ctx, &flow);
+	return verdict_drop(ctx, REASON_MALFORMED);
 }
 
 int tproxy_splicer(struct __sk_buff *skb)

@@ -248,7 +248,7 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (ctx->policy && is_management(ctx->policy, &flow))",
+        "if (ctx->policy && is_management(ctx->policy, flow))",
         "if (0)",
         "management",
     ),
