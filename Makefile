@@ -62,11 +62,11 @@ layout: bootstrap ## write abi/layout.py from bpf/abi.h and bpf/maps.h
 layout-check: bootstrap ## compare abi/layout.py with bpf/abi.h, as a compiler sees it
 	@$(STEP) layout-check "abi/layout.py agrees with bpf/abi.h" python bpf/gen_layout.py --check
 
-blob: bootstrap ## compile bpf/ to the prebuilt program of the role
-	@$(STEP) blob "compile the blob" python bpf/build_blob.py
+blob: bootstrap ## compile bpf/ to the prebuilt programs: blob of the role, fail_closed
+	@$(STEP) blob "compile the prebuilt programs" python bpf/build_blob.py
 
-blob-check: bootstrap ## compare the prebuilt program with bpf/
-	@$(STEP) blob-check "the role's blob is what bpf/ compiles to" bpf/build_blob.py --check
+blob-check: bootstrap ## compare the prebuilt programs with bpf/
+	@$(STEP) blob-check "the prebuilt programs agree with bpf/" bpf/build_blob.py --check
 
 unit: bootstrap ## tests without root, on a fake kernel
 	@$(STEP) unit "unit tests" pytest --import-mode=importlib tests/unit $(PYTEST)

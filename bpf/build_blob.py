@@ -74,7 +74,7 @@ def main() -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         elif not target.exists() or target.read_text(encoding="utf-8") != text:
-            print(f"{target.name} is not what bpf/ compiles to: run `make blob`", file=sys.stderr)
+            print(f"{target.name} differs from the compiled bpf/; run `make blob`", file=sys.stderr)
             status = 1
     return status
 

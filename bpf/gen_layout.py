@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write plugins/module_utils/_tproxy/abi/layout.py from bpf/abi.h and bpf/maps.h; with --check only compare.
 
-A host C compiler is asked for the sizes and offsets, so nothing here knows C's layout rules. The names come from a
-reading of the two headers that understands just what they use: enums, flat structs and the map list.
+A host C compiler reports the sizes and offsets, so this file needs no layout rules of C. The names come from the two
+headers, of which it understands only enums, flat structs and the map list.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = HERE.parent / "plugins" / "module_utils" / "_tproxy" / "abi" / "layout.py"
@@ -41,8 +42,8 @@ def source() -> str:
     return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
 
 
-def enum_names(text: str) -> dict:
-    """Return {enum: [constants]}; the map placeholders are named by the map list."""
+def enum_names(text: str) -> dict[str, list[str]]:
+    """Return {enum: [constants]} without the map placeholders, whose names come from the map list."""
     found = {}
     for name, body in re.findall(r"enum (\w+) \{(.*?)\}", text, flags=re.S):
         body = re.sub(r"#.*|TPROXY_MAPS\(\w+\)", "", body)
@@ -50,7 +51,7 @@ def enum_names(text: str) -> dict:
     return found
 
 
-def struct_members(text: str) -> dict:
+def struct_members(text: str) -> dict[str, list[str]]:
     """Return {struct: [members]}."""
     found = {}
     for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", text, flags=re.S):
@@ -58,7 +59,7 @@ def struct_members(text: str) -> dict:
     return found
 
 
-def probe(enums: dict, structs: dict) -> str:
+def probe(enums: dict[str, list[str]], structs: dict[str, list[str]]) -> str:
     """Return a C program that prints the layout as JSON."""
     lines = ["#include <stddef.h>", "#include <stdio.h>", f'#include "{HERE}/maps.h"']
     lines += ["int main(void) {", 'printf("{");']
@@ -84,8 +85,8 @@ def probe(enums: dict, structs: dict) -> str:
     return "\n".join(lines)
 
 
-def measure(program: str) -> dict:
-    """Compile and run the probe."""
+def measure(program: str) -> dict[str, Any]:
+    """Return the output of the probe: {constant: number, "struct NAME": [size, members], "map NAME": numbers}."""
     with tempfile.TemporaryDirectory() as folder:
         c_file = pathlib.Path(folder) / "probe.c"
         c_file.write_text(program)
@@ -93,7 +94,7 @@ def measure(program: str) -> dict:
         return json.loads(subprocess.run([f"{folder}/probe"], check=True, capture_output=True, text=True).stdout)
 
 
-def render(enums: dict, structs: dict, facts: dict) -> str:
+def render(enums: dict[str, list[str]], structs: dict[str, list[str]], facts: dict[str, Any]) -> str:
     """Return the text of layout.py."""
     out = [HEAD.rstrip("\n") + "\n"]
     for enum, names in enums.items():
@@ -123,7 +124,7 @@ def main() -> int:
         return 0
     if TARGET.read_text() == wanted:
         return 0
-    print(f"{TARGET.name} is not what the headers say: run `make layout`", file=sys.stderr)
+    print(f"{TARGET.name} differs from bpf/abi.h and bpf/maps.h; run `make layout`", file=sys.stderr)
     return 1
 
 
