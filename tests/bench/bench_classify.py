@@ -62,7 +62,7 @@ def _verdict(wrong: int, rows: int) -> str:
 
 
 def _floors(report: Report, rounds: int) -> None:
-    """Measure what any program on the hook pays, with one packet again and again."""
+    """Measure the cost that every program on the hook has, with one packet that is repeated."""
     blobs = compile_all([("bench/classify.c", name) for name in FLOORS])
     with Bench() as bench:
         bench.add_map("exact")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a packet costs in the whole receive path, live: ours beside the original's and the kernel's own means.
+"""Measure a packet's cost in the whole receive path, live: this program, the original and the kernel's own firewalls.
 
 Each peer has a stage of its own, so that all are set up before the first frame and run by turns.
 """

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a packet costs on its whole way through the program, in test runs: ours beside the original's.
+"""Measure a packet's cost in the whole program, in test runs: this program beside the original.
 
-A test run cannot assign a socket to the packet (EOPNOTSUPP): what splicing costs is seen in bench_live.
+A test run cannot assign a socket to the packet (EOPNOTSUPP): bench_live.py measures the cost of splicing.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _flows(reason: int, slotted: list, sockets: ExitStack) -> list:
 
 
 def open_listeners(sockets: ExitStack) -> None:
-    """Open what the rules splice to."""
+    """Open the sockets to which the rules splice."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         listener = sockets.enter_context(socket.socket(socket.AF_INET, kind))
         listener.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)

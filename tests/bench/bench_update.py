@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a change of rules costs, and whether a packet ever notices: by the collection's own table of rules."""
+"""Measure a change of rules by the collection's own rule table, and whether packets see a gap."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES_UNDER_TRAFFIC = 200
 
 
 class Stopwatch:
-    """The door to bpf(2), noting when maps are made and updated."""
+    """The bpf(2) adapter, with a note of each creation and update of a map."""
 
     def __init__(self):
         self.events = []  # (function, subject, start, end), in s
@@ -47,12 +47,12 @@ class Stopwatch:
         return getattr(bpf, name)
 
     def create_map(self, shape: tuple, name: str, inner: int = 0) -> int:
-        """Do as the door does."""
+        """Call the adapter."""
         with self._timed("create_map", name):
             return bpf.create_map(shape, name, inner)
 
     def update(self, descriptor: int, key: bytes, value: bytes, subject: str = "map") -> None:
-        """Do as the door does."""
+        """Call the adapter."""
         with self._timed("update", subject):
             bpf.update(descriptor, key, value, subject)
 
@@ -98,7 +98,7 @@ def _one_size(size: int) -> list:
 
 
 def _change(rules: list) -> tuple:
-    """Return the seconds of compile, verify, fill, swap and of all of it through the collection's own story."""
+    """Return the seconds of compile, verify, fill, swap and of the whole operation."""
     slotted, watch = rulesets.slotted(rules), Stopwatch()
     start = time.thread_time()
     words = compile_image(slotted, {}, 1)
@@ -113,13 +113,13 @@ def _change(rules: list) -> tuple:
 
 
 @contextmanager
-def _rule_table(door):
+def _rule_table(adapter):
     """A table of rules on pins of its own, gone afterwards."""
-    with splicer_pins(door, bpffs, PIN_DIR) as pins:
+    with splicer_pins(adapter, bpffs, PIN_DIR) as pins:
         pins.ensure()
         try:
             # No program is attached that would have to follow an image map which outgrew its room.
-            yield RuleTable(door, pins, lambda _name: None, lambda image: pins.replace("image", image)), pins
+            yield RuleTable(adapter, pins, lambda _name: None, lambda image: pins.replace("image", image)), pins
         finally:
             pins.remove()
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What bpf(2) does beyond the collection's own door: XDP programs, live frames, run statistics.
+"""The parts of bpf(2) that the collection's adapter lacks: XDP programs, live frames, run statistics.
 
 Numbers and layouts are those of include/uapi/linux/bpf.h.
 """

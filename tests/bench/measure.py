@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time: variants run by turns, and what may be said of the samples.
+"""Measure time: run variants in turn and summarise the samples.
 
-1. A B C, A B C: whatever slows the machine down for a while slows every variant down.
-2. The clock is the thread's own CPU time, so that a neighbour who takes the processor costs nothing here. What remains
+1. A B C, A B C: a slow phase of the machine slows every variant.
+2. The clock is the thread's own CPU time, so a neighbour on the processor costs nothing here. What remains
    (a shared cache, another guest of the same host) only ever adds: the minimum is the better witness of two.
 3. Times are of BPF_PROG_TEST_RUN's loop: ns per packet. An equal program without the part of interest is subtracted
    round by round.
@@ -36,7 +36,7 @@ class Samples:
         self.times = times
 
     def summary(self, variant: str, base: str = "") -> Summary:
-        """Return what a variant takes over the base."""
+        """Return the time of a variant above the base."""
         if not base:
             return Summary(statistics.median(self.times[variant]), min(self.times[variant]))
         return Summary(statistics.median(self.over(variant, base)), min(self.times[variant]) - min(self.times[base]))
@@ -67,7 +67,7 @@ def settle_on_one_cpu() -> None:
 def interleave(variants: Mapping[str, Callable[[int], None]], rounds: int, unit: int, run_ns: int = RUN_NS) -> Samples:
     """Run every variant once a round; each is called with how many packets to run, a multiple of `unit`.
 
-    Before each run goes one of `unit` packets without the clock: what ran before it must not matter.
+    Before each run goes one of `unit` packets without the clock: the code that ran before must not matter.
     """
     counts = {name: _count(run, unit, run_ns) for name, run in variants.items()}
     times = {name: [] for name in variants}

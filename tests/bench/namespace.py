@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network namespaces without a name, and what is done inside them. They end with their last descriptor."""
+"""Network namespaces without a name, and calls inside them. A namespace ends with its last descriptor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Namespace:
 
 
 def command(words: str, given: str = "") -> str:
-    """Run a command and return what it printed; RuntimeError with its own words when it fails."""
+    """Run a command and return its output. Raise RuntimeError with its message when it fails."""
     done = subprocess.run(words.split(), input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{words}: {(done.stderr or done.stdout).strip()}")

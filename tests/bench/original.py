@@ -27,13 +27,13 @@ SHRUNK_BYTES = INDEX_BYTES + RANGE.size * PLACES_SHRUNK
 
 
 def places_for(rules: int) -> int:
-    """Return how many ranges a prefix has room for: as published they would fill the machine at some time."""
+    """Return how many ranges a prefix can hold. The published number would fill the machine's memory."""
     fits = 2 * rules * PUBLISHED_BYTES < _available_bytes()
     return PLACES_AS_PUBLISHED if rules <= RULES_AS_PUBLISHED and fits else PLACES_SHRUNK
 
 
 def note_for(sizes: Iterable) -> str:
-    """Return a sentence about what stands in the column of the original."""
+    """Return a sentence that explains the column of the original."""
     shrunk = [f"{size:,}" for size in sizes if places_for(size) == PLACES_SHRUNK]
     with_what = f"values of {PUBLISHED_BYTES:,} bytes as published"
     if shrunk:
@@ -47,7 +47,7 @@ def _available_bytes() -> int:
 
 
 def fill_original(bench: Bench, slotted: list, answer_is_slot: bool) -> None:
-    """Make the map of [(Rule, slot)]. What it answers is the slot, or the proxy's address to find its socket by."""
+    """Make the map of [(Rule, slot)]. It returns the slot, or the proxy's address, which finds its socket."""
     prefixes = defaultdict(list)
     for rule, slot in slotted:
         prefixes[rule.destination, rule.protocol].append((rule, slot))

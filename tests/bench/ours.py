@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The product's maps, filled by its own rooms: the image of a rule set, and one interface with a policy."""
+"""The product's maps, filled by its own modules: the image of a rule set, and one interface with a policy."""
 
 from __future__ import annotations
 

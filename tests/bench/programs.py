@@ -104,7 +104,7 @@ class Bench:
         return self.adopt(bpf.load_program(blob.bind(self.maps), blob.function))
 
     def runner(self, blob: Blob, packet: bytes, context: bytes = b"") -> Callable[[int], None]:
-        """Load a program; return what runs it on a packet as often as it is told."""
+        """Load a program. Return a function that runs it on a packet a given number of times."""
         program = self.load(blob)
 
         def run(count: int) -> None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is printed: tables that fit 100 columns, each with the machine it was made on; and the same as JSON."""
+"""Print tables of at most 100 columns, each with the machine of the measurement, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Report:
 
 
 def environment() -> dict:
-    """Return what the figures depend on."""
+    """Return the properties of the machine on which the figures depend."""
     return {
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu(),
@@ -65,7 +65,7 @@ def _cpu() -> str:
 
 
 def _mitigations() -> str:
-    """Return in one line what the kernel does against the processor's faults."""
+    """Return the kernel's mitigations of processor faults in one line."""
     states = {path.name: path.read_text(encoding="utf-8").strip() for path in sorted(VULNERABILITIES.glob("*"))}
     return "; ".join(f"{name}: {state}" for name, state in states.items() if state != "Not affected") or "none"
 

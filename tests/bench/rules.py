@@ -59,7 +59,7 @@ def mixed_rules(count: int, seed: int = 1) -> list:
 
 
 def host_rules(count: int, seed: int = 1) -> list:
-    """Return UDP rules for single hosts, a port or a narrow range each: what every peer can say as well."""
+    """Return UDP rules for single hosts, with one port or a narrow range each. Every peer can express them."""
     chance = random.Random(seed)
     hosts = chance.sample(range(1 << 24), count)
     return [_rule(Prefix(MAPPED | 10 << 24 | host, 128), "udp", *_ports(chance, wide=False)) for host in hosts]

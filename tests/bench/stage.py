@@ -94,7 +94,7 @@ class Stage:
         self._ifindex = socket.if_nametoindex(INTERFACE)
 
     def _open_sockets(self) -> None:
-        """Open the proxy's socket and one for every address; nobody reads, so that each drops all once it is full."""
+        """Open the proxy's socket and one for every address. No process reads, so a full socket drops every packet."""
         for address in ((rulesets.PROXY_IP, rulesets.PROXY_PORT), ("0.0.0.0", WILDCARD_PORT)):
             receiver = self._closing.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             receiver.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)

@@ -4,11 +4,11 @@
 """The start-up storm of an OpenZiti router: a diverter's call for each rule, serially, one process per call.
 
 Services have addresses one after the other out of 100.64.0.0/10, as OpenZiti hands them out; each hundredth is a
-network of its own. After the storm what is in force is compared with what was asked for, by the rules that the image
-carries and by walks. A packet of every hundredth rule is judged by the program in the kernel.
+network of its own. After the storm the rules in force are compared with the rules of the calls, by the rules that the
+image carries and by lookups. A packet of every hundredth rule is judged by the program in the kernel.
 
 The sockets that a router listens on are open in a process of their own: a process with thousands of them starts others
-more slowly, which is the router's affair and nobody's merit. What is left of it is told as "nothing": /bin/true, called
+more slowly, which is a property of the router. The rest of this cost is printed as "nothing": /bin/true, called
 in the same way.
 
 iptables gets the same rules, one process per call. Its cost grows with each rule, so its whole storm is not run: the
@@ -93,7 +93,7 @@ def _processor_of(process: int) -> float:
 
 
 def figures(costs: list) -> dict:
-    """Return median and 99th percentile in ms; and what a call takes of a processor, which others do not disturb."""
+    """Return median and 99th percentile in ms, and the processor time of a call."""
     seconds = [cost.seconds for cost in costs]
     helper = [1000 * (after.helper - before.helper) for before, after in zip(costs, costs[1:])]
     return {
@@ -116,7 +116,7 @@ def start_helper() -> subprocess.Popen:
 
 
 def storm(services: int, ranges: int, helper: int) -> dict:
-    """Play it; return total seconds, and what calls cost at each size."""
+    """Play the storm. Return its seconds, and the cost of a call at each size."""
     costs = [run(DIVERTER, *words, helper=helper) for words in calls(services, ranges)]
     at = {point: costs[point : point + SAMPLE] for point in POINTS if point < len(costs)}
     at[len(costs)] = costs[-SAMPLE:]
@@ -132,7 +132,7 @@ def storm(services: int, ranges: int, helper: int) -> dict:
 
 
 def compare(services: int, ranges: int) -> dict:
-    """Compare what is in force with what was asked for."""
+    """Compare the rules in force with the rules of the calls."""
     system = open_system()
     wanted = {rule.identity: rule for words in calls(services, ranges) for rule in parse(words).rules}
     with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
@@ -168,7 +168,7 @@ def router(services: int):
 
 
 def listen(services: int, is_ready) -> None:
-    """Open what the router listens on, until the end of the process."""
+    """Open the sockets of the router until the end of the process."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (2 * services + 100,) * 2)
     opened = []
     for service in range(services):
@@ -207,7 +207,7 @@ def _as_iptables(words: list) -> list:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the parts that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--ranges", type=int, default=10)

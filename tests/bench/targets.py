@@ -27,7 +27,7 @@ def table(flows: list) -> bytes:
 
 
 def answers(raw: bytes) -> list:
-    """Return what a measured program wrote beside each flow."""
+    """Return the results that a measured program wrote beside each flow."""
     return [number for (number,) in struct.iter_unpack(f"={ANSWER_OFFSET}xI{RECORD.size - ANSWER_OFFSET - 4}x", raw)]
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random flows for a scene, most of them at some edge of it.
+"""Random flows for a setup, most of them at some edge of it.
 
 Edges: first and last address of a prefix and those beside it, its last bit and the next one flipped, first and last
 port and those beside, the tuples of the host's sockets with one value changed.
@@ -37,12 +37,12 @@ class Drawn(NamedTuple):
 
 
 class Flows:
-    """Draws flows for one scene on a host with these sockets."""
+    """Draws flows for one setup on a host with these sockets."""
 
-    def __init__(self, scene: dict, sockets: Sockets, chance: random.Random):
+    def __init__(self, setup: dict, sockets: Sockets, chance: random.Random):
         self._random = chance.random
-        self._rules = [_corners(chance, rule) for rule in scene["rules"]]
-        told = [policy for policy in scene["interfaces"].values() if policy]
+        self._rules = [_corners(chance, rule) for rule in setup["rules"]]
+        told = [policy for policy in setup["interfaces"].values() if policy]
         self._management = [_management_corners(chance, entry) for policy in told for entry in policy["management"]]
         recorded = [ip_address(text) for policy in told for text in policy["addresses"]]
         self._recorded = [(address.version, int(address)) for address in recorded]
@@ -114,7 +114,7 @@ class Flows:
         return Drawn(family, protocol, source, ports[0], self.pick(self.addresses[family]), ports[1])
 
     def of_anything(self, family: int = 0) -> Drawn:
-        """Return a flow between any two addresses of the scene."""
+        """Return a flow between any two addresses of the setup."""
         family = family or self.pick((4, 6))
         addresses = self.addresses[family]
         ports = self._source_port(), self.pick(self.ports)
@@ -190,7 +190,7 @@ def _tuples_of(sockets: Sockets) -> list:
 
 
 def _addresses(rules: list, tuples: list, family: int) -> list:
-    """Return addresses of one family that something in the scene is about."""
+    """Return addresses of one family that something in the setup is about."""
     found = {address for rule in rules if rule.family == family for address in rule.destinations}
     found |= {address for flow in tuples if flow.family == family for address in (flow.source, flow.destination)}
     return [*BASES[family], *sorted(found)]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bytes of packets, each field of which may be a lie. Addresses are integers; checksums are zero: nobody reads them."""
+"""Build the bytes of packets, with any wrong field. Addresses are integers. Checksums are zero."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ip(family: int, source: int, destination: int, protocol: int, payload: bytes
 
 
 def transport(protocol: int, source_port: int, port: int, size: int | None = None) -> bytes:
-    """Return a TCP or UDP header, or the first `size` bytes of one with what it carries."""
+    """Return a TCP or UDP header, or the first `size` bytes of header and payload."""
     if protocol == TCP:
         return (pack(">HHIIBBHHH", source_port, port, 1, 0, 0x50, 2, 65535, 0, 0) + b"request")[
             : 20 if size is None else size
@@ -85,7 +85,7 @@ def chain(extensions: list, protocol: int, payload: bytes) -> tuple:
 
 
 def with_length(packet: bytes, length: int) -> bytes:
-    """Return an IP packet whose header says another length."""
+    """Return an IP packet with a wrong length in its header."""
     changed = bytearray(packet)
     pack_into(">H", changed, 2 if packet[0] >> 4 == 4 else 4, length & 0xFFFF)
     return bytes(changed)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares program and model on random scenes and packets; see README.md.
+"""Compares program and model on random setups and packets; see README.md.
 
 Exit status: 0 all alike and every reason seen; 1 a difference; 2 the program could not be compiled or loaded.
 """
@@ -22,13 +22,13 @@ if __package__ is None or __package__ == "":
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError, VerificationFailed
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets
 from ansible_collections.netedge.tproxy.tests.fuzz.program import REASONS
-from ansible_collections.netedge.tproxy.tests.fuzz.scene import draw_scene
+from ansible_collections.netedge.tproxy.tests.fuzz.setup import draw_setup
 from ansible_collections.netedge.tproxy.tests.fuzz.trial import CASES, Difference, Trial, shrink, write_case
 
-PACKETS_PER_SCENE = 4000
+PACKETS_PER_SETUP = 4000
 # A test run lets no socket be assigned: that reason stands for a splice there.
 UNSEEN = {"assign_error"}
-ENOUGH_FOR_EVERY_REASON = 10 * PACKETS_PER_SCENE
+ENOUGH_FOR_EVERY_REASON = 10 * PACKETS_PER_SETUP
 
 
 class Fault(Exception):
@@ -39,20 +39,20 @@ class Fault(Exception):
         self.kind, self.difference = kind, difference
 
 
-def try_scene(trial: Trial, name: str, packets: int) -> Counter:
-    """Judge packets of the scene that is drawn from `name`; return how often each reason was given. Raises Fault."""
+def try_setup(trial: Trial, name: str, packets: int) -> Counter:
+    """Judge packets of the setup that is drawn from `name`; return how often each reason was given. Raises Fault."""
     chance = random.Random(name)
-    scene = draw_scene(chance)
+    setup = draw_setup(chance)
     try:
-        trial.tell(scene)
+        trial.tell(setup)
     except Exception as crash:
         raise Fault("crash", f"the rules could not be compiled: {crash!r}") from crash
-    source, seen = Packets(scene, trial.host.sockets, chance), Counter()
+    source, seen = Packets(setup, trial.host.sockets, chance), Counter()
     for _number in range(packets):
         arrived = source.draw()
         said, wanted = trial.ask(arrived)
         if said != wanted:
-            raise Fault("packet", "a packet is judged differently", Difference(scene, arrived, said, wanted))
+            raise Fault("packet", "a packet is judged differently", Difference(setup, arrived, said, wanted))
         seen[said.reason] += 1
     _judge_the_rest(trial)
     return seen
@@ -69,7 +69,7 @@ def _judge_the_rest(trial: Trial) -> None:
 
 
 def run(packets: int, seed: str, only: int | None = None, cases: pathlib.Path = CASES) -> int:
-    """Judge at least so many packets; print what came of it, and return the exit status."""
+    """Judge at least the given number of packets, print the result and return the exit status."""
     print(f"seed {seed}")
     try:
         trial = Trial()
@@ -80,10 +80,10 @@ def run(packets: int, seed: str, only: int | None = None, cases: pathlib.Path = 
     seen, clocks, number = Counter(), _clocks(), only or 0
     try:
         while sum(seen.values()) < packets:
-            seen += try_scene(trial, f"{seed}:{number}", PACKETS_PER_SCENE)
+            seen += try_setup(trial, f"{seed}:{number}", PACKETS_PER_SETUP)
             number += 1
     except Fault as fault:
-        _report(trial, fault, f"seed {seed}, scene {number}", cases)
+        _report(trial, fault, f"seed {seed}, setup {number}", cases)
         return 1
     finally:
         trial.close()
@@ -101,14 +101,14 @@ def _report(trial: Trial, fault: Fault, found: str, cases: pathlib.Path) -> None
         smaller = shrink(trial, fault.difference)
         path = write_case(smaller, found, cases)
         print(f"program: {smaller.said}\nmodel:   {smaller.wanted}")
-        print(f"on {smaller.arrived.interface}, {len(smaller.scene['rules'])} rules: {smaller.arrived.frame.hex()}")
+        print(f"on {smaller.arrived.interface}, {len(smaller.setup['rules'])} rules: {smaller.arrived.frame.hex()}")
         print(f"written to {path}")
 
 
-def _sum_up(seen: Counter, scenes: int, seconds: float, cpu_seconds: float) -> int:
+def _sum_up(seen: Counter, setups: int, seconds: float, cpu_seconds: float) -> int:
     packets = sum(seen.values())
     print(", ".join(f"{reason} {count}" for reason, count in seen.most_common()))
-    print(f"{packets} packets in {scenes} scenes, no difference")
+    print(f"{packets} packets in {setups} setups, no difference")
     print(f"{packets / seconds:.0f} packets per second, {packets / cpu_seconds:.0f} per second of CPU time")
     missing = set(REASONS.values()) - set(seen) - UNSEEN
     if missing and packets >= ENOUGH_FOR_EVERY_REASON:
@@ -122,11 +122,11 @@ def main() -> int:
     parser = argparse.ArgumentParser("tests/fuzz/run", description="Compare the BPF program with the reference model.")
     parser.add_argument("--packets", type=int, default=200_000, help="at least so many (200000)")
     parser.add_argument("--seed", help="what a run printed, to do it again; else a new one")
-    parser.add_argument("--scene", type=int, help="begin with this scene of the seed")
+    parser.add_argument("--setup", type=int, help="begin with this setup of the seed")
     parser.add_argument("--cases", type=pathlib.Path, default=CASES, help="where a difference is written")
     options = parser.parse_args()
     seed = options.seed or str(random.SystemRandom().randrange(1 << 32))
-    return run(options.packets, seed, options.scene, options.cases)
+    return run(options.packets, seed, options.setup, options.cases)
 
 
 if __name__ == "__main__":

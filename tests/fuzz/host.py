@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host on which packets arrive: a fresh network namespace with interfaces and every kind of socket.
 
-What stands in the kernel's socket tables stands in the model's too. They are always the same sockets, so that a case
+The model has the same socket tables as the kernel. They are always the same sockets, so that a case
 can be replayed.
 """
 

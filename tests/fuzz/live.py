@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image changed in place, between packets: after each change program and model must be of one mind.
+"""Change an image in place between packets. After each change program and model must agree.
 
-The rules that come and go are those of a scene. Packets are drawn for all of them, so what has gone is asked for too.
+The rules that come and go are those of a setup. Packets are drawn for all of them, removed rules included.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system impo
 from .host import INTERFACES
 from .packets import Packets
 from .program import Program, params_of
-from .scene import FIRST, draw_scene
+from .setup import FIRST, draw_setup
 from .trial import Trial
 
 CHANGES = 25
 PACKETS_PER_CHANGE = 20
 RULES_PER_CHANGE = 3
-ON_ALL_INTERFACES = 0.8  # of the scenes: a rule that names an interface is mostly a reason to compile anew
+ON_ALL_INTERFACES = 0.8  # of the setups: a rule that names an interface is mostly a reason to compile anew
 
 
 class Maps:
@@ -44,18 +44,18 @@ class Maps:
 
 
 class LiveProgram(Program):
-    """A program whose image changes in place; `anew` counts how often it was compiled all the same."""
+    """A program with an image that changes in place. `anew` counts the full compiles."""
 
-    def tell(self, scene: dict) -> None:
-        """Put a scene in force, in an image with room."""
-        super().tell(scene)
+    def tell(self, setup: dict) -> None:
+        """Put a setup in force, in an image with free space."""
+        super().tell(setup)
         table = RuleTable(bpf, Maps(self.maps), INTERFACES.get, None)
         self._live = LiveTable(bpf, mapped_array, table, lambda _member: None)
         self._live.refresh()
         self._table, self.anew, self._number = table, 0, table.number()
 
     def change(self, removes: list, puts: list) -> None:
-        """Remove rules and put others, given as the scene has them."""
+        """Remove rules and put others, given as the setup has them."""
         gone, come = (rules_from_params([params_of(rule) for rule in rules])[0] for rules in (removes, puts))
         self._live.refresh()
         self._live.change([rule.identity for rule in gone], come)
@@ -63,7 +63,7 @@ class LiveProgram(Program):
         self._number = self._table.number()
 
     def slots(self, rules: list) -> list:
-        """Return the slots of rules, by what the image in force says of itself."""
+        """Return the slots of rules, as the image in force records them."""
         have = {rule.identity: slot for rule, slot in self._table.contents().rules}
         wanted = [rule.identity for rule in rules_from_params([params_of(rule) for rule in rules])[0]]
         assert have.keys() == set(wanted)
@@ -78,26 +78,26 @@ class LiveTrial(Trial):
     def change(self, removes: list, puts: list) -> None:
         """Remove rules and put others on both sides."""
         self.program.change(removes, puts)
-        rules = [rule for rule in self.scene["rules"] if rule not in removes] + puts
-        self._tell_model({**self.scene, "rules": rules, "slots": self.program.slots(rules)})
+        rules = [rule for rule in self.setup["rules"] if rule not in removes] + puts
+        self._tell_model({**self.setup, "rules": rules, "slots": self.program.slots(rules)})
 
 
 def try_changes(trial: LiveTrial, name: str) -> Counter:
-    """Change the rules of the scene that is drawn from `name`; return how often each reason was given.
+    """Change the rules of the setup that is drawn from `name`; return how often each reason was given.
 
     Raises AssertionError, which says after how many changes program and model part.
     """
     chance = random.Random(name)
-    scene = {**draw_scene(chance), "image": FIRST}
+    setup = {**draw_setup(chance), "image": FIRST}
     if chance.random() < ON_ALL_INTERFACES:
-        scene["rules"] = list({_about(rule): {**rule, "interfaces": []} for rule in scene["rules"]}.values())
-    universe, seen = scene["rules"], Counter()
-    source = Packets(scene, trial.host.sockets, chance)
+        setup["rules"] = list({_about(rule): {**rule, "interfaces": []} for rule in setup["rules"]}.values())
+    universe, seen = setup["rules"], Counter()
+    source = Packets(setup, trial.host.sockets, chance)
     present = [rule for rule in universe if chance.random() < 0.5]
-    trial.tell({**scene, "rules": present, "slots": list(range(1, len(present) + 1))})
+    trial.tell({**setup, "rules": present, "slots": list(range(1, len(present) + 1))})
     for number in range(CHANGES):
         drawn = chance.sample(universe, min(len(universe), chance.randint(1, RULES_PER_CHANGE)))
-        here = trial.scene["rules"]
+        here = trial.setup["rules"]
         trial.change([rule for rule in drawn if rule in here], [rule for rule in drawn if rule not in here])
         for _packet in range(PACKETS_PER_CHANGE):
             arrived = source.draw()
@@ -108,5 +108,5 @@ def try_changes(trial: LiveTrial, name: str) -> Counter:
 
 
 def _about(rule: dict) -> str:
-    """Return what a rule that holds on all interfaces is about."""
+    """Return the match of a rule that holds on all interfaces."""
     return repr([rule[option] for option in ("owner", "destination", "source", "protocol", "ports")])

@@ -13,7 +13,7 @@ from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Sockets
 from . import frames
 from .flows import LINK_LOCAL, Drawn, Flows
 from .frames import ICMP, ICMPV6, TCP
-from .scene import LAYER3_INTERFACE
+from .setup import LAYER3_INTERFACE
 
 EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
 STRANGE_TYPES = (0x0600, 0x8100, 0x88A8, 0x8847, 0x88CC, 0xFFFF)
@@ -30,13 +30,13 @@ class Arrived(NamedTuple):
 
 
 class Packets:
-    """Draws packets for one scene on a host with these sockets."""
+    """Draws packets for one setup on a host with these sockets."""
 
-    def __init__(self, scene: dict, sockets: Sockets, chance: random.Random):
+    def __init__(self, setup: dict, sockets: Sockets, chance: random.Random):
         self._random = chance.random
-        self._interfaces = list(scene["interfaces"])
-        self._layer3 = bool(scene["interfaces"][LAYER3_INTERFACE])
-        self._flows = Flows(scene, sockets, chance)
+        self._interfaces = list(setup["interfaces"])
+        self._layer3 = bool(setup["interfaces"][LAYER3_INTERFACE])
+        self._flows = Flows(setup, sockets, chance)
         self._pick = self._flows.pick
         self._kinds = [make for make, weight in _KINDS for _number in range(weight)]
 
@@ -115,7 +115,7 @@ class Packets:
         return frames.IPV6, self._dress(Drawn(6, ICMPV6, source, 0, destination, 0), message)
 
     def _quote(self, quoted: Drawn) -> bytes:
-        """Return what an error quotes: whole, cut, behind options, a fragment, or of another version."""
+        """Return the packet that an error quotes: whole, cut, behind options, a fragment, or of another version."""
         size = self._pick((8, 8, 20, 4, 3, 0))
         payload = frames.transport(quoted.protocol, quoted.source_port, quoted.port, size)
         if self._random() < 0.05:
@@ -157,7 +157,7 @@ class Packets:
         return packet[: int(self._random() * (len(packet) + 1))]
 
     def _pad(self, packet: bytes) -> bytes:
-        """The frame goes on behind the packet, with what looks like the rest of one."""
+        """Let the frame go on behind the packet, with bytes that look like the rest of a packet."""
         more = frames.transport(TCP, self._pick(self._flows.ports), self._pick(self._flows.ports), 20)
         return packet + more * self._pick((1, 1, 2, 3))
 

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The program of this checkout, compiled, loaded and told a scene by the product's own rooms.
+"""Compile and load the program of this checkout, and configure it by the product's own modules.
 
-What a test run cannot show: bpf_sk_assign() always fails there (EOPNOTSUPP), which is taken for a splice, mark
-included; and frames that end within the IP header are refused (frames.SHORTEST).
+A test run has two limits. bpf_sk_assign() always fails there (EOPNOTSUPP); this counts as a splice, mark included.
+Frames that end within the IP header are refused (frames.SHORTEST).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 from .frames import LONGEST
 from .host import INTERFACES
 from .packets import Arrived
-from .scene import FIRST, SECOND
+from .setup import FIRST, SECOND
 from .tagging import load_tagger
 
 IMAGE_PAGES = 8192
@@ -67,7 +67,7 @@ ANSWER = struct.Struct("=8xI36xIIi")  # mark, cb[0..2]: enum trace_word
 
 
 class Said(NamedTuple):
-    """What the program did with a packet, in the words of the model; the rule is a slot."""
+    """The result of the program for a packet, in the model's terms. The rule is a slot."""
 
     reason: str
     verdict: str
@@ -103,26 +103,26 @@ class Program:
 
     # ---- what it is told ---------------------------------------------------------------
 
-    def tell(self, scene: dict) -> None:
-        """Put a scene in force. Raises what the product raises when it cannot compile its rules."""
+    def tell(self, setup: dict) -> None:
+        """Put a setup in force. Raises the product's error when it cannot compile the rules."""
         self._marks, self._clears, self._slots = {}, {}, {}
         for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
             for slot in range(layout.MAPS[name][1][3]):
                 bpf.update(self.maps[name], structs.key(slot), bytes(structs.size_of(kind)))
         taken = {}
-        for name, told in scene["interfaces"].items():
+        for name, told in setup["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
             if told is not None:
                 self._slots[name] = slot = slot_for(INTERFACES[name], taken)
                 taken[slot] = INTERFACES[name]
-                self._tell_policy(slot, INTERFACES[name], told, scene["image"])
+                self._tell_policy(slot, INTERFACES[name], told, setup["image"])
             self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
             self._clears[name] = not (told and told["loopback"])
-        rules, _warnings = rules_from_params([params_of(rule) for rule in scene["rules"]])
-        self._slotted = list(zip(rules, scene["slots"]))
+        rules, _warnings = rules_from_params([params_of(rule) for rule in setup["rules"]])
+        self._slotted = list(zip(rules, setup["slots"]))
         self._image = compile_image(self._slotted, INTERFACES, 1)
-        self._put_image(int(scene["image"] == SECOND), self._image)
-        self._put_image(int(scene["image"] != SECOND), self._nothing)
+        self._put_image(int(setup["image"] == SECOND), self._image)
+        self._put_image(int(setup["image"] != SECOND), self._nothing)
         self._start_counters()
 
     def _tell_policy(self, slot: int, ifindex: int, told: dict, image: str) -> None:
@@ -162,7 +162,7 @@ class Program:
     # ---- what it says ------------------------------------------------------------------
 
     def ask(self, arrived: Arrived) -> Said:
-        """Return what it does with a packet."""
+        """Return the program's result for a packet."""
         interface, frame, tag = arrived
         run = self._plain if tag is None else self._tagged
         returned, mark, trace, rule, error = run(frame, INTERFACES[interface], 0 if tag is None else tag | 1 << 16)
@@ -201,7 +201,7 @@ class Program:
             self._expected[name].clear()
 
     def miscounted(self) -> list:
-        """Return sentences about counters that are not what the program's own answers add up to."""
+        """Return sentences about counters that differ from the sum of the program's own results."""
         size = structs.size_of("counter") * self._cpus
         found = []
         for name, counters in self._expected.items():
@@ -213,7 +213,7 @@ class Program:
 
 
 class TestRun:
-    """BPF_PROG_TEST_RUN with buffers that are made once: no room is given for the packet afterwards."""
+    """BPF_PROG_TEST_RUN with buffers that are made once, without space for the packet afterwards."""
 
     def __init__(self, program: int):
         self.program = program
@@ -227,7 +227,7 @@ class TestRun:
         self._number = bpf.SYSCALL[platform.machine()]
 
     def __call__(self, frame: bytes, ifindex: int, note: int) -> tuple:
-        """Return (what the hook returned, mark, cb[0], cb[1], cb[2]); `note` stands in cb[1] before."""
+        """Return (return value of the hook, mark, cb[0], cb[1], cb[2]). `note` is in cb[1] before the run."""
         size = len(frame)
         ctypes.memmove(self._data, frame, size)
         CONTEXT.pack_into(self._given, 0, MARK_BEFORE, ifindex, note)
@@ -261,5 +261,5 @@ def _management(entry: dict) -> bytes:
 
 
 def params_of(rule: dict) -> dict:
-    """Return a rule of a scene as options of tproxy_rule."""
+    """Return a rule of a setup as options of tproxy_rule."""
     return {**rule, "ports": "{}-{}".format(*rule["ports"])}

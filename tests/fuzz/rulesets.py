@@ -81,9 +81,9 @@ def _crowded(chance: random.Random) -> list:
 
 
 def _nested(chance: random.Random) -> list:
-    """Return rules for prefixes around one host, the longest of which falls through to the next, and so on.
+    """Return rules for prefixes around one host. The longest falls through to the next, and so on.
 
-    Each has ports enough for a node of its own, and sources that a walk looks for in vain.
+    Each has enough ports for a node of its own, and sources that no lookup finds.
     """
     family, protocol = chance.choice((4, 6)), chance.choice(("tcp", "udp"))
     bits, base, rules = BITS[family], chance.choice(BASES[family][:4]), []
@@ -97,7 +97,7 @@ def _nested(chance: random.Random) -> list:
 
 
 def _rule(chance: random.Random, family: int, destination: tuple, source=(0, 0), protocol="", ports=None) -> dict:
-    """Return a rule; what is not given is drawn."""
+    """Return a rule. Members that are not given are drawn."""
     return {
         "destination": prefix_text(family, *destination),
         "source": prefix_text(family, *source),

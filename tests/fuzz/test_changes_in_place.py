@@ -30,6 +30,6 @@ def test_program_and_model_agree_after_each_change_in_place(live, number):
 
 
 def test_most_changes_are_made_in_place(live):
-    """Else the others would prove little. This scene is the same each time."""
+    """Else the others would prove little. This setup is the same each time."""
     try_changes(live, "in place")
     assert live.program.anew < CHANGES // 2

@@ -18,15 +18,15 @@ from .frames import SHORTEST, kind_of
 from .host import Host
 from .packets import Arrived
 from .program import Program, Said
-from .scene import model_of
+from .setup import model_of
 
 CASES = pathlib.Path(__file__).resolve().parent / "cases"
 
 
 class Difference(NamedTuple):
-    """A packet of which program and model say different things."""
+    """A packet for which program and model give different results."""
 
-    scene: dict
+    setup: dict
     arrived: Arrived
     said: Said
     wanted: Said
@@ -40,27 +40,27 @@ class Trial:
     def __init__(self):
         self.host = Host()
         self.program = self.kind()
-        self.scene = None
+        self.setup = None
 
     def close(self) -> None:
         """Leave the namespace of the host."""
         self.host.close()
 
-    def tell(self, scene: dict) -> None:
-        """Put a scene in force on both sides."""
+    def tell(self, setup: dict) -> None:
+        """Put a setup in force on both sides."""
         if self.host.is_stale():
             self.host.close()
             self.host = Host()
-        self.program.tell(scene)
-        self._tell_model(scene)
+        self.program.tell(setup)
+        self._tell_model(setup)
 
-    def _tell_model(self, scene: dict) -> None:
-        self.scene = scene
-        self._router, rules = model_of(scene, self.host.sockets)
-        self._slots = {id(None): 0, **{id(rule): slot for rule, slot in zip(rules, scene["slots"])}}
+    def _tell_model(self, setup: dict) -> None:
+        self.setup = setup
+        self._router, rules = model_of(setup, self.host.sockets)
+        self._slots = {id(None): 0, **{id(rule): slot for rule, slot in zip(rules, setup["slots"])}}
 
     def ask(self, arrived: Arrived) -> tuple:
-        """Return (what the program says, what the model says)."""
+        """Return (result of the program, result of the model)."""
         return self.program.ask(arrived), self._wanted(arrived)
 
     def _wanted(self, arrived: Arrived) -> Said:
@@ -68,15 +68,15 @@ class Trial:
         reason, verdict, returned, rule, marked = self._router.judge(Arrival(interface, frame, kind_of(frame), tag))
         return Said(reason, verdict, returned, self._slots[id(rule)], self.program.mark(interface, marked))
 
-    def differs(self, scene: dict, arrived: Arrived) -> Difference | None:
-        """Return the difference that a packet makes in a scene, or None; a scene that cannot be told makes none."""
-        if scene != self.scene:
+    def differs(self, setup: dict, arrived: Arrived) -> Difference | None:
+        """Return the difference that a packet makes in a setup, or None; a setup that cannot be told makes none."""
+        if setup != self.setup:
             try:
-                self.tell(copy.deepcopy(scene))
+                self.tell(copy.deepcopy(setup))
             except TproxyError:
                 return None
         said, wanted = self.ask(arrived)
-        return None if said == wanted else Difference(self.scene, arrived, said, wanted)
+        return None if said == wanted else Difference(self.setup, arrived, said, wanted)
 
 
 # ---- smaller -----------------------------------------------------------------------------
@@ -90,30 +90,30 @@ def shrink(trial: Trial, difference: Difference) -> Difference:
 
 
 def _fewer_rules(trial: Trial, difference: Difference) -> Difference:
-    size = len(difference.scene["rules"])
+    size = len(difference.setup["rules"])
     while size:
-        for start in range(len(difference.scene["rules"]) - size, -1, -size):
-            scene = copy.deepcopy(difference.scene)
+        for start in range(len(difference.setup["rules"]) - size, -1, -size):
+            setup = copy.deepcopy(difference.setup)
             for name in ("rules", "slots"):
-                del scene[name][start : start + size]
-            difference = trial.differs(scene, difference.arrived) or difference
+                del setup[name][start : start + size]
+            difference = trial.differs(setup, difference.arrived) or difference
         size //= 2
     return difference
 
 
 def _one_interface(trial: Trial, difference: Difference) -> Difference:
-    scene = copy.deepcopy(difference.scene)
-    scene["interfaces"].update({name: None for name in scene["interfaces"] if name != difference.arrived.interface})
-    return trial.differs(scene, difference.arrived) or difference
+    setup = copy.deepcopy(difference.setup)
+    setup["interfaces"].update({name: None for name in setup["interfaces"] if name != difference.arrived.interface})
+    return trial.differs(setup, difference.arrived) or difference
 
 
 def _less_policy(trial: Trial, difference: Difference) -> Difference:
     for option, value in (("management", []), ("addresses", []), ("accept", "ok"), ("allow_echo", False)):
-        scene = copy.deepcopy(difference.scene)
-        policy = scene["interfaces"][difference.arrived.interface]
+        setup = copy.deepcopy(difference.setup)
+        policy = setup["interfaces"][difference.arrived.interface]
         if policy:
             policy[option] = value
-            difference = trial.differs(scene, difference.arrived) or difference
+            difference = trial.differs(setup, difference.arrived) or difference
     return difference
 
 
@@ -122,7 +122,7 @@ def _shorter_frame(trial: Trial, difference: Difference) -> Difference:
         frame = difference.arrived.frame
         if len(frame) - size < max(SHORTEST.get(kind_of(frame), 0), 15):
             return None
-        return trial.differs(difference.scene, difference.arrived._replace(frame=frame[:-size]))
+        return trial.differs(difference.setup, difference.arrived._replace(frame=frame[:-size]))
 
     for size in (1024, 256, 64, 16, 4, 1):
         smaller = cut(difference, size)
@@ -144,9 +144,9 @@ def write_case(difference: Difference, found: str, folder: pathlib.Path = CASES)
         "interface": interface,
         "tag": tag,
         "frame": frame.hex(),
-        "scene": difference.scene,
+        "setup": difference.setup,
     }
-    digest = hashlib.sha256(json.dumps([case["frame"], case["scene"]]).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps([case["frame"], case["setup"]]).encode()).hexdigest()[:8]
     path = folder / f"{difference.wanted.reason}-{digest}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(case, indent=1) + "\n", encoding="utf-8")
@@ -154,7 +154,7 @@ def write_case(difference: Difference, found: str, folder: pathlib.Path = CASES)
 
 
 def read_case(path: pathlib.Path) -> tuple:
-    """Return (scene, packet, what is expected)."""
+    """Return (setup, packet, expected result)."""
     case = json.loads(path.read_text(encoding="utf-8"))
     arrived = Arrived(case["interface"], bytes.fromhex(case["frame"]), case["tag"])
-    return case["scene"], arrived, Said(**case["expected"])
+    return case["setup"], arrived, Said(**case["expected"])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A transparent proxy that says what it was given: `echo_proxy.py tcp:127.0.0.1:33401 udp:127.0.0.1:39250`.
+"""A transparent proxy that reports each connection: `echo_proxy.py tcp:127.0.0.1:33401 udp:127.0.0.1:39250`.
 
 Each listener answers with one line of JSON: protocol, peer, original destination, its own listener. TCP is answered on
 accept and closed; UDP is answered with the original destination as its source. IPv6 addresses stand in brackets.
@@ -81,7 +81,7 @@ def original_destination(control: list) -> tuple:
 
 
 def listen(listener: str) -> tuple:
-    """Return (socket, what to do when it is readable) of PROTOCOL:ADDRESS:PORT."""
+    """Return (socket, function to call when it is readable) of PROTOCOL:ADDRESS:PORT."""
     protocol, _colon, place = listener.partition(":")
     host, _colon, port = place.rpartition(":")
     host = host.strip("[]")

@@ -45,7 +45,7 @@ def connected(target: tuple, source: str | None, seconds: float) -> socket.socke
 
 
 def ask_udp(target: tuple, source: str | None, seconds: float) -> tuple:
-    """Return the first datagram that comes back, from whatever address: the socket is not connected."""
+    """Return the first datagram that comes back, from any address: the socket is not connected."""
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(seconds)

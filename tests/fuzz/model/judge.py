@@ -30,7 +30,7 @@ class Arrival(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The outcome: reason, "pass" or "drop", what the hook returns ("ok", "unspec", "shot"), rule, and if marked."""
+    """The outcome: reason, "pass" or "drop", return value of the hook ("ok", "unspec", "shot"), rule, and mark."""
 
     reason: str
     verdict: str
@@ -54,7 +54,7 @@ class Sockets:
         return (flow.family, flow.destination, flow.port, flow.source, flow.source_port) in tuples
 
     def is_open(self, protocol: str, family: int, address: int, port: int) -> bool:
-        """Whether somebody listens there, or has an unconnected UDP socket."""
+        """Whether a socket listens there, or an unconnected UDP socket is bound there."""
         ends = self.listeners if protocol == "tcp" else self.bound
         return (family, address, port) in ends or (family, ANY, port) in ends
 

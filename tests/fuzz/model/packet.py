@@ -57,7 +57,7 @@ class Packet(NamedTuple):
 
 
 class Headers(NamedTuple):
-    """What the IP headers say; `payload` is what follows them, at `offset` of the frame."""
+    """The values of the IP headers. `payload` follows them, at `offset` of the frame."""
 
     family: int
     source: int
@@ -74,7 +74,7 @@ TAGGED = Packet("tagged")
 
 
 def dissect(frame: bytes, start: int, protocol: int) -> Packet:
-    """Return what the frame is whose network header begins at `start`; `protocol` is its EtherType."""
+    """Return the kind of a frame. Its network header begins at `start`, and `protocol` is its EtherType."""
     if protocol == IPV4:
         return _ipv4(frame[start:], start)
     if protocol == IPV6:
@@ -120,7 +120,7 @@ def _ipv6(data: bytes, start: int) -> Packet:
 
 
 def skip_extensions(data: bytes, start: int, fragment_bits: int) -> tuple:
-    """Return (kind, protocol behind the extension headers, offset there) of an IPv6 packet of which `data` is present.
+    """Return (kind, protocol behind the extension headers, offset there) of an IPv6 packet. `data` is its present part.
 
     Kinds: "whole", "malformed", "fragment": a fragment header has one of the bits. The packet begins at `start` of the
     frame.
@@ -147,7 +147,7 @@ def _extension_length(kind: int, said: int) -> int:
 
 
 def _upper(headers: Headers) -> Packet:
-    """Return what a whole packet is."""
+    """Return the kind of a whole packet."""
     payload, family = headers.payload, headers.family
     if headers.protocol in TRANSPORT:
         name, smallest = TRANSPORT[headers.protocol]

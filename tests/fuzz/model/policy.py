@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an interface is told, and which flows its policy lets pass before any rule is asked."""
+"""The policy of an interface, and the flows that it lets pass before any rule is consulted."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .policy import BITS, Prefix
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule. Its identity is all but what it does."""
+    """A rule. All members but the action are its identity."""
 
     owner: str
     destination: Prefix
@@ -30,7 +30,7 @@ class Rule:
 
     @property
     def identity(self) -> tuple:
-        """What makes it this rule."""
+        """The members that identify the rule."""
         return (self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)
 
     @property
@@ -112,7 +112,7 @@ class Rules:
 
 
 def _numbers(rule: Rule) -> tuple:
-    """Return what a flow is compared with: the upper bits of the networks, and how many bits lie below them."""
+    """Return the operands of a comparison: the upper bits of the networks, and the number of bits below them."""
     bits = BITS[rule.destination.family]
     beyond, source_beyond = bits - rule.destination.length, bits - rule.source.length
     networks = rule.destination.network >> beyond, beyond, rule.source.network >> source_beyond, source_beyond

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults of one line in the program, all of which the fuzzer must see. The text of a line stands in its file once."""
+"""Faults of one line in the program. The fuzzer must see all of them. Each line occurs once in its file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """One line of a file, what it becomes, and what that breaks."""
+    """One line of a file, its replacement, and the fault that the replacement makes."""
 
     file: str
     old: str

@@ -24,7 +24,7 @@ SECONDS = 600
 
 
 def main() -> int:
-    """Run the mutants whose file or fault contains one of the given words; print a table."""
+    """Run the mutants with one of the given words in their file or fault, and print a table."""
     parser = argparse.ArgumentParser("tests/fuzz/mutants/run", description="Does the fuzzer see faults of one line?")
     parser.add_argument("words", nargs="*", help="only mutants with one of these words in file or fault")
     parser.add_argument("--packets", type=int, default=120_000, help="what a mutant must not survive (120000)")
@@ -57,7 +57,7 @@ def _try_all(scratch: pathlib.Path, chosen: list, options: argparse.Namespace) -
 
 
 def _try(scratch: pathlib.Path, mutant: Mutant, options: argparse.Namespace) -> str:
-    """Return what became of a mutant; the copy is as before afterwards."""
+    """Return the result of a mutant. Restore the copy afterwards."""
     path = scratch / mutant.file
     text = path.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:

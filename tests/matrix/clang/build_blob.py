@@ -35,7 +35,7 @@ COPY = ("objcopy", "--input-target", "elf64-little", "--output-target", "binary"
 
 
 def instructions() -> bytes:
-    """Return what clang makes of the program."""
+    """Return the instructions that clang compiles from the program."""
     with tempfile.TemporaryDirectory() as folder:
         made, bare = f"{folder}/program.o", f"{folder}/program.bin"
         subprocess.run([CLANG, *FLAGS, *HEADERS, "-c", str(SOURCE), "-o", made], check=True)

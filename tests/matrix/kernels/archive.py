@@ -20,7 +20,7 @@ UNCHECKED_HASH = 1  # PEP 552: such a .pyc is valid whatever became of its sourc
 
 
 class Archive:
-    """What grows file by file, each folder before what is in it. All belongs to root."""
+    """An archive that grows file by file, each folder before its files. All belongs to root."""
 
     def __init__(self):
         self._chunks, self._folders = [], {"/", "."}

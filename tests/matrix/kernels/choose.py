@@ -47,7 +47,7 @@ def _parts(named: dict, release: str) -> tuple:
 
 
 def _first_there(mirror: Mirror, candidates: list):
-    """Return the first candidate of which no package is missing; an index may name what the pool has lost."""
+    """Return the first candidate with all its packages. An index may name a package that the pool has lost."""
     for candidate in candidates:
         try:
             for package in candidate.packages:

@@ -30,7 +30,7 @@ class Package(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """What a kernel can be taken from: its image and its modules, in one or two packages."""
+    """The source of a kernel: its image and its modules, in one or two packages."""
 
     kernel: str
     packages: tuple

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One boot of one kernel under qemu, and what its serial line said. Judges by words, never by time: only who says
-nothing for long is stopped.
+"""Boot one kernel under qemu and judge its serial line. The words decide, never the time: only a guest that is silent
+for long is stopped.
 
 Emulated (TCG) always: that /dev/kvm opens says nothing about whether a kernel boots under it. There is no network
 device, so nothing of a test can get out.
@@ -11,7 +11,7 @@ device, so nothing of a test can get out.
     SKIPPED test reason                a test that did not run
     FAILED test
     RESULT PASS|FAIL kernel tests      of the tests that ran
-    SPLAT line                         what the kernel complained of
+    SPLAT line                         a complaint of the kernel
     END
 """
 
@@ -42,7 +42,7 @@ RIGHTFUL = re.compile(r"no compiler\b|this kernel\b")
 
 
 class Outcome(NamedTuple):
-    """What a guest told. `faults` is empty when all is well."""
+    """The result of a guest. `faults` is empty when all is well."""
 
     release: str
     passed: int
@@ -80,7 +80,7 @@ def _watch(guest: subprocess.Popen, log: pathlib.Path) -> str:
 
 
 def judge(told: str, stopped: str, expected: int) -> Outcome:
-    """Return what a serial line of a guest says; `stopped` is boot()'s answer, `expected` how many tests there are."""
+    """Return the outcome in a guest's serial output. `stopped` is boot()'s result, `expected` the number of tests."""
     lines = [line.strip() for line in told.splitlines()]
     results = _after(lines, "RESULT")
     verdict, release, passed = results[-1].split() if results else ("", "", "0")

@@ -39,9 +39,9 @@ AT_ONCE = 2
 FAULTS_SHOWN = 20
 COLUMNS = "{:8} {:28} {:8} {:>6} {:>8} {:>8} {:>10} {:>8}"
 PLACES = "tests/kernel", "tests/fuzz"
-# What asks a kernel something: its doors, the program, real packets, the fuzzer's cases. Left out are the fuzzer's new
-# scenes, which rule holds (classify: arithmetic), and the stories (attach, pins, refusals, verdict, traffic, ...): each
-# call of theirs is one that these make too, and each of their tests loads the program, 5 s for an emulated processor.
+# The tests that depend on the kernel: adapters, program, real packets, the fuzzer's cases. The others are left out: new
+# setups of the fuzzer, the choice of a rule (classify: arithmetic), the operations (attach, pins, refusals, ...). They
+# make the same kernel calls, and each of their tests loads the program, which takes 5 s on an emulated processor.
 ASKING = (
     "tests/kernel/adapters/test_*.py",
     *(f"tests/kernel/program/test_{name}.py" for name in ("packets", "always_allowed", "rules", "maps")),
@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
 
 def main() -> int:
-    """Do what the options say."""
+    """Run the tests that the options choose."""
     options = _options()
     CACHE.mkdir(parents=True, exist_ok=True)
     if options.update_lock:
@@ -139,7 +139,7 @@ def _run_all(kernels: dict, options: argparse.Namespace) -> list:
 
 
 def _tests(options: argparse.Namespace) -> list:
-    """Return the files, or folders, whose tests run in a guest."""
+    """Return the files or folders with the tests that run in a guest."""
     if options.tests:
         return [f"tests/kernel/{name}" for name in options.tests]
     if options.all:
@@ -201,7 +201,7 @@ def _report(rows: list, absent: dict) -> int:
 
 
 def _count(rows: list, absent: dict) -> None:
-    """Write what tools/run_tests sums up: passed, failed, skipped."""
+    """Write the counts for tools/run_tests: passed, failed, skipped."""
     told = [row.outcome for row in rows]
     passed, skipped = sum(one.passed for one in told), sum(len(one.skipped) for one in told)
     numbers = passed, sum(len(one.faults) for one in told), skipped + len(absent)

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian's mirror, by apt: which URIs this machine uses, the locked packages, and what the indexes offer today.
+"""Debian's mirror, by apt: the URIs of this machine, the locked packages, and the packages in today's indexes.
 
-Everything lies in one folder, apt's own state included. Nothing is installed. The mirror is not trusted: what it gives
+Everything lies in one folder, apt's own state included. Nothing is installed. The mirror is not trusted: each file
 is held against the lock's digest, and the lock is made from signed indexes.
 """
 

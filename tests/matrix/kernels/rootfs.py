@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest is made of, one cpio archive each: this machine's Python and tools, a kernel's modules, the checkout.
+"""The parts of a guest, one cpio archive each: this machine's Python and tools, a kernel's modules, the checkout.
 
-The first is the same for every kernel and kept until what it is made of changes.
+The first is the same for every kernel and is kept until its sources change.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _library(name: str) -> dict:
 
 
 def _shared_libraries(programs: list) -> dict:
-    """Return what the dynamic linker loads for these files."""
+    """Return the files that the dynamic linker loads for these files."""
     told = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False).stdout
     found = {name: pathlib.Path(name) for name in re.findall(r"(/\S+) \(0x", told)}
     folder = next(pathlib.Path(name).parent for name in found if "/libc.so" in name)
@@ -163,7 +163,10 @@ def _members(package: pathlib.Path):
 
 
 def _in_order(modules: dict) -> list:
-    """Return what MODULES need, each after what it depends on; what is no module is built in, or not there."""
+    """Return the kernel modules that MODULES need, each after its dependencies.
+
+    A name without a file is built in or absent.
+    """
     found = []
 
     def add(name: str) -> None:
@@ -181,7 +184,7 @@ def _in_order(modules: dict) -> list:
 
 
 def checkout(blob: str, tests: list) -> bytes:
-    """Return the archive of the tests, of what they test, and of what starts them; `tests` are those that run."""
+    """Return the archive of the tests, the tested code and its starter. `tests` are the tests that run."""
     archive = Archive()
     archive.add("/init", (HERE / "guest" / "init").read_bytes(), 0o755)
     archive.add("/tproxy/blob.json", blob.encode())

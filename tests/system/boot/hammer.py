@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A client that asks without end, whatever happens to the network: `hammer.py SOURCE ADDRESS PORT`, run in the client.
+"""A client that asks without end through every network fault: `hammer.py SOURCE ADDRESS PORT`, run in the client.
 
 Sends a datagram every few milliseconds and prints one line for each answer: the monotonic time in milliseconds, and who
 was asked last. Runs until it is stopped.

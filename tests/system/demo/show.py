@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the demo's client tries through one router, and what comes of it: show.py NAME CLIENTS ROUTERS.
+"""Try the demo's flows through one router and print the results: show.py NAME CLIENTS ROUTERS.
 
 Exits 1 when something is not as it should be, so that the demo cannot end well by accident.
 """
@@ -17,12 +17,12 @@ PROBE = pathlib.Path(__file__).resolve().parents[2] / "lab" / "probe.py"
 
 
 def expectations(router: str) -> list:
-    """Return (flow, what it shows, what must come of it)."""
+    """Return (flow, its purpose, expected result)."""
     return of_short_addresses(router) if "[" not in router else of_long_addresses(router)
 
 
 def of_short_addresses(router: str) -> list:
-    """Return what is expected of IPv4."""
+    """Return the expectations for IPv4."""
     return [
         ("tcp:172.16.1.5:30022", "tcp to an intercepted prefix", "spliced"),
         ("tcp:172.16.1.15:40000", "its last address and port", "spliced"),
@@ -37,7 +37,7 @@ def of_short_addresses(router: str) -> list:
 
 
 def of_long_addresses(router: str) -> list:
-    """Return what is expected of IPv6."""
+    """Return the expectations for IPv6."""
     return [
         ("tcp:[2001:db8:16::5]:443", "IPv6, tcp to an intercepted prefix", "spliced"),
         ("udp:[2001:db8:16:1::7]:53", "IPv6, udp", "spliced"),
@@ -47,7 +47,7 @@ def of_long_addresses(router: str) -> list:
 
 
 def answers(flows: list, client: str) -> list:
-    """Return what the lab's probe found of each flow."""
+    """Return the result of the lab's probe for each flow."""
     probe = subprocess.run(
         [sys.executable, str(PROBE), "--source", client, *flows], check=True, capture_output=True, text=True
     )
@@ -55,7 +55,7 @@ def answers(flows: list, client: str) -> list:
 
 
 def outcome(flow: str, found: dict) -> str:
-    """Return in one word what became of a flow."""
+    """Return the result of a flow in one word."""
     if found["error"] == "timed out":
         return "dropped"
     if isinstance(found["reply"], str) and found["reply"].startswith("SSH-2.0-"):
@@ -67,7 +67,7 @@ def outcome(flow: str, found: dict) -> str:
 
 
 def words(result: str, found: dict) -> str:
-    """Return what a person wants to read of it."""
+    """Return the result as text for a person."""
     if result == "spliced":
         return f"proxy {found['reply']['listener'].rpartition(':')[2]} saw {found['reply']['original']}"
     if result == "ssh":

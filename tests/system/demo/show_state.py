@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Print what tproxy_info said of each router, as tables: rules with their hits, reasons of passes and drops."""
+"""Print the answer of tproxy_info for each router, as tables: rules with hits, reasons of passes and drops."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
 """Many connections, held open: `hold.py SOURCE COUNT STRAY_ADDRESS:PORT`, run in the lab's client.
 
 Opens COUNT connections at once and has a line echoed on each. Says `held N` and waits for a line on its input; then has
-another line echoed on each, and says what came of it in a line of JSON. Meanwhile it sends stray packets, TCP and UDP,
-which nobody should answer. After another line on its input it waits until the other side closes, and says how many did.
+another line echoed on each, and prints the result as a line of JSON. Meanwhile it sends stray packets, TCP and UDP,
+which must get no answer. After another line on its input it waits until the other side closes, and says how many did.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def closed(stream: tuple) -> bool:
 
 
 class Strays:
-    """Packets to where no rule leads, and what came back."""
+    """Packets to destinations without a rule, and the answers to them."""
 
     def __init__(self, source: str, target: tuple) -> None:
         self.source, self.target = source, target

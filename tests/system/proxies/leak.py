@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""On the router, a listener on all addresses that nobody may reach: `leak.py PORT`.
+"""A listener on all addresses of the router that no client may reach: `leak.py PORT`.
 
-Prints `tcp ADDRESS` or `udp ADDRESS` of whoever did.
+It prints `tcp ADDRESS` or `udp ADDRESS` of each client that did.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Tally:
             self.failed.add(report.nodeid)
 
     def pytest_runtest_logreport(self, report) -> None:
-        """Note what became of a test's set-up, of itself, or of its end."""
+        """Note the result of a test's set-up, call or tear-down."""
         if report.failed:
             self.failed.add(report.nodeid)
         elif report.skipped:
@@ -50,7 +50,7 @@ def tell_verifier() -> None:
 
 
 def main() -> None:
-    """Run all; print what the runner reads."""
+    """Run all tests and print the lines that the runner reads."""
     tally = Tally()
     selection = (CHECKOUT / "selection").read_text(encoding="utf-8").split()
     status = pytest.main([*OPTIONS, *selection], plugins=[tally])

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a router was told: policies, recorded addresses and rules, drawn at random and made to collide.
+"""The configuration of a router: policies, recorded addresses and rules, drawn at random and made to collide.
 
-A scene is plain JSON values, written as a user writes options, so that a case file can be read.
+A setup is plain JSON values, written as a user writes options, so that a case file can be read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARKS = ((0x10000000, 0x10000000), (0x20, 0xF0), (0x7, 0xFFFFFFFF))
 PASSING, FIRST, SECOND = "passing", "first", "second"
 
 
-def draw_scene(chance: random.Random) -> dict:
+def draw_setup(chance: random.Random) -> dict:
     """Return {"interfaces": {name: policy or None}, "rules": [...], "slots": [...], "image": ...}.
 
     `image`: FIRST, policies and image in force; SECOND, those before, which hold after a deadline; PASSING, those in
@@ -41,10 +41,10 @@ def draw_scene(chance: random.Random) -> dict:
     }
 
 
-def model_of(scene: dict, sockets: Sockets) -> tuple:
-    """Return (the model of a router that was told so, its rules in the order of the scene's)."""
-    policies = {name: _policy(told) for name, told in scene["interfaces"].items()}
-    rules = [rule_from_options(rule) for rule in scene["rules"]]
+def model_of(setup: dict, sockets: Sockets) -> tuple:
+    """Return (the model of a router that was told so, its rules in the order of the setup's)."""
+    policies = {name: _policy(told) for name, told in setup["interfaces"].items()}
+    rules = [rule_from_options(rule) for rule in setup["rules"]]
     return Router(policies, Rules(rules), sockets), rules
 
 
