@@ -115,7 +115,7 @@ def connected(client, ends: Ends, destination: tuple = (), port: int = 0) -> soc
 
 
 def set_sysctl(name: str, value: int | str) -> str:
-    """Set a setting of the network namespace that this thread is in; return what it was."""
+    """Set a setting of this thread's network namespace and return its former value."""
     path = pathlib.Path("/proc/sys/net", *name.split("."))
     before = path.read_text(encoding="ascii")
     path.write_text(str(value), encoding="ascii")

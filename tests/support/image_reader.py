@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads the nodes of an image straight from bpf/abi.h, for tests: no walk, no search, no room of the compiler."""
+"""Read the nodes of an image by bpf/abi.h alone, for tests: without the compiler's modules."""
 
 from __future__ import annotations
 

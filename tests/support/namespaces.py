@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A network namespace of the test's own, and a minimal BPF program that needs no compiler.
 
-Needs root. The namespace has no name and ends with its test, whatever the test did in it.
+The tests need root. The namespace has no name and ends with its test.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Namespace:
     """The network namespace of the running test, as iproute2 sees it."""
 
     def run(self, command: str) -> str:
-        """Run `ip ...` or `tc ...`; return what it printed. A failure fails the test."""
+        """Run `ip ...` or `tc ...` and return its output. A failure fails the test."""
         return self.run_words(*command.split())
 
     def run_words(self, *words: str) -> str:
-        """Run a command of which a word holds blanks."""
+        """Run a command with blanks in a word."""
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
@@ -58,12 +58,12 @@ class Namespace:
         assert done.returncode == 0, f"{tool}: {done.stderr}"
 
     def judge(self, command: str) -> list:
-        """Return what `ip -j ...` or `tc -j ...` says."""
+        """Return the parsed output of `ip -j ...` or `tc -j ...`."""
         tool, _space, rest = command.partition(" ")
         return json.loads(self.run(f"{tool} -j {rest}") or "[]")
 
     def elsewhere(self, ask):
-        """Return what `ask()` returns in a thread that has moved to another namespace, the process staying here."""
+        """Return the result of `ask()` in a thread in another namespace. The process stays here."""
         answers = []
 
         def move_and_ask() -> None:

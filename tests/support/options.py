@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options as a story gets them from AnsibleModule: what is given, and the argspec's defaults for the rest."""
+"""Options as an operation gets them from AnsibleModule: given values, and the argspec's defaults for the rest."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def inside(prefix, address, family):
 
 
 def rank(rule):
-    """Return what the precedence compares, the smallest first."""
+    """Return the values that the precedence compares, the smallest first."""
     _family, destination, source, _protocol, low, high, interfaces, owner = rule
     longest_destination, longest_source = -destination[1], -source[1]
     narrowest_range = high - low

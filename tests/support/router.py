@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A router in the test's namespace, told by the product's own stories, with a client in a namespace of its own.
+"""A router in the test's namespace, configured by the product's operations, with a client in its own namespace.
 
-client eth0 10.1.0.2/24 ---- lan0 10.1.0.1/24 router       192.0.2.0/24 lies behind the router, where nobody is
+client eth0 10.1.0.2/24 ---- lan0 10.1.0.1/24 router       192.0.2.0/24 lies behind the router, without hosts
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Client:
 
 
 class Router:
-    """The stories, with the options that these tests share."""
+    """The operations, with the options that these tests share."""
 
     def __init__(self, netns, blob, folder: PinFolder):
         self.netns, self.blob, self.folder = netns, blob, folder
@@ -136,7 +136,7 @@ class Router:
         self._counted_before[interface] = self._reasons(interface)
 
     def _reasons(self, interface: str) -> dict:
-        """Return what tproxy_info shows, without all the rest of it: that takes an emulated processor a second."""
+        """Return the counters of tproxy_info without the rest, which takes an emulated processor a second."""
         system, ifindex = self.system(), socket.if_nametoindex(interface)
         with splicer_pins(system.bpf, system.bpffs, self.pin_dir) as pins:
             counted = reasons(system, pins, PolicyTable(system.bpf, pins).slots()[ifindex])
@@ -154,12 +154,12 @@ class Router:
             found.update({path: os.stat(path).st_ino for path in (os.path.join(folder, name) for name in files)})
         return found
 
-    def _run(self, story, module: str, check: bool, **given) -> dict:
-        return story(options(module, pin_dir=self.pin_dir, **given), self.system(), check)
+    def _run(self, operation, module: str, check: bool, **given) -> dict:
+        return operation(options(module, pin_dir=self.pin_dir, **given), self.system(), check)
 
 
 def without_counters(info: dict) -> dict:
-    """Return what tproxy_info says, without what each packet changes; neighbour discovery sends some at any time."""
+    """Return the answer of tproxy_info without counters: neighbour discovery sends packets at any time."""
     attachments = [{**entry, "reasons": None} for entry in info["attachments"]]
     return {**info, "attachments": attachments, "rules": [{**rule, "hits": None} for rule in info["rules"]]}
 

@@ -114,7 +114,7 @@ def to_prefix(family, prefix):
 
 
 def to_rule(plain, number=0):
-    """Return a plain rule as a Rule; the number chooses what it does."""
+    """Return a plain rule as a Rule. The number chooses its action."""
     family, destination, source, protocol, low, high, interfaces, owner = plain
     outcome = (
         {"action": "pass"},

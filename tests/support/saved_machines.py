@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines whose state is saved, for the tests of saving, restoring and watching."""
+"""Machines with a saved state, for the tests of save, restore and watch."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def seen(machine: Machine) -> tuple:
 
 
 def kept(machine: Machine, run: tuple) -> dict:
-    """Run a story as the shell does."""
-    story, given = run
-    return run_and_save(story, given, machine.system(), False)
+    """Run an operation as the front ends do."""
+    operation, given = run
+    return run_and_save(operation, given, machine.system(), False)

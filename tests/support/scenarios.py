@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs of the stories that change something, each from a state that earlier runs have made.
+"""Runs of the operations that change something, each from a state that earlier runs have made.
 
-A run is (story, options). The same table is judged for check mode, for a second run, and for a failure at every step.
+A run is (operation, options). The same table serves for check mode, a second run, and a failure at every step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OTHER = "count_packets"
 
 
 class Scenario(NamedTuple):
-    """`run` is what is judged, `before` what was run first."""
+    """The test judges `run`. The runs in `before` go first."""
 
     name: str
     before: tuple
@@ -51,9 +51,9 @@ class Scenario(NamedTuple):
 
 
 def play(machine: Machine, run: tuple, check: bool = False) -> dict:
-    """Run a story on a machine; return its answer."""
-    story, given = run
-    return story(given, machine.system(), check)
+    """Run an operation on a machine and return its answer."""
+    operation, given = run
+    return operation(given, machine.system(), check)
 
 
 def prepared(*runs: tuple) -> Machine:
@@ -66,7 +66,7 @@ def prepared(*runs: tuple) -> Machine:
 
 
 def readable(machine: Machine) -> dict:
-    """Return what tproxy_info says, without what only counts or numbers."""
+    """Return the answer of tproxy_info without counters and ids."""
     machine.start_over()
     answer = play(machine, (inspect, options("tproxy_info")))
     for name in ("generation", "image", "program", "findings"):
@@ -115,12 +115,12 @@ def installing(**given) -> tuple:
 
 
 def restoring(interface: str | None = None) -> tuple:
-    """Return a run that puts back what was saved."""
+    """Return a run that restores the saved state."""
     return restore_state, {"path": STATE_FILE, "interface": interface}
 
 
 def befalling(what: str) -> tuple:
-    """Return a run of nobody's: something befalls the machine."""
+    """Return a run that is no operation: an event of the machine."""
     return (lambda _options, system, _check: getattr(system.bpf.kernel, what)()), {}
 
 

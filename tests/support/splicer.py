@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real program on maps of its own, pinned nowhere, asked packet by packet (BPF_PROG_TEST_RUN).
 
-Policies, addresses and rules are written as the product writes them: by its codec and its image compiler. What a test
-run cannot show: bpf_sk_assign always fails there (EOPNOTSUPP, "assign_error" stands for "would be spliced"), frames are
+Policies, addresses and rules are written as the product writes them: by its codec and its image compiler. A test run
+has limits: bpf_sk_assign always fails there (EOPNOTSUPP, "assign_error" stands for "would be spliced"), frames are
 never tagged, and IPv4 frames have at least 34 bytes.
 """
 
@@ -74,7 +74,7 @@ def our_blob() -> Blob:
 
 
 class Told(NamedTuple):
-    """What the program said of one packet. `action` is the TC verdict, `verdict` what it was counted as."""
+    """The program's result for one packet. `action` is the TC verdict, `verdict` the counted outcome."""
 
     action: str
     reason: str
@@ -85,7 +85,7 @@ class Told(NamedTuple):
 
 
 def told(answer: Told) -> tuple:
-    """Return what a user sees of an answer."""
+    """Return the part of an answer that a user sees."""
     return answer.action, answer.reason
 
 
@@ -105,7 +105,7 @@ class Splicer:
     """The program, loaded; see above."""
 
     def __init__(self, blob: Blob, pages: int = layout.IMAGE_PAGES_MIN):
-        """`pages` is what an image may have at most."""
+        """`pages` is the largest size of an image."""
         self._pages = pages
         self.maps = new_maps(blob, pages)
         self.fd = bpf.load_program(blob.bind(self.maps), blob.function)
@@ -164,7 +164,7 @@ class Splicer:
     # ---- what it says -------------------------------------------------------------------
 
     def ask(self, frame: bytes, ifindex: int = 1, mark: int = 0) -> Told:
-        """Return what the program does with a frame that comes in on an interface of this namespace."""
+        """Return the program's result for a frame that comes in on an interface of this namespace."""
         context = bytearray(CONTEXT_BYTES)
         struct.pack_into("=I", context, MARK_AT, mark)
         struct.pack_into("=I", context, IFINDEX_AT, ifindex)

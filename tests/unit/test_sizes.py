@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The house again: nothing in it is too big to be read at once, and nothing is there twice under a number."""
+"""Sizes and names: each file and function can be read at once, and no name is another one with a number."""
 
 from __future__ import annotations
 

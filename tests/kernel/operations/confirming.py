@@ -50,14 +50,14 @@ class Confirming:
         os.kill(self.guard()[0], signal.SIGKILL)
         eventually(lambda: not self.is_guarded())
 
-    def _change(self, story, module: str, seconds: int, **given) -> dict:
-        story = functools.partial(run_change, story)
-        return self.router._run(story, module, False, confirm_timeout=seconds, **given)
+    def _change(self, operation, module: str, seconds: int, **given) -> dict:
+        operation = functools.partial(run_change, operation)
+        return self.router._run(operation, module, False, confirm_timeout=seconds, **given)
 
     # ---- what is seen ------------------------------------------------------------------
 
     def verdict(self, port: int = 443, destination: str = SERVER) -> str:
-        """Return what becomes of a packet: the program itself is asked, "unfiltered" where there is none."""
+        """Return the program's verdict for a packet, "unfiltered" without a program."""
         flow = {"interface": LAN, "source": CLIENT, "destination": destination, "protocol": "tcp", "port": str(port)}
         try:
             return self.router.verdict(**flow)["verdict"]
@@ -65,7 +65,7 @@ class Confirming:
             return "unfiltered"
 
     def outcome(self) -> str:
-        """Return what became of the latest change."""
+        """Return the outcome of the latest change."""
         return self.latest().outcome
 
     def is_guarded(self) -> bool:

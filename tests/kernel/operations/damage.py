@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What befalls a router by other hands than ours, and by runs that are killed."""
+"""Damage to a router by other programs, and by runs that are killed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pin(router, name: str) -> str:
 
 
 def edit_map(router, name: str, change: Callable[[bytearray], None]) -> None:
-    """Change the entry of lan0 as somebody with bpftool would."""
+    """Change the entry of lan0 as an operator with bpftool would."""
     struct_name = {"policy": "policy", "ifindex_ip_map": "interface_addresses"}[name]
     descriptor, size = bpf.open_pin(pin(router, name)), structs.size_of(struct_name)
     key = structs.key(ifindex_of(router) % INTERFACES)

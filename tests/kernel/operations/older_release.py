@@ -60,9 +60,9 @@ def _set_back_shape(name: str, shape: tuple) -> tuple:
 
 
 class OlderRouter(Router):
-    """The stories of the older release, on the same machine and pins."""
+    """The operations of the older release, on the same machine and pins."""
 
-    def _run(self, story, module: str, check: bool, **given) -> dict:
-        module_of = importlib.import_module(f"{PACKAGE}.{story.__module__.partition('._tproxy.')[2]}")
+    def _run(self, operation, module: str, check: bool, **given) -> dict:
+        module_of = importlib.import_module(f"{PACKAGE}.{operation.__module__.partition('._tproxy.')[2]}")
         system = importlib.import_module(f"{PACKAGE}.system.system").open_system()
-        return getattr(module_of, story.__name__)(options(module, pin_dir=self.pin_dir, **given), system, check)
+        return getattr(module_of, operation.__name__)(options(module, pin_dir=self.pin_dir, **given), system, check)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What comes goes without a trace: the whole machine before the splicer came, and after it was taken away."""
+"""Removal leaves no trace: the whole machine is the same before the deployment and after the removal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ("/etc/systemd", "/run/tproxy_splicer", "/var/lib/tproxy_splicer", "/usr
 
 
 def machine(router) -> dict:
-    """Return all of the machine that the splicer could have touched, and what is other people's beside it."""
+    """Return all parts of the machine that the splicer could have changed, foreign parts included."""
     run = router.netns.run
     asked = [f"ip {way} {what}" for way in ("-4", "-6") for what in ("rule", "route show table all")]
     asked += [f"tc {what} dev {link}" for link in LINKS for what in ("qdisc show", "filter show")]

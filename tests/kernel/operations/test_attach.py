@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stories on the real kernel: what they touch and what they leave alone, and programs other than ours."""
+"""The operations on the real kernel: their changes, the parts that they leave alone, and foreign programs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def with_stubs(text: str) -> dict:
 
 
 def counter(entries: int = 2, text: str = COUNTER, **given) -> dict:
-    """Return the options that attach somebody's own program, with a table that BCC makes."""
+    """Return the options that attach an operator's own program, with a table that BCC makes."""
     source = {"source": "c.c", "source_files": with_stubs(text), "defines": {"ENTRIES": entries}}
     return {**source, "function": "count_packets", "priority": 20, **given}
 
@@ -64,7 +64,7 @@ def told(netns) -> tuple:
 
 @pytest.fixture
 def wired(bare_router):
-    """Return a router with one interface that leads nowhere, on which nobody speaks unasked."""
+    """Return a router with one interface without a peer, on which no packet comes in unasked."""
     with open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w", encoding="ascii") as setting:
         setting.write("1")
     bare_router.netns.veth()
@@ -72,7 +72,7 @@ def wired(bare_router):
     return bare_router
 
 
-STORIES = {
+OPERATIONS = {
     "attach": lambda router, **how: router.attach(**how),
     "attach with a policy": lambda router, **how: router.attach(policy={"default_action": "pass"}, **how),
     "record": lambda router, **how: router.record(**how),
@@ -86,22 +86,22 @@ STORIES = {
 
 
 def everything_of(router) -> tuple:
-    """Return what a run could change."""
+    """Return the parts that a run could change."""
     return router.pinned(), told(router.netns), router.netns.run("ip rule"), without_counters(router.info())
 
 
 def test_check_mode_touches_nothing_and_a_second_run_changes_nothing(wired):
-    """One story after the other on one router: each foretold, run, and run again."""
-    for name, story in STORIES.items():
+    """Run one operation after the other on one router: each in check mode, for real, and again."""
+    for name, operation in OPERATIONS.items():
         before = everything_of(wired)
-        predicted = story(wired, check=True)
+        predicted = operation(wired, check=True)
         assert everything_of(wired) == before, name
-        real = story(wired)
+        real = operation(wired)
         assert (predicted["changed"], predicted["diff"]) == (True, real["diff"]) == (real["changed"], real["diff"]), (
             name
         )
         after = wired.pinned(), told(wired.netns)
-        assert not story(wired)["changed"], name
+        assert not operation(wired)["changed"], name
         assert (wired.pinned(), told(wired.netns)) == after, name
 
 

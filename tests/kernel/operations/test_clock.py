@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changes that wait for their confirmation while somebody sets the clock.
+"""Pending changes while an operator sets the clock.
 
 Only in a machine of the test's own, which tests/matrix/kernels boots: the clock has no namespace.
 """
@@ -24,7 +24,7 @@ NANO = 10**9
 
 @pytest.fixture
 def jump():
-    """Return what sets the clock forward by so many seconds, or back. In the end it is right again."""
+    """Return a function that sets the clock forward or back by seconds. In the end it is right again."""
     if os.environ.get("TPROXY_CLOCK") != "free":
         pytest.skip("the clock of this machine is not a test's to set: `make kernels` sets that of its guests")
     ahead = time.time_ns() - monotonic_ns()
@@ -34,7 +34,7 @@ def jump():
 
 @pytest.fixture
 def confirming(jump, splicing):
-    """Return a router on which changes wait; what PASS names passes."""
+    """Return a router with pending changes. The flow of PASS passes."""
     splicing.rules(PASS)
     confirming = Confirming(splicing)
     yield confirming
@@ -42,7 +42,7 @@ def confirming(jump, splicing):
 
 
 def seen_until(confirming, end: int) -> set:
-    """Return what was seen up to a time of CLOCK_MONOTONIC: what becomes of a packet, and of the change."""
+    """Return the observations up to a time of CLOCK_MONOTONIC: verdict for a packet, and state of the change."""
     found = set()
     while True:
         seen = confirming.verdict(), confirming.outcome()
@@ -53,7 +53,7 @@ def seen_until(confirming, end: int) -> set:
 
 
 def test_a_change_goes_back_at_its_time_whatever_the_clock_says(confirming, jump):
-    """Its guard is held past that time: what is seen first is the program's own doing."""
+    """The watchdog is stopped past that time: the program itself acts first."""
     confirming.rules(DROP, seconds=SECONDS)
     deadline = confirming.latest().deadline
     jump(HOUR)

@@ -45,7 +45,7 @@ RUNS = {
 
 
 class Drift(NamedTuple):
-    """How it is provoked, by which words it is told (of lan0, of the machine), which runs repair it.
+    """How it is provoked, its codes (for lan0, for the machine), and the runs that repair it.
 
     Those of `others` would, too, if they came first.
     """
@@ -212,7 +212,7 @@ KINDS = (
 
 @pytest.fixture
 def whole(bare_router):
-    """Return a router on which nothing has drifted, with an interface on which nobody speaks."""
+    """Return a router without drift, with an interface that receives no packets."""
     netns = bare_router.netns
     netns.run(f"ip link add {LAN} type veth peer name {LAN}-peer")
     netns.run(f"ip address add {OWN}/24 dev {LAN}")
@@ -249,7 +249,7 @@ def test_drift_is_named_foretold_and_repaired(whole, program, kind):
 
 def test_every_word_that_a_run_repairs_is_provoked_here():
     """Programs ahead are their owners' affair (test_preflight). For the saved state see test_saved_drift, for an older
-    release's programs test_upgrade, for a move cut off test_story_failures.
+    release's programs test_upgrade, for a move cut off test_failures.
     """
     provoked = {word for kind in KINDS for word in kind.words + kind.machine}
     assert provoked == set(DRIFT) - {

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A run asks before it puts anything in force whether whoever started it would still get in.
+"""Before a change a run tests whether its own SSH session would still get in.
 
-The SSH session is told by SSH_CONNECTION, as sshd tells it; the listener is one of ours, on a router with a client.
+SSH_CONNECTION names the SSH session, as sshd sets it. The listener is one of the test, on a router with a client.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def visited(router, monkeypatch):
 
 
 def visited_system(system):
-    """Return the doors of a run that sshd started: of this process the kernel shows what it was started with alone."""
+    """Return the system of a run that sshd started: the kernel shows only the environment at the start of a process."""
 
     def opened():
         found = system()
@@ -47,7 +47,7 @@ def visited_system(system):
 
 
 class Visitors:
-    """The door to processes, with an SSH session."""
+    """The adapter to processes, with an SSH session."""
 
     def __init__(self, session: tuple):
         self._session = session
@@ -90,7 +90,7 @@ def test_a_first_attachment_that_would_drop_ssh_is_refused_and_changes_nothing(v
 
 
 def test_the_answer_is_that_of_the_wire(visited):
-    """Forced, it does what was foretold."""
+    """With force it makes the predicted change."""
     warnings = visited.attach(force=True)["warnings"]
     assert any("[cuts_ssh]" in line for line in warnings)
     assert not reaches(visited)

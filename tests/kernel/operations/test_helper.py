@@ -18,19 +18,19 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import zipapp
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
-ROOMS = Path(zipapp.__file__).parent
+SOURCES = Path(zipapp.__file__).parents[1]
 NOBODY, GROUP = 65534, 54321
 CALL = "-c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89"
 
 
 def executable(client: str) -> bytes:
     """Return the executable of a machine on which this program is the client: perl, a shell and perl, or Python."""
-    content = zipapp.executable(lambda room: (ROOMS / f"{room}.py").read_bytes(), lambda path: client == "perl")
+    content = zipapp.executable(lambda module: (SOURCES / f"{module}.py").read_bytes(), lambda path: client == "perl")
     return content.replace(b"/usr/bin/perl", b"/usr/bin/none") if client == "python" else content
 
 
 class Served:
-    """A listening socket as systemd has it, and whoever serves it."""
+    """A listening socket as systemd has it, and the helper that serves it."""
 
     def __init__(self, folder: Path, pin_dir: str, client: str = "perl"):
         self.path, self._pin_dir = folder / "helper.sock", pin_dir
@@ -92,7 +92,7 @@ def served(router, client, request):
 
 
 def destinations(router) -> set:
-    """Return what the rules in force are for."""
+    """Return the destinations of the rules in force."""
     return {rule["destination"] for rule in router.info()["rules"]}
 
 

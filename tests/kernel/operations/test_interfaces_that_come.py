@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules that name an interface apply when it comes, or comes again, whatever its index: by real packets."""
+"""Rules that name an interface apply when it comes, or comes again with another index: by real packets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in bpffs: mounted when need be, refused when it is not ours, taken in turns, gone at the end."""
+"""Pins in bpffs: mounted on demand, refused when foreign, locked for one run at a time, gone at the end."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Child:
-    """A process that runs `story` and tells what came of it: a value, or the error."""
+    """A process that runs `operation` and reports its result: a value, or the error."""
 
-    def __init__(self, story):
+    def __init__(self, operation):
         self._mine, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=self._run, args=(story, theirs))
+        self.process = FORK.Process(target=self._run, args=(operation, theirs))
         self.process.start()
 
     @staticmethod
-    def _run(story, pipe) -> None:
+    def _run(operation, pipe) -> None:
         try:
-            pipe.send(story())
+            pipe.send(operation())
         except TproxyError as error:
             pipe.send(f"{type(error).__name__}: {error}")
 
@@ -53,21 +53,21 @@ class Child:
         return found
 
 
-def without_bpffs(story):
-    """Return what `story` returns in a mount namespace of its own that has no bpffs."""
+def without_bpffs(operation):
+    """Return the result of `operation` in a mount namespace without a bpffs."""
 
     def unmount_and_run():
         assert libc.unshare(CLONE_NEWNS) == 0
         assert libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None) == 0
         while bpffs.is_mounted(bpffs.DEFAULT_MOUNT):
             assert libc.umount2(bpffs.DEFAULT_MOUNT.encode(), MNT_DETACH) == 0
-        return story()
+        return operation()
 
     return Child(unmount_and_run).answer()
 
 
 def hooks(netns) -> list:
-    """Return what is attached to the interface, as tc tells it."""
+    """Return the filters of the interface, as tc prints them."""
     listed = netns.judge(f"tc filter show dev {LAN} ingress") + netns.judge(f"tc qdisc show dev {LAN}")
     return sorted(str(one.get("options", one["kind"])) for one in listed)
 
@@ -99,9 +99,9 @@ def test_check_mode_mounts_nothing(wired):
 
 def test_elsewhere_a_bpffs_is_not_mounted_for_the_user(wired, tmp_path):
     wired.pin_dir = str(tmp_path / "pins")
-    for story in (wired.attach, lambda: wired.rules(WEB)):
+    for operation in (wired.attach, lambda: wired.rules(WEB)):
         with pytest.raises(NotMounted, match=f"{wired.pin_dir} is in no bpffs: mount one there"):
-            story()
+            operation()
     assert not os.path.exists(wired.pin_dir)
 
 
@@ -117,9 +117,9 @@ def test_a_map_of_another_shape_is_refused_and_nothing_changed(wired, name):
     bpf.pin(foreign, f"{folder}/{name}")
     os.close(foreign)
     before = wired.pinned(), hooks(wired.netns)
-    for story in (wired.attach, lambda: wired.rules(WEB), lambda: wired.record(interfaces=[LAN]), wired.info):
+    for operation in (wired.attach, lambda: wired.rules(WEB), lambda: wired.record(interfaces=[LAN]), wired.info):
         with pytest.raises(LayoutMismatch, match=f"value size {value + 8} instead of {value}"):
-            story()
+            operation()
     assert (wired.pinned(), hooks(wired.netns)) == before
 
 

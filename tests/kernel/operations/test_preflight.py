@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What preflight finds on a real machine: each finding is provoked, and gone when its cause is."""
+"""The findings of preflight on a real machine: each is provoked, and goes with its cause."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_networkd_that_deletes_a_mark_route(whole, tmp_path, monkeypatch):
 
 @pytest.fixture
 def exposed(whole):
-    """Return a router that has the program, and none of whose addresses is recorded."""
+    """Return a router with the program and without recorded addresses."""
     whole.record(state="absent")
     yield whole
     whole.record()
@@ -195,7 +195,7 @@ def test_an_intercept_that_takes_what_is_for_this_host_is_refused_unless_it_is_f
 
 
 def reason(router, destination: str) -> str:
-    """Return why the program does what it does with a connection to this address that the rule names."""
+    """Return the reason of the program's verdict for a connection to this address of the rule."""
     flow = {"source": "10.1.0.2", "destination": destination, "protocol": "tcp", "port": RULE["ports"]}
     return router._run(ask_verdict, "tproxy_verdict", False, interface=LAN, **flow)["reason"]
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A run that is refused half way leaves the real kernel as it was, and the same run again gets there.
 
-On a fake kernel every step of every story is refused (tests/unit/test_story_failures.py). Here the real one must take
-what a story does to take its changes back.
+On a fake kernel every step of every operation is refused (unit tests operations/test_failures.py). Here the real one
+must accept the steps that undo an operation's changes.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ class Clock:
             raise KernelRefused(errno.EIO, name, "on purpose")
 
 
-class Door:
-    """A real door with a clock on its changes."""
+class Adapter:
+    """A real adapter that counts its changes."""
 
-    def __init__(self, door, clock: Clock):
-        self._door, self._clock = door, clock
+    def __init__(self, adapter, clock: Clock):
+        self._adapter, self._clock = adapter, clock
 
     def __enter__(self):
-        self._door.__enter__()
+        self._adapter.__enter__()
         return self
 
     def __exit__(self, *fault):
-        self._door.__exit__(*fault)
+        self._adapter.__exit__(*fault)
 
     def __getattr__(self, name):
-        found = getattr(self._door, name)
+        found = getattr(self._adapter, name)
         if name not in CHANGES:
             return found
 
@@ -73,15 +73,14 @@ class Door:
 
 
 def clocked(clock: Clock):
-    """Return the real doors with one clock on them."""
+    """Return the real system with one counter of changes."""
     system = open_system()
-    return system._replace(
-        bpf=Door(system.bpf, clock), bpffs=Door(system.bpffs, clock), netlink=lambda: Door(system.netlink(), clock)
-    )
+    bpf, bpffs = Adapter(system.bpf, clock), Adapter(system.bpffs, clock)
+    return system._replace(bpf=bpf, bpffs=bpffs, netlink=lambda: Adapter(system.netlink(), clock))
 
 
 def everything(router) -> tuple:
-    """Return what is attached, pinned, routed and read back."""
+    """Return attachments, pins, routes and the answer of tproxy_info."""
     told = router.info()
     for entry in told["attachments"]:
         entry.pop("reasons")

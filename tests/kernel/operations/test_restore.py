@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Saving and putting back on the real kernel: what packets meet afterwards."""
+"""Save and restore on the real kernel, and the verdicts for packets afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RULE = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tprox
 
 
 class Kept:
-    """A router whose state is saved, and what may befall it."""
+    """A router with a saved state, and the faults that the tests cause."""
 
     def __init__(self, router, folder):
         self.router, self.path = router, str(folder / "kept" / "state.json")
@@ -34,11 +34,11 @@ class Kept:
         return save_state(given, self.router.system(), False)
 
     def restore(self, interface: str | None = None) -> dict:
-        """Put back what was saved."""
+        """Restore the saved state."""
         return restore_state({"path": self.path, "interface": interface}, self.router.system(), False)
 
     def lose_everything(self) -> None:
-        """Lose what a reboot takes: pins, filters, rules and routes."""
+        """Lose the state that a reboot deletes: pins, filters, rules and routes."""
         self.router.folder.clear()
         self.router.netns.run(f"tc qdisc del dev {LAN} clsact")
         for family in ("-4", "-6"):
@@ -59,7 +59,7 @@ class Kept:
 
 @pytest.fixture
 def kept(router, tmp_path):
-    """Return a router that splices port 443 of the net behind it, of which the state is saved."""
+    """Return a router with a saved state that splices port 443 of the net behind it."""
     router.route()
     router.rules(RULE)
     router.record(interfaces=[LAN])
@@ -71,7 +71,7 @@ def kept(router, tmp_path):
 
 
 def lasting(info: dict) -> dict:
-    """Return what tproxy_info says, without what counts or numbers."""
+    """Return the answer of tproxy_info without counters and ids."""
     attachments = [{**entry, "program_id": None} for entry in without_counters(info)["attachments"]]
     return {"attachments": attachments, "rules": without_counters(info)["rules"], "routes": info["routes"]}
 
@@ -144,7 +144,7 @@ def test_a_file_is_for_root_alone_and_goes_with_its_folder(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_text(netns, tmp_path):
-    """On a tmpfs that has room for one page besides the old text."""
+    """On a tmpfs with space for one page besides the old text."""
     netns.run(f"mount -t tmpfs -o size=8k tmpfs {tmp_path}")
     try:
         path = str(tmp_path / "file")

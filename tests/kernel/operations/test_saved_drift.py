@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A saved state that a boot could not put back, or that is no longer what is in force, is named, foretold, repaired."""
+"""A damaged or stale saved state is reported, predicted by check mode and repaired."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER = {**RULE, "ports": "8080"}
 
 @pytest.fixture
 def saved(router):
-    """Return a router whose state is saved where a boot looks for it."""
+    """Return a router with its state saved where a boot reads it."""
     router.route()
     router.rules(RULE)
     router.record(interfaces=[LAN])
@@ -47,7 +47,7 @@ def told(router) -> list:
 
 
 def what_is_found(router) -> str:
-    """Return what the finding of a stale state says of it."""
+    """Return the text of the finding for a stale state."""
     return next(one["found"] for one in router.info()["findings"] if one["code"] == "state_stale").partition(": ")[2]
 
 

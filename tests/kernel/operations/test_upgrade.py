@@ -43,7 +43,7 @@ def older(router, tmp_path):
 
 
 def deploy(release, *interfaces: str) -> None:
-    """Do what the role does, in its order, knowing one owner's rules only."""
+    """Run the role's operations in its order, with the rules of one owner."""
     release.rules(SPLICED, purge=True, owner="ansible")
     release.route(*interfaces)
     release.record(interfaces=list(interfaces))
@@ -56,7 +56,7 @@ def layouts(router) -> list:
 
 
 def told(router) -> dict:
-    """Return what a user has told the router, as tproxy_info shows it."""
+    """Return the configuration of the router, as tproxy_info shows it."""
     info = router.info()
     kept = ("interface", "policy", "addresses", "drift")
     known = [{key: entry[key] for key in kept} for entry in info["attachments"]]
@@ -93,15 +93,15 @@ def test_the_role_takes_over_and_leaves_the_rules_of_others_alone(router, older,
 
 def test_check_mode_foretells_a_take_over_and_touches_nothing(router, older):
     before = router.pinned()
-    stories = {
+    operations = {
         "rules": lambda **how: router.rules(SPLICED, purge=True, **how),
         "record": lambda **how: router.record(interfaces=[LAN], **how),
         "attach": lambda **how: router.attach(policy={"default_action": "pass"}, **how),
     }
-    for name, story in stories.items():
-        predicted = story(check=True)
+    for name, operation in operations.items():
+        predicted = operation(check=True)
         assert router.pinned() == before, name
-        real = story()
+        real = operation()
         assert (predicted["changed"], predicted["diff"]) == (real["changed"], real["diff"]), name
         router.folder.clear()
         older.rules(SPLICED, *OTHERS)

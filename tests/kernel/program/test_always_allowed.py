@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a packet, row by row: who may always pass. Sessions and rules: test_rules.py."""
+"""The packet table, row by row: traffic that always passes. test_rules.py has sessions and rules."""
 
 from __future__ import annotations
 

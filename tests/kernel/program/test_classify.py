@@ -28,7 +28,7 @@ SETS += [(seed, count, 2500) for seed, count in enumerate([12, 40, 120, 300] * 2
 
 @pytest.fixture(scope="module")
 def roomy(blob):
-    """Return our program with room for the roots of many interface classes."""
+    """Return our program with space for the roots of many interface groups."""
     splicer = Splicer(blob, 4096)
     yield splicer
     splicer.close()
@@ -36,7 +36,7 @@ def roomy(blob):
 
 @pytest.fixture
 def interfaces(netns, roomy):
-    """Make every interface that a flow comes in on, with a policy that lets nobody pass before the rules."""
+    """Make every interface of the flows, with a policy that lets no flow pass before the rules."""
     netns.batch("ip", [f"link add name {name} index {number} type bridge" for name, number in INTERFACES.items()])
     taken = {}
     for ifindex in INTERFACES.values():
@@ -66,7 +66,7 @@ def _crowded(chance, count: int) -> list:
 
 
 def expected(slotted, number):
-    """Return (action, reason, rule slot); where nothing listens, a rule that splices does what is for that case."""
+    """Return (action, reason, rule slot). Without a listener a rule that splices takes its on_missing action."""
     if number is None:
         return "drop", "default", 0
     rule, slot = slotted[number]

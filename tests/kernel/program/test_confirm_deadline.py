@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The dead-man switch: what the program does before and after the deadline of a change, with nobody acting."""
+"""The confirm deadline: the program's verdicts before and after it, without any action of user space."""
 
 from __future__ import annotations
 

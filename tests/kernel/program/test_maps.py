@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the program finds what it is told of an interface, which image it walks, and what it counts."""
+"""How the program finds policy and addresses of an interface, which image it uses, and its counters."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_interface_without_a_policy_is_closed_but_for_ssh(splicer, netns, ifi
 
 
 def grown(before: dict, after: dict) -> dict:
-    """Return what was counted between two answers of counted()."""
+    """Return the difference of two answers of counted()."""
     more = {outcome: (new[0] - before[outcome][0], new[1] - before[outcome][1]) for outcome, new in after.items()}
     return {outcome: counter for outcome, counter in more.items() if any(counter)}
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a packet, row by row: what it is. Who may always pass: test_always_allowed.py."""
+"""The packet table, row by row: kinds of packets. test_always_allowed.py has traffic that always passes."""
 
 from __future__ import annotations
 

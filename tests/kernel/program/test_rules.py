@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to a packet, row by row: own sessions, rules, the default action. Which rule: test_classify.py."""
+"""The packet table, row by row: own sessions, rules, default action. test_classify.py has the choice of the rule."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_so_is_that_of_any_other_session(splicer, tcp_session, action):
 @pytest.mark.parametrize("mark", [Mark(), Mark(0x2, 0xF)])
 @pytest.mark.parametrize("given", [{"default_action": "pass"}, {"default_action": "pass", "accept": "unspec"}])
 def test_what_is_not_for_this_host_does_not_keep_a_mark_that_would_deliver_it_here(splicer, mark, given):
-    """Somebody else set it: a tunnel that the packet came in, or a program ahead."""
+    """A tunnel or an earlier program has set the mark."""
     splicer.policy(LAN, mark=mark, **given)
     splicer.rules(rule("tcp", "pass"))
     for frame in (tcp_frame(SERVER, 443), udp_frame(SERVER, 443)):

@@ -95,7 +95,7 @@ class Stream:
 
 @pytest.fixture
 def splicing(router):
-    """Return a router that splices what a Stream sends to it."""
+    """Return a router that splices the packets of a Stream."""
     router.route()
     router.attach()
     router.rules(SPLICED)
@@ -155,7 +155,7 @@ def test_an_image_outgrows_its_map_and_the_filters_move_to_a_bigger_one(splicing
 
 
 def test_a_killed_proxy_comes_back_under_traffic(splicing, client):
-    """While nobody listens, packets are dropped and counted, and none goes elsewhere."""
+    """Without a listener packets are dropped and counted, and none goes elsewhere."""
     asking = client.socket(socket.SOCK_DGRAM)
     for death in range(5):
         with transparent(socket.SOCK_DGRAM, PROXY_PORT) as proxy:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What only a link may say, and links on a link: real frames from the client's end of the wire."""
+"""Link-local traffic, and links on a link: real frames from the client's end of the wire."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def client(lasting):
 
 @pytest.fixture
 def wire(router, client):
-    """Return a raw socket on the client's end of a wire on which nobody else speaks IPv6."""
+    """Return a raw socket on the client's end of a wire that carries no other IPv6."""
     with client.inside():
         set_sysctl(f"ipv6.conf.{LAN}-peer.disable_ipv6", 1)
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -58,7 +58,7 @@ def message(kind: int, source: str, hop_limit: int, destination: str = NODES) ->
 
 
 def outcome(router, wire, datagram: bytes) -> set:
-    """Return what was counted for a datagram."""
+    """Return the counters of a datagram."""
     router.count_anew()
     wire.send(ethernet(datagram, ETH_IPV6))
     eventually(router.reasons)

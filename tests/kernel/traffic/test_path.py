@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the path says of a flow: packets that are too big for it, and how far they came. Real packets, both families."""
+"""ICMP errors from the path of a flow: packets too big, and hop limits exceeded. Real packets, both families."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def client(lasting):
 
 @pytest.fixture(scope="module")
 def far(lasting):
-    """Return a client behind `client`, whose link to it takes no more than NARROW bytes.
+    """Return a client behind `client`. The link between them takes at most NARROW bytes.
 
     The far end does not know that: it asks for segments as big as its own link takes.
     """
@@ -94,7 +94,7 @@ def deliver(sender: socket.socket, receiver: socket.socket) -> None:
 
 
 def path_mtu(one: socket.socket) -> int:
-    """Return what a connected socket believes its path to take."""
+    """Return the path MTU that a connected socket assumes."""
     if one.family == socket.AF_INET:
         return one.getsockopt(socket.IPPROTO_IP, IP_MTU)
     return one.getsockopt(socket.IPPROTO_IPV6, IPV6_MTU)
@@ -124,7 +124,7 @@ def test_a_flow_of_the_router_itself_learns_what_its_path_takes(splicing, far, f
 
 @pytest.fixture(scope="module")
 def behind(lasting):
-    """Return a server behind the router, which forwards what passes."""
+    """Return a server behind the router. The router forwards packets that pass."""
     netns = lasting[0].netns
     netns.run("ip link add wan0 type veth peer name wan0-peer")
     netns.run("ip link set wan0 up")
@@ -141,7 +141,7 @@ def behind(lasting):
 
 @pytest.fixture
 def whatever_passes(splicing):
-    """Let the router pass what no rule names, until the end."""
+    """Let the router pass packets without a rule, until the end."""
     splicing.attach(policy={"default_action": "pass"})
     yield
     splicing.attach(policy={"default_action": "drop"})
@@ -164,7 +164,7 @@ def test_a_flow_through_the_router_learns_what_its_path_takes(far, behind, far_e
 
 
 def test_so_does_a_flow_that_a_rule_lets_pass_where_the_rest_is_dropped(splicing, far, behind, far_ends):
-    """The rule speaks of the client's packets. What the path says of the answers comes the same way."""
+    """The rule names the client's packets. ICMP errors about the answers take the same way."""
     splicing.rules(splice_rule(far_ends, action="pass"))
     carry_through(far, far_ends, behind)
 

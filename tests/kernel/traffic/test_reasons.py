@@ -82,7 +82,7 @@ def sockets(router):
 
 
 def shown(router) -> dict:
-    """Return what tproxy_info shows of the interface: {(reason, outcome): packets}, where not zero."""
+    """Return the interface's counters in tproxy_info: {(reason, outcome): packets}, where not zero."""
     entry = next(entry for entry in router.info()["attachments"] if entry["interface"] == LAN)
     return {
         (reason, outcome): counter["packets"]

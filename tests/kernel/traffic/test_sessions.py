@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions with real packets in both families: how they begin, whose they are, and who listens."""
+"""Sessions with real packets in both families: how they begin, their sockets, and their listeners."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_listener_that_dies_is_missed_and_its_sessions_and_successor_are_not(s
 
 @contextmanager
 def another_address(netns):
-    """Give the interface more addresses for a while: what the kernel knows of routes is void then."""
+    """Give the interface more addresses for a while. The kernel then drops its cached routes."""
     addresses = ("10.77.0.1/24", ""), ("fd00:77::1/64", "nodad")
     for address, flag in addresses:
         netns.run(f"ip address add {address} dev {LAN} {flag}")

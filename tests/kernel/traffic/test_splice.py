@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Splicing with real packets over a wire: what proxy and client see. Changes under traffic: test_changes.py."""
+"""Splicing with real packets over a wire, as proxy and client see it. test_changes.py has changes under traffic."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_rule_keeps_its_hits_whatever_becomes_of_others(splicing, client):
 
 @pytest.fixture
 def others_may_judge(splicing, program):
-    """Return what puts a filter that drops all it sees behind ours, which lets it see what is not spliced."""
+    """Return a function that adds a dropping filter behind ours. It sees the packets that are not spliced."""
     splicing.attach(policy={"accept": "unspec", "management": [{"source": CLIENT, "protocol": "udp", "port": 161}]})
     later = socket.if_nametoindex(LAN), "ingress", 20, 1
     with Netlink() as netlink:
@@ -176,7 +176,7 @@ def test_a_port_without_a_rule_is_dropped(splicing, client):
 
 
 def test_the_hosts_own_services_are_closed_but_for_ssh(splicing, client):
-    """SSH is told by its port alone here: nobody listens, and the kernel's reset comes back."""
+    """The port alone identifies SSH here: no process listens, and the kernel's reset comes back."""
     splicing.record()
     with pytest.raises(ConnectionRefusedError):
         connect(client, 22, OWN)

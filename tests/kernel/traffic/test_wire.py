@@ -54,7 +54,7 @@ ASKING, DENIED = (ipv4(tcp(port), TCP, destination=SERVER) for port in (443, 444
 
 @pytest.fixture
 def router(splicing):
-    """Return this file's router, which passes what ASKING asks for."""
+    """Return this file's router, which passes the flow of ASKING."""
     splicing.attach(policy={"allow_ssh": False, "default_action": "drop"})
     splicing.rules(PASSING)
     return splicing
@@ -180,7 +180,7 @@ def test_headers_may_lie_beyond_the_linear_area(router, wire, client, kind):
 
 @pytest.fixture
 def tunnel(router):
-    """Return the descriptor of a tun device: what is written there comes in without an Ethernet header."""
+    """Return the descriptor of a tun device. Bytes written there come in without an Ethernet header."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(descriptor, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
     router.netns.run("ip link set tun0 up")
