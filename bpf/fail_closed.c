@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * Blocks an interface whose saved state cannot be restored (fail_closed).
+ * Blocks an interface if its saved state cannot be restored (fail_closed).
  *
  * It passes ARP, frames of VLAN sub-interfaces, neighbour discovery, DHCP, SSH
  * if the policy allows it, and the management entries of the policy. It drops

@@ -5,7 +5,7 @@
 """Write plugins/module_utils/_tproxy/abi/layout.py from bpf/abi.h and bpf/maps.h; with --check only compare.
 
 A host C compiler reports the sizes and offsets, so this file needs no layout rules of C. The names come from the two
-headers, of which it understands only enums, flat structs and the map list.
+headers. The parser knows only enums, flat structs and the map list.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def source() -> str:
 
 
 def enum_names(text: str) -> dict[str, list[str]]:
-    """Return {enum: [constants]} without the map placeholders, whose names come from the map list."""
+    """Return {enum: [constants]}, but without the map placeholders: the map list has their names."""
     found = {}
     for name, body in re.findall(r"enum (\w+) \{(.*?)\}", text, flags=re.S):
         body = re.sub(r"#.*|TPROXY_MAPS\(\w+\)", "", body)

@@ -55,7 +55,7 @@ static __always_inline void set_mark(struct __sk_buff *skb, struct pkt_ctx *ctx)
  * Clear the mark of a packet that this program did not mark. A packet can come
  * in with the mark: a tunnel gives the mark of its own packets to the packets
  * that it carried (skb_scrub_packet() within a namespace). The policy route
- * would deliver the packet to this host, whatever its destination is.
+ * would deliver such a packet to this host, to any destination.
  */
 static __always_inline void clear_mark(struct __sk_buff *skb, const struct pkt_ctx *ctx)
 {

@@ -12,7 +12,7 @@
 #include "ipv6.h"
 #include "vlan.h"
 
-/* Parse a packet whose IP header begins at `offset`. */
+/* Parse a packet with its IP header at `offset`. */
 static __always_inline enum pkt_kind parse_packet(struct __sk_buff *skb, __u32 offset,
 						  struct flow *flow)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What the measured programs share: the product's own file, a table of random
- * flows, and a way to let nothing be optimised away.
+ * Included by each measured program: the product itself, a table of random
+ * flows, and SETTLED(), which keeps the compiler from removing the work.
  *
- * SLOT_ names of the maps below and TARGETS come from programs.py.
+ * programs.py defines TARGETS and SLOT_ names for the maps used here.
  */
 #ifndef TPROXY_BENCH_H
 #define TPROXY_BENCH_H
@@ -21,7 +21,7 @@ struct target {
 	__be16 source_port;
 	__u8 protocol;
 	__u8 padding[3];
-	__u32 answer;	/* what the measured program made of it */
+	__u32 answer;	/* of the measured program */
 	__u32 checksum; /* of the IPv4 header, network order */
 };
 
@@ -30,7 +30,7 @@ struct progress {
 	__u64 wrong;
 };
 
-/* All of `value` is in memory here: the compiler may neither skip nor postpone what fills it. */
+/* All of `value` is in memory here: the compiler can neither skip nor postpone the stores. */
 #define SETTLED(value) asm volatile("" : : "r"(value) : "memory")
 
 static __always_inline struct progress *progress(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Which rule is it?  Ours, the original's, one hash look-up of the exact flow,
- * and nothing: each over the same table of random flows.
+ * Rule lookups over the same table of random flows: this collection's, the
+ * original's, one hash lookup of the exact flow, and none.
  */
 #include "original.h"
 
@@ -72,7 +72,7 @@ int classify_hash(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* The floors: what any program on the hook pays, one packet again and again. */
+/* Lower bounds: the cost of any program on the hook, with the same packet each time. */
 int floor_empty(struct __sk_buff *skb)
 {
 	return TC_ACT_OK;
@@ -100,7 +100,7 @@ int floor_hash(struct __sk_buff *skb)
 	return bpf_map_lookup_elem(MAP(exact), &key) ? TC_ACT_OK : TC_ACT_UNSPEC;
 }
 
-/* While rule sets are exchanged: every flow has the rule of the one or of the other. */
+/* During an exchange of rule sets: each flow has the rule of one of the two. */
 int classify_either(struct __sk_buff *skb)
 {
 	struct pkt_ctx ctx = {};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The source of live frames: an XDP program that is test-run with real
- * delivery.  It puts the next flow of the table into the frame and lets it
- * into the stack of the interface it is run for.
+ * The source of live frames: an XDP program in a test run with real delivery.
+ * It writes the next flow of the table into the frame and passes it to the stack
+ * of the interface.
  */
 #include "bench.h"
 

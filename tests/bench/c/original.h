@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The original splicer's way, written anew from its published description, as
- * what ours is compared with: 33 hash probes from /32 down to /0, in each
- * prefix found its ranges through an index table, and on to the next shorter
- * prefix when none holds the port.  Its trace output per match is left out.
+ * The lookup of the original splicer, for comparison. It is new code from the
+ * published description: 33 hash probes from /32 down to /0, in each prefix the
+ * ranges through an index table, then the next shorter prefix if no range has
+ * the port. Without the trace output for each match.
  */
 #ifndef TPROXY_BENCH_ORIGINAL_H
 #define TPROXY_BENCH_ORIGINAL_H
@@ -27,7 +27,7 @@ struct original_range {
 	__u32 proxy_ip;
 };
 
-/* As published a range stands at the place of its low port: 65536 places, 786 KB. */
+/* As published: the range is at the index of its low port, 65536 places, 786 KB. */
 struct original_ranges {
 	__u16 count;
 	__u16 index[ORIGINAL_RANGES];

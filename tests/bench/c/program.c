@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * A packet's whole way through the program: ours and the original's.  Those
- * that end in _random put the next flow of the table into the packet first.
+ * Whole programs: this collection's and the original's. The functions with
+ * _random in their name first write the next flow of the table into the packet.
  */
 #include "original.h"
 
-/* Room for the larger of the two transport headers is in every packet that targets.py makes. */
+/* Each packet of targets.py has space for the larger of the two transport headers. */
 static __always_inline struct target *put_target(struct __sk_buff *skb)
 {
 	struct iphdr *ip = (void *)(long)skb->data + ETH_HLEN;
@@ -38,7 +38,7 @@ static __always_inline int original_assign(struct __sk_buff *skb, struct bpf_soc
 	return error ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
-/* Its stateful check: the socket of an established flow gets the packet by assignment. */
+/* Its stateful check assigns the packet to the socket of an established flow. */
 static __always_inline int original_session(struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
 					    __u8 protocol)
 {

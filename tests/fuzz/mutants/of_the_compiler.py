@@ -119,7 +119,9 @@ MUTANTS = (
         "moved = self._search(word)",
         "pages taken for short nodes",
     ),
-    Mutant(IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "whose interfaces"),
+    Mutant(
+        IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "the interfaces of a rule"
+    ),
     Mutant(
         IMAGE,
         "tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))",
@@ -130,7 +132,7 @@ MUTANTS = (
         IMAGE,
         'if rule.action == "tproxy":',
         'if rule.action != "drop":',
-        "what is an intercept",
+        "rules that pass count as intercepts",
     ),
     Mutant(IMAGE, "if view.restricted or 0 in ours:", "if view.restricted:", "classes without rules of their own"),
     Mutant(

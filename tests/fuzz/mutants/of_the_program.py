@@ -81,7 +81,7 @@ MUTANTS = (
         ICMP,
         "ip.saddr != flow->daddr.addr32[3])",
         "0)",
-        "errors for somebody else's packets",
+        "errors to other hosts",
     ),
     Mutant(
         ICMP,
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(TRIE, "i += key_le(page, base, i + 2, x) * 2;", "i += key_le(page, base, i + 2, x);", "search in a node"),
     Mutant(TRIE, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
     Mutant(TRIE, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
-    Mutant(ABI, "LOOKUP6_STEPS = 64,", "LOOKUP6_STEPS = 16,", "long walks"),
+    Mutant(ABI, "LOOKUP6_STEPS = 64,", "LOOKUP6_STEPS = 16,", "long lookups"),
     Mutant(TRIE, "if (field & FIELD6_DPORT)", "if (field == FIELD6_SADDR)", "ports of IPv6 rules"),
     Mutant(
         RULESET,
@@ -111,19 +111,19 @@ MUTANTS = (
         RULESET,
         "pair = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
         "pair = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
-        "interfaces whose indexes meet in page 1",
+        "interfaces with the same place in page 1",
     ),
     Mutant(
         POLICY,
         "slot = (skb->ifindex + i) & (INTERFACES - 1);",
         "slot = skb->ifindex & (INTERFACES - 1);",
-        "interfaces whose indexes meet in the policy table",
+        "interfaces with the same place in the policy table",
     ),
     Mutant(
         RULESET,
         "(__u64)(daddr >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
         "(__u64)(daddr & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
-        "covers of IPv4",
+        "intercept lookups of IPv4",
     ),
     Mutant(
         RULESET,
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant(
         SOCKET, "for (i = 0; i < 2; i++) {", "for (i = 0; i < 1; i++) {", "the proxy's own clients hide its listener"
     ),
-    Mutant(PROGRAM, "if (entry && has_address(entry, &flow->daddr))", "if (entry)", "what is local"),
+    Mutant(PROGRAM, "if (entry && has_address(entry, &flow->daddr))", "if (entry)", "own addresses"),
     Mutant(
         PROGRAM,
         "if (reason == REASON_NO_LISTENER && ctx->action->flags & ACTION_PASS_WHEN_MISSING)",
@@ -197,13 +197,13 @@ MUTANTS = (
         PROGRAM,
         "return ctx->action && ctx->action->kind == ACTION_TPROXY;",
         "return ctx->action && ctx->action->kind != ACTION_DROP;",
-        "what is an intercept",
+        "rules that pass count as intercepts",
     ),
     Mutant(
         PROGRAM,
         "if (session && flow->protocol == IPPROTO_UDP)",
         "if (session)",
-        "errors about what a listener never sent",
+        "errors about a TCP listener",
     ),
     Mutant(
         PROGRAM,
@@ -215,13 +215,14 @@ MUTANTS = (
         PROGRAM,
         "if (ctx->action && ctx->action->kind == ACTION_PASS)",
         "if (0)",
-        "errors about what a rule passes",
+        "errors about flows that a rule passes",
     ),
     Mutant(
         PROGRAM,
         "return accept_local(skb, ctx, REASON_ESTABLISHED);",
-        "if (is_intercept(ctx)) set_mark(skb, ctx); return verdict_pass(ctx, REASON_ESTABLISHED);",
-        "the mark of sessions whose rule is gone",
+        "return is_intercept(ctx) ? accept_local(skb, ctx, REASON_ESTABLISHED) :"
+        " verdict_pass(ctx, REASON_ESTABLISHED);",
+        "the mark of sessions without a rule",
     ),
     Mutant(
         CTX,
@@ -229,8 +230,8 @@ MUTANTS = (
         "skb->mark = skb->mark | (mark & mask);",
         "bits of the mark",
     ),
-    Mutant(CTX, "if (!ctx->marked && skb->mark & mask", "if (skb->mark & mask", "marks of ours"),
-    Mutant(CTX, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark that is not ours"),
+    Mutant(CTX, "if (!ctx->marked && skb->mark & mask", "if (skb->mark & mask", "the mark of the program itself"),
+    Mutant(CTX, "		skb->mark &= ~mask;", "		skb->mark = 0;", "bits of a mark outside the mask"),
     Mutant(
         VLAN, "return skb->vlan_present && skb->vlan_tci & VLAN_VID_MASK;", "return skb->vlan_present;", "priority tags"
     ),

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Applies each mutant to a scratch copy and lets the fuzzer look at it; fails unless it sees every one."""
+"""Apply each mutant to a scratch copy and run the fuzzer on it. Exit status 1 if the fuzzer misses one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def main() -> int:
     """Run the mutants with one of the given words in their file or fault, and print a table."""
     parser = argparse.ArgumentParser("tests/fuzz/mutants/run", description="Does the fuzzer see faults of one line?")
     parser.add_argument("words", nargs="*", help="only mutants with one of these words in file or fault")
-    parser.add_argument("--packets", type=int, default=120_000, help="what a mutant must not survive (120000)")
+    parser.add_argument(
+        "--packets", type=int, default=120_000, help="the fuzzer must find a mutant within so many packets (120000)"
+    )
     parser.add_argument("--seed", default="mutants", help="of the fuzzer")
     options = parser.parse_args()
     chosen = [one for one in of_the_program.MUTANTS + of_the_compiler.MUTANTS if _is_asked_for(one, options.words)]

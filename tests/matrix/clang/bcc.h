@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * What BCC gives to every source of its own accord, for a compiler that is not
- * BCC: the kernel's struct __sk_buff and its helpers.  The rest comes from the
- * kernel's own headers (linux-libc-dev), not from bpf/stubs.
+ * BCC gives every source struct __sk_buff and the helpers of the kernel. This is
+ * the same for another compiler. The rest comes from the kernel's own headers
+ * (linux-libc-dev), not from bpf/stubs.
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -25,5 +25,5 @@ HELPER(long, sk_release, void *sk);
 
 #undef HELPER
 
-/* LLVM's intrinsic of that name is the load of a number that the kernel takes for a map: BPF_PSEUDO_MAP_FD. */
+/* The intrinsic of LLVM loads a number, of a kind such as BPF_PSEUDO_MAP_FD. */
 __u64 bpf_pseudo_fd(__u64 kind, __u64 number) __asm__("llvm.bpf.pseudo");

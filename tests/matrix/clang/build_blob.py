@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compile bpf/ with clang and the kernel's own headers, to a blob as BCC's is: build_blob.py FILE.
+"""Compile bpf/ with clang and the kernel's own headers to a blob like that of BCC: build_blob.py FILE.
 
-$CLANG names another compiler than `clang`. Every warning is an error here.
+$CLANG names a compiler in place of `clang`. Each warning is an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLAGS = ("-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-include", str
 MACHINE = os.uname().machine
 # <linux/icmp.h> includes headers of the C library, which know the machine but not the target bpf.
 HEADERS = ("-isystem", "/usr/include", "-isystem", f"/usr/include/{MACHINE}-linux-gnu", f"-D__{MACHINE}__")
-# The one section with code. As binary it is the bare instructions: there is no relocation to do.
+# The only section with code. It has no relocations, so its bytes are the instructions.
 COPY = ("objcopy", "--input-target", "elf64-little", "--output-target", "binary", "--only-section", ".text")
 
 
@@ -44,7 +44,7 @@ def instructions() -> bytes:
 
 
 def main() -> None:
-    """Write the blob; say how big it is, and how big BCC's."""
+    """Write the blob; print its size and the size of BCC's."""
     words = subprocess.run([CLANG, "--version"], capture_output=True, text=True, check=True).stdout
     compiler = words.splitlines()[0]
     code = base64.b64encode(instructions()).decode()

@@ -44,7 +44,7 @@ PLACES = "tests/kernel", "tests/fuzz"
 # make the same kernel calls, and each of their tests loads the program, which takes 5 s on an emulated processor.
 ASKING = (
     "tests/kernel/adapters/test_*.py",
-    *(f"tests/kernel/program/test_{name}.py" for name in ("packets", "always_allowed", "rules", "maps")),
+    *(f"tests/kernel/program/test_{name}.py" for name in ("packets", "always_allowed", "rules", "maps", "fail_closed")),
     "tests/kernel/program/test_confirm_deadline.py",
     *(f"tests/kernel/traffic/test_{name}.py" for name in ("sessions", "path", "link", "wire", "splice", "reasons")),
     "tests/kernel/operations/test_clock.py",
