@@ -17,7 +17,7 @@ struct pkt_ctx {
 	long error;	       /* of bpf_sk_assign */
 	enum pkt_kind kind;
 	enum verdict verdict;
-	__u32 marked; /* by this program: the packet is delivered to this host */
+	bool marked; /* by this program: the packet is delivered to this host */
 };
 
 static __always_inline enum reason verdict_pass(struct pkt_ctx *ctx, enum reason reason)
@@ -48,7 +48,7 @@ static __always_inline void set_mark(struct __sk_buff *skb, struct pkt_ctx *ctx)
 		mask = ctx->policy->mark_mask;
 	}
 	skb->mark = (skb->mark & ~mask) | (mark & mask);
-	ctx->marked = 1;
+	ctx->marked = true;
 }
 
 /*

@@ -23,9 +23,10 @@ enum ports {
  * User space replaces a policy by one map update, which is a memcpy()
  * (array_map_update_elem() in kernel/bpf/arraymap.c). So a packet on another
  * CPU can see a part of the old policy and a part of the new one. This is
- * benign: it lasts for the copy alone, each flag, mark and count is one of the
- * two, and an entry of zeros matches nothing (no protocol is 0). An entry that
- * is half copied can accept or miss one packet, which no session depends on.
+ * benign. It lasts for the copy alone. Each flag, mark and count is an old or a
+ * new one. The count comes before the entries, and an entry of zeros matches
+ * nothing, since no protocol of a flow is 0. An entry that is half copied can
+ * accept or miss one packet, and no session depends on one packet.
  */
 static __always_inline struct policy *policy_at(__u32 slot, __u32 ifindex)
 {
@@ -44,8 +45,9 @@ static __always_inline bool deadline_passed(const struct policy *policy)
 }
 
 /*
- * Return the flags of an interface without a policy, which an operator removed
- * by hand: all but SSH is dropped, so that it is neither open nor locked.
+ * Return the flags of an interface without a policy: an operator removed it by
+ * hand. The interface accepts SSH and flows of rules only, so it is neither open
+ * nor locked.
  *
  * An Ethernet header ends with the protocol that the kernel knows. A packet of a
  * layer 3 device has bytes of an address there. Without a branch: the verifier

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from zlib import crc32
 
-from ..abi.layout import GROUP_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_WORDS
+from ..abi.layout import GROUP_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_BYTES, PAGE_WORDS
 
 BLOCK_WORDS = 4 * PAGE_WORDS
 BLOCK_BYTES = 4 * BLOCK_WORDS
@@ -29,7 +29,7 @@ class ImageDigest:
 
     def __init__(self, words):
         with memoryview(words).cast("B") as data:
-            used = data[: 4 * PAGE_WORDS * _word(data, HEADER_PAGES)]
+            used = data[: PAGE_BYTES * _word(data, HEADER_PAGES)]
             self._numbers = [_number(used, block) for block in range(-(-len(used) // BLOCK_BYTES))]
         self._all = 0
         for number in self._numbers:

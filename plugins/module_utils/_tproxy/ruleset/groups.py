@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..abi.layout import GROUPED_INTERFACES, PAGE_WORDS, PROBES
+from ..abi.layout import GROUPED_INTERFACES, PAGE_BYTES, PROBES
 from ..errors import LimitExceeded
 
 CLASS_PAGES = 2
@@ -52,7 +52,7 @@ def bound_page(bound: Mapping) -> array:
     slots = [None] * GROUPED_INTERFACES
     for ifindex in sorted(bound):
         _settle(slots, ifindex)
-    page = array("I", bytes(4 * PAGE_WORDS))
+    page = array("I", bytes(PAGE_BYTES))
     for slot, ifindex in enumerate(slots):
         if ifindex is not None:
             page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex]
