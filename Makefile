@@ -17,13 +17,10 @@ ENGLISH ?= --docstrings 27 --messages 12 --plugin-documentation 13 --markdown 7 
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test contract bench bootstrap lint english figures layout layout-check blob blob-check unit pythons dataplane fuzz-slice fuzz \
-        mutants clang bench-slice storm storm-slice kernel kernels traffic confirm confirm-slice boot helper upgrade rollout \
-        rollout-slice build tproxy-splicer \
-        sanity integration molecule clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, real packets (needs root)
 	@$(ENV) tests/system/demo/run
@@ -40,18 +37,23 @@ bench: bootstrap ## measure the data plane (needs root)
 bootstrap: ## install missing Debian packages and build .work/venv; done by every other target
 	@$(TOOLS)/bootstrap
 
-lint: bootstrap ## style of YAML, Python, C, shell, English, changelog and documentation
+lint: bootstrap english-check ## style and types of Python; style of YAML, C, shell, English, changelog and documentation
 	@$(STEP) yamllint "yamllint" yamllint --strict .
-	@$(STEP) ruff "ruff" ruff check --output-format concise
+	@$(STEP) ruff "ruff check" ruff check --output-format concise
+	@$(STEP) ruff-format "ruff format" ruff format --check
+	@$(STEP) mypy "mypy" mypy
 	@$(STEP) clang-format "clang-format" $(TOOLS)/clang_format
 	@$(STEP) shellcheck "shellcheck" $(TOOLS)/shellcheck
-	@$(STEP) english "English" python $(TOOLS)/check_english.py $(ENGLISH)
+	@$(STEP) codespell "codespell" codespell
 	@$(STEP) changelog "changelog fragments" antsibull-changelog lint
 	@$(STEP) docs "documentation of plugins and role" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
 	@$(STEP) ansible-lint "ansible-lint" ansible-lint
 
 english: bootstrap ## indirect words and metaphors: each hit, and the share of docstrings, messages and documents
 	@$(ENV) python $(TOOLS)/check_english.py
+
+english-check: bootstrap ## the same against the limits in ENGLISH; part of lint
+	@$(STEP) english "English" python $(TOOLS)/check_english.py $(ENGLISH)
 
 figures: bootstrap ## sizes, types, and the files that each module ships
 	@$(ENV) python $(TOOLS)/code_figures.py
@@ -69,10 +71,14 @@ blob-check: bootstrap ## compare the prebuilt programs with bpf/
 	@$(STEP) blob-check "the prebuilt programs agree with bpf/" bpf/build_blob.py --check
 
 unit: bootstrap ## tests without root, on a fake kernel
-	@$(STEP) unit "unit tests" pytest --import-mode=importlib tests/unit $(PYTEST)
+	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
 
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
+
+coverage: bootstrap ## lines and branches of plugins/ that the unit tests run, and the least covered files
+	@$(STEP) coverage "unit tests, measured" coverage run -m pytest tests/unit $(PYTEST)
+	@$(ENV) coverage json --quiet -o .work/cache/coverage.json && python $(TOOLS)/report_coverage.py .work/cache/coverage.json
 
 dataplane: bootstrap ## tests of program, adapters and operations on the kernel of this machine (needs root)
 	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)

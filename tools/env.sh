@@ -20,7 +20,8 @@ export PATH=$VENV/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 export LC_ALL=C.UTF-8
 export XDG_CACHE_HOME=$WORK/cache XDG_CONFIG_HOME=$WORK/home/.config
 export PIP_CACHE_DIR=$WORK/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1
-export RUFF_CACHE_DIR=$WORK/cache/ruff
+export RUFF_CACHE_DIR=$WORK/cache/ruff MYPY_CACHE_DIR=$WORK/cache/mypy
+export COVERAGE_FILE=$WORK/cache/coverage
 export HYPOTHESIS_STORAGE_DIRECTORY=$WORK/cache/hypothesis
 # pytest.ini has the other options.
 export PYTEST_ADDOPTS="-o cache_dir=$WORK/cache/pytest"

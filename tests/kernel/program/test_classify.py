@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The program against brute force: which rule holds, on random rule sets and packets at their edges.
 
-The judge is tests/unit/precedence.py, which shares nothing with the compiler. A failure prints seed and flow: the same
+The judge is tests/support/precedence.py, which shares nothing with the compiler. A failure prints seed and flow: the same
 seed gives the same rules and packets again.
 """
 

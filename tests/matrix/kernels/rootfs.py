@@ -34,7 +34,7 @@ MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "802
 MODULES += ("tcp_diag", "udp_diag")
 # Of the checkout.
 PARTS = ("bpf", "plugins/module_utils", "tests/matrix/kernels/guest")
-PARTS += ("tests/kernel", "tests/fuzz", "tests/support", "tests/unit")
+PARTS += ("tests/kernel", "tests/fuzz", "tests/support")
 SUFFIXES = (".py", ".c", ".h", ".json")
 FILES = ("pytest.ini", "tests/conftest.py")
 # What iproute2 knows protocols by.
