@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The program against brute force: which rule holds, on random rule sets and packets at their edges.
 
-The judge is tests/support/precedence.py, which shares nothing with the compiler. A failure prints seed and flow: the same
-seed gives the same rules and packets again.
+tests/support/precedence.py predicts the results and shares no code with the compiler. A failure prints seed and flow:
+the same seed gives the same rules and packets again.
 """
 
 from __future__ import annotations
