@@ -9,20 +9,16 @@ Numbers and layouts are those of include/uapi/linux/bpf.h.
 from __future__ import annotations
 
 import ctypes
-import os
-import platform
 import struct
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import SYSCALL
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import libc
 
 PROG_LOAD, PROG_TEST_RUN, OBJ_INFO, ENABLE_STATS = 5, 10, 15, 32
 PROG_TYPE_XDP = 6
 LIVE_FRAMES = 1 << 1
 BATCH = 64
 INFO_BYTES, RUN_TIME_OFFSET = 256, 192
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def load_xdp(instructions: bytes, name: str) -> int:
@@ -67,8 +63,4 @@ def run_statistics(program: int) -> tuple:
 
 
 def _bpf(command: int, attribute: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attribute, 144)
-    result = _libc.syscall(SYSCALL[platform.machine()], command, buffer, 144)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
+    return libc.bpf(command, ctypes.create_string_buffer(attribute, 144))

@@ -32,7 +32,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, libc
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
@@ -224,7 +224,7 @@ class TestRun:
         head = struct.pack("=IIIIQQII", program, 0, 0, 0, data, 0, 1, 0)
         self._head = head + struct.pack("=IIQQ", CONTEXT.size, CONTEXT.size, given, left)
         self._call = ctypes.CDLL(None, use_errno=True).syscall
-        self._number = bpf.SYSCALL[platform.machine()]
+        self._number = libc.CALL_NUMBERS[platform.machine()].bpf
 
     def __call__(self, frame: bytes, ifindex: int, note: int) -> tuple:
         """Return (return value of the hook, mark, cb[0], cb[1], cb[2]). `note` is in cb[1] before the run."""

@@ -10,6 +10,8 @@ do. `details` holds what is too long for a message, by name (e.g. {"log": ...}).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import errorcode
 
 LOG_LINES = 12
@@ -78,6 +80,20 @@ class KernelRefused(TproxyError):
         self.errno, self.operation, self.subject = errno, operation, subject
         name = errorcode.get(errno, f"errno {errno}")
         super().__init__(_with_log(f"the kernel refused to {operation} {subject}: {name}", details or {}), details)
+
+    @classmethod
+    def of(cls, refusal: OSError, operation: str, subject: str, details: dict[str, str] | None = None) -> KernelRefused:
+        """Return the error for a refused system call."""
+        return cls(refusal.errno or 0, operation, subject, details)
+
+
+@contextmanager
+def kernel_refusals(operation: str, subject: str) -> Iterator[None]:
+    """Raise KernelRefused for an OSError of the block."""
+    try:
+        yield
+    except OSError as refusal:
+        raise KernelRefused.of(refusal, operation, subject) from refusal
 
 
 class CompileFailed(TproxyError):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The doors to sock_diag, to other processes and to networkd's settings, judged by sockets and processes of our own."""
+"""The adapters to sock_diag, to processes and to networkd's settings, with real sockets and processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs, sock_diag
+from ansible_collections.netedge.tproxy.tests.support import collection
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -36,7 +37,7 @@ def inode(made: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sockets_that_wait_are_listed_with_their_options(netns, kind):
+def test_listening_sockets_are_listed_with_their_options(netns, kind):
     transparent = (socket.SOL_IP, IP_TRANSPARENT)
     with opened(kind) as plain, opened(kind, "127.0.0.1", 8444, transparent) as one, opened(kind, "::1", 8445) as six:
         found = {entry.inode: entry for entry in sock_diag.listeners(KINDS[kind])}
@@ -47,7 +48,7 @@ def test_sockets_that_wait_are_listed_with_their_options(netns, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_socket_that_is_connected_does_not_wait(netns, kind):
+def test_a_connected_socket_is_not_listed(netns, kind):
     with opened(kind) as waiting, opened(kind, "127.0.0.1", 8446) as other:
         peer = socket.socket(socket.AF_INET, kind)
         peer.connect(("127.0.0.1", 8443))
@@ -55,7 +56,7 @@ def test_a_socket_that_is_connected_does_not_wait(netns, kind):
         peer.close()
 
 
-def test_a_socket_for_both_families_is_told_from_one_for_ipv6(netns):
+def test_a_socket_for_both_families_is_distinguished_from_one_for_ipv6(netns):
     for only, dual in ((1, False), (0, True)):
         with socket.socket(socket.AF_INET6, TCP) as made:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
@@ -69,7 +70,7 @@ def test_sockets_of_another_namespace_are_not_listed(netns):
         assert netns.elsewhere(lambda: sock_diag.listeners("tcp")) == []
 
 
-def test_so_reuseport_is_asked_of_the_socket_itself(netns):
+def test_so_reuseport_is_read_from_the_socket_itself(netns):
     with opened(TCP, "127.0.0.1", 8443, (socket.SOL_SOCKET, socket.SO_REUSEPORT)) as shared, opened(UDP) as alone:
         assert sock_diag.has_reuseport(inode(shared)) is True
         assert sock_diag.has_reuseport(inode(alone)) is False
@@ -80,28 +81,29 @@ def test_so_reuseport_is_asked_of_the_socket_itself(netns):
 # ---- processes ------------------------------------------------------------------------------------
 
 
-SAY = f"""
-import runpy; door = runpy.run_path({procfs.__file__.replace(".pyc", ".py")!r})
-print(door["ssh_connection"]())
+PRINT_SESSION = f"""
+import runpy; runpy.run_path({collection.__file__!r})["register"]()
+from {procfs.__name__} import ssh_connection
+print(*(ssh_connection() or ["none"]))
 """
 
 
-def told(session: str) -> str:
-    """Return what a child of a child says, where the one in between hides what it was given, as sudo does."""
-    asked = ["sh", "-c", 'env -i /usr/bin/python3 -c "$1"; :', "sh", SAY]
-    done = subprocess.run(asked, capture_output=True, text=True, env={"SSH_CONNECTION": session}, check=True)
+def session_of_grandchild(session: str) -> str:
+    """Return the session that a child of a child finds. Like sudo, the child in between hides the environment."""
+    command = ["sh", "-c", 'env -i /usr/bin/python3 -c "$1"; :', "sh", PRINT_SESSION]
+    done = subprocess.run(command, capture_output=True, text=True, env={"SSH_CONNECTION": session}, check=True)
     return done.stdout.strip()
 
 
 def test_the_ssh_session_is_found_behind_a_child_that_hides_it():
-    assert told("192.0.2.7 40000 10.1.0.1 22") == "('192.0.2.7', '40000', '10.1.0.1', '22')"
+    assert session_of_grandchild("192.0.2.7 40000 10.1.0.1 22") == "192.0.2.7 40000 10.1.0.1 22"
 
 
-def test_what_is_no_ssh_session_is_passed_over():
-    assert "192.0.2.7" not in told("192.0.2.7 40000")
+def test_a_variable_with_too_few_fields_is_no_ssh_session():
+    assert session_of_grandchild("192.0.2.7 40000") not in ("", "192.0.2.7 40000")
 
 
-def test_a_process_is_found_by_the_name_that_the_kernel_keeps(tmp_path):
+def test_a_process_is_found_by_the_first_bytes_of_its_name(tmp_path):
     daemon = tmp_path / "tp-a-daemon-with-a-long-name"
     shutil.copy(shutil.which("sleep"), daemon)
     assert not procfs.is_running(daemon.name)
@@ -139,7 +141,7 @@ def test_a_process_is_found_by_the_name_that_the_kernel_keeps(tmp_path):
         ({"etc/networkd.conf": "no section\n"}, False),
     ],
 )
-def test_networkds_setting_is_found_where_networkd_finds_it(tmp_path, files, keeps):
+def test_the_setting_is_found_in_the_file_that_networkd_uses(tmp_path, files, keeps):
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

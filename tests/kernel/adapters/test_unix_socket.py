@@ -27,7 +27,7 @@ def queue(path, monkeypatch):
     monkeypatch.setattr(unix_socket, "REQUEST_SECONDS", 600)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
-        listening.listen(4 * unix_socket.WAITING_MAX)
+        listening.listen(4 * unix_socket.CLIENTS_MAX)
         listening.setblocking(False)
         yield unix_socket.Queue(listening)
 
@@ -67,7 +67,7 @@ def test_silent_clients_hold_up_nobody(queue, connect):
 
 
 def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connect):
-    silent = [connect() for _client in range(unix_socket.WAITING_MAX + 9)]
+    silent = [connect() for _client in range(unix_socket.CLIENTS_MAX + 9)]
     connect(b"good", is_all=True)
     assert queue.next(60).data == b"good"
     assert [silent[number].recv(1) for number in range(9)] == [b""] * 9
@@ -110,7 +110,7 @@ def test_clients_that_go_away_leave_nothing(queue, connect):
     assert {queue.next(60).data for _client in range(9)} == {b"-I"}
     request = queue.next(0)
     assert request is None
-    assert queue._asking == {}
+    assert queue._clients == {}
 
 
 def test_an_answer_to_who_has_gone_is_nobodys_trouble(queue, connect):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import Waiting
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import ListeningSocket
 
 LOOPBACK = parse_address("127.0.0.1")
 
@@ -41,7 +41,8 @@ class FakeSockets:
         return (protocol, port) in self._machine.listeners
 
     def listeners(self, protocol):
-        return [Waiting(LOOPBACK, port, 0, False, True) for kind, port in self._machine.listeners if kind == protocol]
+        ports = [port for kind, port in self._machine.listeners if kind == protocol]
+        return [ListeningSocket(LOOPBACK, port, 0, False, True) for port in ports]
 
     def has_reuseport(self, inode):
         return False

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to the compiler: BCC, in a process of its own.
+"""Adapter to the compiler: BCC, in its own process.
 
-It speaks texts and plain dicts. BCC exists only for the distribution's own Python (never from PyPI, where that name is
-another project), so the door looks for one that has it.
+BCC exists only for the distribution's own Python (never from PyPI: that name is another project there). The adapter
+therefore looks for an interpreter with BCC. Requests and answers are JSON.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from ..errors import CompileFailed, MissingLibrary
 from . import bcc_child
@@ -24,28 +26,50 @@ TIMEOUT_SECONDS = 120
 LOG_KEPT = 4000
 
 
-class Compiler:
-    """Compiles with the first interpreter that has BCC. `interpreters` is for tests."""
+class CompiledObject(TypedDict):
+    """The answer of the compiler's process.
 
-    def __init__(self, interpreters=None):
+    `instructions` is base64. `maps` is {placeholder: (map name, fields of its shape)}: the instructions hold the
+    placeholder where the descriptor of the map belongs.
+    """
+
+    instructions: str
+    maps: dict[str, tuple[str, list[int]]]
+    compiler: str
+
+
+class Compiler:
+    """Compiles with the first of the `interpreters` that has BCC. By default these are this Python and INTERPRETERS."""
+
+    def __init__(self, interpreters: Sequence[str] | None = None) -> None:
         self._interpreters = interpreters or _candidates()
         self._script = inspect.getsource(bcc_child)
 
     def version(self) -> str:
-        """Return the compiler's name and version. Raises MissingLibrary."""
+        """Return the compiler's name and version. Raises MissingLibrary, CompileFailed."""
         return self._ask({})["compiler"]
 
-    def compile(self, files: dict, entry: str, function: str, defines: dict, placeholders: dict) -> dict:
-        """Return {instructions: base64, maps: {placeholder: [name, shape]}, compiler}.
+    def compile(
+        self,
+        files: Mapping[str, str],
+        entry: str,
+        function: str,
+        defines: Mapping[str, object],
+        placeholders: Mapping[int, Sequence[object]],
+    ) -> CompiledObject:
+        """Compile one function of the file `entry`.
 
-        `files` is {path relative to the source folder: text}; headers for the kernel's types stand under stubs/.
-        Raises CompileFailed with the compiler's last words, MissingLibrary.
+        `files` is {path relative to the source folder: text}. The headers for the kernel's types are under stubs/.
+        `placeholders` is {placeholder: (map name, shape)}. Raises CompileFailed with the end of the compiler's output,
+        and MissingLibrary.
         """
-        request = {"files": files, "entry": entry, "function": function, "placeholders": placeholders}
+        request: dict[str, object] = {"files": files, "entry": entry, "function": function}
+        request["placeholders"] = placeholders
         request["defines"] = {str(name): str(value) for name, value in defines.items()}
         return self._ask(request)
 
-    def _ask(self, request: dict) -> dict:
+    def _ask(self, request: Mapping[str, object]) -> CompiledObject:
+        """Return the answer of the first interpreter with BCC. An empty request is answered with `compiler` alone."""
         for interpreter in self._interpreters:
             answer = self._run(interpreter, request)
             if answer is not None:
@@ -56,8 +80,8 @@ class Compiler:
             " or compile elsewhere and pass `blob`",
         )
 
-    def _run(self, interpreter: str, request: dict):
-        """Return the child's answer, or None when that Python has no BCC."""
+    def _run(self, interpreter: str, request: Mapping[str, object]) -> CompiledObject | None:
+        """Return the answer of one interpreter, or None if it has no BCC."""
         try:
             child = subprocess.run(
                 [interpreter, "-I", "-c", self._script],
@@ -73,18 +97,16 @@ class Compiler:
         if child.returncode == bcc_child.NO_BCC:
             return None
         if child.returncode:
-            raise CompileFailed(_reason(child.returncode), _words(child.stderr, request))
-        return json.loads(child.stdout)
+            # BCC calls the source file /virtual/main.c
+            log = child.stderr.replace("/virtual/main.c", str(request.get("entry", ""))).strip()
+            raise CompileFailed(_reason(child.returncode), log[-LOG_KEPT:])
+        answer: CompiledObject = json.loads(child.stdout)
+        return answer
 
 
-def _candidates() -> list:
-    found = [sys.executable] if sys.executable else []
-    return found + [path for path in INTERPRETERS if path not in found and os.access(path, os.X_OK)]
-
-
-def _words(stderr: str, request: dict) -> str:
-    """Return the end of what the compiler said, about the file by its own name: BCC calls it /virtual/main.c."""
-    return stderr.replace("/virtual/main.c", request.get("entry", "")).strip()[-LOG_KEPT:]
+def _candidates() -> list[str]:
+    own = [sys.executable] if sys.executable else []
+    return own + [path for path in INTERPRETERS if path not in own and os.access(path, os.X_OK)]
 
 
 def _reason(status: int) -> str:

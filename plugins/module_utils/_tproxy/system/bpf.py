@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to bpf(2): maps, programs, pins, test runs.
+"""Adapter to bpf(2): maps, programs, pins and test runs.
 
-It speaks ints, bytes and str, needs nothing but the standard library, and knows neither rules nor Ansible. Commands
-and attribute layouts are those of include/uapi/linux/bpf.h; each attribute buffer is zero beyond what is set, which
-older and newer kernels alike accept.
+It uses ints, bytes and str, and only the standard library. Commands and attribute layouts are those of
+include/uapi/linux/bpf.h. An attribute is zero behind its given bytes, which older and newer kernels accept.
 """
 
 from __future__ import annotations
@@ -16,38 +15,38 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
 import struct
 from functools import cache
 from typing import NamedTuple
 
-from ..errors import KernelRefused, Unsupported
+from ..errors import KernelRefused, kernel_refusals
+from . import libc
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 0, 1, 2, 3, 5, 6, 7, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
 ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 46, 47
 
-# Numbers of bpf(2): arch/*/include/**/unistd*.h
-SYSCALL = {
-    "x86_64": 321,
-    "aarch64": 280,
-    "riscv64": 280,
-    "loongarch64": 280,
-    "armv7l": 386,
-    "ppc64le": 361,
-    "s390x": 351,
-}
-
 ATTRIBUTE_BYTES = 144
 LOG_BYTES = 1 << 20
 LOG_KEPT = 4000
+LOG_OF_REFUSAL, LOG_SUMMARY = 1, 4  # BPF_LOG_LEVEL1; BPF_LOG_STATS: the summary without the trace
+INFO_BYTES = 256
+IDS_MAX = 64
 
-_libc = ctypes.CDLL(None, use_errno=True)
+
+class MapShape(NamedTuple):
+    """The fields that a map is created with, sizes in bytes. `type` is a BPF_MAP_TYPE_, `flags` are BPF_F_ bits."""
+
+    type: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
 
 
 class MapInfo(NamedTuple):
-    """What the kernel says of a map (BPF_OBJ_GET_INFO_BY_FD)."""
+    """The kernel's description of a map (struct bpf_map_info)."""
 
     type: int
     id: int
@@ -58,62 +57,34 @@ class MapInfo(NamedTuple):
     name: str
 
     @property
-    def shape(self) -> tuple:
-        """Return (type, key size, value size, entries, flags)."""
-        return (self.type, self.key_size, self.value_size, self.entries, self.flags)
+    def shape(self) -> MapShape:
+        """Return the fields that a map of this shape is created with."""
+        return MapShape(self.type, self.key_size, self.value_size, self.entries, self.flags)
 
 
 class ProgramInfo(NamedTuple):
-    """What the kernel says of a program."""
+    """The kernel's description of a program (struct bpf_prog_info). The tag is hexadecimal."""
 
     type: int
     id: int
     tag: str
     name: str
-    map_ids: tuple
+    map_ids: tuple[int, ...]
 
 
 class TestRun(NamedTuple):
-    """Outcome of BPF_PROG_TEST_RUN: the program's return value, its context afterwards, ns per run."""
+    """Outcome of BPF_PROG_TEST_RUN: the program's return value, its context after the run, and ns per run."""
 
     value: int
     context: bytes
     duration: int
 
 
-def _pointer(buffer) -> int:
-    return ctypes.addressof(buffer)
-
-
-def _bytes(data: bytes):
-    return (ctypes.c_char * len(data)).from_buffer_copy(data)
-
-
-def _call(command: int, attribute: bytes) -> tuple:
-    """Return (result, attribute as the kernel left it); OSError on refusal."""
-    number = SYSCALL.get(platform.machine())
-    if number is None:
-        raise Unsupported(f"bpf(2) has no known number on {platform.machine()}")
-    buffer = ctypes.create_string_buffer(attribute, ATTRIBUTE_BYTES)
-    result = _libc.syscall(number, command, buffer, ATTRIBUTE_BYTES)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result, buffer.raw
-
-
-def _bpf(command: int, attribute: bytes, operation: str, subject: str) -> tuple:
-    try:
-        return _call(command, attribute)
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, operation, subject) from refusal
-
-
 def raise_memory_limit() -> None:
-    """Lift RLIMIT_MEMLOCK: up to Linux 5.10 maps are charged to it and creation fails with EPERM."""
+    """Lift RLIMIT_MEMLOCK. Up to Linux 5.10 maps are charged to it, and their creation fails with EPERM."""
     import resource
 
-    # Where it is not ours to lift, a kernel that needs it says so at map creation.
+    # If the process may not lift the limit, a kernel that needs this refuses the creation of the map.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
@@ -121,180 +92,227 @@ def raise_memory_limit() -> None:
 # ---- maps ---------------------------------------------------------------------
 
 
-def create_map(shape: tuple, name: str, inner: int = 0) -> int:
-    """Return the descriptor of a new map of (type, key size, value size, entries, flags).
+def create_map(shape: tuple[int, int, int, int, int], name: str, inner: int = 0) -> int:
+    """Return the descriptor of a new map. `shape` has the fields of MapShape. Raises KernelRefused.
 
-    `inner` is the descriptor of a map like those that a map of maps will hold. Raises KernelRefused.
+    A map of maps needs `inner`: the descriptor of a map with the shape of its future entries.
     """
-    attribute = struct.pack("=5I2I16s", *shape, inner, 0, name.encode()[:15])
-    return _bpf(MAP_CREATE, attribute, "create map", name)[0]
+    attribute = struct.pack("=5I2I16s", *shape, inner, 0, _object_name(name))
+    return _bpf(MAP_CREATE, attribute, "create map", name).result
 
 
 def is_map(descriptor: int) -> bool:
-    """Whether it is a map: bpf(2) itself answers for programs and links alike, in other structs."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as facts:
-        return any(line.startswith("map_type:") for line in facts)
+    """Return whether a descriptor is one of a map. bpf(2) answers for programs and links too, in other structs."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as fields:
+        return any(line.startswith("map_type:") for line in fields)
 
 
 def map_info(descriptor: int) -> MapInfo:
-    """Return what the kernel says of the map behind a descriptor."""
-    raw = _info(descriptor)
-    kind, number, key, value, entries, flags = struct.unpack_from("=6I", raw)
-    return MapInfo(kind, number, key, value, entries, flags, raw[24:40].split(b"\0")[0].decode())
+    """Return the kernel's description of a map. Raises KernelRefused."""
+    info = _info(descriptor)
+    kind, number, key, value, entries, flags = struct.unpack_from("=6I", info)
+    return MapInfo(kind, number, key, value, entries, flags, _c_string(info[24:40]))
 
 
-def lookup(descriptor: int, key: bytes, size: int):
-    """Return the value of `size` bytes, or None. For a per-CPU map `size` is size * possible_cpus()."""
-    key_buffer, value = _bytes(key), ctypes.create_string_buffer(size)
+def lookup(descriptor: int, key: bytes, size: int) -> bytes | None:
+    """Return the value of `size` bytes, or None without such an entry. Raises KernelRefused.
+
+    For a per-CPU map `size` is the size of one value, rounded up to 8, times possible_cpus().
+    """
+    key_buffer, value = _buffer(key), ctypes.create_string_buffer(size)
     try:
         _call(MAP_LOOKUP, struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), _pointer(value), 0))
     except OSError as refusal:
         if refusal.errno == errno.ENOENT:
             return None
-        raise KernelRefused(refusal.errno, "look up", f"key {key.hex()}") from refusal
+        raise KernelRefused.of(refusal, "look up", f"key {key.hex()}") from refusal
     return value.raw
 
 
 def update(descriptor: int, key: bytes, value: bytes, subject: str = "map") -> None:
-    """Set one entry. In a map of maps this returns only after every packet has left the map it replaced."""
-    at, new = _bytes(key), _bytes(value)
-    _bpf(MAP_UPDATE, struct.pack("=IxxxxQQQ", descriptor, _pointer(at), _pointer(new), 0), "update", subject)
+    """Set one entry. For a map of maps this returns after the last packet has left the replaced map.
+
+    Raises KernelRefused, with `subject` as the name of the map.
+    """
+    key_buffer, value_buffer = _buffer(key), _buffer(value)
+    attribute = struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), _pointer(value_buffer), 0)
+    _bpf(MAP_UPDATE, attribute, "update", subject)
 
 
 def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
-    """Remove one entry of a map of maps, if it is there."""
-    gone = _bytes(key)
+    """Remove one entry of a map of maps, if it exists. Raises KernelRefused."""
+    key_buffer = _buffer(key)
     try:
-        _call(MAP_DELETE, struct.pack("=IxxxxQQQ", descriptor, _pointer(gone), 0, 0))
+        _call(MAP_DELETE, struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), 0, 0))
     except OSError as refusal:
         if refusal.errno != errno.ENOENT:
-            raise KernelRefused(refusal.errno, "delete an entry of", subject) from refusal
+            raise KernelRefused.of(refusal, "delete an entry of", subject) from refusal
 
 
 def map_by_id(number: int) -> int:
-    """Return a new descriptor of the map with this id."""
-    return _bpf(MAP_BY_ID, struct.pack("=III", number, 0, 0), "open map", f"id {number}")[0]
+    """Return a new descriptor of the map with this id. Raises KernelRefused."""
+    return _bpf(MAP_BY_ID, struct.pack("=III", number, 0, 0), "open map", f"id {number}").result
 
 
 @cache
 def possible_cpus() -> int:
-    """Return how many values a per-CPU entry holds."""
+    """Return the number of values in an entry of a per-CPU map."""
     with open("/sys/devices/system/cpu/possible", encoding="ascii") as listing:
         return int(listing.read().strip().split("-")[-1].split(",")[-1]) + 1
 
 
 def window(descriptor: int, size: int, writable: bool) -> mmap.mmap:
-    """Map the `size` bytes of an array with BPF_F_MMAPABLE into memory (Linux 5.5)."""
+    """Return the `size` bytes of an array with BPF_F_MMAPABLE as memory (Linux 5.5). Raises KernelRefused."""
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    try:
+    with kernel_refusals("map into memory", f"{size} bytes of an array"):
         return mmap.mmap(descriptor, size, mmap.MAP_SHARED, protection)
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "map into memory", f"{size} bytes of an array") from refusal
 
 
 # ---- programs ------------------------------------------------------------------
 
 
 def load_program(instructions: bytes, name: str) -> int:
-    """Load a SCHED_CLS program under the licence GPL; return its descriptor.
+    """Load a SCHED_CLS program under the licence GPL and return its descriptor.
 
-    Raises KernelRefused with the verifier's last words in details["log"].
+    Raises KernelRefused, with the end of the verifier's log in details["log"].
     """
-    code, licence = _bytes(instructions), _bytes(b"GPL\0")
-    head = struct.pack("=IIQQ", PROG_TYPE_SCHED_CLS, len(instructions) // 8, _pointer(code), _pointer(licence))
-    tail = struct.pack("=II16s", 0, 0, name.encode()[:15])
     try:
-        return _call(PROG_LOAD, head + struct.pack("=IIQ", 0, 0, 0) + tail)[0]
+        return _load(instructions, name)
     except OSError as refusal:
-        log = _verifier_log(head, tail)
-        raise KernelRefused(refusal.errno, "load program", name, {"log": log}) from refusal
-
-
-def _verifier_log(head: bytes, tail: bytes) -> str:
-    """Load once more for the log alone: asking for it each time would cost milliseconds."""
-    log = ctypes.create_string_buffer(LOG_BYTES)
-    try:
-        descriptor, _left = _call(PROG_LOAD, head + struct.pack("=IIQ", 1, LOG_BYTES, _pointer(log)) + tail)
-        os.close(descriptor)
-    except OSError:
-        pass
-    return log.value.decode(errors="replace")[-LOG_KEPT:]
+        # A second load asks for the log, because each load with a log costs milliseconds.
+        log = ctypes.create_string_buffer(LOG_BYTES)
+        with contextlib.suppress(OSError):
+            os.close(_load(instructions, name, LOG_OF_REFUSAL, log))
+        details = {"log": log.value.decode(errors="replace")[-LOG_KEPT:]}
+        raise KernelRefused.of(refusal, "load program", name, details) from refusal
 
 
 def verified_instructions(instructions: bytes, name: str) -> str:
-    """Return the verifier's summary line of a program that loads (for the kernel matrix)."""
-    code, licence, log = _bytes(instructions), _bytes(b"GPL\0"), ctypes.create_string_buffer(LOG_BYTES)
-    # Level 4 is BPF_LOG_STATS: the summary without the trace.
-    attribute = struct.pack("=IIQQ", PROG_TYPE_SCHED_CLS, len(instructions) // 8, _pointer(code), _pointer(licence))
-    attribute += struct.pack("=IIQII16s", 4, LOG_BYTES, _pointer(log), 0, 0, name.encode()[:15])
-    os.close(_bpf(PROG_LOAD, attribute, "load program", name)[0])
+    """Return the verifier's summary line for a program, for the kernel matrix. Raises KernelRefused."""
+    log = ctypes.create_string_buffer(LOG_BYTES)
+    with kernel_refusals("load program", name):
+        os.close(_load(instructions, name, LOG_SUMMARY, log))
     return log.value.decode(errors="replace").strip().splitlines()[-1]
 
 
+def _load(instructions: bytes, name: str, level: int = 0, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+    """Load a program with the verifier's log at a level. Raises OSError."""
+    code, licence = _buffer(instructions), _buffer(b"GPL\0")
+    attribute = struct.pack("=IIQQ", PROG_TYPE_SCHED_CLS, len(instructions) // 8, _pointer(code), _pointer(licence))
+    attribute += struct.pack("=IIQ", level, len(log), _pointer(log)) if log else bytes(16)
+    return _call(PROG_LOAD, attribute + struct.pack("=II16s", 0, 0, _object_name(name))).result
+
+
 def program_by_id(number: int) -> int:
-    """Return a new descriptor of the program with this id."""
-    return _bpf(PROG_BY_ID, struct.pack("=III", number, 0, 0), "open program", f"id {number}")[0]
+    """Return a new descriptor of the program with this id. Raises KernelRefused."""
+    return _bpf(PROG_BY_ID, struct.pack("=III", number, 0, 0), "open program", f"id {number}").result
 
 
 def program_info(descriptor: int) -> ProgramInfo:
-    """Return what the kernel says of the program behind a descriptor."""
-    ids = (ctypes.c_uint32 * 64)()
-    raw = _info(descriptor, struct.pack("=52xIQ", 64, _pointer(ids)))
-    kind, number = struct.unpack_from("=II", raw)
-    used = struct.unpack_from("=I", raw, 52)[0]
-    return ProgramInfo(kind, number, raw[8:16].hex(), raw[64:80].split(b"\0")[0].decode(), tuple(ids[:used]))
+    """Return the kernel's description of a program. Raises KernelRefused."""
+    ids = (ctypes.c_uint32 * IDS_MAX)()
+    info = _info(descriptor, struct.pack("=52xIQ", IDS_MAX, _pointer(ids)))
+    kind, number = struct.unpack_from("=II", info)
+    used = struct.unpack_from("=I", info, 52)[0]
+    return ProgramInfo(kind, number, info[8:16].hex(), _c_string(info[64:80]), tuple(ids[:used]))
 
 
 def test_run(program: int, packet: bytes, context: bytes = b"", repeat: int = 1) -> TestRun:
-    """Run a SCHED_CLS program on a packet that is on no wire. Socket look-ups see the caller's namespace.
+    """Run a SCHED_CLS program on a packet outside of the network. Raises KernelRefused.
 
-    No room for the packet afterwards is given: a buffer with size 0 would mean "unlimited" and be overrun.
+    Its socket lookups use the namespace of the calling thread. The call passes no buffer for the packet after the run,
+    because the kernel takes a buffer with size 0 as unlimited and overruns it.
     """
-    data, given = _bytes(packet), ctypes.create_string_buffer(context, max(len(context), 1))
+    data, given = _buffer(packet), ctypes.create_string_buffer(context, max(len(context), 1))
     left = ctypes.create_string_buffer(max(len(context), 1))
     attribute = struct.pack("=IIIIQQII", program, 0, len(packet), 0, _pointer(data), 0, repeat, 0)
     if context:
         attribute += struct.pack("=IIQQ", len(context), len(context), _pointer(given), _pointer(left))
-    _result, raw = _bpf(PROG_TEST_RUN, attribute, "test-run program", f"descriptor {program}")
-    value, duration = struct.unpack_from("=i", raw, 4)[0], struct.unpack_from("=I", raw, 36)[0]
+    reply = _bpf(PROG_TEST_RUN, attribute, "test-run program", f"descriptor {program}").attribute
+    value, duration = struct.unpack_from("=i", reply, 4)[0], struct.unpack_from("=I", reply, 36)[0]
     return TestRun(value, left.raw[: len(context)], duration)
 
 
-def tcx_programs(ifindex: int, direction: str) -> tuple:
-    """Return the ids of the TCX programs of a hook, which run before every filter; () below Linux 6.6."""
-    ids = (ctypes.c_uint32 * 64)()
+def tcx_programs(ifindex: int, direction: str) -> tuple[int, ...]:
+    """Return the ids of the TCX programs of a hook ("ingress", "egress"). Raises KernelRefused.
+
+    TCX programs run before every filter. Kernels before Linux 6.6 have none.
+    """
+    ids = (ctypes.c_uint32 * IDS_MAX)()
     kind = ATTACH_TCX_INGRESS if direction == "ingress" else ATTACH_TCX_EGRESS
     try:
-        _result, raw = _call(PROG_QUERY, struct.pack("=IIIIQI", ifindex, kind, 0, 0, _pointer(ids), 64))
+        reply = _call(PROG_QUERY, struct.pack("=IIIIQI", ifindex, kind, 0, 0, _pointer(ids), IDS_MAX)).attribute
     except OSError as refusal:
         if refusal.errno in (errno.EINVAL, errno.ENODEV):
             return ()
-        raise KernelRefused(refusal.errno, "query TCX programs", f"interface {ifindex}") from refusal
-    return tuple(ids[: struct.unpack_from("=I", raw, 24)[0]])
+        raise KernelRefused.of(refusal, "query TCX programs", f"interface {ifindex}") from refusal
+    return tuple(ids[: struct.unpack_from("=I", reply, 24)[0]])
 
 
 # ---- pins ------------------------------------------------------------------------
 
 
 def pin(descriptor: int, path: str) -> None:
-    """Give an object a name in bpffs."""
-    name = _bytes(path.encode() + b"\0")
+    """Pin a map or program in a bpffs. Raises KernelRefused."""
+    name = _buffer(path.encode() + b"\0")
     _bpf(OBJ_PIN, struct.pack("=QII", _pointer(name), descriptor, 0), "pin", path)
 
 
-def open_pin(path: str):
-    """Return a descriptor of the pinned object, or None when there is no such pin."""
-    name = _bytes(path.encode() + b"\0")
+def open_pin(path: str) -> int | None:
+    """Return a descriptor of a pinned object, or None without such a pin. Raises KernelRefused."""
+    name = _buffer(path.encode() + b"\0")
     try:
-        return _call(OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0))[0]
+        return _call(OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0)).result
     except OSError as refusal:
         if refusal.errno == errno.ENOENT:
             return None
-        raise KernelRefused(refusal.errno, "open pin", path) from refusal
+        raise KernelRefused.of(refusal, "open pin", path) from refusal
 
 
-def _info(descriptor: int, wanted: bytes = b"") -> bytes:
-    """Return struct bpf_map_info or bpf_prog_info; `wanted` presets what the caller asks for."""
-    info = ctypes.create_string_buffer(wanted, 256)
-    _bpf(OBJ_INFO, struct.pack("=IIQ", descriptor, 256, _pointer(info)), "get information", f"descriptor {descriptor}")
+# ---- the call ----------------------------------------------------------------------
+
+
+class _Reply(NamedTuple):
+    """The result of bpf(2), and its attribute after the call."""
+
+    result: int
+    attribute: bytes
+
+
+def _info(descriptor: int, preset: bytes = b"") -> bytes:
+    """Return struct bpf_map_info or bpf_prog_info. `preset` is its content before the call."""
+    info = ctypes.create_string_buffer(preset, INFO_BYTES)
+    attribute = struct.pack("=IIQ", descriptor, INFO_BYTES, _pointer(info))
+    _bpf(OBJ_INFO, attribute, "get information", f"descriptor {descriptor}")
     return info.raw
+
+
+def _bpf(command: int, attribute: bytes, operation: str, subject: str) -> _Reply:
+    """Call bpf(2). Raises KernelRefused."""
+    try:
+        return _call(command, attribute)
+    except OSError as refusal:
+        raise KernelRefused.of(refusal, operation, subject) from refusal
+
+
+def _call(command: int, attribute: bytes) -> _Reply:
+    """Call bpf(2). Raises OSError."""
+    buffer = ctypes.create_string_buffer(attribute, ATTRIBUTE_BYTES)
+    return _Reply(libc.bpf(command, buffer), buffer.raw)
+
+
+def _buffer(data: bytes) -> ctypes.Array[ctypes.c_char]:
+    return (ctypes.c_char * len(data)).from_buffer_copy(data)
+
+
+def _pointer(buffer: ctypes.Array[ctypes.c_char] | ctypes.Array[ctypes.c_uint32]) -> int:
+    return ctypes.addressof(buffer)
+
+
+def _object_name(name: str) -> bytes:
+    """Return the name of a map or program as the kernel keeps it: 15 bytes and a zero (BPF_OBJ_NAME_LEN)."""
+    return name.encode()[:15]
+
+
+def _c_string(field: bytes) -> str:
+    return field.split(b"\0")[0].decode()

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to processes: one that outlives its caller, the clock that it sleeps by, and who asks.
-
-It knows nothing of what such a process does.
-"""
+"""Adapter to processes: a daemon that outlives its caller, its clock, and the name of the calling user."""
 
 from __future__ import annotations
 
@@ -17,40 +14,48 @@ import signal
 import subprocess
 import syslog
 import time
-from typing import Callable
+from typing import Callable, NamedTuple, NoReturn
 
 from ..errors import Unsupported
 
 READY = "ready "
 WAKE = signal.SIGUSR1
 STARTED_FIELD = 22 - 3  # of /proc/PID/stat, behind the name in parentheses (proc(5))
+BUSCTL_SECONDS = 10
+
+
+class Process(NamedTuple):
+    """A process: its number, and its start in clock ticks since boot. The start tells it from a later one."""
+
+    pid: int
+    start: int
 
 
 def monotonic_ns() -> int:
-    """Return CLOCK_MONOTONIC in ns, as bpf_ktime_get_ns() gives it to programs. No clock that is set moves it."""
+    """Return CLOCK_MONOTONIC in ns, as bpf_ktime_get_ns() gives it to programs. Setting the clock does not move it."""
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 def boot_id() -> str:
-    """Return what tells this boot, and so this clock, from any other."""
+    """Return the kernel's identifier of this boot. Times of monotonic_ns() are comparable within one boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
 
 def new_token() -> str:
-    """Return a word that nobody guesses."""
+    """Return an unpredictable token of 16 hexadecimal digits."""
     return secrets.token_hex(8)
 
 
 def who() -> str:
-    """Return who runs this, for people: the user before sudo, and the host that he came from by SSH."""
+    """Return the calling user, for people: the user before sudo, and the address of the SSH client."""
     name = os.environ.get("SUDO_USER") or _user()
     connection = os.environ.get("SSH_CONNECTION", "").split()
     return f"{name} from {connection[0]}" if connection else name
 
 
 def _user() -> str:
-    """Return this user's name; a directory service that is not there has none."""
+    """Return the name of this user, or the number while the directory service does not answer."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -58,7 +63,7 @@ def _user() -> str:
 
 
 def started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None while there is none of this number."""
+    """Return the start of a process in clock ticks since boot, or None without a process of this number."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return int(file.read().rpartition(")")[2].split()[STARTED_FIELD])
@@ -67,7 +72,7 @@ def started(pid: int) -> int | None:
 
 
 def wake(pid: int, start: int) -> bool:
-    """End the sleep of a process that spawn() made; False when it lives no more. The number may be somebody else's."""
+    """End the sleep of a process of spawn(). Return False if it has ended: another process may have its number."""
     if started(pid) != start:
         return False
     with contextlib.suppress(ProcessLookupError):
@@ -77,46 +82,46 @@ def wake(pid: int, start: int) -> bool:
 
 
 def sleep_until(deadline: int) -> None:
-    """Sleep up to a time of monotonic_ns(), or until somebody says wake()."""
-    left = deadline - monotonic_ns()
-    if left > 0:
-        signal.sigtimedwait({WAKE}, left / 1e9)
+    """Sleep until a time of monotonic_ns(), or until another process calls wake()."""
+    remaining = deadline - monotonic_ns()
+    if remaining > 0:
+        signal.sigtimedwait({WAKE}, remaining / 1e9)
 
 
 def log(text: str) -> None:
-    """Write one line to the journal: nobody else hears such a process."""
+    """Write one line to the journal. A daemon has no other output."""
     syslog.openlog("tproxy-splicer", syslog.LOG_PID, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_WARNING, text)
 
 
-def spawn(prepare: Callable[[], Callable[[], None]]) -> tuple:
-    """Start a process that outlives this one, its session and its connection; return its (pid, start).
+def spawn(prepare: Callable[[], Callable[[], None]]) -> Process:
+    """Start a process that outlives this one, its session and its connection.
 
-    It calls `prepare`, which opens all that will be needed, and only then does this return; what `prepare` returned is
-    its work. Raises Unsupported, with the reason, when it did not come that far.
+    The process calls `prepare`, which opens all that its work needs and returns the work. spawn() returns after that.
+    Raises Unsupported, with the reason, if the process fails before.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        _live(prepare, writing)
+        _run(prepare, writing)
     os.close(writing)
     os.waitpid(child, 0)
     with open(reading, encoding="utf-8", errors="replace") as pipe:
-        said = pipe.read()
-    if not said.startswith(READY):
-        raise Unsupported(f"no process could be started to watch over the change ({said or 'it died'})")
-    pid = int(said[len(READY) :])
-    return pid, started(pid)
+        message = pipe.read()
+    if not message.startswith(READY):
+        raise Unsupported(f"no process could be started to watch over the change ({message or 'it died'})")
+    pid = int(message[len(READY) :])
+    return Process(pid, started(pid) or 0)
 
 
-def _live(prepare: Callable, writing: int) -> None:
-    """Be the new process, from its birth to its end."""
+def _run(prepare: Callable[[], Callable[[], None]], writing: int) -> NoReturn:
+    """Become the daemon: report to the pipe, work, and exit."""
     try:
         os.setsid()
         if os.fork():
             os._exit(0)
-        _let_go(writing)
-        _settle_down()
+        _close_descriptors(writing)
+        _detach_from_session()
         work = prepare()
         os.write(writing, f"{READY}{os.getpid()}".encode())
     except BaseException as fault:
@@ -130,11 +135,11 @@ def _live(prepare: Callable, writing: int) -> None:
     os._exit(0)
 
 
-def _let_go(kept: int) -> None:
-    """Keep none of the caller's descriptors: the connection would wait for them, and a lock would stay held."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+def _close_descriptors(kept: int) -> None:
+    """Close the caller's descriptors but one. An open one would keep the connection waiting, and a lock held."""
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
+        os.dup2(null, descriptor)
     for descriptor in [int(name) for name in os.listdir("/proc/self/fd")]:
         if descriptor > 2 and descriptor != kept:
             with contextlib.suppress(OSError):
@@ -142,22 +147,22 @@ def _let_go(kept: int) -> None:
     os.chdir("/")
 
 
-def _settle_down() -> None:
-    """Be the last that a machine without memory kills, and no part of the session that logind may kill."""
+def _detach_from_session() -> None:
+    """Protect the daemon from the OOM killer, from the end of its terminal, and from logind."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE})
     for path, text in (("/proc/self/oom_score_adj", "-1000"), ("/proc/self/comm", "tproxy-guard")):
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(text)
-    _leave_the_session()
+    _move_to_scope()
 
 
-def _leave_the_session() -> None:
-    """Move into a scope of its own, where systemd runs; elsewhere nobody kills by session."""
+def _move_to_scope() -> None:
+    """Move into an own scope under systemd. Without systemd nothing kills processes by session."""
     pid = str(os.getpid())
     manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
     scope = ("ssa(sv)a(sa(sv))", f"tproxy-splicer-guard-{pid}.scope", "fail", "1", "PIDs", "au", "1", pid, "0")
     if os.path.isdir("/run/systemd/system"):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["busctl", "--quiet", "call", *manager, "StartTransientUnit", *scope]
-            subprocess.run(command, check=False, timeout=10, stderr=subprocess.DEVNULL)
+            subprocess.run(command, check=False, timeout=BUSCTL_SECONDS, stderr=subprocess.DEVNULL)

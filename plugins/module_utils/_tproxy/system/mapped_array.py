@@ -2,57 +2,58 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to words of an array that packets walk in while they change.
+"""Adapter to arrays that change in place while programs look up in them.
 
-The array is mapped into memory (bpf(2), BPF_F_MMAPABLE). An aligned u32 is stored by one instruction, so a reader sees
-the old word or the new one: CPython stores an item of memoryview.cast("I") by memcpy() of four bytes, which every
-compiler makes one store.
+The array is mapped into memory (bpf(2), BPF_F_MMAPABLE). One instruction stores an aligned u32, so a reader sees the
+old u32 or the new one: CPython stores an item of memoryview.cast("I") by memcpy() of four bytes, and every compiler
+makes one store of that.
 
-A processor may let others see stores in another order than they were made (x86 does not). A reader reaches new words
-through the word that leads to them, so the address depends on it and no barrier is needed there (all of Linux's
-architectures but Alpha). Here one is: membarrier(2) with MEMBARRIER_CMD_GLOBAL_EXPEDITED begins with smp_mb()
-(kernel/sched/membarrier.c) and waits for nobody who has not registered.
+Another processor may see stores in another order than the program made them (not on x86). A reader finds new nodes by
+the node that leads to them, so the address depends on it. That needs no barrier on any of Linux's architectures but
+Alpha. The writer needs a barrier: membarrier(2) with MEMBARRIER_CMD_GLOBAL_EXPEDITED begins with smp_mb()
+(kernel/sched/membarrier.c), and waits only for registered processes.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
+import mmap
 import platform
+from array import array
+from collections.abc import Iterable
 
-from ..errors import KernelRefused
+from ..errors import kernel_refusals
+from . import libc
 
 GLOBAL_EXPEDITED = 2
-SYSCALL = {"x86_64": 324, "armv7l": 389, "ppc64le": 365, "s390x": 356}
-GENERIC_SYSCALL = 283  # aarch64, riscv64, loongarch64: include/uapi/asm-generic/unistd.h
-STRONG = ("x86_64", "s390x")  # stores are seen in their order
-
-_libc = ctypes.CDLL(None, use_errno=True)
+STRONGLY_ORDERED = ("x86_64", "s390x")  # other processors see the stores in their order
 
 
-def store(memory, begin: list, fresh: list, flips: list) -> None:
-    """Store `begin` [(word, value)], then `fresh` [(word, array of words)] in any order, then `flips`, as begin.
+def store(
+    memory: mmap.mmap,
+    begin: Iterable[tuple[int, int]],
+    fresh: Iterable[tuple[int, array[int]]],
+    flips: Iterable[tuple[int, int]],
+) -> None:
+    """Store u32 values at indices of an array: `begin` and `flips` one after the other, `fresh` in any order between.
 
-    Raises KernelRefused where the processor needs a barrier and the kernel has none; nothing was stored then.
+    A new node is in `fresh`, the node that leads to it is in `flips`. Raises KernelRefused before the first store if
+    the processor needs a barrier and the kernel has none.
     """
-    with memoryview(memory) as raw, raw.cast("I") as words:
-        _store_in_order(words, begin)
+    with memoryview(memory) as octets, octets.cast("I") as numbers:
+        _store_in_order(numbers, begin)
         for at, content in fresh:
-            words[at : at + len(content)] = content
-        _store_in_order(words, flips)
+            numbers[at : at + len(content)] = content
+        _store_in_order(numbers, flips)
 
 
-def _store_in_order(words: memoryview, stores: list) -> None:
+def _store_in_order(numbers: memoryview[int], stores: Iterable[tuple[int, int]]) -> None:
     for at, value in stores:
         _barrier()
-        words[at] = value
+        numbers[at] = value
     _barrier()
 
 
 def _barrier() -> None:
-    machine = platform.machine()
-    if machine in STRONG:
-        return
-    if _libc.syscall(SYSCALL.get(machine, GENERIC_SYSCALL), GLOBAL_EXPEDITED, 0, 0) < 0:
-        code = ctypes.get_errno()
-        raise KernelRefused(code or errno.ENOSYS, "order stores by", "membarrier(2)")
+    if platform.machine() not in STRONGLY_ORDERED:
+        with kernel_refusals("order stores by", "membarrier(2)"):
+            libc.membarrier(GLOBAL_EXPEDITED)

@@ -2,10 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to other processes: by which SSH session this one was started, and which daemons run.
-
-It reads /proc alone, and what it may not read is as if it were not there.
-"""
+"""Adapter to /proc: kernel settings, rights, packet sockets, processes, and the settings of systemd-networkd."""
 
 from __future__ import annotations
 
@@ -13,46 +10,10 @@ import configparser
 import contextlib
 import glob
 import os
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from ..errors import KernelRefused
-
-INIT = 1
-SSH_CONNECTION = b"SSH_CONNECTION="
-
-
-def ssh_connection(process: str = "self") -> tuple | None:
-    """Return (client, its port, our address, our port) of the SSH session that this process belongs to, or None.
-
-    sudo hides the variable from its children, so every parent is asked in turn.
-    """
-    while process:
-        for entry in _bytes(f"/proc/{process}/environ").split(b"\0"):
-            words = entry[len(SSH_CONNECTION) :].decode(errors="replace").split()
-            if entry.startswith(SSH_CONNECTION) and len(words) == 4:
-                return tuple(words)
-        process = _parent(process)
-    return None
-
-
-def is_running(name: str) -> bool:
-    """Whether a process of this name runs; the kernel knows the first 15 bytes of it."""
-    return any(_bytes(path).strip() == name.encode()[:15] for path in glob.iglob("/proc/[0-9]*/comm"))
-
-
-def _parent(process: str) -> str:
-    """Return the number of a process's parent, "" behind the first one."""
-    for line in _bytes(f"/proc/{process}/status").splitlines():
-        if line.startswith(b"PPid:"):
-            number = int(line.split()[1])
-            return str(number) if number > INIT else ""
-    return ""
-
-
-def _bytes(path: str) -> bytes:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read()
-    return b""
-
+from ..errors import kernel_refusals
 
 # include/uapi/linux/capability.h
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
@@ -60,22 +21,32 @@ CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 ETH_P_IP = 0x0800
 
 ANY_INTERFACE = 0
+INIT = 1
+SSH_CONNECTION = b"SSH_CONNECTION="
+COMM_BYTES = 15  # the kernel keeps this much of a process's name (proc(5))
+
+NETWORKD_FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
+PROCESS = "systemd-networkd"
+OFF = ("no", "false", "off", "0", "n", "f")  # the words of systemd.syntax(7)
+
+
+# ---- settings and rights -----------------------------------------------------------
 
 
 def read_int(path: str) -> int | None:
-    """Return a setting below /proc/sys, None where the kernel has no such setting. Raises KernelRefused.
+    """Return a setting below /proc/sys, or None on a kernel without it. Raises KernelRefused.
 
-    The path has slashes ("net/ipv4/ip_forward"): the name of an interface may hold dots.
+    The path has slashes ("net/ipv4/ip_forward"), because the name of an interface may contain dots.
     """
     text = _read(f"/proc/sys/{path}")
     return None if text is None else int(text)
 
 
 def interface_setting(interface: str, name: str) -> int | None:
-    """Return what is in force of rp_filter, src_valid_mark and the like: the greater of "all" and the interface's own.
+    """Return the effective value of rp_filter, src_valid_mark and the like: the greater of "all" and the interface's.
 
-    Source: Documentation/networking/ip-sysctl.rst, and IN_DEV_MAXCONF, IN_DEV_ORCONF of include/linux/inetdevice.h.
-    None where there is no such interface or setting.
+    Return None without such an interface or setting. Raises KernelRefused. Source:
+    Documentation/networking/ip-sysctl.rst, and IN_DEV_MAXCONF, IN_DEV_ORCONF of include/linux/inetdevice.h.
     """
     own, shared = (read_int(f"net/ipv4/conf/{each}/{name}") for each in (interface, "all"))
     return None if own is None or shared is None else max(own, shared)
@@ -97,12 +68,12 @@ def has_capability(number: int) -> bool:
     return bool(capabilities() >> number & 1)
 
 
-def packet_sockets(ifindex: int, protocol: int = ETH_P_IP) -> list:
-    """Return the inodes of the packet sockets that take this ethertype from this interface, as `ss -0e` shows them.
+def packet_sockets(ifindex: int, protocol: int = ETH_P_IP) -> list[int]:
+    """Return the inodes of the packet sockets for an ethertype on an interface, as `ss -0e` shows them.
 
-    One for ETH_P_IP makes the IP stack clone each packet, and a clone loses the socket that was assigned: every spliced
-    connection times out, whether the packet socket is bound to the interface or to none. One for all protocols does
-    no harm (each tried on 6.18). Columns: net/packet/af_packet.c:packet_seq_show.
+    A packet socket for ETH_P_IP makes the IP stack clone each packet, and a clone loses the assigned socket. Every
+    spliced connection then times out, whether the packet socket is bound to the interface or to none. A packet socket
+    for all protocols does no harm (each tried on 6.18). Columns: net/packet/af_packet.c:packet_seq_show.
     """
     listing = _read("/proc/thread-self/net/packet") or ""
     rows = [row.split() for row in listing.splitlines()[1:]]
@@ -114,41 +85,83 @@ def packet_sockets(ifindex: int, protocol: int = ETH_P_IP) -> list:
 
 
 def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "read", path) from refusal
+    with kernel_refusals("read", path), contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        return file.read()
+    return None
 
 
-FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
-PROCESS = "systemd-networkd"
-OFF = ("no", "false", "off", "0", "n", "f")
+# ---- processes ---------------------------------------------------------------------
 
 
-def keeps_foreign_rules(folders: tuple = FOLDERS) -> bool:
-    """Whether ManageForeignRoutingPolicyRules is off; else networkd deletes policy rules that it did not make.
+class SshConnection(NamedTuple):
+    """The ends of an SSH session, as the texts of its variable SSH_CONNECTION (ssh(1))."""
 
-    Those of protocol kernel it leaves alone in any case.
+    client: str
+    client_port: str
+    server: str
+    server_port: str
+
+
+def ssh_connection(process: str = "self") -> SshConnection | None:
+    """Return the SSH session that a process belongs to, or None. `process` is a name below /proc.
+
+    sudo hides the variable from its children, so each parent is read in turn. An unreadable process counts as missing.
+    """
+    while process:
+        for entry in _readable_bytes(f"/proc/{process}/environ").split(b"\0"):
+            fields = entry[len(SSH_CONNECTION) :].decode(errors="replace").split()
+            if entry.startswith(SSH_CONNECTION) and len(fields) == 4:
+                return SshConnection(*fields)
+        process = _parent(process)
+    return None
+
+
+def is_running(name: str) -> bool:
+    """Return whether a process of this name runs. The kernel knows the first 15 bytes of a name."""
+    comm = name.encode()[:COMM_BYTES]
+    return any(_readable_bytes(path).strip() == comm for path in glob.iglob("/proc/[0-9]*/comm"))
+
+
+def _parent(process: str) -> str:
+    """Return the number of the parent process, "" for a child of the first process."""
+    for line in _readable_bytes(f"/proc/{process}/status").splitlines():
+        if line.startswith(b"PPid:"):
+            number = int(line.split()[1])
+            return str(number) if number > INIT else ""
+    return ""
+
+
+def _readable_bytes(path: str) -> bytes:
+    """Return the content of a file, b"" if the process cannot read it."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()
+    return b""
+
+
+# ---- systemd-networkd --------------------------------------------------------------
+
+
+def keeps_foreign_rules(folders: Sequence[str] = NETWORKD_FOLDERS) -> bool:
+    """Return whether ManageForeignRoutingPolicyRules is off. If it is on, networkd deletes foreign policy rules.
+
+    networkd never deletes policy rules of protocol kernel.
     """
     settings = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
-    for path in _files(folders):
+    for path in _networkd_files(folders):
         try:
             settings.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            continue  # networkd warns and goes on as well
+            continue  # networkd warns about such a file and reads the next one
     value = settings.get("Network", "ManageForeignRoutingPolicyRules", fallback="yes") or "yes"
     return value.strip().lower() in OFF
 
 
-def _files(folders: tuple) -> list:
-    """Return the files that count, in the order in which each overrides the one before."""
+def _networkd_files(folders: Sequence[str]) -> list[str]:
+    """Return the files of networkd's settings. A later one overrides the earlier ones."""
     main = [path for path in (f"{folder}/networkd.conf" for folder in folders) if os.path.exists(path)][:1]
-    parts = {}
+    drop_ins: dict[str, str] = {}
     for folder in (f"{each}/networkd.conf.d" for each in folders):
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             if name.endswith(".conf"):
-                parts.setdefault(name, f"{folder}/{name}")
-    return main + [parts[name] for name in sorted(parts)]
+                drop_ins.setdefault(name, f"{folder}/{name}")
+    return main + [drop_ins[name] for name in sorted(drop_ins)]

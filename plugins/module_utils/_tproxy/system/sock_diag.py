@@ -2,104 +2,63 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to sock_diag(7): does somebody listen? One look-up, however many there are. `listeners` lists all."""
+"""Adapter to sock_diag(7): lookups and listings of the sockets that wait for clients.
+
+Numbers are those of include/uapi/linux/sock_diag.h and inet_diag.h. Addresses have 16 bytes, IPv4 mapped.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import glob
 import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import KernelRefused, Unsupported
-
-__all__ = ["Waiting", "has_reuseport", "is_listening", "listeners"]
-
-# include/uapi/linux/sock_diag.h, inet_diag.h, netlink.h
-NLM_F_REQUEST = 1
-ANY_STATE = 0xFFFFFFFF
-NO_COOKIE = b"\xff" * 8
-TCP_LISTEN = 10
-HEADER = struct.Struct("=IHHII")
-QUESTION = struct.Struct("=BBBxI2s2s16s16sI8s")
-ANSWER_BYTES = 1 << 14
-
-PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
-MAPPED = bytes(10) + b"\xff\xff"
-
-
-def is_listening(protocol: str, address: bytes, port: int) -> bool:
-    """Whether a socket of this network namespace takes what comes to the address: TCP in LISTEN, UDP bound.
-
-    `address` has 16 bytes, IPv4 mapped. Raises KernelRefused; Unsupported where the kernel cannot say it.
-    """
-    state = _state_of(protocol, address, port)
-    if state is None and not _can_tell(protocol):
-        raise Unsupported(f"this kernel does not tell of {protocol} sockets: load the module {protocol}_diag")
-    return state == TCP_LISTEN if protocol == "tcp" else state is not None
-
-
-def _can_tell(protocol: str) -> bool:
-    """Whether the kernel finds a socket that is there: without the module it says ENOENT, as for one that is not."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        if protocol == "tcp":
-            probe.listen(1)
-        return _state_of(protocol, MAPPED + socket.inet_aton("127.0.0.1"), probe.getsockname()[1]) is not None
-
-
-def _state_of(protocol: str, address: bytes, port: int) -> int | None:
-    """Return the state of the socket that a packet from nowhere would find, or None."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as channel:
-        try:
-            channel.send(_question(protocol, address, port))
-            answer = channel.recv(ANSWER_BYTES)
-        except OSError as refusal:
-            raise KernelRefused(refusal.errno, "look up", f"the {protocol} socket at port {port}") from refusal
-    if HEADER.unpack_from(answer)[1] != NLMSG_ERROR:
-        return answer[HEADER.size + 1]
-    code = -struct.unpack_from("=i", answer, HEADER.size)[0]
-    if code == errno.ENOENT:
-        return None
-    raise KernelRefused(code, "look up", f"the {protocol} socket at port {port}")
-
-
-def _question(protocol: str, address: bytes, port: int) -> bytes:
-    """Return the request. UDP has source and destination the other way round (net/ipv4/udp_diag.c:udp_dump_one)."""
-    family, packed = (socket.AF_INET, address[12:]) if address.startswith(MAPPED) else (socket.AF_INET6, address)
-    ends = [(struct.pack("!H", port), packed.ljust(16, b"\0")), (bytes(2), bytes(16))]
-    if protocol == "udp":
-        ends.reverse()
-    (source_port, source), (port_there, there) = ends
-    asked = QUESTION.pack(
-        *(family, PROTOCOLS[protocol], 0, ANY_STATE, source_port, port_there, source, there, 0, NO_COOKIE)
-    )
-    return HEADER.pack(HEADER.size + len(asked), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0) + asked
-
+from ..errors import KernelRefused, Unsupported, kernel_refusals
+from . import libc
+from .netlink.wire import (
+    HEADER,
+    MAPPED,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attributes,
+    error_number,
+    mapped,
+    messages,
+)
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
-REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-# TCP_LISTEN; a UDP socket without a peer is in TCP_CLOSE: include/net/tcp_states.h
-WAITING = {"tcp": (socket.IPPROTO_TCP, 1 << 10), "udp": (socket.IPPROTO_UDP, 1 << 7)}
+REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2: family, protocol, extensions, states, socket id
+SOCKET_ID = struct.Struct("=2s2s16s16sI8s")  # struct inet_diag_sockid: ports, addresses, interface, cookie
+NO_COOKIE = b"\xff" * 8
+ANSWER = struct.Struct("=BBBB2s2s16s16s12s5I")  # struct inet_diag_msg
+STATE_OFFSET = 1
+RECEIVE_BYTES = 1 << 16
+
+PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+# include/net/tcp_states.h; a UDP socket without a peer is in TCP_CLOSE
+TCP_CLOSE, TCP_LISTEN = 7, 10
+WAITING_STATE = {"tcp": TCP_LISTEN, "udp": TCP_CLOSE}
+ANY_STATE = 0xFFFFFFFF
+
 INET_DIAG_SKV6ONLY, INET_DIAG_SOCKOPT = 11, 22
 SOCKOPT_TRANSPARENT = 0x20 if sys.byteorder == "little" else 0x04  # sixth bit-field of struct inet_diag_sockopt
-MESSAGE = struct.Struct("=BBBB2s2s16s16s12s5I")  # struct inet_diag_msg
-RECEIVED_BYTES = 1 << 16
-PIDFD_GETFD = 438  # of every architecture: include/uapi/asm-generic/unistd.h
-
-_libc = ctypes.CDLL(None, use_errno=True)
+# The errors of a socket whose options this process cannot read.
+UNREADABLE = (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS)
 
 
-class Waiting(NamedTuple):
-    """A socket that waits: its 16-byte address (IPv4 mapped) and port.
+class ListeningSocket(NamedTuple):
+    """A TCP socket that listens, or a UDP socket without a peer.
 
-    `dual` says that an IPv6 socket takes IPv4 too; `transparent` is None where the kernel does not tell (before 5.10).
+    `dual` means that an IPv6 socket takes IPv4 too. `transparent` is None on kernels before 5.10, which do not report
+    it.
     """
 
     address: bytes
@@ -109,46 +68,91 @@ class Waiting(NamedTuple):
     transparent: bool | None
 
 
-def listeners(protocol: str) -> list:
-    """Return a Waiting for every TCP socket that listens, or every UDP socket without a peer.
+# ---- one socket --------------------------------------------------------------------
 
-    Raises KernelRefused; EOPNOTSUPP or ENOENT says that this kernel has no such listing.
+
+def is_listening(protocol: str, address: bytes, port: int) -> bool:
+    """Return whether a socket of this network namespace takes packets to an address: TCP in LISTEN, or UDP bound.
+
+    The kernel looks up one socket, so the number of sockets does not matter. Raises KernelRefused, and Unsupported on
+    a kernel that cannot look up this protocol.
     """
-    return [found for family in (socket.AF_INET, socket.AF_INET6) for found in _listed(family, *WAITING[protocol])]
+    state = _state_of(protocol, address, port)
+    if state is None and not _has_lookup(protocol):
+        raise Unsupported(f"this kernel does not report {protocol} sockets: load the module {protocol}_diag")
+    return state == TCP_LISTEN if protocol == "tcp" else state is not None
 
 
-def _listed(family: int, protocol: int, states: int) -> list:
-    request = struct.pack("=IHHII", 72, SOCK_DIAG_BY_FAMILY, REQUEST_DUMP, 1, 0)
-    request += struct.pack("=BBBxI48x", family, protocol, 0, states)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as opened:
-            opened.send(request)
-            return list(_answers(opened))
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "list", "sockets that wait") from refusal
+def _has_lookup(protocol: str) -> bool:
+    """Return whether the kernel finds an existing socket. A kernel without the module always answers ENOENT."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        if protocol == "tcp":
+            probe.listen(1)
+        return _state_of(protocol, mapped(socket.inet_aton("127.0.0.1")), probe.getsockname()[1]) is not None
 
 
-def _answers(opened: socket.socket):
+def _state_of(protocol: str, address: bytes, port: int) -> int | None:
+    """Return the state of the socket for a packet from an unspecified source, or None without such a socket."""
+    operation, subject = "look up", f"the {protocol} socket at port {port}"
+    with kernel_refusals(operation, subject), _socket() as channel:
+        channel.send(_lookup_request(protocol, address, port))
+        answer = next(messages(channel.recv(RECEIVE_BYTES)))
+    if answer.type != NLMSG_ERROR:
+        return answer.payload[STATE_OFFSET]
+    code = error_number(answer)
+    if code == errno.ENOENT:
+        return None
+    raise KernelRefused(code, operation, subject)
+
+
+def _lookup_request(protocol: str, address: bytes, port: int) -> bytes:
+    """Return the request. For UDP the kernel swaps source and destination (net/ipv4/udp_diag.c:udp_dump_one)."""
+    family, packed = (socket.AF_INET, address[12:]) if address.startswith(MAPPED) else (socket.AF_INET6, address)
+    ends = [(struct.pack("!H", port), packed), (bytes(2), b"")]
+    if protocol == "udp":
+        ends.reverse()
+    (source_port, source), (destination_port, destination) = ends
+    identity = SOCKET_ID.pack(source_port, destination_port, source, destination, 0, NO_COOKIE)
+    return _request(NLM_F_REQUEST, family, PROTOCOLS[protocol], ANY_STATE, identity)
+
+
+# ---- all sockets -------------------------------------------------------------------
+
+
+def listeners(protocol: str) -> list[ListeningSocket]:
+    """Return every TCP socket that listens, or every UDP socket without a peer.
+
+    Raises KernelRefused. Its errno is EOPNOTSUPP or ENOENT on a kernel without such a listing.
+    """
+    return [found for family in (socket.AF_INET, socket.AF_INET6) for found in _list(family, protocol)]
+
+
+def _list(family: int, protocol: str) -> list[ListeningSocket]:
+    states = 1 << WAITING_STATE[protocol]
+    with kernel_refusals("list", "listening sockets"), _socket() as channel:
+        channel.send(_request(NLM_F_REQUEST | NLM_F_DUMP, family, PROTOCOLS[protocol], states))
+        return [_decoded(payload) for payload in _answers(channel)]
+
+
+def _answers(channel: socket.socket) -> Iterator[bytes]:
+    """Yield the payloads of a listing up to its end. Raises OSError."""
     while True:
-        data, at = opened.recv(RECEIVED_BYTES), 0
-        while at + 16 <= len(data):
-            length, kind = struct.unpack_from("=IH", data, at)
-            if kind == NLMSG_DONE:
+        for message in messages(channel.recv(RECEIVE_BYTES)):
+            if message.type == NLMSG_DONE:
                 return
-            if kind == NLMSG_ERROR:
-                code = -struct.unpack_from("=i", data, at + 16)[0]
+            if message.type == NLMSG_ERROR:
+                code = error_number(message)
                 raise OSError(code, os.strerror(code))
-            yield _read(data[at + 16 : at + length])
-            at += length + 3 & ~3
+            yield message.payload
 
 
-def _read(payload: bytes) -> Waiting:
-    family, _state, _timer, _retries, port, _peer, address, _far, _rest, *numbers = MESSAGE.unpack_from(payload)
-    given = _attributes(payload[MESSAGE.size :])
-    mapped = address if family == socket.AF_INET6 else bytes(10) + b"\xff\xff" + address[:4]
+def _decoded(payload: bytes) -> ListeningSocket:
+    family, _state, _timer, _retries, port, _peer_port, address, _peer, _rest, *numbers = ANSWER.unpack_from(payload)
+    given = attributes(payload[ANSWER.size :])
     options = given.get(INET_DIAG_SOCKOPT)
-    return Waiting(
-        mapped,
+    return ListeningSocket(
+        address if family == socket.AF_INET6 else mapped(address[:4]),
         int.from_bytes(port, "big"),
         numbers[-1],
         family == socket.AF_INET6 and not any(given.get(INET_DIAG_SKV6ONLY, b"\1")),
@@ -156,44 +160,42 @@ def _read(payload: bytes) -> Waiting:
     )
 
 
-def _attributes(data: bytes) -> dict:
-    found, at = {}, 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind] = data[at + 4 : at + length]
-        at += max(length + 3 & ~3, 4)
-    return found
+def _socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+
+
+def _request(flags: int, family: int, protocol: int, states: int, identity: bytes = b"") -> bytes:
+    body = REQUEST.pack(family, protocol, 0, states, identity)
+    return HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body
+
+
+# ---- socket options ----------------------------------------------------------------
 
 
 def has_reuseport(inode: int) -> bool | None:
-    """Return whether a socket has SO_REUSEPORT, None where nobody can be asked.
+    """Return whether a socket has SO_REUSEPORT, or None if this process cannot read it. Raises KernelRefused.
 
-    sock_diag does not tell. So the owner's descriptor is duplicated (pidfd_getfd, Linux 5.6) and asked: this changes
-    nothing, and costs a look at every process.
+    sock_diag does not report it. So this duplicates the owner's descriptor (pidfd_getfd(2), Linux 5.6) and reads the
+    option of that. It changes nothing, and reads the descriptors of every process.
     """
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
             if os.readlink(link) == f"socket:[{inode}]":
-                _proc, _dir, process, _fd, number = link.rsplit("/", 4)
-                return _asked(int(process), int(number))
+                _root, _proc, process, _fd, descriptor = link.rsplit("/", 4)
+                return _reuseport_of(int(process), int(descriptor))
     return None
 
 
-def _asked(process: int, number: int) -> bool | None:
+def _reuseport_of(process: int, descriptor: int) -> bool | None:
     try:
         handle = os.pidfd_open(process)
+        try:
+            duplicate = libc.pidfd_getfd(handle, descriptor)
+        finally:
+            os.close(handle)
     except OSError as refusal:
-        return _unknown(refusal.errno)
-    try:
-        descriptor = _libc.syscall(PIDFD_GETFD, handle, number, 0)
-        if descriptor < 0:
-            return _unknown(ctypes.get_errno())
-        with socket.socket(fileno=descriptor) as theirs:
-            return bool(theirs.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
-    finally:
-        os.close(handle)
-
-
-def _unknown(code: int) -> None:
-    if code not in (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS):
-        raise KernelRefused(code, "ask for", "a socket's options")
+        if refusal.errno in UNREADABLE:
+            return None
+        raise KernelRefused.of(refusal, "ask for", "a socket's options") from refusal
+    with socket.socket(fileno=duplicate) as opened:
+        return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))

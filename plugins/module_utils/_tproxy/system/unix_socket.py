@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to those who ask for something over a unix socket: one connection, one request, one answer. And its outside.
+"""Adapter to a unix socket, both ends. A connection carries one request and one answer.
 
-systemd listens, and hands the socket over as descriptor 3 (sd_listen_fds(3)). Who may connect is the socket file's
-affair. Nobody is believed: a request has a size and a time, and who takes his time holds up nobody.
+systemd listens, and passes the socket as descriptor 3 (sd_listen_fds(3)). The mode of the socket file decides which
+users may connect. A client may be hostile: its request is limited in size and time, and a slow client never blocks
+the others.
 """
 
 from __future__ import annotations
@@ -25,113 +26,113 @@ from ..errors import Unsupported
 FIRST_DESCRIPTOR = 3
 REQUEST_BYTES = 4096
 REQUEST_SECONDS = 2.0
-WAITING_MAX = 128
+CLIENTS_MAX = 128
 CREDENTIALS = struct.Struct("=iii")  # struct ucred: pid, uid, gid
 TRIES = 5
 
 
 class Request(NamedTuple):
-    """What somebody asked for, None when it was too long or too late; and who: a user's number."""
+    """A request and the number of the asking user. `data` is None for a request that was too long or too late."""
 
     data: bytes | None
     user: int
     connection: socket.socket
 
     def answer(self, text: str) -> None:
-        """Answer, and hang up; who has gone away hears nothing."""
+        """Send the answer and close the connection. A client that has closed its end gets no answer."""
         with self.connection, contextlib.suppress(OSError):
             self.connection.send(text.encode("utf-8", "replace"), socket.MSG_DONTWAIT)
 
 
-class Asking:
-    """Somebody who has connected, and what he has said up to now."""
+class Client:
+    """A connected client, and the part of its request that has arrived."""
 
-    def __init__(self, connection: socket.socket):
+    def __init__(self, connection: socket.socket) -> None:
         self.connection, self._data = connection, b""
         self.deadline = time.monotonic() + REQUEST_SECONDS
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        self.user = CREDENTIALS.unpack(credentials)[1]
+        self.user: int = CREDENTIALS.unpack(credentials)[1]
 
     def read(self) -> Request | None:
-        """Take what has come; return the request when that is all, or too much."""
+        """Read the bytes that have arrived. Return the request if it is complete or too long, else None."""
         while len(self._data) <= REQUEST_BYTES:
             try:
                 part = self.connection.recv(REQUEST_BYTES + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
-            except OSError:  # hung up
+            except OSError:  # the client closed the connection
                 part = b""
             if not part:
                 return Request(self._data, self.user, self.connection)
             self._data += part
-        return self.give_up()
+        return self.refused()
 
-    def give_up(self) -> Request:
-        """Return what is left to be refused."""
+    def refused(self) -> Request:
+        """Return a request without data, which the caller must refuse."""
         return Request(None, self.user, self.connection)
 
 
 class Queue:
-    """All who ask at a listening socket. The next request is that of who has first said all of it."""
+    """The clients of a listening socket. The client with the first complete request is the next."""
 
-    def __init__(self, listening: socket.socket):
+    def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
-        self._asking = {}  # {descriptor: Asking}, the oldest first
+        self._clients: dict[int, Client] = {}  # {descriptor: client}, the oldest first
         self._ready = select.epoll()
         self._ready.register(listening, select.EPOLLIN)
 
     def next(self, seconds: float) -> Request | None:
-        """Return the next request, or None when there was none in time."""
+        """Return the next request, or None if there is none within `seconds`."""
         until = time.monotonic() + seconds
         while True:
-            now, oldest = time.monotonic(), next(iter(self._asking.values()), None)
+            now, oldest = time.monotonic(), next(iter(self._clients.values()), None)
             if oldest and oldest.deadline <= now:
-                return self._forget(oldest).give_up()
+                self._forget(oldest)
+                return oldest.refused()
             if until <= now:
                 return None
             ends = min(until, oldest.deadline) if oldest else until
             for descriptor, _events in self._ready.poll(ends - now, 1):
-                request = self._hear(descriptor)
+                client = self._clients.get(descriptor)
+                request = self._accept() if client is None else self._read(client)
                 if request is not None:
                     return request
 
-    def _hear(self, descriptor: int) -> Request | None:
-        """Take what has come by a descriptor; return the request that is complete with it."""
-        asking = self._asking.get(descriptor)
-        if asking is None:
-            return self._admit()
-        request = asking.read()
+    def _read(self, client: Client) -> Request | None:
+        """Read from a client. Return its request if that is complete."""
+        request = client.read()
         if request is not None:
-            self._forget(asking)
+            self._forget(client)
         return request
 
-    def _admit(self) -> Request | None:
-        """Let somebody in; return his request if he has said all of it, as he mostly has."""
+    def _accept(self) -> Request | None:
+        """Accept a client. Return its request if that is complete, as it is for most clients."""
         try:
-            asking = Asking(self._listening.accept()[0])
-        except OSError:  # gone again
+            client = Client(self._listening.accept()[0])
+        except OSError:  # the client closed the connection
             return None
-        request = asking.read()
+        request = client.read()
         if request is None:
-            if len(self._asking) >= WAITING_MAX:
-                self._make_room()
-            self._asking[asking.connection.fileno()] = asking
-            self._ready.register(asking.connection, select.EPOLLIN)
+            if len(self._clients) >= CLIENTS_MAX:
+                self._disconnect_one()
+            self._clients[client.connection.fileno()] = client
+            self._ready.register(client.connection, select.EPOLLIN)
         return request
 
-    def _make_room(self) -> None:
-        """Hang up on who waits longest, of the user who has most there: an honest one asks again."""
-        user = Counter(each.user for each in self._asking.values()).most_common(1)[0][0]
-        self._forget(next(each for each in self._asking.values() if each.user == user)).connection.close()
+    def _disconnect_one(self) -> None:
+        """Disconnect the oldest client of the user with the most clients. An honest client connects again."""
+        user = Counter(client.user for client in self._clients.values()).most_common(1)[0][0]
+        oldest = next(client for client in self._clients.values() if client.user == user)
+        self._forget(oldest)
+        oldest.connection.close()
 
-    def _forget(self, asking: Asking) -> Asking:
-        del self._asking[asking.connection.fileno()]
-        self._ready.unregister(asking.connection)
-        return asking
+    def _forget(self, client: Client) -> None:
+        del self._clients[client.connection.fileno()]
+        self._ready.unregister(client.connection)
 
 
 def inherited() -> Queue:
-    """Return those who ask at the socket that systemd has handed over. Raises Unsupported when it has not."""
+    """Return the queue at the socket that systemd passed. Raises Unsupported if systemd passed none."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         raise Unsupported("no socket was handed over: start tproxy-splicer-helper.socket, which starts this by itself")
     listening = socket.socket(fileno=FIRST_DESCRIPTOR)
@@ -139,19 +140,26 @@ def inherited() -> Queue:
     return Queue(listening)
 
 
-def ask(path: str, words: Iterable) -> tuple | None:
-    """Ask whoever serves there, as the script of _prologue does; return (exit status, line), or None: nobody does."""
+class Reply(NamedTuple):
+    """The helper's answer: an exit status and one line of text."""
+
+    status: int
+    line: str
+
+
+def ask(path: str, words: Iterable[str]) -> Reply | None:
+    """Send a request as the script of cli/launcher.py does. Return None if no process answers at the socket."""
     for number in range(1, TRIES + 1):
         with socket.socket(socket.AF_UNIX) as channel:
             try:
                 channel.connect(path)
             except OSError:
                 return None
-            with contextlib.suppress(OSError):  # he was killed: there is no answer
+            with contextlib.suppress(OSError):  # a killed process sends no answer
                 channel.sendall("\0".join(words).encode("utf-8", "surrogateescape"))
                 channel.shutdown(socket.SHUT_WR)
                 status, space, line = b"".join(iter(lambda: channel.recv(REQUEST_BYTES), b"")).decode().partition(" ")
                 if space:
-                    return int(status), line.strip()
+                    return Reply(int(status), line.strip())
         time.sleep(0.2 * number)
     return None
