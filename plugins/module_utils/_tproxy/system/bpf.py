@@ -45,6 +45,9 @@ class MapShape(NamedTuple):
     flags: int
 
 
+Shape = tuple[int, int, int, int, int]  # the fields of MapShape; constants of the ABI and blobs are plain tuples
+
+
 class MapInfo(NamedTuple):
     """The kernel's description of a map (struct bpf_map_info)."""
 
@@ -92,7 +95,7 @@ def raise_memory_limit() -> None:
 # ---- maps ---------------------------------------------------------------------
 
 
-def create_map(shape: tuple[int, int, int, int, int], name: str, inner: int = 0) -> int:
+def create_map(shape: Shape, name: str, inner: int = 0) -> int:
     """Return the descriptor of a new map. `shape` has the fields of MapShape. Raises KernelRefused.
 
     A map of maps needs `inner`: the descriptor of a map with the shape of its future entries.
