@@ -4,8 +4,8 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Drift codes: differences between the state that a run left and the state of the kernel. Pure.
 
-DRIFT has each code once, with its severity, its meaning and the module that repairs it. docs/reference/findings.md has
-the table for operators.
+DRIFT lists each code with its severity, its meaning and the module that repairs it. docs/reference/findings.md has the
+table for operators.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RECORD = "run ifindex_ip again"
 
 
 class About(NamedTuple):
-    """What a word means: `found` and `remedy` for a person; {interface} and {who} are filled in."""
+    """The severity of a code, and its two sentences for the operator. They name {interface} and {detail}."""
 
     severity: str
     found: str
@@ -31,83 +31,96 @@ class About(NamedTuple):
 DRIFT = {
     "no_clsact": About(
         "error",
-        "{interface} has a policy, but neither filter nor clsact qdisc",
+        "{interface} has a policy, but neither a filter nor a clsact qdisc",
         f"{ATTACH}; until then the interface is unfiltered",
     ),
     "no_filter": About(
         "error",
-        "{interface} has a policy but no filter of ours",
+        "{interface} has a policy, but no filter of this collection",
         f"{ATTACH}; until then the interface is unfiltered",
     ),
-    "other_filter": About("error", "{who} stands on {interface} where ours did", f"{ATTACH}, which puts ours back"),
-    "other_program": About("error", "the filter on {interface} runs another program than its name says", ATTACH),
+    "other_filter": About(
+        "error", "{detail} on {interface} has the place of our filter", f"{ATTACH}, which restores our filter"
+    ),
+    "other_program": About(
+        "error", "the filter on {interface} runs another program than the one that its name states", ATTACH
+    ),
     "other_maps": About(
         "error",
-        "the filter on {interface} uses maps that are pinned no more",
-        f"{ATTACH}: it loads the program on the maps that are pinned",
+        "the filter on {interface} uses maps that are no longer pinned",
+        f"{ATTACH}, which loads the program on the pinned maps",
     ),
     "older_release": About(
-        "warning", "{interface} runs the program of an older release, by what that one was told", ATTACH
+        "warning", "{interface} still runs the program of an older release with its old rules", ATTACH
     ),
     "interface_closed": About(
         "error",
-        "{interface} lets in SSH and management only: its saved state could not be put back, and that says fail_closed",
-        "run tc_bpf_attach for it, or mend the saved state and run `tproxy-splicer restore`",
+        "{interface} accepts SSH and management entries only, because the boot could not restore the saved state and"
+        " that state has fail_closed",
+        "run tc_bpf_attach for it, or repair the saved state and run `tproxy-splicer restore`",
     ),
     "filter_ahead": About(
         "warning",
-        "{who} on {interface} runs before ours and may end the chain",
-        "let it pass packets with TC_ACT_UNSPEC, or move it behind ours",
+        "{detail} on {interface} runs before our filter and may end the chain",
+        "make it return TC_ACT_UNSPEC, or move it behind our filter",
     ),
     "tcx_ahead": About(
         "warning",
-        "{who} on {interface} runs before ours and may end the chain",
-        "let it pass packets with TCX_NEXT, or detach it",
+        "{detail} on {interface} runs before our filter and may end the chain",
+        "make it return TCX_NEXT, or detach it",
     ),
     "xdp_ahead": About(
         "warning",
-        "{who} on {interface} runs before ours and may end the chain",
-        "let it pass (XDP_PASS) what ours shall judge; what it drops, redirects or sends is gone",
+        "{detail} on {interface} runs before our filter and may end the chain",
+        "make it return XDP_PASS for packets that our filter must check; our filter never sees packets that it drops,"
+        " redirects or sends",
     ),
-    "no_policy": About("error", "{interface} has our filter but no policy: it lets in SSH and what rules pass", ATTACH),
-    "policy_damaged": About("error", "the policy of {interface} is not as we write policies", ATTACH),
-    "policy_stale": About("note", "a policy is left of {who}, which is no more", "run tc_bpf_attach for any interface"),
-    "addresses_differ": About("warning", "the addresses recorded for {interface} are not its own ({who})", RECORD),
-    "addresses_stale": About("note", "addresses are recorded for {who}, which is no more", RECORD),
-    "no_route": About("warning", "no policy route delivers what {interface} splices ({who})", ROUTE),
-    "no_local_route": About("error", "the policy route of {interface} leads to an empty table ({who})", ROUTE),
-    "image_damaged": About("error", "the rules in force were edited by hand: {who}", RULES),
+    "no_policy": About(
+        "error", "{interface} has our filter but no policy: it accepts SSH and flows matched by rules only", ATTACH
+    ),
+    "policy_damaged": About("error", "the policy of {interface} has invalid bytes", ATTACH),
+    "policy_stale": About(
+        "note", "a policy is left of {detail}, which does not exist any more", "run tc_bpf_attach for any interface"
+    ),
+    "addresses_differ": About(
+        "warning", "the recorded addresses of {interface} differ from those that it has ({detail})", RECORD
+    ),
+    "addresses_stale": About("note", "addresses are recorded for {detail}, which does not exist any more", RECORD),
+    "no_route": About("warning", "no policy route delivers spliced packets of {interface} ({detail})", ROUTE),
+    "no_local_route": About("error", "the policy route of {interface} leads to an empty table ({detail})", ROUTE),
+    "image_damaged": About("error", "another program than this collection edited the rules in force: {detail}", RULES),
     "change_unfinished": About(
         "warning",
-        "a run was killed while it changed the rules in force: they may be neither those before nor those asked for",
-        f"{RULES}: it compiles them anew; the helper does so when it is asked for the next rule",
+        "a run was killed while it changed the rules in force: they may be neither the old nor the new ones",
+        f"{RULES}, which compiles them again; the helper does so at its next request",
     ),
     "image_stale": About(
         "warning",
-        "rules are bound to interfaces that have another index now, or none",
-        "run tc_bpf_attach or tproxy_rule again, or let `tproxy-splicer watch` do it",
+        "rules are compiled for interfaces that have another index now, or that do not exist any more",
+        "run tc_bpf_attach or tproxy_rule again, or run `tproxy-splicer watch`",
     ),
-    "pin_missing": About("error", "{who} is not pinned", "run tc_bpf_attach again: it makes anew what is missing"),
+    "pin_missing": About("error", "{detail} is not pinned", "run tc_bpf_attach again, which creates missing maps"),
     "state_damaged": About(
         "error",
-        "no boot can put back what was saved: {who}",
-        "run tproxy_state, which saves what is in force",
+        "a boot could not restore the saved state: {detail}",
+        "run tproxy_state, which saves the state in force",
     ),
     "state_stale": About(
         "warning",
-        "what is saved is not what is in force: {who}",
-        "run tproxy_state to save what is in force, or `tproxy-splicer restore` to go back to what is saved",
+        "the saved state differs from the state in force: {detail}",
+        "run tproxy_state to save the state in force, or `tproxy-splicer restore` to return to the saved state",
     ),
-    "move_unfinished": About("warning", "a run was killed while it moved programs to a bigger image", RULES),
+    "move_unfinished": About("warning", "a run was killed while it moved programs to a larger image", RULES),
 }
 
 
 class Hook(NamedTuple):
-    """What is on the hook of an interface.
+    """The filters on the hook of an interface.
 
-    `stranger` names what stands at our priority and handle and is not ours, "" when nothing does. The next are those
-    of our filter: whether there is one, whether it runs the program that its name says, on the maps pinned now; whether
-    it is of an older release, on maps of its own, or is the one that closes an interface for want of a program.
+    `foreign` names the foreign filter that has our priority and handle, or is "". `runs_its_program` means that our
+    filter runs the program that its name states, and `is_bound` that this program uses the pinned maps. `is_older`
+    means that our filter is of an older release and uses maps of its own. `is_fail_closed` means that the filter closes
+    the interface because no program could be loaded. `ahead` are the programs that see packets before our filter.
     """
 
     has_clsact: bool = True
@@ -117,18 +130,18 @@ class Hook(NamedTuple):
     is_bound: bool = True
     is_older: bool = False
     is_fail_closed: bool = False
-    ahead: tuple = ()
+    ahead: tuple[Ahead, ...] = ()
 
 
 class Ahead(NamedTuple):
-    """A program that sees an interface's packets before ours: `word` is one of DRIFT, `who` names it."""
+    """A program that sees packets of an interface before our filter: `word` is its code in DRIFT, `who` its name."""
 
     word: str
     who: str
 
 
 class Route(NamedTuple):
-    """The policy route of an interface in one family: whether the rule is there, and the route that it leads to."""
+    """The policy route of an interface in one address family: its policy rule, and the local route in its table."""
 
     family: str
     has_rule: bool

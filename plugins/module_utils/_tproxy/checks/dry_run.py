@@ -2,22 +2,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Asks a program that is not in force yet whether the operator would still get in: the rehearsal before a change.
+"""Dry run: test before a change whether the operator could still reach the router.
 
-The program is loaded on maps that nobody else sees, with the policy or the rules that are to come; those that stay as
-they are, it reads where they are pinned. Asked are the SSH session that this run came by, as the first packet of a new
-connection, and every management entry. Loading costs the verifier's time (some 100 ms), so nothing is loaded where
-there is nobody to ask for, or where the new image says of them what the old one said.
+The dry run loads the new program on private maps that hold the new policies or the new rules. Maps that do not change
+are the pinned ones. It runs the program on the first packet of a new connection for the SSH session of this run, and
+for every management entry. The verifier needs about 100 ms for the program. So the program is not loaded if there is no
+SSH session or management entry to test, or if the old and new images give the same answer.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple
+from functools import partial
+from typing import Callable, NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import PAGE_BYTES, PAGE_WORDS, TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
@@ -30,36 +32,40 @@ from ..resources.interface_records import encode_policy, slot_for
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Walker
+from ..system.netlink.answers import Link
+from ..system.netlink.client import Netlink
 from ..system.system import System
-from .findings import management_cut, ssh_cut
+from .findings import Finding, management_cut, ssh_cut
 from .test_run import Trace, ask
 
-CLIENT_PORTS = (49152, 49153, 49154)  # a port that has a session is told from one that has none, by its answer
+# More than one, because the program reports "established" for a port that has a session.
+CLIENT_PORTS = (49152, 49153, 49154)
+Shape = tuple[int, int, int, int, int]  # of a map: type, key size, value size, entries, flags
 GETS_IN = ("management", "ssh", "rule", "local", "default")
 
 
 class Probe(NamedTuple):
-    """A flow that must get in by an interface; `cut` makes the finding when it would not, of why."""
+    """A flow that must enter by an interface. `cut` returns the finding for a reason why it would not."""
 
-    link: Any
+    link: Link
     flow: Flow
-    cut: Callable[[str], dict]
+    cut: Callable[[str], Finding]
 
 
-# ---- what is asked -------------------------------------------------------------------------
+# ---- probes ------------------------------------------------------------------------------------
 
 
-def questions(system: System, netlink, policies: Mapping[int, Policy]) -> list:
-    """Return the Questions of the interfaces that have these policies, by ifindex."""
+def questions(system: System, netlink: Netlink, policies: Mapping[int, Policy]) -> list[Probe]:
+    """Return the probes of the interfaces that have these policies, by ifindex. Loopback has none."""
     links = [link for link in netlink.interfaces() if link.ifindex in policies and not link.loopback]
-    asked = [_ssh_question(link, system, netlink) for link in links]
+    probes = [probe for link in links for probe in [_ssh_probe(link, system, netlink)] if probe]
     for link in links:
-        asked += _management_questions(link, netlink, policies[link.ifindex])
-    return [question for question in asked if question]
+        probes += _management_probes(link, netlink, policies[link.ifindex])
+    return probes
 
 
-def _ssh_question(link, system: System, netlink) -> Probe | None:
-    """Return the question for the SSH session of this run, if it comes in by the interface."""
+def _ssh_probe(link: Link, system: System, netlink: Netlink) -> Probe | None:
+    """Return the probe for the SSH session of this run, or None if it enters by another interface."""
     session = system.processes.ssh_connection()
     if session is None:
         return None
@@ -68,14 +74,14 @@ def _ssh_question(link, system: System, netlink) -> Probe | None:
         ends = [int.from_bytes(parse_address(text), "big") for text in (client, address)]
     except InvalidInput:
         return None
-    way = netlink.route_to(client, address)
-    if way is None or way.oif != link.ifindex or not port.isdecimal():
+    route = netlink.route_to(client, address)
+    if route is None or route.oif != link.ifindex or not port.isdecimal():
         return None
     flow = Flow("tcp", ends[0], CLIENT_PORTS[0], ends[1], int(port))
-    return Probe(link, flow, lambda why: ssh_cut(link.name, client, address, port, why))
+    return Probe(link, flow, partial(ssh_cut, link.name, client, address, port))
 
 
-def _management_questions(link, netlink, policy: Policy) -> list:
+def _management_probes(link: Link, netlink: Netlink, policy: Policy) -> list[Probe]:
     if not policy.management:
         return []
     own = [entry.address for entry in netlink.addresses(link.ifindex) if entry.scope in RECORDED_SCOPES]
@@ -85,84 +91,92 @@ def _management_questions(link, netlink, policy: Policy) -> list:
         source = entry.source.network + (entry.source.length < ADDRESS_BITS)
         ours = next((number for number in numbers if family_of(number) == entry.source.family), None)
         if ours is not None:
-            words = f"{entry.source} to {entry.protocol} port {entry.port}"
+            text = f"{entry.source} to {entry.protocol} port {entry.port}"
             flow = Flow(entry.protocol, source, CLIENT_PORTS[0], ours, entry.port)
-            found.append(Probe(link, flow, lambda why, words=words: management_cut(link.name, words, why)))
+            found.append(Probe(link, flow, partial(management_cut, link.name, text)))
     return found
 
 
-def affected(asked: list, before, after) -> list:
-    """Return the Questions of which two images (their words, None without one) say different things."""
+def affected(probes: Iterable[Probe], before: array[int] | None, after: array[int] | None) -> list[Probe]:
+    """Return the probes for which two images, given by their u32 words, differ. None means that there is no image."""
     try:
-        old, new = (None if words is None else Walker(words) for words in (before, after))
-        return [one for one in asked if _says(old, one) != _says(new, one)]
+        old, new = (None if image is None else Walker(image) for image in (before, after))
+        return [probe for probe in probes if _action(old, probe) != _action(new, probe)]
     except VerificationFailed:
-        return asked
+        return list(probes)
 
 
-def _says(walker: Walker | None, question: Probe):
-    """Return what an image has for a flow: the action of its rule."""
-    flow = question.flow
+def _action(walker: Walker | None, probe: Probe) -> bytes | None:
+    """Return struct action of the rule that an image has for the flow of a probe, or None without a rule."""
+    flow = probe.flow
     if walker is None:
         return None
-    slot = walker.slot(question.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
+    slot = walker.slot(probe.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
     return walker.action(slot) if slot else None
 
 
-# ---- the rehearsal -----------------------------------------------------------------------------
+# ---- dry run -----------------------------------------------------------------------------------
 
 
-def rehearse(system: System, pins: Pins, blob: Blob, asked: list, policies: Mapping | None = None, image=None) -> list:
-    """Return the findings of those who would be cut off by this program, with these policies or this image to come."""
-    if not asked:
+def rehearse(
+    system: System,
+    pins: Pins,
+    blob: Blob,
+    probes: Sequence[Probe],
+    policies: Mapping[int, Policy] | None = None,
+    image: array[int] | None = None,
+) -> list[Finding]:
+    """Return a finding for each probe that the program would not pass, with the new policies or the new image."""
+    if not probes:
         return []
     with ExitStack() as opened:
-        maps = _Maps(system.bpf, pins, opened)
+        maps = _Maps(system, pins, opened)
         descriptors = {name: maps.of(name, shape, policies, image) for name, shape in blob.maps.items()}
         program = system.bpf.load_program(blob.bind(descriptors), blob.function)
         opened.callback(os.close, program)
-        answers = [(one, _ask(system.bpf, program, one)) for one in asked]
-    return [one.cut(f"{answer.verdict}, {answer.reason}") for one, answer in answers if not _gets_in(answer)]
+        traces = [(probe, _trace(system, program, probe)) for probe in probes]
+    return [probe.cut(f"{trace.verdict}, {trace.reason}") for probe, trace in traces if not _gets_in(trace)]
 
 
-def _ask(bpf, program: int, question: Probe) -> Trace:
-    """Return the answer for a connection that is new: one that has a session passes by that alone."""
+def _trace(system: System, program: int, probe: Probe) -> Trace:
+    """Return the trace of a new connection. A client port that has a session would pass because of that session."""
     for port in CLIENT_PORTS:
-        answer = ask(bpf, program, question.link.ifindex, question.flow._replace(source_port=port))
-        if answer.reason != "established":
+        trace = ask(system.bpf, program, probe.link.ifindex, probe.flow._replace(source_port=port))
+        if trace.reason != "established":
             break
-    return answer
+    return trace
 
 
-def _gets_in(answer: Trace) -> bool:
-    """Whether a flow reaches this host itself: what a proxy takes does not."""
-    return answer.verdict == "pass" and answer.reason in GETS_IN
+def _gets_in(trace: Trace) -> bool:
+    """Return whether a flow reaches this host itself. A spliced flow reaches a proxy instead."""
+    return trace.verdict == "pass" and trace.reason in GETS_IN
 
 
 class _Maps:
-    """Makes the maps of a rehearsal, each closed with it."""
+    """The maps of a dry run. Its exit stack closes them."""
 
-    def __init__(self, bpf, pins: Pins, opened: ExitStack):
-        self._bpf, self._pins, self._opened = bpf, pins, opened
+    def __init__(self, system: System, pins: Pins, opened: ExitStack) -> None:
+        self._bpf, self._pins, self._opened = system.bpf, pins, opened
 
-    def of(self, name: str, shape: tuple, policies: Mapping | None, image) -> int:
-        """Return the descriptor of a map: one of its own where something is to come or counted, else the pinned one."""
+    def of(self, name: str, shape: Shape, policies: Mapping[int, Policy] | None, image: array[int] | None) -> int:
+        """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
         if name == "policy" and policies is not None:
             return self._policies(shape, policies)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
             return self._image(shape, image)
         if shape[0] == TYPE_PERCPU_ARRAY:
-            return self._new((*shape[:3], 1, shape[4]), name)  # who looks beyond it finds nothing, and counts nothing
+            return self._new((*shape[:3], 1, shape[4]), name)  # a lookup beyond one entry finds and counts nothing
         return self._new(shape, name) if name in self._pins.missing() else self._pins.fd(name)
 
-    def _new(self, shape: tuple, name: str, inner: int = 0) -> int:
-        made = self._bpf.create_map(shape, name, inner)
+    def _new(self, shape: Shape, name: str, inner: int = 0) -> int:
+        made: int = self._bpf.create_map(shape, name, inner)
         self._opened.callback(os.close, made)
         return made
 
-    def _policies(self, shape: tuple, policies: Mapping[int, Policy]) -> int:
-        """Return a map with the policies; a test run's packet has an Ethernet header, whatever the interface is."""
-        made, taken = self._new(shape, "policy"), {}
+    def _policies(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
+        """Return a map with the policies, without `layer3`: packets of test runs always have an Ethernet header."""
+        made = self._new(shape, "policy")
+        taken: dict[int, int] = {}
         for ifindex, policy in policies.items():
             slot = slot_for(ifindex, taken)
             taken[slot] = ifindex
@@ -170,12 +184,12 @@ class _Maps:
             self._bpf.update(made, codec.key(slot), raw, "policy")
         return made
 
-    def _image(self, shape: tuple, words) -> int:
-        pages = len(words) // PAGE_WORDS if words is not None else 1
+    def _image(self, shape: Shape, image: array[int] | None) -> int:
+        pages = len(image) // PAGE_WORDS if image is not None else 1
         inner = self._new(inner_shape(pages), "pages")
         outer = self._new(shape, "image", inner)
-        if words is not None:
+        if image is not None:
             with self._bpf.window(inner, pages * PAGE_BYTES, True) as memory:
-                memory[: 4 * len(words)] = words.tobytes()
+                memory[: 4 * len(image)] = image.tobytes()
             self._bpf.update(outer, codec.key(0), struct.pack("=I", inner), "image")
         return outer

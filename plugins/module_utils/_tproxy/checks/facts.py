@@ -2,21 +2,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What a preflight check goes by: plain facts about this machine, with no judgement in them (that is `_findings`)."""
+"""Facts about this machine. `collect` fills them in; `findings` compares them with the requirements."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from ..model.policy import Mark
+from ..model.prefix import Prefix
+from ..model.rule import Rule
+from ..system.netlink.answers import RouteRule
 
 ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
 
 
 class Delivery(NamedTuple):
-    """What decides whether spliced packets reach the local stack; a setting is None where the kernel lacks it.
+    """Settings that decide whether the kernel delivers spliced packets to the local stack.
 
-    `mark` is the Mark of the interface's policy, or the one that it would get.
+    `mark` is the mark of the interface's policy, or the default mark. A setting is None if the kernel lacks it.
     """
 
     mark: Mark = Mark()
@@ -25,20 +28,20 @@ class Delivery(NamedTuple):
 
 
 class Interface(NamedTuple):
-    """An interface that is looked at.
+    """Facts about one interface.
 
-    `hardware` is its ARPHRD_ number, `layer3` says that its packets begin with their IP header, and `is_port` that it
-    belongs to a bridge, bond or VRF.
-    `networks` are the Prefixes that are connected to it, `addresses` its own, as mapped numbers. `exposed` are those of
-    them that the program does not keep for this host: it runs there, and they are not recorded. `delivery` is None when
-    nobody asked.
+    `packet_sockets` counts the packet sockets for IPv4 on it. `networks` are the prefixes that are connected to it.
+    `addresses` are its own addresses as mapped 128-bit numbers. `exposed` are those of them that the program does not
+    keep for this host, because it runs there and nothing has recorded them. `delivery` is None if it was not collected.
+    `hardware` is its ARPHRD_ number. `layer3` means that its packets begin with their IP header. `is_port` means that
+    it belongs to a bridge, bond or VRF.
     """
 
     name: str
     packet_sockets: int = 0
-    networks: tuple = ()
-    addresses: tuple = ()
-    exposed: tuple = ()
+    networks: tuple[Prefix, ...] = ()
+    addresses: tuple[int, ...] = ()
+    exposed: tuple[int, ...] = ()
     delivery: Delivery | None = None
     hardware: int = ETHERNET
     layer3: bool = False
@@ -46,36 +49,45 @@ class Interface(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """Where rules send flows to. What the kernel does not tell is None.
+    """The proxy address of rules, and the socket that listens there. A value is None if the kernel does not report it.
 
-    `there` says whether anybody listens, `transparent` whether it has IP_TRANSPARENT, `shared` whether SO_REUSEPORT.
-    `routers` is how many of `rules` belong to OpenZiti routers, which remove them before they stop to listen.
+    `rules` are the names of the rules, and `routers` counts those that belong to OpenZiti routers. A router removes its
+    rules before it stops listening. `there` means that a socket listens, `transparent` that it has IP_TRANSPARENT,
+    `shared` that it has SO_REUSEPORT.
     """
 
     where: str
-    rules: tuple
+    rules: tuple[str, ...]
     there: bool | None = None
     transparent: bool | None = None
     shared: bool | None = None
     routers: int = 0
 
 
-class Facts(NamedTuple):
-    """One machine. What was not looked at is empty.
+class DriftFact(NamedTuple):
+    """A code of drift.py about one interface, or about the whole machine if `interface` is None."""
 
-    `policy_rules` holds a RouteRule for each of the machine's, `local_tables` the (table, family) that deliver all to
-    this host. `intercepts` are the Rules with action tproxy, `listeners` where they lead. `drift` is [(interface or
-    None, word, who)].
+    interface: str | None
+    code: str
+    detail: str
+
+
+class Facts(NamedTuple):
+    """Facts about one machine. A member that was not collected is empty.
+
+    `release` is that of the kernel. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
+    address family) that delivers all packets to this host. `networkd_prunes` means that systemd-networkd deletes
+    foreign policy rules. `intercepts` are the rules with action tproxy, `listeners` their proxy addresses.
     """
 
     release: str
-    missing_capabilities: tuple = ()
+    missing_capabilities: tuple[str, ...] = ()
     pin_dir: str = ""
     mounted: bool = True
     networkd_prunes: bool = False
-    interfaces: tuple = ()
-    policy_rules: tuple = ()
-    local_tables: frozenset = frozenset()
-    intercepts: tuple = ()
-    listeners: tuple = ()
-    drift: tuple = ()
+    interfaces: tuple[Interface, ...] = ()
+    policy_rules: tuple[RouteRule, ...] = ()
+    local_tables: frozenset[tuple[int, int]] = frozenset()
+    intercepts: tuple[Rule, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    drift: tuple[DriftFact, ...] = ()

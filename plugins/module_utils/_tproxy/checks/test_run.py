@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Asks a program what it would do with a flow, without a packet on any wire (BPF_PROG_TEST_RUN).
+"""Run a loaded program on the first packet of a flow, without sending a packet (BPF_PROG_TEST_RUN).
 
-The program leaves reason and rule in skb->cb. bpf_sk_assign refuses every packet of a test run with EOPNOTSUPP, since
-such a packet came in nowhere; up to there all has happened as for a real one, so that counts as spliced.
+The program leaves reason and rule in skb->cb. bpf_sk_assign refuses every packet of a test run with EOPNOTSUPP, because
+no interface received it. The program has looked up rule and listener before that, as for a real packet. So a test run
+counts this refusal as spliced.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from ..abi.layout import (
 from ..abi.structs import REASON_NAMES
 from ..model.flow import Flow, first_packet
 
-# struct __sk_buff, include/uapi/linux/bpf.h: a context of this size, ifindex and cb at these offsets
+# struct __sk_buff, include/uapi/linux/bpf.h: size of the context, offsets of ifindex and cb
 CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
 
 
 class Trace(NamedTuple):
-    """The program's answer: "pass" or "drop", the reason's name, and the slot of the rule, 0 for none."""
+    """The verdict ("pass" or "drop"), the name of the reason, and the slot of the rule, 0 without a rule."""
 
     verdict: str
     reason: str
@@ -40,7 +41,7 @@ class Trace(NamedTuple):
 
 
 def ask_program(bpf, program_id: int, ifindex: int, flow: Flow) -> Trace:
-    """Ask a loaded program by its id; see `ask`."""
+    """Return the trace of a loaded program, given its id. Raise KernelRefused."""
     descriptor = bpf.program_by_id(program_id)
     try:
         return ask(bpf, descriptor, ifindex, flow)
@@ -49,12 +50,12 @@ def ask_program(bpf, program_id: int, ifindex: int, flow: Flow) -> Trace:
 
 
 def ask(bpf, descriptor: int, ifindex: int, flow: Flow) -> Trace:
-    """Return what the program behind a descriptor does with the first packet of a flow that comes in there."""
+    """Return the trace of a program for the first packet of a flow that enters by an interface. Raise KernelRefused."""
     context = bytearray(CONTEXT_BYTES)
     struct.pack_into("=I", context, IFINDEX_OFFSET, ifindex)
-    left = bpf.test_run(descriptor, first_packet(flow), bytes(context)).context
-    words = struct.unpack_from("=5i", left, CB_OFFSET)
-    reason, verdict = words[TRACE_REASON] & 0xFF, words[TRACE_REASON] >> 8
-    if reason == REASON_ASSIGN_ERROR and words[TRACE_ERROR] == -errno.EOPNOTSUPP:
+    after = bpf.test_run(descriptor, first_packet(flow), bytes(context)).context
+    control = struct.unpack_from("=5i", after, CB_OFFSET)
+    reason, verdict = control[TRACE_REASON] & 0xFF, control[TRACE_REASON] >> 8
+    if reason == REASON_ASSIGN_ERROR and control[TRACE_ERROR] == -errno.EOPNOTSUPP:
         reason, verdict = REASON_SPLICED, VERDICT_PASS
-    return Trace("drop" if verdict == VERDICT_DROP else "pass", REASON_NAMES[reason], words[TRACE_RULE])
+    return Trace("drop" if verdict == VERDICT_DROP else "pass", REASON_NAMES[reason], control[TRACE_RULE])

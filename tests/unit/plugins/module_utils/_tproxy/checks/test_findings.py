@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Each finding by plain facts: what provokes it, and what looks alike and must not."""
+"""Each finding from plain facts: the conditions that cause it, and similar ones that must not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.facts import (
     Delivery,
+    DriftFact,
     Facts,
     Interface,
     Listener,
@@ -62,7 +63,7 @@ def routed(*rules: RouteRule, mark: Mark = MARK, **facts) -> list:
     return [code for _s, code, _i in codes(interfaces=looked_at, policy_rules=rules, local_tables=local, **facts)]
 
 
-def test_nothing_is_found_on_a_machine_on_which_nothing_is_amiss():
+def test_a_machine_without_a_fault_has_no_findings():
     assert codes(interfaces=(LAN,), policy_rules=(OURS,), listeners=(LISTENER,)) == []
 
 
@@ -79,12 +80,12 @@ def test_nothing_is_found_on_a_machine_on_which_nothing_is_amiss():
         ("7.3.4", []),
     ],
 )
-def test_the_kernel_is_judged_by_its_release(release, found):
+def test_findings_of_the_kernel_release(release, found):
     assert codes(release) == found
 
 
 @pytest.mark.parametrize(("release", "version"), [("6.12.117+deb13", (6, 12)), ("5.10", (5, 10)), ("6.6rc2", (6, 6))])
-def test_a_release_is_read(release, version):
+def test_kernel_version_reads_a_release(release, version):
     assert kernel_version(release) == version
 
 
@@ -96,11 +97,11 @@ def test_a_bpffs_that_is_not_mounted_is_a_note():
     assert codes(mounted=False, pin_dir="/sys/fs/bpf/x") == [("note", "bpffs_not_mounted", None)]
 
 
-@pytest.mark.parametrize("word", DRIFT)
-def test_each_word_of_drift_is_a_finding(word):
-    found = findings(Facts("6.12", drift=(("lan0", word, "somebody"),)))
+@pytest.mark.parametrize("code", DRIFT)
+def test_each_drift_code_is_a_finding(code):
+    found = findings(Facts("6.12", drift=(DriftFact("lan0", code, "a filter"),)))
     assert [(each["code"], each["severity"], each["interface"]) for each in found] == [
-        (word, DRIFT[word].severity, "lan0")
+        (code, DRIFT[code].severity, "lan0")
     ]
     assert "{" not in found[0]["found"] + found[0]["remedy"]
 
@@ -123,15 +124,15 @@ ETHERNET, INFINIBAND, LOOPBACK, IPGRE, NONE = 1, 32, 772, 778, 0xFFFE
 )
 def test_a_link_header_that_the_program_cannot_read_is_an_error(hardware, release, found):
     layer3 = hardware in (IPGRE, NONE)
-    told_of = codes(release, interfaces=(Interface("lan0", hardware=hardware, layer3=layer3),))
-    assert [each for each in told_of if each[1] != "kernel_without_reuseport"] == found
+    found_codes = codes(release, interfaces=(Interface("lan0", hardware=hardware, layer3=layer3),))
+    assert [each for each in found_codes if each[1] != "kernel_without_reuseport"] == found
 
 
 def test_a_port_of_another_interface_is_a_warning():
     assert codes(interfaces=(Interface("lan0", is_port=True),)) == [("warning", "port", "lan0")]
 
 
-# ---- the hook and the way to the stack ---------------------------------------------------------------
+# ---- the hook and the delivery to the local stack ----------------------------------------------------
 
 
 def test_a_packet_socket_for_ipv4_is_a_warning():
@@ -155,11 +156,11 @@ def test_a_strict_rp_filter_is_a_warning(value, found):
         (OURS._replace(iif="", plain=False), 1, ["mark_shared"]),
     ],
 )
-def test_src_valid_mark_counts_where_the_way_back_meets_a_mark_route(rule, valid_mark, found):
+def test_src_valid_mark_is_a_warning_if_the_reverse_lookup_matches_a_mark_route(rule, valid_mark, found):
     assert routed(rule, src_valid_mark=valid_mark) == found
 
 
-def test_src_valid_mark_is_harmless_where_the_table_delivers_nothing():
+def test_src_valid_mark_is_harmless_if_the_table_delivers_nothing():
     delivery = Delivery(MARK, 0, 1)
     found = codes(interfaces=(Interface("lan0", delivery=delivery),), policy_rules=(OURS._replace(iif=""),))
     assert found == [("warning", "mark_shared", None)]
@@ -179,7 +180,7 @@ def test_src_valid_mark_is_harmless_where_the_table_delivers_nothing():
         ("", 0, 0, False),
     ],
 )
-def test_a_mark_of_somebody_else_is_told_where_it_meets_ours(iif, mark, mask, meets):
+def test_a_foreign_mark_is_a_warning_if_it_overlaps_ours(iif, mark, mask, meets):
     theirs = RouteRule(INET, 5, iif, mark, mask, 100, protocol=3)
     assert ("mark_shared" in routed(OURS, theirs)) == meets
 
@@ -187,7 +188,7 @@ def test_a_mark_of_somebody_else_is_told_where_it_meets_ours(iif, mark, mask, me
 @pytest.mark.parametrize(
     ("protocol", "prunes", "found"), [(2, True, False), (3, True, True), (3, False, False), (16, True, True)]
 )
-def test_networkd_is_told_of_where_it_deletes_a_mark_route(protocol, prunes, found):
+def test_networkd_is_a_warning_if_it_deletes_a_mark_route(protocol, prunes, found):
     rules = (OURS._replace(protocol=protocol),)
     assert ("networkd_prunes" in routed(*rules, networkd_prunes=prunes)) == found
 
@@ -211,8 +212,8 @@ OWN = [
 ]
 
 
-def said(interface: Interface, destination: str) -> list:
-    """Return [(severity, code, what is found)] of a rule that intercepts a destination on an interface."""
+def overlaps(interface: Interface, destination: str) -> list:
+    """Return (severity, code, found) of each finding for a rule that intercepts a destination on an interface."""
     (rule,) = intercept(destination)
     found = findings(Facts("6.12", interfaces=(interface,), intercepts=(rule,)))
     assert {each["interface"] for each in found} <= {interface.name}
@@ -220,28 +221,28 @@ def said(interface: Interface, destination: str) -> list:
 
 
 @pytest.mark.parametrize(("destination", "covered", "taken"), OWN)
-def test_an_intercept_is_an_error_where_it_takes_what_is_for_this_host(destination, covered, taken):
-    found = f"takes from this host what is sent to its own address {taken} on lan0"
-    assert said(EXPOSED, destination) == [("error", "intercepts_own", found)]
-    assert said(HOME, destination) == [("warning", "covers_own", f"covers {covered} of lan0")]
+def test_an_intercept_is_an_error_if_it_takes_packets_to_this_host(destination, covered, taken):
+    found = f"would give packets to the own address {taken} of lan0 to the proxy"
+    assert overlaps(EXPOSED, destination) == [("error", "intercepts_own", found)]
+    assert overlaps(HOME, destination) == [("warning", "covers_own", f"covers {covered} of lan0")]
 
 
 @pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
 @pytest.mark.parametrize(
     "destination", ["10.1.0.254", "10.1.0.7", "10.1.0.128/25", "10.2.0.0/16", "fd00:2::/64", "0.0.0.0/0", "::/0"]
 )
-def test_neighbours_the_gateway_and_everywhere_are_no_fault(destination, interface):
-    assert said(interface, destination) == []
+def test_rules_for_neighbours_the_gateway_and_all_destinations_are_no_fault(destination, interface):
+    assert overlaps(interface, destination) == []
 
 
 @pytest.mark.parametrize("destination", ["10.0.0.0/8", "10.9.9.0/24", "fd00::/16"])
 @pytest.mark.parametrize("interface", [HOME, EXPOSED], ids=["recorded", "exposed"])
-def test_an_intercept_that_is_wider_than_ones_own_is_a_warning(destination, interface):
-    assert [each[:2] for each in said(interface, destination)] == [("warning", "covers_own")]
+def test_an_intercept_wider_than_the_subnet_is_a_warning(destination, interface):
+    assert [each[:2] for each in overlaps(interface, destination)] == [("warning", "covers_own")]
 
 
 @pytest.mark.parametrize(("names", "found"), [(["lan0"], 1), (["lan1"], 0), (["lan1", "lan0"], 1)])
-def test_a_rule_counts_where_it_is_in_force(names, found):
+def test_a_rule_is_checked_on_its_interfaces_only(names, found):
     facts = Facts("6.12", interfaces=(EXPOSED,), intercepts=intercept("10.1.0.0/24", interfaces=names))
     assert len(objections(findings(facts))) == found
 
@@ -266,10 +267,10 @@ def test_a_rule_counts_where_it_is_in_force(names, found):
         ({"shared": None}, "6.1", []),
     ],
 )
-def test_a_listener_is_judged_by_what_is_known_of_it(state, release, found):
+def test_findings_of_a_listener(state, release, found):
     facts = Facts(release, listeners=(LISTENER._replace(**state),))
-    said = [(each["severity"], each["code"]) for each in findings(facts)]
-    assert [each for each in said if each[1] != "kernel_without_reuseport"] == found
+    codes_found = [(each["severity"], each["code"]) for each in findings(facts)]
+    assert [each for each in codes_found if each[1] != "kernel_without_reuseport"] == found
 
 
 def test_many_listeners_make_one_finding():
@@ -279,10 +280,10 @@ def test_many_listeners_make_one_finding():
     assert len(found[0]["found"]) < 300
 
 
-# ---- how they are told ----------------------------------------------------------------------------------
+# ---- order and documentation ----------------------------------------------------------------------------
 
 
-def test_the_gravest_come_first_and_notes_are_not_warned_of():
+def test_errors_come_first_and_notes_are_no_warnings():
     listeners = (LISTENER._replace(there=False), LISTENER._replace(transparent=False))
     found = findings(Facts("6.12", missing_capabilities=("CAP_NET_ADMIN",), listeners=listeners))
     assert [each["severity"] for each in found] == ["error", "warning", "note"]
@@ -296,7 +297,7 @@ def test_the_gravest_come_first_and_notes_are_not_warned_of():
 def test_the_documentation_lists_every_code_once_with_its_severity():
     source = pathlib.Path(findings_module.__file__).read_text(encoding="utf-8")
     known = {code: severity for severity, code in re.findall(r'finding\("(\w+)", "(\w+)"', source)}
-    known.update({word: about.severity for word, about in DRIFT.items()})
+    known.update({code: about.severity for code, about in DRIFT.items()})
     page = (ROOT / "docs" / "reference" / "findings.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \| (error|warning|note) \|", page, flags=re.M)
     assert len(listed) == len(dict(listed))
