@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     POLICY_DEFAULT_PASS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import encode_closed
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.fail_closed import close_interfaces
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import observe_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
@@ -89,7 +89,7 @@ def change_in_place(router, host: int, written: Callable = mapped_array.store) -
     """Let a helper add a rule of a service; `written` stores its words."""
     call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
     system = router.system()
-    helper = RuleService(router.pin_dir, system._replace(words=SimpleNamespace(store=written)))
+    helper = Helper(router.pin_dir, system._replace(words=SimpleNamespace(store=written)))
     assert helper.answer("\0".join(call).encode(), 0) == (0, "", True)
 
 

@@ -11,7 +11,7 @@ import socket
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import collect
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import RuleService
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import mapped_array
@@ -35,12 +35,12 @@ def helper(router):
     router.route()
     router.attach()
     router.rules(SPLICED)
-    helper = RuleService(router.pin_dir, router.system())
+    helper = Helper(router.pin_dir, router.system())
     yield helper
     helper._forget()
 
 
-def ask(helper: RuleService, call: list, user: int = NOBODY) -> tuple:
+def ask(helper: Helper, call: list, user: int = NOBODY) -> tuple:
     """Return the helper's answer to a call."""
     return helper.answer("\0".join(call).encode(), user)[:2]
 
@@ -119,7 +119,7 @@ def test_a_helper_killed_between_two_words_is_followed_by_one_that_mends_it(rout
         ask(helper, words("-I", 2, 80))
     monkeypatch.setattr(mapped_array, "store", store)
     assert router.info()["drift"] == ["change_unfinished"]
-    assert ask(RuleService(router.pin_dir, router.system()), words("-I", 3, 80)) == (0, "")
+    assert ask(Helper(router.pin_dir, router.system()), words("-I", 3, 80)) == (0, "")
     assert ("100.64.0.3/32", "80-89", "ziti:s3") in in_force(router)
     assert not router.rules(SPLICED)["changed"]
 

@@ -118,8 +118,8 @@ def ports_text(low: int, high: int) -> str:
 
 
 def is_of_a_service(rule: Rule) -> bool:
-    """Whether a rule lives only as long as a Ziti router wants it."""
-    return rule.owner.startswith("ziti:")
+    """Return whether a rule exists only as long as an OpenZiti router wants it."""
+    return is_routers(rule.owner)
 
 
 def sorted_rules(rules: Mapping) -> list:
@@ -138,5 +138,5 @@ OWNER_PREFIX = "ziti:"
 
 
 def is_routers(owner: str) -> bool:
-    """Whether rules of this owner are a router's."""
+    """Return whether rules of this owner belong to an OpenZiti router."""
     return owner.startswith(OWNER_PREFIX)

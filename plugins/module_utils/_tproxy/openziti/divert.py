@@ -2,25 +2,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of a router's call: what it asks for is in force when the call returns.
+"""The operation for a call of an OpenZiti router. The change is in force when the call returns.
 
-The whole set is compiled for one change, as it is for tproxy_rule.
+It compiles the whole rule set for one change, as tproxy_rule does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable
 
 from ..errors import Unsupported
 from ..model.prefix import parse_address
-from ..model.rule import Rule, is_routers, reading_order
+from ..model.rule import Identity, Rule, is_routers, reading_order
 from ..resources.interfaces import PolicyTable
 from ..resources.lock import missing_capabilities
-from ..resources.pins import splicer_pins
+from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_changes import change_rules
 from ..system.system import System
-from .diverter_args import Request, flow_of, leaving, superseded
+from .diverter_args import Request, flow_of, removed_by
+
+Rules = Mapping[Identity, Rule]
 
 
 def divert(options: Mapping, system: System, check: bool) -> dict:
@@ -40,17 +42,17 @@ def divert(options: Mapping, system: System, check: bool) -> dict:
 
 
 def _refuse_without_rights(system: System) -> None:
-    """Raise Unsupported, which says how a router comes by the rights that it lacks."""
-    not_enforced_reason = missing_capabilities(system)
-    if not_enforced_reason:
+    """Raise Unsupported if capabilities are missing. The message says how a router gets them."""
+    missing = missing_capabilities(system)
+    if missing:
         raise Unsupported(
-            f"{' and '.join(not_enforced_reason)} missing: call it as root, or as a member of the helper's group"
+            f"{' and '.join(missing)} missing: call it as root, or as a member of the helper's group"
             " (tproxy_splicer_helper_group of the role); nothing was changed"
         )
 
 
-def listener_test(system: System) -> Callable:
-    """Return what says of a Rule whether somebody listens where it splices to."""
+def listener_test(system: System) -> Callable[[Rule], bool]:
+    """Return a function that returns whether a socket listens at the proxy address of a rule."""
 
     def listens(rule: Rule) -> bool:
         proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
@@ -59,18 +61,16 @@ def listener_test(system: System) -> Callable:
     return listens
 
 
-def _intention(request: Request, system: System) -> Callable:
+def _intention(request: Request, system: System) -> Callable[[Rules], Rules]:
     listens = listener_test(system)
 
-    def intend(have: Mapping) -> dict:
+    def intend(have: Rules) -> Rules:
         if request.operation == "flush":
             return {key: rule for key, rule in have.items() if not is_routers(rule.owner)}
         want = dict(have)
         users = _users(have)
         for one in request.rules:
-            same_flow = users.get(flow_of(one), [])
-            choose = superseded if isinstance(one, Rule) else leaving
-            for rule in choose(one, same_flow, listens):
+            for rule in removed_by(one, users.get(flow_of(one), []), listens):
                 del want[rule.identity]
             if isinstance(one, Rule):
                 want[one.identity] = one
@@ -79,9 +79,9 @@ def _intention(request: Request, system: System) -> Callable:
     return intend
 
 
-def _users(have: Mapping) -> dict:
-    """Return {flow: its rules} of the router's rules."""
-    found = {}
+def _users(have: Rules) -> dict[Identity, list[Rule]]:
+    """Return the rules of routers by flow."""
+    found: dict[Identity, list[Rule]] = {}
     for rule in have.values():
         if is_routers(rule.owner):
             found.setdefault(flow_of(rule), []).append(rule)
@@ -89,13 +89,13 @@ def _users(have: Mapping) -> dict:
 
 
 class Guards:
-    """Which interfaces have the program; the last one seen is asked first, so that nobody looks at all of them."""
+    """The interfaces that have the program. It remembers one of them, so that a later call need not read all."""
 
-    def __init__(self):
-        self._seen = None
+    def __init__(self) -> None:
+        self._seen: int | None = None
 
-    def not_enforced_reason(self, rules: list, pins, system: System) -> str:
-        """Return why rules that are there match no packet yet. An interface that is not there yet is no reason."""
+    def not_enforced_reason(self, rules: Sequence[Rule], pins: Pins, system: System) -> str:
+        """Return why stored rules match no packet, or "". A missing interface is no reason: it may appear later."""
         table = PolicyTable(system.bpf, pins)
         named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
         unguarded = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
@@ -110,10 +110,10 @@ class Guards:
 
 
 def collect(options: Mapping, system: System, check: bool) -> dict:
-    """Remove a router's rules to whose port nobody listens, in one commit; return {changed, removed}: rules."""
-    gone = []
+    """Remove the rules of routers that have no listener, in one commit; return {changed, removed}: rules."""
+    gone: list[Rule] = []
 
-    def intend(have: Mapping) -> dict:
+    def intend(have: Rules) -> Rules:
         gone.extend(left_behind(have.values(), system))
         identities = {rule.identity for rule in gone}
         return {key: rule for key, rule in have.items() if key not in identities}
@@ -123,14 +123,14 @@ def collect(options: Mapping, system: System, check: bool) -> dict:
     return {"changed": answer["changed"], "removed": removed, "warnings": answer["warnings"]}
 
 
-def left_behind(rules: Iterable, system: System) -> list:
-    """Return the rules of a router whose listener is gone. Rules that splice nothing have none, and stay."""
-    asked = {}
+def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
+    """Return the splicing rules of routers that have no listener. Other rules need none, and stay."""
+    known: dict[tuple[str, str, int], bool] = {}
 
     def listens(rule: Rule) -> bool:
         proxy = rule.protocol, rule.tproxy_ip, rule.tproxy_port
-        if proxy not in asked:
-            asked[proxy] = system.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
-        return asked[proxy]
+        if proxy not in known:
+            known[proxy] = system.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
+        return known[proxy]
 
     return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]

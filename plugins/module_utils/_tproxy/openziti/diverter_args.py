@@ -2,22 +2,22 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The words by which an OpenZiti router calls its diverter, and whose rule is meant by them. Nothing is done here.
+"""The command line of an OpenZiti router for its diverter, and the rules that it names. Nothing is changed here.
 
-What a router does that nobody would expect (openziti/ziti, tunnel/intercept/tproxy/tproxy_linux.go):
+A router has surprising habits (openziti/ziti, tunnel/intercept/tproxy/tproxy_linux.go):
 
-1. `-h` is the high port. `-s` may be anything, a word that begins with a dash included.
-2. Host bits are not masked. Without a source it says `-o 0.0.0.0 -n 0`, beside an IPv6 destination too; a bare source
-   gets `-n 32`, an IPv6 one too.
-3. It deletes without saying for which service. It has closed that service's sockets by then.
-4. One call is one interface; the calls for one rule add up.
+1. `-h` is the high port. `-s` may have any value, also one that begins with a dash.
+2. The router does not mask host bits. Without a source it passes `-o 0.0.0.0 -n 0`, also with an IPv6 destination. A
+   source without a length gets `-n 32`, also an IPv6 one.
+3. A delete does not name the OpenZiti service. The router has closed the sockets of that service before.
+4. One call is for one interface. The calls for one rule add up.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from typing import Callable, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple
 
 from ..errors import Conflict, InvalidInput
 from ..model.prefix import Prefix
@@ -45,16 +45,19 @@ KEPT_OF_LONG_ID = 22
 
 
 class Request(NamedTuple):
-    """What is asked for: of an insert the Rules, of a delete their Identities, with owner "" for whoever has left."""
+    """A request of a router: an insert has rules, a delete has identities, other operations have neither.
+
+    An identity with owner "" names the flow of a service that the router has stopped.
+    """
 
     operation: str
-    rules: list
-    warnings: list
+    rules: Sequence[Rule | Identity]
+    warnings: list[str]
 
 
-def parse(words: Iterable) -> Request:
-    """Read a command line without its first word. Raises InvalidInput with every fault."""
-    given = _Given(list(words))
+def parse(words: Iterable[str]) -> Request:
+    """Return the request of a command line without its first word. Raise InvalidInput with every fault."""
+    given = _Arguments(list(words))
     if len(given.operations) != 1:
         raise InvalidInput([f"give one of {', '.join(OPERATIONS)} and -V"])
     operation = OPERATIONS[given.operations.pop()]
@@ -65,21 +68,25 @@ def parse(words: Iterable) -> Request:
         return Request(operation, rules_from_params(_params(given), single=True)[0], given.warnings)
     if operation == "delete":
         identities = identities_from_params(_params(given), single=True)[0]
-        nobody = "-s" not in given.values
-        return Request(operation, [one._replace(owner="") if nobody else one for one in identities], given.warnings)
+        if "-s" not in given.values:
+            identities = [one._replace(owner="") for one in identities]
+        return Request(operation, identities, given.warnings)
     return Request(operation, [], given.warnings)
 
 
-class _Given:
-    """The words, sorted out. Unknown options are named in `warnings`, with the word that follows if it is a value."""
+class _Arguments:
+    """The options of a command line. `warnings` names unknown options, each with its value."""
 
-    def __init__(self, words: list):
-        self.operations, self.values, self.interfaces, self.warnings = set(), {}, [], []
+    def __init__(self, words: list[str]) -> None:
+        self.operations: set[str] = set()
+        self.values: dict[str, str] = {}
+        self.interfaces: list[str] = []
+        self.warnings: list[str] = []
         self.denies = False
         while words:
             self._take(words.pop(0), words)
 
-    def _take(self, word: str, rest: list) -> None:
+    def _take(self, word: str, rest: list[str]) -> None:
         if word in OPERATIONS:
             self.operations.add(word)
         elif word == DENY:
@@ -90,7 +97,7 @@ class _Given:
             value = f" {rest.pop(0)}" if rest and not rest[0].startswith("-") else ""
             self.warnings.append(f"unknown option {word}{value} is ignored")
 
-    def _next(self, word: str, rest: list) -> str:
+    def _next(self, word: str, rest: list[str]) -> str:
         if not rest:
             raise InvalidInput([f"{word}: missing; give {VALUES[word]}"])
         return rest.pop(0)
@@ -102,8 +109,8 @@ class _Given:
             self.values[name] = value
 
 
-def _params(given: _Given) -> list:
-    """Return options of tproxy_rule, one set for each interface, or one for all of them."""
+def _params(given: _Arguments) -> list[dict[str, Any]]:
+    """Return options of tproxy_rule: one set for each interface, or one for all interfaces."""
     values = given.values
     params = {
         "destination": f"{values['-c']}/{values['-m']}",
@@ -116,15 +123,15 @@ def _params(given: _Given) -> list:
     return [{**params, "interfaces": names} for names in ([name] for name in given.interfaces)] or [params]
 
 
-def _outcome(given: _Given) -> dict:
-    """Return what becomes of the flow. Port 0 leaves it to the host, as it did in zfw."""
+def _outcome(given: _Arguments) -> dict[str, str | None]:
+    """Return the action of the rule and its options. Port 0 passes the flow to the host, as zfw does."""
     port = given.values.get("-t")
     if given.denies:
         return {"action": "drop"}
     return {"action": "pass"} if port == "0" else {"action": "tproxy", "tproxy_port": port}
 
 
-def _source(values: dict) -> str | None:
+def _source(values: Mapping[str, str]) -> str | None:
     address, length = values.get("-o"), values.get("-n")
     if address is None:
         return None
@@ -134,7 +141,7 @@ def _source(values: dict) -> str | None:
 
 
 def _is_ipv6_host(address: str) -> bool:
-    """Whether an address is IPv6 and has bits beyond its 32nd, which no network of that length has."""
+    """Return whether an address is IPv6 and has bits beyond its 32nd. A network of that length has none."""
     try:
         prefix = Prefix.parse(address)[0]
     except InvalidInput:
@@ -142,8 +149,8 @@ def _is_ipv6_host(address: str) -> bool:
     return prefix.family == 6 and bool(prefix.network << 32 & (1 << 128) - 1)
 
 
-def _owner(values: dict) -> str:
-    """Return whose rule it is. Routers before 1.1.3 do not name their services: then the port tells them apart."""
+def _owner(values: Mapping[str, str]) -> str:
+    """Return the owner of the rule. Routers before 1.1.3 do not name the service, so the port distinguishes them."""
     owner = OWNER_PREFIX + (values.get("-s") or f"port-{values.get('-t', '')}")
     raw = owner.encode("utf-8", "surrogateescape")
     if len(raw) <= OWNER_BYTES:
@@ -152,28 +159,36 @@ def _owner(values: dict) -> str:
 
 
 def flow_of(rule: Rule | Identity) -> Identity:
-    """Return what the rules of several services for the same flow have in common."""
+    """Return the identity of the flow, without an owner: rules of several services may share it."""
     identity = rule.identity if isinstance(rule, Rule) else rule
     return identity._replace(owner="")
 
 
-def leaving(wanted: Identity, users: list, listens: Callable[[Rule], bool]) -> list:
-    """Return the rules that a delete removes, of `users`, the router's rules for that flow.
+def removed_by(entry: Rule | Identity, users: Sequence[Rule], listens: Callable[[Rule], bool]) -> list[Rule]:
+    """Return the rules of `users` that an inserted rule or a deleted identity removes. Raise Conflict."""
+    return (
+        superseded_rules(entry, users, listens) if isinstance(entry, Rule) else rules_to_delete(entry, users, listens)
+    )
 
-    Without an owner: the only one, else those whose service listens no more. Raises Conflict when all still do.
+
+def rules_to_delete(wanted: Identity, users: Sequence[Rule], listens: Callable[[Rule], bool]) -> list[Rule]:
+    """Return the rules that a delete removes. `users` are the rules of routers for that flow.
+
+    Without an owner it removes the only rule, or else the rules without a listener. Raise Conflict if each rule has a
+    listener.
     """
     if wanted.owner:
         return [rule for rule in users if rule.owner == wanted.owner]
-    gone = users if len(users) == 1 else [rule for rule in users if not listens(rule)]
+    gone = list(users) if len(users) == 1 else [rule for rule in users if not listens(rule)]
     if users and not gone:
         owners = ", ".join(sorted(rule.owner[len(OWNER_PREFIX) :] for rule in users))
-        raise Conflict(f"{wanted}: {owners} all still listen; say by -s which of them leaves; nothing was changed")
+        raise Conflict(f"{wanted}: {owners} still listen; name one of them with -s; nothing was changed")
     return gone
 
 
-def superseded(rule: Rule, users: list, listens: Callable[[Rule], bool]) -> list:
-    """Return the rules of `users` that an insert replaces: other services' that listen no more, left by a crash.
+def superseded_rules(rule: Rule, users: Sequence[Rule], listens: Callable[[Rule], bool]) -> list[Rule]:
+    """Return the rules of `users` that an insert replaces: rules of other services without a listener, after a crash.
 
-    One of them might be tried first, and send the flow to a port where nobody is.
+    Such a rule might precede the new one and lead the flow to a port without a listener.
     """
     return [other for other in users if other.owner != rule.owner and not listens(other)]

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of the helper: a service with root's rights that does what routers without them ask of their diverter.
+"""The helper: a background process with root's rights that serves the diverter calls of unprivileged routers.
 
-One request is one change, in force when it is answered. The rules stay compiled in its memory, so that a request costs
-the same however many there are; the kernel stays the only truth, so it may be killed at any time.
+One request is one change, and it is in force before the answer. The helper keeps the compiled rules in its memory, so
+the cost of a request does not grow with the number of rules. The kernel holds the only authoritative state, so the
+helper may be killed at any time.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from contextlib import contextmanager
 from typing import Callable, NamedTuple
 
 from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
-from ..model.rule import Rule, is_routers
+from ..model.rule import Identity, Rule, is_routers
 from ..resources.lock import lock_for_change
 from ..resources.migrate import pins_in_force
 from ..resources.pending import refuse_unconfirmed
-from ..resources.pins import splicer_pins
+from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_changes import rule_table
 from ..resources.rules_incremental import LiveTable
 from ..system.system import System
 from .divert import Guards, left_behind, listener_test
-from .diverter_args import Request, flow_of, leaving, parse, superseded
+from .diverter_args import Request, flow_of, parse, removed_by
 
 IDLE_SECONDS = 60
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
@@ -33,49 +34,51 @@ FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
 
 def serve(options: Mapping, system: System, check: bool) -> Iterator[str]:
-    """Answer requests until the end of the process, in check mode none; yield lines for the journal."""
+    """Answer requests until the process ends, and yield lines for the journal. Check mode answers none."""
     queue = system.requests.inherited()
-    service, log = RuleService(options["pin_dir"], system), ServiceLog(system.background.monotonic_ns)
-    yield from _collect(service, log)
+    helper, log = Helper(options["pin_dir"], system), HelperLog(system.background.monotonic_ns)
+    yield from _collect(helper, log)
     while not check:
         request = queue.next(IDLE_SECONDS)
         if request is None:
             yield from log.sums()
-            yield from _collect(service, log)
+            yield from _collect(helper, log)
             continue
-        answer = service.answer(request.data, request.user)
+        answer = helper.answer(request.data, request.user)
         request.answer(f"{answer.status} {answer.line}\n")
-        yield from log.answered(request.user, _words(request.data), answer)
+        yield from log.answered(request.user, _command_line(request.data), answer)
 
 
-def _collect(service: RuleService, log: ServiceLog) -> list:
-    """Remove rules whose router has crashed; return what to tell. What goes wrong is tried again when idle."""
+def _collect(helper: Helper, log: HelperLog) -> list[str]:
+    """Remove the rules of crashed routers; return lines for the journal. The idle helper retries a failure."""
     try:
-        return log.collected(service.collect())
+        return log.collected(helper.collect())
     except TproxyError as fault:
         return log.failed(str(fault))
 
 
 class Answer(NamedTuple):
-    """What a request is answered, and whether it changed anything."""
+    """The exit status and line for the client, and whether the request changed anything."""
 
     status: int
     line: str
     changed: bool = False
 
 
-class RuleService:
-    """What is known between two requests."""
+class Helper:
+    """The state between two requests: the pins, and the rules with their compiled image."""
 
-    def __init__(self, pin_dir: str, system: System):
+    def __init__(self, pin_dir: str, system: System) -> None:
         self._pin_dir, self._system = pin_dir, system
-        self._live, self._pins, self._guards = None, None, Guards()
+        self._live: LiveTable | None = None
+        self._pins: Pins | None = None
+        self._guards = Guards()
 
     def answer(self, data: bytes | None, user: int) -> Answer:
-        """Do what a request says, for a user."""
+        """Execute the request of a user. `data` is None if the request was too long or too slow."""
         try:
             request = _read(data, user)
-            changed, not_enforced_reason = self._do_again(request)
+            changed, not_enforced_reason = self._execute(request)
         except InvalidInput as fault:
             return Answer(USAGE, _line(str(fault)))
         except (Busy, Unconfirmed) as fault:
@@ -87,50 +90,50 @@ class RuleService:
             return Answer(REFUSED, _line(not_enforced_reason), changed)
         return Answer(DONE, _line("; ".join(request.warnings)), changed)
 
-    def collect(self) -> list:
-        """Remove the rules whose router has crashed, and return them. Raises what a change raises."""
+    def collect(self) -> list[Rule]:
+        """Remove the rules of crashed routers, and return them. Raise the errors of a change."""
         try:
-            with self._turn() as live:
+            with self._locked_table() as live:
                 gone = left_behind(live.rules(), self._system) if live else []
-                if gone:
+                if live and gone:
                     live.change([rule.identity for rule in gone], [])
                 return gone
         except TproxyError:
             self._forget()
             raise
 
-    def _do_again(self, request: Request) -> tuple:
-        """Do it; once more if somebody has removed or replaced the pins meanwhile."""
+    def _execute(self, request: Request) -> tuple[bool, str]:
+        """Execute a request. Repeat it once if another run has removed or replaced the pins since the last request."""
         known = self._live is not None
         try:
-            return self._do(request)
+            return self._execute_once(request)
         except LayoutMismatch:
             if not known:
                 raise
             self._forget()
-            return self._do(request)
+            return self._execute_once(request)
 
-    def _do(self, request: Request) -> tuple:
-        """Return whether anything was changed, and why an insert is not in force, or ""."""
+    def _execute_once(self, request: Request) -> tuple[bool, str]:
+        """Return whether the request changed anything, and why an inserted rule is not in force, or ""."""
         listens = listener_test(self._system)
-        with self._turn(request.operation == "insert") as live:
+        with self._locked_table(request.operation == "insert") as live:
             if live is None:
                 return False, ""
-            removes, puts = [], []
+            removes: list[Identity] = []
+            puts: list[Rule] = []
             if request.operation == "flush":
                 removes = [rule.identity for rule in live.rules() if is_routers(rule.owner)]
             for one in request.rules:
-                choose = superseded if isinstance(one, Rule) else leaving
-                removes += [rule.identity for rule in choose(one, live.group(one), listens)]
+                removes += [rule.identity for rule in removed_by(one, live.group(one), listens)]
                 puts += [one] if isinstance(one, Rule) else []
             changed = live.change(removes, puts)
             return changed, self._guards.not_enforced_reason(puts, self._pins, self._system) if puts else ""
 
     @contextmanager
-    def _turn(self, adds: bool = False):
-        """Hold the pin folder, and give the LiveTable of it; None while there is nothing to remove from.
+    def _locked_table(self, adds: bool = False) -> Iterator[LiveTable | None]:
+        """Hold the lock of the pin folder, and yield its table of rules, or None while no maps are pinned.
 
-        What turn() asks of the machine is asked once: with the pins open, rights and a bpffs are there.
+        lock_for_change() checks the rights and the bpffs once: while the pins are open, both are there.
         """
         if self._live is None:
             with lock_for_change(self._system, self._pin_dir, False, adds):
@@ -157,21 +160,21 @@ class RuleService:
         self._live = LiveTable(self._system.bpf, self._system.words, table, _group_of)
 
     def _forget(self) -> None:
-        """Begin anew with the next request."""
+        """Close the table and the pins. The next request opens them again."""
         if self._live is not None:
             self._live.close()
             self._pins.close()
         self._live = self._pins = None
 
 
-def _group_of(member) -> tuple | None:
-    """Return what a router's rules for one flow have in common."""
+def _group_of(member: Rule | Identity) -> Identity | None:
+    """Return the flow of a rule of a router, None for rules of other owners."""
     owner = member.owner
     return flow_of(member) if not owner or is_routers(owner) else None
 
 
 def _read(data: bytes | None, user: int) -> Request:
-    """Return what a request asks for. Raises InvalidInput."""
+    """Return the parsed request. Raise InvalidInput."""
     if data is None:
         raise InvalidInput(["the request is too long, or was not sent in time"])
     try:
@@ -179,7 +182,7 @@ def _read(data: bytes | None, user: int) -> Request:
     except UnicodeDecodeError:
         raise InvalidInput(["the request is not UTF-8"]) from None
     if request.operation not in (FOR_ALL if user else FOR_ROOT):
-        raise InvalidInput([f"{request.operation}: not over this socket; run tproxy-splicer as root"])
+        raise InvalidInput([f"{request.operation}: this socket does not accept it; run tproxy-splicer as root"])
     return request
 
 
@@ -187,7 +190,7 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _words(data: bytes | None) -> str:
+def _command_line(data: bytes | None) -> str:
     return "" if data is None else data.replace(b"\0", b" ").decode("utf-8", "replace")
 
 
@@ -197,46 +200,46 @@ LINES_PER_PERIOD = 20  # of each level
 LINE_LENGTH = 400
 
 
-class ServiceLog:
-    """The lines to write. `monotonic_ns` is the clock."""
+class HelperLog:
+    """Lines for the journal, limited in number. `monotonic_ns` is the clock."""
 
-    def __init__(self, monotonic_ns: Callable[[], int]):
+    def __init__(self, monotonic_ns: Callable[[], int]) -> None:
         self._clock, self._period_ends = monotonic_ns, 0
-        self._told, self._untold = Counter(), Counter()
+        self._written: Counter[str] = Counter()
+        self._omitted: Counter[tuple[str, str]] = Counter()
 
-    def answered(self, user: int, words: str, answer) -> list:
-        """Tell what a user asked for and was answered: nothing where nothing was changed or refused."""
+    def answered(self, user: int, command_line: str, answer: Answer) -> list[str]:
+        """Return the lines for a request: one if it was refused or changed anything."""
         if answer.status:
-            return self._tell(WARNING, f"uid {user}", "refused", f"{answer.line} (asked for: {words})")
-        return self._tell(INFO, f"uid {user}", "done", words) if answer.changed else []
+            return self._lines(WARNING, f"uid {user}", "refused", f"{answer.line} (asked for: {command_line})")
+        return self._lines(INFO, f"uid {user}", "done", command_line) if answer.changed else []
 
-    def collected(self, rules: Iterable) -> list:
-        """Tell which rules were removed since their listener is gone."""
-        told = [self._tell(WARNING, "garbage", "removed", f"{rule}") for rule in rules]
-        return [line for lines in told for line in lines]
+    def collected(self, rules: Iterable[Rule]) -> list[str]:
+        """Return the lines for rules that were removed because they have no listener."""
+        return [line for rule in rules for line in self._lines(WARNING, "garbage", "removed", f"{rule}")]
 
-    def failed(self, fault: str) -> list:
-        """Tell what went wrong that nobody asked for."""
-        return self._tell(WARNING, "garbage", "not collected", fault)
+    def failed(self, fault: str) -> list[str]:
+        """Return the lines for a failed removal of such rules."""
+        return self._lines(WARNING, "garbage", "not collected", fault)
 
-    def sums(self) -> list:
-        """Tell how much was not told one by one."""
-        untold, self._untold = self._untold, Counter()
-        return [f"{INFO}{who}: {count} more {what}" for (who, what), count in sorted(untold.items())]
+    def sums(self) -> list[str]:
+        """Return a line for each kind of omitted lines, with their number."""
+        omitted, self._omitted = self._omitted, Counter()
+        return [f"{INFO}{subject}: {count} more {event}" for (subject, event), count in sorted(omitted.items())]
 
-    def _tell(self, level: str, who: str, what: str, line: str) -> list:
+    def _lines(self, level: str, subject: str, event: str, text: str) -> list[str]:
         lines = []
         if self._clock() >= self._period_ends:
             lines = self.sums()
-            self._told.clear()
+            self._written.clear()
             self._period_ends = self._clock() + PERIOD
-        self._told[level] += 1
-        if self._told[level] > LINES_PER_PERIOD:
-            self._untold[who, what] += 1
+        self._written[level] += 1
+        if self._written[level] > LINES_PER_PERIOD:
+            self._omitted[subject, event] += 1
             return lines
-        return [*lines, f"{level}{who}: {what}: {_printable(line)}"]
+        return [*lines, f"{level}{subject}: {event}: {_printable(text)}"]
 
 
 def _printable(text: str) -> str:
-    """Return a text of any origin as one line that is no other line's, nor too long."""
+    """Return a text of any origin as one line of limited length, so that it cannot forge another line."""
     return "".join(each if each.isprintable() else "?" for each in text[:LINE_LENGTH])

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The stories of map_update and map_delete_elem, by the arguments that the first edge routers gave them.
+"""The operations of map_update and map_delete_elem, with the arguments that the first edge routers pass to them.
 
-Both record the interfaces' addresses, as those programs did. Their rules have an owner of their own.
+Both record the addresses of the interfaces, as those programs did. Their rules have an owner of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..errors import InvalidInput
-from ..model.rule import PROTOCOL_NAMES
+from ..model.prefix import Prefix
+from ..model.rule import PROTOCOL_NAMES, Identity, Rule
 from ..model.rule_options import rules_from_params
 from ..operations.addresses import record_addresses
 from ..resources.pins import splicer_pins
@@ -27,7 +28,7 @@ DELETE_WORDS = ("ip dest address or prefix", "prefix len", "low_port", "protocol
 
 
 def map_update(options: Mapping, system: System, check: bool) -> dict:
-    """Add a rule, or change its port; tproxy port 0 leaves the flow to the host.
+    """Add a rule, or change its port. The tproxy port 0 passes the flow to the host.
 
     Returns {changed, rules, lacking}: the last says why the rule is not in force, "" when it is.
     """
@@ -42,11 +43,12 @@ def map_update(options: Mapping, system: System, check: bool) -> dict:
 
 
 def map_delete_elem(options: Mapping, system: System, check: bool) -> dict:
-    """Remove every range of the prefix that starts at the low port. Returns as map_update(), the rules that went."""
+    """Remove every port range of the prefix that begins with the low port. `rules` has the removed rules."""
     address, length, low, protocol = options["words"]
-    asked, gone = _rule(address, length, low, protocol, {"action": "pass"}), []
+    asked = _rule(address, length, low, protocol, {"action": "pass"})
+    gone: list[Rule] = []
 
-    def intend(have: Mapping) -> dict:
+    def intend(have: Mapping[Identity, Rule]) -> dict[Identity, Rule]:
         gone.extend(rule for rule in have.values() if _key(rule) == _key(asked))
         return {key: rule for key, rule in have.items() if rule not in gone}
 
@@ -55,15 +57,16 @@ def map_delete_elem(options: Mapping, system: System, check: bool) -> dict:
     return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "not_enforced_reason": ""}
 
 
-def _key(rule) -> tuple:
+def _key(rule: Rule) -> tuple[str, Prefix, str, int]:
     return rule.owner, rule.destination, rule.protocol, rule.low
 
 
-def _rule(address: str, length: str, ports: str, protocol: str, outcome: dict):
-    """Return the rule. Raises InvalidInput with every fault."""
+def _rule(address: str, length: str, ports: str, protocol: str, outcome: Mapping[str, str]) -> Rule:
+    """Return the rule. Raise InvalidInput with every fault."""
     params = {"destination": f"{address}/{length}", "ports": ports, "owner": OWNER, **outcome}
     name = PROTOCOL_IDS.get(protocol)
     faults = [] if name else [f"protocol id: {protocol!r} is neither 6 (tcp) nor 17 (udp)"]
+    rules: list[Rule] = []
     try:
         rules = rules_from_params([{**params, "protocol": name or "tcp"}], single=True)[0]
     except InvalidInput as wrong:

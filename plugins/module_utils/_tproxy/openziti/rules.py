@@ -2,23 +2,28 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""OpenZiti services to rules, as options of tproxy_rule.
+"""Make rules from OpenZiti services, as options of tproxy_rule.
 
-Every address of a service becomes rules or is reported. A source that is reported never widens the rules to any source.
+Every address of a service becomes rules or is reported. A reported source never becomes a rule for all sources.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ..abi.layout import RULES
 from ..errors import InvalidInput, LimitExceeded
 from ..model.prefix import Prefix
-from ..model.rule import Rule, ports_text
+from ..model.rule import Identity, Rule, ports_text
 from ..model.rule_options import NAME_BYTES, rules_from_params
-from .export import Intercept, label, read_intercept
+from .export import Entity, Intercept, label, read_intercept
+
+RuleOptions = dict[str, Any]
+PortOf = Callable[[Entity], object]  # the port of the proxy of a service; the rule checks it later
+LookUp = Callable[[str], Iterable[str]]  # the addresses or prefixes of a name, none if it is not known
 
 
 class Unresolved(NamedTuple):
@@ -34,25 +39,41 @@ class Unresolved(NamedTuple):
         return f"service {self.service!r}: {self.option} has {self.address!r}: {self.reason}"
 
 
-def rules_of(services: list, port_of: Callable, look_up: Callable, owner: str | None) -> tuple:
-    """Return (rules as options of tproxy_rule, [Unresolved], faults) of services of read_export.
+class Made(NamedTuple):
+    """The rules of services as options of tproxy_rule, the addresses without a rule, and the faults of services."""
 
-    `port_of` returns the port on which the proxy of a service listens, `look_up` what names stand for (_ziti_names).
-    Services that a router would not intercept make no rule. Raises LimitExceeded.
+    rules: list[RuleOptions]
+    unresolved: list[Unresolved]
+    faults: list[str]
+
+
+class _Held(NamedTuple):
+    rule: Rule
+    service: Entity
+
+
+def rules_of(services: Iterable[Entity], port_of: PortOf, look_up: LookUp, owner: str | None) -> Made:
+    """Return the rules of services of read_export. Raise LimitExceeded.
+
+    A service that a router would not intercept makes no rule.
     """
-    made, unresolved, faults = {}, [], []
+    made: dict[Identity, _Held] = {}
+    unresolved: list[Unresolved] = []
+    faults: list[str] = []
     for service in services:
-        said = []
-        intercept = read_intercept(service, said)
-        if intercept and not said:
+        own_faults: list[str] = []
+        intercept = read_intercept(service, own_faults)
+        if intercept and not own_faults:
             rows = _rows(intercept, port_of, look_up, owner, unresolved)
-            faults += _enter(made, _judged(rows, said), service)
-        faults += [f"{label(service)}: {sentence}" for sentence in dict.fromkeys(said)]
-    return [_params(rule, owner) for rule, _service in made.values()], unresolved, faults
+            faults += _add(made, _checked(rows, own_faults), service)
+        faults += [f"{label(service)}: {sentence}" for sentence in dict.fromkeys(own_faults)]
+    return Made([_params(held.rule, owner) for held in made.values()], unresolved, faults)
 
 
-def _rows(intercept: Intercept, port_of: Callable, look_up: Callable, owner: str | None, unresolved: list) -> list:
-    """Return the options of each rule of one service, nothing of them judged yet."""
+def _rows(
+    intercept: Intercept, port_of: PortOf, look_up: LookUp, owner: str | None, unresolved: list[Unresolved]
+) -> list[RuleOptions]:
+    """Return the unchecked options of each rule of one service."""
     if intercept.interfaces == []:
         return []
     service = intercept.service
@@ -73,27 +94,32 @@ def _rows(intercept: Intercept, port_of: Callable, look_up: Callable, owner: str
     ]
 
 
-def _pairs(intercept: Intercept, look_up: Callable, unresolved: list) -> dict:
-    """Return {(destination prefix, source as text or None for any)} in the order of the configuration."""
+def _pairs(
+    intercept: Intercept, look_up: LookUp, unresolved: list[Unresolved]
+) -> dict[tuple[Prefix, str | None], None]:
+    """Return an ordered set of (destination, source or None for any), in the order of the configuration."""
     destinations, report = _resolved(intercept, "addresses", intercept.addresses, look_up)
     sources, more = _resolved(intercept, "allowedSourceAddresses", intercept.sources or [], look_up)
     unresolved += report + more
     if intercept.sources is None:
         return dict.fromkeys((prefix, None) for prefixes in destinations.values() for prefix in prefixes)
     allowed = [prefix for prefixes in sources.values() for prefix in prefixes]
-    pairs = {}
+    pairs: dict[tuple[Prefix, str | None], None] = {}
     for address, prefixes in destinations.items():
         found = [(prefix, _text(source)) for prefix in prefixes for source in allowed if _meet(prefix, source)]
         pairs.update(dict.fromkeys(found))
         if allowed and not found:
-            reason = "no allowed source has its family, so no packet could reach it"
+            reason = "no allowed source is of its address family, so no packet can reach it"
             unresolved.append(_report(intercept, "addresses", address, reason))
     return pairs
 
 
-def _resolved(intercept: Intercept, option: str, addresses: list, look_up: Callable) -> tuple:
-    """Return ({address: its prefixes}, [Unresolved])."""
-    found, unresolved = {}, []
+def _resolved(
+    intercept: Intercept, option: str, addresses: Iterable[str], look_up: LookUp
+) -> tuple[dict[str, list[Prefix]], list[Unresolved]]:
+    """Return the prefixes of each address that has any, and a report of each other address."""
+    found: dict[str, list[Prefix]] = {}
+    unresolved = []
     for address in dict.fromkeys(addresses):
         prefixes, reason = prefixes_of(address, look_up)
         if prefixes:
@@ -115,32 +141,33 @@ def _text(source: Prefix) -> str | None:
     return str(source) if source.bits else None
 
 
-def _judged(rows: list, faults: list) -> list:
-    """Return the rules of options, or [] after noting what tproxy_rule would say of them."""
+def _checked(rows: list[RuleOptions], faults: list[str]) -> list[Rule]:
+    """Return the rules of options, or [] after adding the faults that tproxy_rule would report."""
     try:
-        return rules_from_params(rows, single=True)[0]
+        rules: list[Rule] = rules_from_params(rows, single=True)[0]
+        return rules
     except InvalidInput as wrong:
         faults += wrong.faults
         return []
 
 
-def _enter(made: dict, rules: list, service: dict) -> list:
-    """Add rules to {identity: (rule, service)}. Return a fault for each flow that another service has already.
+def _add(made: dict[Identity, _Held], rules: Iterable[Rule], service: Entity) -> list[str]:
+    """Add the rules of a service. Return a fault for each flow that another service intercepts with another proxy.
 
-    Two services may share a flow when they share the proxy: the first one names the rule.
+    Two services with the same proxy may share a flow: the first one names the rule.
     """
     faults = []
     for rule in rules:
-        earlier, holder = made.setdefault(rule.identity, (rule, service))
-        if earlier.tproxy_port != rule.tproxy_port:
-            what = f"intercepts {rule.identity}, and so does {label(holder)} with another proxy"
-            faults.append(f"{label(service)} {what}; choose one of them")
+        held = made.setdefault(rule.identity, _Held(rule, service))
+        if held.rule.tproxy_port != rule.tproxy_port:
+            flow = f"intercepts {rule.identity}, and so does {label(held.service)} with another proxy"
+            faults.append(f"{label(service)} {flow}; choose one of them")
     return faults
 
 
-def _params(rule: Rule, owner: str | None) -> dict:
-    """Return the options that say something, so that a playbook can combine its own with them."""
-    options = {
+def _params(rule: Rule, owner: str | None) -> RuleOptions:
+    """Return the options of a rule without defaults, so that a playbook can combine its own options with them."""
+    options: RuleOptions = {
         "name": rule.name,
         "destination": str(rule.destination),
         "protocol": rule.protocol,
@@ -159,11 +186,8 @@ _LABEL = r"[^\W_](?:[\w-]{0,61}\w)?"
 _HOST_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!0x)(?![0-9]+\Z){_LABEL}")
 
 
-def prefixes_of(address: str, look_up: Callable) -> tuple:
-    """Return (prefixes, reason): the prefixes that an address stands for, or why there are none.
-
-    `look_up` returns the addresses or prefixes, as texts, of a host name or wildcard; [] for one it does not know.
-    """
+def prefixes_of(address: str, look_up: LookUp) -> tuple[list[Prefix], str]:
+    """Return the prefixes of an address, a host name or a wildcard; without any, the reason."""
     try:
         return [Prefix.parse(address)[0]], ""
     except InvalidInput as wrong:
@@ -174,23 +198,24 @@ def prefixes_of(address: str, look_up: Callable) -> tuple:
 
 
 def canonical_name(name: str) -> str:
-    """Return a name as look-ups compare it."""
+    """Return a name in the form in which names are compared."""
     return name.lower().rstrip(".")
 
 
 def is_host_name(name: str) -> bool:
-    """Say whether a resolver may be asked: one never should be for what it would take for an address."""
+    """Return whether a resolver may look up the name. It would read some other texts as addresses."""
     return bool(_HOST_NAME.fullmatch(name))
 
 
 def is_wildcard(name: str) -> bool:
-    """Say whether a name stands for the names of a domain."""
+    """Return whether a name means all names of a domain."""
     return name == "*" or name.startswith("*.")
 
 
-def read_names(given) -> dict:
-    """Return {canonical name: [texts]} of option `resolve`. Raises InvalidInput with every fault."""
-    faults, names = [], {}
+def read_names(given: Mapping[object, Any]) -> dict[str, list[str]]:
+    """Return the texts of option `resolve` by canonical name. Raise InvalidInput with every fault."""
+    faults: list[str] = []
+    names = {}
     for name, value in given.items():
         texts = value if isinstance(value, list) else [value]
         names[canonical_name(str(name))] = texts
@@ -206,7 +231,7 @@ def read_names(given) -> dict:
 
 def _reason(name: str, wrong: InvalidInput) -> str:
     if is_wildcard(name):
-        return "a wildcard has no addresses; list it in `resolve` with the prefix that its names get"
+        return "a wildcard has no addresses; list it in `resolve` with the prefix of its names"
     if is_host_name(name):
-        return "its addresses are not known; list them in `resolve`"
+        return "its addresses are unknown; list them in `resolve`"
     return wrong.message

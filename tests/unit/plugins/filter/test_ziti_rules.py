@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter, asked as a template asks it: about a whole export of a controller."""
+"""The filter, called as a template calls it: with a whole export of a controller."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def warnings(monkeypatch):
 
 
 def lines(rules):
-    """Return each rule in a line, shorter than as options."""
+    """Return one short line for each rule."""
     assert rules_from_params([dict(rule) for rule in rules])[1] == []
     texts = []
     for rule in rules:
@@ -66,11 +66,11 @@ def test_the_older_configuration_means_both_protocols():
 
 
 @pytest.mark.parametrize("name", ["parked", "ledger"])
-def test_what_no_router_intercepts_makes_no_rule(name):
+def test_a_service_that_no_router_intercepts_makes_no_rule(name):
     assert ziti_rules(EXPORT, f"[?name == '{name}']", tproxy_port=1) == []
 
 
-def test_names_and_wildcards_stand_for_what_the_user_says():
+def test_names_and_wildcards_have_the_addresses_of_the_user():
     assert lines(ziti_rules(EXPORT, "[?name == 'intranet']", tproxy_port=1, resolve=NAMES)) == [
         "tcp 100.64.0.2/32 80 to 1: intranet",
         "tcp 100.64.0.2/32 443 to 1: intranet",
@@ -81,10 +81,10 @@ def test_names_and_wildcards_stand_for_what_the_user_says():
     ]
 
 
-def test_addresses_that_make_no_rule_fail_all_at_once():
+def test_all_addresses_that_make_no_rule_fail_together():
     said = refusal(EXPORT, tproxy_port=33401)
     assert "2 faults" in said
-    assert "'intranet.example.com': its addresses are not known" in said
+    assert "'intranet.example.com': its addresses are unknown" in said
     assert "'*.apps.example.com': a wildcard has no addresses" in said
 
 
@@ -129,10 +129,10 @@ def test_a_name_that_the_resolver_does_not_know_is_reported(monkeypatch):
 
     monkeypatch.setattr(plugin.socket, "getaddrinfo", fail)
     said = refusal(EXPORT, "[?name == 'intranet']", tproxy_port=1, resolve="system")
-    assert "'intranet.example.com': its addresses are not known" in said
+    assert "'intranet.example.com': its addresses are unknown" in said
 
 
-def test_the_owner_is_the_tasks_unless_it_is_given():
+def test_the_default_owner_is_that_of_the_task():
     assert all("owner" not in rule for rule in ziti_rules(EXPORT, BRANCH, tproxy_port=1))
     assert {rule["owner"] for rule in ziti_rules(EXPORT, BRANCH, tproxy_port=1, owner="openziti")} == {"openziti"}
 
@@ -176,7 +176,7 @@ def test_an_expression_may_ask_the_configurations():
     assert {rule["name"] for rule in chosen} == {"telephony"}
 
 
-def test_options_of_no_meaning_are_refused():
+def test_invalid_options_are_refused():
     assert "on_unresolved: 'skip'" in refusal(EXPORT, tproxy_port=1, on_unresolved="skip")
     assert "resolve: 'dns' is neither" in refusal(EXPORT, tproxy_port=1, resolve="dns")
     assert "resolve['erp']: '10.0.0.300'" in refusal(EXPORT, tproxy_port=1, resolve={"erp": ["10.0.0.1", "10.0.0.300"]})
@@ -217,7 +217,7 @@ def test_a_faulty_configuration_is_named(changes, words):
     assert f"service 'one' (s1): {words}" in said
 
 
-def test_all_faults_of_all_services_come_together():
+def test_all_faults_of_all_services_are_reported_together():
     one = service_with(protocols=["icmp"], portRanges=[{"low": 9, "high": 1}])["services"][0]
     two = {**service_with(addresses=["*.x"])["services"][0], "id": "s2", "name": "two"}
     said = refusal({"services": [one, two]}, tproxy_port=1)
@@ -245,12 +245,12 @@ def test_a_source_that_is_not_known_never_means_any_source(warnings):
 
 def test_an_address_that_no_allowed_source_can_reach_is_reported():
     export = service_with(addresses=["10.0.0.1", "fd00::1"], allowedSourceAddresses=["10.9.0.0/16"])
-    assert "'fd00::1': no allowed source has its family" in refusal(export, tproxy_port=1)
+    assert "'fd00::1': no allowed source is of its address family" in refusal(export, tproxy_port=1)
     export = service_with(addresses=["10.0.0.1", "fd00::1"], allowedSourceAddresses=["0.0.0.0/0"])
     assert lines(ziti_rules(export, tproxy_port=1)) == ["tcp 10.0.0.1/32 80 to 1: one", "tcp fd00::1/128 80 to 1: one"]
 
 
-def test_what_is_said_twice_makes_one_rule():
+def test_duplicates_make_one_rule():
     export = service_with(
         addresses=["10.0.0.1", "10.0.0.1/32", "one.example"],
         protocols=["tcp", "tcp"],

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A router's calls on a machine of dictionaries, the first edge routers' too: what is in force, and the exit status."""
+"""Calls of routers on the fake machine, also those of the first edge routers: rules in force and exit status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINE = "192.0.2.0/24"
 
 
 class Journal(list):
-    """What was logged."""
+    """The lines that were logged."""
 
     def log(self, _priority, text):
         self.append(text)
@@ -47,24 +47,24 @@ def insert(run, service: str, port: int, *more: str):
 
 
 def in_force(run) -> list:
-    """Return (owner, proxy's port, interfaces) of the rules, but for the one that no router made."""
+    """Return (owner, proxy port, interfaces) of the rules that routers made."""
     rules = play(run.machine, ruling(), check=True)["rules"]
     assert [one["destination"] for one in rules if one["owner"] == "ansible"] == [MINE]
-    told = [(one["owner"], one["tproxy_port"], one["interfaces"]) for one in rules if one["owner"] != "ansible"]
-    return sorted(told)
+    found = [(one["owner"], one["tproxy_port"], one["interfaces"]) for one in rules if one["owner"] != "ansible"]
+    return sorted(found)
 
 
-def test_version_is_told_to_anybody(run, monkeypatch):
+def test_the_version_needs_no_rights(run, monkeypatch):
     monkeypatch.setattr(run.machine.sysctl, "has_capability", lambda _number: False, raising=False)
     assert run("-V") == (0, f"tproxy-splicer {VERSION}\n", "")
 
 
-def test_an_insert_is_in_force_and_says_nothing(run):
+def test_an_insert_is_in_force_and_prints_nothing(run):
     assert insert(run, "a", 33401) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, [])]
 
 
-def test_a_helper_that_is_there_does_it(run, monkeypatch):
+def test_a_running_helper_executes_the_call(run, monkeypatch):
     asked = []
 
     def helper(path, words):
@@ -97,7 +97,7 @@ def test_an_insert_of_the_same_service_with_a_new_port_is_a_change(run):
     assert in_force(run) == [("ziti:a", 40000, [])]
 
 
-def test_two_services_keep_the_same_rule_until_the_last_has_left(run):
+def test_two_services_keep_the_same_rule_until_the_last_delete(run):
     insert(run, "a", 33401)
     insert(run, "b", 33402)
     assert len(in_force(run)) == 2
@@ -109,7 +109,7 @@ def test_two_services_keep_the_same_rule_until_the_last_has_left(run):
     assert in_force(run) == []
 
 
-def test_interfaces_add_up_and_leave_one_by_one(run):
+def test_interfaces_add_up_and_are_deleted_one_by_one(run):
     for name in ("lan0", "later"):
         assert insert(run, "a", 33401, "-N", name) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, ["lan0"]), ("ziti:a", 33401, ["later"])]
@@ -117,24 +117,24 @@ def test_interfaces_add_up_and_leave_one_by_one(run):
     assert in_force(run) == [("ziti:a", 33401, ["later"])]
 
 
-def test_a_delete_of_the_unknown_is_done(run):
+def test_a_delete_of_an_unknown_rule_succeeds(run):
     assert run("-D", *FLOW) == (0, "", "")
 
 
-def test_flush_takes_the_routers_rules_and_no_others(run):
+def test_flush_removes_the_rules_of_routers_only(run):
     insert(run, "a", 33401)
     assert run("-F") == (0, "", "")
     assert in_force(run) == []
 
 
-def test_list_shows_the_rules_of_all(run):
+def test_list_shows_all_rules(run):
     insert(run, "a", 33401)
     status, out, _err = run("-L")
     assert status == 0
     assert all(fact in out for fact in ("172.16.1.0/28", "ziti:a", MINE))
 
 
-def test_after_a_crash_the_new_service_is_not_hidden_by_the_dead_one(run):
+def test_after_a_crash_the_old_rule_does_not_hide_the_new_one(run):
     insert(run, "a", 33401)
     run.machine.listeners.clear()
     insert(run, "b", 33402)
@@ -142,7 +142,7 @@ def test_after_a_crash_the_new_service_is_not_hidden_by_the_dead_one(run):
 
 
 @pytest.mark.parametrize(("more", "where"), [((), "any interface"), (("-N", "lan1"), "lan1")])
-def test_an_insert_that_is_not_in_force_fails_in_one_line_here_and_in_the_journal(run, journal, more, where):
+def test_an_insert_that_is_not_in_force_fails_with_one_line_also_in_the_journal(run, journal, more, where):
     if not more:
         play(run.machine, attaching("lan0", state="absent"))
     status, out, err = insert(run, "a", 33401, *more)
@@ -152,13 +152,13 @@ def test_an_insert_that_is_not_in_force_fails_in_one_line_here_and_in_the_journa
     assert "172.16.1.0 -m 28" in journal[0]
 
 
-def test_a_refused_insert_changes_nothing_and_fails_in_one_line(run, journal):
+def test_a_refused_insert_changes_nothing_and_fails_with_one_line(run, journal):
     status, out, err = run("-I", *FLOW, "-t", "0x10", "-s", "a")
     assert (status, out, err.count("\n"), len(journal)) == (2, "", 1, 1)
     assert in_force(run) == []
 
 
-def test_an_unknown_option_is_told_of_on_standard_error(run):
+def test_an_unknown_option_is_a_warning_on_standard_error(run):
     assert insert(run, "a", 33401, "-r") == (0, "", "tproxy-splicer: warning: unknown option -r is ignored\n")
     assert len(in_force(run)) == 1
 
@@ -166,7 +166,7 @@ def test_an_unknown_option_is_told_of_on_standard_error(run):
 # ---- map_update and map_delete_elem ---------------------------------------------------------------
 
 
-def test_map_update_does_not_say_of_a_rule_that_no_packet_meets_that_it_is_in_force(run):
+def test_map_update_fails_if_its_rule_matches_no_packet(run):
     play(run.machine, attaching("lan0", state="absent"))
     words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
     line = "map_update: stored, but not in force: the program is not attached to any interface\n"
@@ -175,9 +175,9 @@ def test_map_update_does_not_say_of_a_rule_that_no_packet_meets_that_it_is_in_fo
 
 
 def test_map_update_adds_and_changes_and_map_delete_elem_removes(run):
-    told = "udp 172.16.240.0/24 ports 5060: tproxy 127.0.0.1:58997, drop without a listener (owner map_update)"
+    rule = "udp 172.16.240.0/24 ports 5060: tproxy 127.0.0.1:58997, drop without a listener (owner map_update)"
     words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
-    assert run(*words, name="map_update") == (0, f"in force: {told}\n", "")
+    assert run(*words, name="map_update") == (0, f"in force: {rule}\n", "")
     assert in_force(run) == [("map_update", 58997, [])]
     run(*words[:4], "1", "17", name="map_update")
     assert in_force(run) == [("map_update", 1, [])]
@@ -186,7 +186,7 @@ def test_map_update_adds_and_changes_and_map_delete_elem_removes(run):
     assert in_force(run) == []
 
 
-def test_map_delete_elem_removes_every_range_that_starts_there_and_no_other(run):
+def test_map_delete_elem_removes_every_range_that_begins_there_and_no_other(run):
     for ports_and_protocol in ("1 9 5 6", "1 8 5 6", "2 9 5 6", "1 9 5 17"):
         run("10.0.0.0", "8", *ports_and_protocol.split(), name="map_update")
     assert len(in_force(run)) == 4
@@ -195,7 +195,7 @@ def test_map_delete_elem_removes_every_range_that_starts_there_and_no_other(run)
     assert run("10.0.0.0", "8", "1", "6", name="map_delete_elem") == (0, "no such rule\n", "")
 
 
-def test_tproxy_port_0_leaves_the_flow_to_the_host(run):
+def test_tproxy_port_0_passes_the_flow_to_the_host(run):
     assert "tcp 10.0.0.1/32 ports 80: pass" in run("10.0.0.1", "32", "80", "80", "0", "6", name="map_update").out
 
 
@@ -220,21 +220,21 @@ def test_both_record_the_addresses_of_the_interfaces(run, name):
         ),
     ],
 )
-def test_missing_arguments_are_told_by_the_usage(run, name, usage):
+def test_missing_arguments_print_the_usage(run, name, usage):
     assert run(name=name) == (2, "", usage)
     assert run("10.0.0.0", "8", "1", name=name) == (2, "", usage)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "fault"),
     [
         (("10.0.0.0", "33", "1", "2", "3", "6"), "no valid prefix length"),
         (("10.0.0.0", "8", "1", "2", "3", "1"), "neither 6 (tcp) nor 17 (udp)"),
         (("10.0.0.0", "8", "2", "1", "70000", "icmp"), "3 faults: "),
     ],
 )
-def test_wrong_arguments_fail_all_at_once(run, words, told):
+def test_all_wrong_arguments_are_named(run, words, fault):
     status, out, err = run(*words, name="map_update")
     assert (status, out) == (1, "")
-    assert told in err
+    assert fault in err
     assert in_force(run) == []

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The words of an OpenZiti router: read as it means them, refused whole when they make no sense."""
+"""The command lines of an OpenZiti router: each is parsed as the router intends it, or refused as a whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import is_routers
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.diverter_args import (
     flow_of,
-    leaving,
     parse,
-    superseded,
+    rules_to_delete,
+    superseded_rules,
 )
 
 SERVICE = "4rGdWvtU7Zg0tJQqR5nYbX"
@@ -23,7 +23,7 @@ FLOW = {"-c": "172.16.1.0", "-m": "28", "-p": "tcp", "-o": "0.0.0.0", "-n": "0",
 
 
 def words(operation: str = "-I", extra: tuple = (), **given: str) -> list:
-    """Return a call as the router makes it: its order, its options, with some of them changed."""
+    """Return a call as the router makes it, in its order and with its options, some of them changed."""
     values = {**FLOW, **({"-t": "33401", "-s": SERVICE} if operation == "-I" else {})}
     values.update({f"-{name}": value for name, value in given.items()})
     return [operation, *(word for name, value in values.items() if value is not None for word in (name, value)), *extra]
@@ -46,13 +46,13 @@ def test_an_insert_is_a_rule_of_its_service():
     )
 
 
-def test_a_delete_is_of_whoever_has_left():
+def test_a_delete_has_no_owner():
     identity = only(words("-D"))
     assert (identity.owner, identity) == ("", flow_of(only(words())))
     assert only(words("-D", s=SERVICE)) == only(words()).identity
 
 
-def test_the_high_port_is_no_cry_for_help():
+def test_the_high_port_is_no_request_for_help():
     assert (only(words(h="65535")).low, only(words(h="65535")).high) == (30000, 65535)
 
 
@@ -67,13 +67,13 @@ def test_a_service_may_have_any_id(service):
     assert only(words(s=service)).owner == f"ziti:{service}"
 
 
-def test_a_long_id_is_folded_and_stays_one_services():
+def test_a_long_id_is_shortened_and_stays_unique():
     owners = {only(words(s="a" * 27 + end)).owner for end in "xyz"}
     assert len(owners) == 3
     assert all(len(owner) == 31 and owner.startswith("ziti:aaa") for owner in owners)
 
 
-def test_without_an_id_the_port_tells_services_apart():
+def test_without_an_id_the_port_distinguishes_services():
     assert only(words(s=None)).owner == "ziti:port-33401"
 
 
@@ -91,7 +91,7 @@ def test_without_an_id_the_port_tells_services_apart():
         ({"c": "0.0.0.0", "m": "0"}, "0.0.0.0/0", "0.0.0.0/0"),
     ],
 )
-def test_prefixes_are_what_the_router_means(given, destination, source):
+def test_prefixes_are_read_as_the_router_intends_them(given, destination, source):
     request = parse(words(**given))
     assert (str(request.rules[0].destination), str(request.rules[0].source)) == (destination, source)
     assert request.warnings == []
@@ -103,23 +103,23 @@ def test_each_interface_is_a_rule_of_its_own():
     assert only(words("-D", N="lan0")).interfaces == ("lan0",)
 
 
-def test_port_0_leaves_the_flow_to_the_host_and_d_denies_it():
+def test_port_0_passes_the_flow_and_d_drops_it():
     assert only(words(t="0")).action == "pass"
     assert only(words(extra=("-d",))).action == "drop"
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "warning"),
     [
         (("-r",), "unknown option -r is ignored"),
         (("--verbose", "-v", "yes"), "unknown option --verbose is ignored; unknown option -v yes is ignored"),
         (("-z", "ingress"), "unknown option -z ingress is ignored"),
     ],
 )
-def test_an_unknown_option_is_told_of_and_the_rest_is_done(extra, told):
+def test_an_unknown_option_is_a_warning(extra, warning):
     request = parse(words(extra=extra))
     assert request.rules == parse(words()).rules
-    assert "; ".join(request.warnings) == told
+    assert "; ".join(request.warnings) == warning
 
 
 def test_options_may_be_joined_with_their_values():
@@ -133,7 +133,7 @@ def test_list_and_flush_need_nothing_else(operation, name):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "fault"),
     [
         ([], "give one of -I, -D, -L, -F and -V"),
         (["-I", "-D"], "give one of -I"),
@@ -153,13 +153,13 @@ def test_list_and_flush_need_nothing_else(operation, name):
         (words(c="10.0.0.0", o="fd00::1", n="64"), "not of the family of the destination"),
     ],
 )
-def test_what_makes_no_sense_is_refused(asked, told):
-    with pytest.raises(InvalidInput, match=told.replace("(", "[(]")):
+def test_an_invalid_call_is_refused(asked, fault):
+    with pytest.raises(InvalidInput, match=fault.replace("(", "[(]")):
         parse(asked)
 
 
 @given(st.lists(st.text(max_size=12) | st.sampled_from([*FLOW, *FLOW.values(), "-I", "-D", "-N", "-t", "-s", "-d"])))
-def test_whatever_comes_is_read_or_refused(asked):
+def test_any_command_line_is_parsed_or_refused(asked):
     try:
         request = parse(asked)
     except InvalidInput:
@@ -167,39 +167,39 @@ def test_whatever_comes_is_read_or_refused(asked):
     assert all(is_routers(rule.owner) or rule.owner == "" for rule in request.rules)
 
 
-# ---- whose rule ----------------------------------------------------------------------------------
+# ---- rules that a request removes ----------------------------------------------------------------
 
 
-def alive(*ports: int):
+def listening(*ports: int):
     return lambda rule: rule.tproxy_port in ports
 
 
-def test_the_only_service_leaves_even_while_it_listens():
+def test_a_delete_removes_the_only_rule_even_with_a_listener():
     users = [rule_of("a", 1)]
-    assert leaving(flow_of(users[0]), users, alive(1)) == users
+    assert rules_to_delete(flow_of(users[0]), users, listening(1)) == users
 
 
-def test_of_several_the_one_that_listens_no_more_leaves():
+def test_a_delete_removes_the_one_of_several_rules_without_a_listener():
     users = [rule_of("a", 1), rule_of("b", 2), rule_of("c", 3)]
-    assert leaving(flow_of(users[0]), users, alive(1, 3)) == [users[1]]
+    assert rules_to_delete(flow_of(users[0]), users, listening(1, 3)) == [users[1]]
 
 
-def test_a_named_service_leaves_whoever_listens():
+def test_a_delete_with_a_service_removes_its_rule():
     users = [rule_of("a", 1), rule_of("b", 2)]
-    assert leaving(users[0].identity, users, alive(1)) == [users[0]]
-    assert leaving(rule_of("c").identity, users, alive()) == []
+    assert rules_to_delete(users[0].identity, users, listening(1)) == [users[0]]
+    assert rules_to_delete(rule_of("c").identity, users, listening()) == []
 
 
-def test_nobody_leaves_when_all_still_listen():
+def test_a_delete_without_a_service_is_refused_if_all_have_listeners():
     users = [rule_of("b", 2), rule_of("a", 1)]
-    with pytest.raises(Conflict, match="a, b all still listen; say by -s which"):
-        leaving(flow_of(users[0]), users, alive(1, 2))
+    with pytest.raises(Conflict, match="a, b still listen; name one of them with -s"):
+        rules_to_delete(flow_of(users[0]), users, listening(1, 2))
 
 
-def test_an_unknown_flow_has_nobody_to_leave():
-    assert leaving(flow_of(rule_of("a")), [], alive()) == []
+def test_a_delete_of_an_unknown_flow_removes_nothing():
+    assert rules_to_delete(flow_of(rule_of("a")), [], listening()) == []
 
 
-def test_an_insert_replaces_what_a_crash_has_left_and_nothing_that_lives():
+def test_an_insert_replaces_rules_without_a_listener_only():
     users = [rule_of("a", 1), rule_of("b", 2), rule_of("c", 3)]
-    assert superseded(rule_of("a", 9), users, alive(3)) == [users[1]]
+    assert superseded_rules(rule_of("a", 9), users, listening(3)) == [users[1]]

@@ -31,7 +31,7 @@ def faults_of(export):
         {"services": [{**SERVICE, "configs": [], "config": {"intercept.v1": CONFIG["data"]}}]},
     ],
 )
-def test_a_list_may_come_as_it_is_or_in_pages(export):
+def test_a_list_may_be_complete_or_consist_of_pages(export):
     (service,) = read_export(export)
     assert service["config"] == {"intercept.v1": {"addresses": ["x"]}}
     assert (service["id"], service["roleAttributes"], service["tags"]) == ("s1", [], {})
@@ -58,30 +58,30 @@ def test_subclasses_of_json_types_become_those_types():
 def test_missing_pages_are_refused():
     export = {"services": [page(SERVICE, total=3)], "configs": [page(CONFIG, total=900)]}
     assert faults_of(export) == [
-        "configs: 1 of 900 are there; get the other pages, too (limit and offset)",
-        "services: 1 of 3 are there; get the other pages, too (limit and offset)",
+        "configs: only 1 of 900 are there; get the other pages too (limit, offset)",
+        "services: only 1 of 3 are there; get the other pages too (limit, offset)",
     ]
 
 
 def test_missing_configurations_are_refused():
     other = {**SERVICE, "id": "s2", "name": "two", "configs": ["c2", None]}
     assert faults_of({"services": [SERVICE, other], "configs": [CONFIG]}) == [
-        "service 'two' (s2): the export has no configuration 'c2'; get both lists at once",
-        "service 'two' (s2): the export has no configuration None; get both lists at once",
+        "service 'two' (s2): the export has no configuration 'c2'; get both lists at the same time",
+        "service 'two' (s2): the export has no configuration None; get both lists at the same time",
     ]
     (fault,) = faults_of({"services": [SERVICE]})
     assert "add the list `configs`" in fault
 
 
 @pytest.mark.parametrize("kind", [None, {"id": "g7"}, ""])
-def test_a_configuration_that_does_not_say_its_type_is_refused(kind):
+def test_a_configuration_without_a_type_is_refused(kind):
     faults = faults_of({"services": [SERVICE], "configs": [{**CONFIG, "configType": kind}]})
-    assert faults == ["service 'one' (s1): configuration 'web' does not say its type (configType)"]
+    assert faults == ["service 'one' (s1): configuration 'web' has no type (configType)"]
 
 
-def test_a_service_that_is_there_twice_is_refused():
+def test_a_service_that_appears_twice_is_refused():
     assert faults_of({"services": [SERVICE, SERVICE], "configs": [CONFIG]}) == [
-        "service 'one' (s1) is there twice; get the list again"
+        "service 'one' (s1) appears twice; get the list again"
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_service_that_is_there_twice_is_refused():
         ({"services": [SERVICE], "configs": ["c1"]}, "configs[0]: a text, not an object with a name"),
         (
             {"services": [{**SERVICE, "configs": "c1"}], "configs": [CONFIG]},
-            "`config` is no object or `configs` no list",
+            "`config` is no object, or `configs` is no list",
         ),
         (
             {"services": [page(SERVICE), SERVICE], "configs": [CONFIG]},
@@ -106,5 +106,5 @@ def test_a_service_that_is_there_twice_is_refused():
         ),
     ],
 )
-def test_what_is_no_export_is_named(export, words):
+def test_an_invalid_export_is_refused(export, words):
     assert any(words in fault for fault in faults_of(export))
