@@ -19,7 +19,7 @@ from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities
 from ..system.netlink.answers import Filter, Link
 from ..system.netlink.client import Netlink
-from ..system.sock_diag import Waiting
+from ..system.sock_diag import ListeningSocket
 from ..system.system import System
 from .drift import Ahead
 from .facts import Delivery, Facts, Interface, Listener
@@ -133,7 +133,7 @@ class _Target(NamedTuple):
     def __str__(self) -> str:
         return f"{self.protocol} {endpoint(self.address, self.port)}"
 
-    def accepts(self, socket_: Waiting) -> bool:
+    def accepts(self, socket_: ListeningSocket) -> bool:
         """Return whether the kernel would find this socket, which has the right port, for the address."""
         number = int.from_bytes(parse_address(self.address), "big")
         bound = int.from_bytes(socket_.address, "big")
@@ -154,9 +154,9 @@ def with_listeners(facts: Facts, system: System, rules: Iterable[Rule]) -> Facts
     return facts._replace(intercepts=intercepts, listeners=tuple(listeners))
 
 
-def _waiting(system: System, protocol: str) -> dict[int, list[Waiting]] | None:
+def _waiting(system: System, protocol: str) -> dict[int, list[ListeningSocket]] | None:
     """Return the listening sockets by port, or None if the kernel cannot list them."""
-    found: dict[int, list[Waiting]] = {}
+    found: dict[int, list[ListeningSocket]] = {}
     try:
         listed = system.sockets.listeners(protocol)
     except KernelRefused as refusal:
@@ -170,7 +170,7 @@ def _waiting(system: System, protocol: str) -> dict[int, list[Waiting]] | None:
 
 def _listener(
     system: System,
-    waiting: Mapping[int, Sequence[Waiting]] | None,
+    waiting: Mapping[int, Sequence[ListeningSocket]] | None,
     target: _Target,
     rules: Sequence[Rule],
     reads_reuseport: bool,
