@@ -72,6 +72,11 @@ def libraries(path: pathlib.Path, head_only: bool = False) -> set[str]:
     return found | {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
 
 
+def test_every_folder_is_a_package():
+    """ansible-core ships folders without __init__.py from collections, but not from the module_utils of a checkout."""
+    assert all((path.parent / "__init__.py").is_file() for path in MODULES.values())
+
+
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_of_a_module(module):
     allowed = MAY_IMPORT[package_of(module)]
