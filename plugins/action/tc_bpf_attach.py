@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's half of tc_bpf_attach: it ships the source, which modules cannot carry, or compiles it here.
+"""The action plugin of tc_bpf_attach: it sends the C source, which modules cannot contain, or compiles it here.
 
-With `confirm_timeout` it confirms over a new connection.
-
-It imports nothing of the collection by name, since the checkout also finds it as a plugin of no collection.
+With `confirm_timeout` it confirms the change over a new connection. It imports nothing of the collection by name,
+because the checkout loads it also outside of any collection.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pathlib
+import runpy
 import sys
+from types import ModuleType
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
@@ -22,38 +24,39 @@ COLLECTION = pathlib.Path(__file__).resolve().parents[2]
 DEFAULT_SOURCE = COLLECTION / "bpf" / "tproxy_splicer.c"
 DEFAULT_BLOB = COLLECTION / "roles" / "tproxy_splicer" / "files" / "tproxy_splicer.json"
 STUBS = COLLECTION / "bpf" / "stubs"
+CONFIRMATION = COLLECTION / "plugins" / "plugin_utils" / "confirmation.py"
 SUFFIXES = (".c", ".h")
 SOURCE_BYTES_MAX = 1 << 20
 PACKAGE = "netedge_tproxy_package"
 
 
 class ActionModule(ActionBase):
-    """Fill in `source_files` and `entry`, `compiled` or `blob_content`, and run the module."""
+    """Set `source_files`, `compiled` or `blob_content`, and run the module."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_async = False
 
     def run(self, tmp=None, task_vars=None):
-        """Run the module on the target with what it needs from here."""
+        """Run the module on the target with the files that it needs."""
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         if arguments.get("state", "present") == "present":
             self._fill_in(arguments)
-        return confirmation().run(self, arguments, task_vars)
+        return runpy.run_path(str(CONFIRMATION))["run"](self, arguments, task_vars)
 
-    def _fill_in(self, arguments: dict) -> None:
+    def _fill_in(self, arguments: dict[str, Any]) -> None:
         if arguments.get("source_files") or arguments.get("blob_content"):
             return
         if arguments.get("blob"):
             arguments["blob_content"] = text_of(self._find(arguments["blob"], "blob"), "blob")
         elif arguments.get("source") or DEFAULT_SOURCE.exists():
-            arguments.pop("blob", None)  # null, or empty: nobody chose it
-            self._ship_source(arguments)
+            arguments.pop("blob", None)  # null or empty: the user chose no blob
+            self._send_source(arguments)
         else:
             arguments["blob_content"] = DEFAULT_BLOB.read_text(encoding="utf-8")
 
-    def _ship_source(self, arguments: dict) -> None:
+    def _send_source(self, arguments: dict[str, Any]) -> None:
         given = arguments.get("source")
         source = self._find(given, "source") if given else DEFAULT_SOURCE
         arguments["source"] = source.name
@@ -62,28 +65,28 @@ class ActionModule(ActionBase):
             arguments["compiled"] = compile_here(arguments)
 
     def _find(self, path: str, option: str) -> pathlib.Path:
-        """Return where a file of the play lies, looked for as the copy module does."""
+        """Return the path of a file of the play. The search is that of the copy module."""
         try:
             found = pathlib.Path(self._find_needle("files", path)).resolve()
         except AnsibleError:
             places = "the play's and its roles' folders, and files/ in them"
-            raise AnsibleActionFail(f"{option}: there is no {path} on the controller, looked for in {places}") from None
+            raise AnsibleActionFail(f"{option}: {path} is not on the controller; searched {places}") from None
         if not found.is_file():
-            raise AnsibleActionFail(f"{option}: {found} on the controller is no file")
+            raise AnsibleActionFail(f"{option}: {found} on the controller is not a file")
         return found
 
 
 def text_of(path: pathlib.Path, option: str) -> str:
-    """Return what a file says."""
+    """Return the content of a text file."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
         raise AnsibleActionFail(f"{option}: {path} on the controller cannot be read as text: {fault}") from fault
 
 
-def source_files(source: pathlib.Path) -> dict:
-    """Return {path: text} of every C file in the source's folder, and the headers for the compiler."""
-    found = {}
+def source_files(source: pathlib.Path) -> dict[str, str]:
+    """Return the text of every C file below the folder of the source, and of the stub headers, by relative path."""
+    found: dict[str, str] = {}
     for folder, prefix in ((source.parent, ""), (STUBS, "stubs/")):
         for path in sorted(folder.rglob("*")):
             if path.suffix in SUFFIXES and path.is_file():
@@ -91,14 +94,14 @@ def source_files(source: pathlib.Path) -> dict:
     size = sum(len(text) for text in found.values())
     if size > SOURCE_BYTES_MAX:
         raise AnsibleActionFail(
-            f"source: the C files below {source.parent} have {size} bytes, at most {SOURCE_BYTES_MAX} travel;"
-            " give the program a folder of its own"
+            f"source: the C files below {source.parent} have {size} bytes, at most {SOURCE_BYTES_MAX} can be sent;"
+            " put the program into a folder of its own"
         )
     return found
 
 
-def compile_here(arguments: dict) -> dict:
-    """Return what the controller's own compiler makes of the shipped source."""
+def compile_here(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the source compiled by the compiler of the controller."""
     bcc, blob, constants, errors = (load(name) for name in ("system.bcc", "program.blob", "constants", "errors"))
     try:
         return bcc.Compiler().compile(
@@ -112,17 +115,8 @@ def compile_here(arguments: dict) -> dict:
         raise AnsibleActionFail(f"on the controller: {fault}") from fault
 
 
-def confirmation():
-    """Import what the action plugins share from beside this file."""
-    path = COLLECTION / "plugins" / "plugin_utils" / "confirmation.py"
-    spec = importlib.util.spec_from_file_location("netedge_tproxy_confirmation", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load(name: str):
-    """Import a module of module_utils/_tproxy from beside this file."""
+def load(name: str) -> ModuleType:
+    """Import a module of module_utils/_tproxy by the path of its package."""
     if PACKAGE not in sys.modules:
         folder = COLLECTION / "plugins" / "module_utils" / "_tproxy"
         spec = importlib.util.spec_from_loader(PACKAGE, None, is_package=True)

@@ -1,33 +1,38 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's half of a change that must be confirmed: over a new connection, or it is seen to be rolled back.
+"""Confirm a pending change from the controller over a new connection, or report its rollback.
 
-An established connection proves nothing: its packets pass as those of a session. It imports nothing of the collection
-by name, since the checkout also finds its plugins as plugins of no collection.
+An established connection proves nothing, because the program passes the packets of its session. The file imports
+nothing of the collection by name, because the checkout loads its plugins also outside of any collection.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 
-PATIENCE = 60  # seconds beyond the deadline in which a router must be reached again
+PATIENCE = 60  # seconds after the deadline until which the controller tries to reach the router again
 PAUSE = 1
 
+Options = dict[str, Any]
+Answer = dict[str, Any]  # the result of a module
 
-def run(action, arguments: dict, task_vars: dict) -> dict:
-    """Run the task's module; confirm the change that it leaves, if it leaves one that waits."""
+
+def run(action: ActionBase, arguments: Options, task_vars: Options | None) -> Answer:
+    """Run the module of the task, and confirm its change if the change is pending."""
     asynchronous = bool(action._task.async_val) and not action._connection.has_native_async
     if str(arguments.get("confirm_timeout") or 0).strip() == "0":
         return action._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=asynchronous)
     if asynchronous:
-        return _failed("confirm_timeout: cannot go with async, which confirms nothing; nothing was changed")
+        return _failed("confirm_timeout: cannot be used with async, which cannot confirm; nothing was changed")
     arguments = {"confirm_token": secrets.token_hex(8), **arguments}
-    action._low_level_execute_command("true", sudoable=False)  # a host that is down is unreachable, and no more
+    action._low_level_execute_command("true", sudoable=False)  # a host that is down is reported as unreachable
     began = time.monotonic()
     try:
         answer = action._execute_module(module_args=arguments, task_vars=task_vars)
@@ -39,45 +44,49 @@ def run(action, arguments: dict, task_vars: dict) -> dict:
     return {**answer, **confirm(action, {**arguments, **pending}, task_vars)}
 
 
-def confirm(action, change: dict, task_vars: dict) -> dict:
-    """Confirm a change of this token over a new connection. Returns what to add to the task's answer.
+def confirm(action: ActionBase, change: Options, task_vars: Options | None) -> Answer:
+    """Confirm a change over a new connection. Return the keys to add to the result of the task.
 
-    `change` has `token`, `seconds_left` and, where it is not the default, `pin_dir`.
+    `change` has `token`, `seconds_left` and, if it is not the default, `pin_dir`.
     """
     end = time.monotonic() + change["seconds_left"] + PATIENCE
-    said, fault = _ask_until(end, action, "confirmed", change, task_vars)
-    if said is None:
+    answer, fault = _retry_until(end, action, "confirmed", change, task_vars)
+    if answer is None:
         return _failed(f"the change was not confirmed, and the host cannot be reached any more: {fault}")
-    if said.get("failed"):
-        return _failed(f"{said['msg']}{f' (no new connection: {fault})' if fault else ''}", said)
-    return {"confirm": said["confirm"]}
+    if answer.get("failed"):
+        return _failed(f"{answer['msg']}{f' (no new connection: {fault})' if fault else ''}", answer)
+    return {"confirm": answer["confirm"]}
 
 
-def confirm_alone(action, arguments: dict, task_vars: dict) -> dict:
-    """Run tproxy_confirm over a new connection, as often as it takes to reach the host."""
-    said, fault = _ask_until(time.monotonic() + PATIENCE, action, "confirmed", arguments, task_vars)
-    return said or _failed(f"the change was not confirmed, the host cannot be reached: {fault}")
+def confirm_alone(action: ActionBase, arguments: Options, task_vars: Options | None) -> Answer:
+    """Run tproxy_confirm over a new connection. Retry until the host is reached."""
+    answer, fault = _retry_until(time.monotonic() + PATIENCE, action, "confirmed", arguments, task_vars)
+    return answer or _failed(f"the change was not confirmed, the host cannot be reached: {fault}")
 
 
-def _after_a_cut(action, arguments: dict, task_vars: dict, began: float, cut: AnsibleConnectionFailure) -> dict:
-    """Return what became of a change during which the connection broke; nobody can have confirmed it."""
+def _after_a_cut(
+    action: ActionBase, arguments: Options, task_vars: Options | None, began: float, cut: AnsibleConnectionFailure
+) -> Answer:
+    """Return the result of a change during which the connection broke: no run can have confirmed it."""
     end = began + int(arguments["confirm_timeout"]) + PATIENCE
     change = {**arguments, "token": arguments["confirm_token"]}
-    said, fault = _ask_until(end, action, "rolled_back", change, task_vars)
-    if said is None:
+    answer, fault = _retry_until(end, action, "rolled_back", change, task_vars)
+    if answer is None:
         return _failed(f"the connection broke during the change, and the host cannot be reached any more: {fault}")
-    if said.get("failed"):
-        raise cut  # it had not begun
-    return _failed(f"the connection broke during the change, which was rolled back: {cut}", said)
+    if answer.get("failed"):
+        raise cut  # the change had not begun
+    return _failed(f"the connection broke during the change, which was rolled back: {cut}", answer)
 
 
-def _ask_until(end: float, action, state: str, change: dict, task_vars: dict) -> tuple:
-    """Return (what tproxy_confirm said over a new connection or None, why the last attempt but that one failed)."""
+def _retry_until(
+    end: float, action: ActionBase, state: str, change: Options, task_vars: Options | None
+) -> tuple[Answer | None, AnsibleError | None]:
+    """Run tproxy_confirm over new connections until one works. Return its result or None, and the last failure."""
     fault = None
     while True:
         try:
             _reset(action._connection)
-            return _ask(action, state, change, task_vars), fault
+            return _run_confirm(action, state, change, task_vars), fault
         except AnsibleError as refusal:
             fault = refusal
         if time.monotonic() > end:
@@ -85,13 +94,13 @@ def _ask_until(end: float, action, state: str, change: dict, task_vars: dict) ->
         time.sleep(PAUSE)
 
 
-def _reset(connection) -> None:
-    """Let the next command open a connection of its own, where the plugin keeps one."""
+def _reset(connection: ConnectionBase) -> None:
+    """Make the next command open a new connection, if the plugin keeps one open."""
     if type(connection).reset is not ConnectionBase.reset:
         connection.reset()
 
 
-def _ask(action, state: str, change: dict, task_vars: dict) -> dict:
+def _run_confirm(action: ActionBase, state: str, change: Options, task_vars: Options | None) -> Answer:
     arguments = {"state": state, "token": change.get("token")}
     if change.get("pin_dir"):
         arguments["pin_dir"] = change["pin_dir"]
@@ -100,5 +109,5 @@ def _ask(action, state: str, change: dict, task_vars: dict) -> dict:
     return action._execute_module(module_name=module, module_args=arguments, task_vars=task_vars)
 
 
-def _failed(message: str, said: dict | None = None) -> dict:
-    return {"failed": True, "changed": False, "msg": message, "confirm": (said or {}).get("confirm")}
+def _failed(message: str, answer: Answer | None = None) -> Answer:
+    return {"failed": True, "changed": False, "msg": message, "confirm": (answer or {}).get("confirm")}
