@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of the command line share: its run on a machine of dictionaries, and an answer to print."""
+"""Support for tests of the command line: its runs on the fake machine, and an answer to print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import 
 
 
 class Run(NamedTuple):
-    """What a run came to."""
+    """The exit status and output of a run."""
 
     status: int
     out: str
@@ -19,7 +19,7 @@ class Run(NamedTuple):
 
 
 class CommandLine:
-    """`tproxy-splicer`, by any of its names, on a machine of dictionaries."""
+    """`tproxy-splicer`, under any of its names, on the fake machine."""
 
     def __init__(self, machine, monkeypatch, capsys):
         self.machine, self._capsys = machine, capsys
@@ -28,13 +28,13 @@ class CommandLine:
     def __call__(self, *words: str, name: str = "tproxy-splicer") -> Run:
         try:
             status = main.main([f"/usr/local/sbin/{name}", *words])
-        except SystemExit as end:  # argparse's own way out
+        except SystemExit as end:  # argparse exits by itself
             status = end.code
         return Run(status, *self._capsys.readouterr())
 
 
 def answer_of_info() -> dict:
-    """Return an answer of tproxy_info with something of everything."""
+    """Return a result of tproxy_info that has an entry of every kind."""
     found = {"severity": "error", "code": "no_filter", "interface": "lan1", "found": "lan1 has no filter of ours"}
     return {
         "changed": False,

@@ -2,22 +2,25 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Option specifications, for modules, the role and the tests: each option's name, type and default stands here once."""
+"""Option specifications of the modules: the name, type and default of each option. Role and tests read them too."""
 
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 from ..constants import EXECUTABLE, FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE, STATE_FILE
 from ..model.policy import Mark
 from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
+
+Arguments = dict[str, Any]  # of AnsibleModule
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 PIN = {"type": "path", "default": PIN_DIR}
 FORCE = {"type": "bool", "default": False}
 NAMES = {"type": "list", "elements": "str"}
 
-# Neither choices nor numbers here: Ansible would stop at the first fault of a list, _rule_options names them all.
+# No choices and no numbers: Ansible would stop at the first fault of a list. model/rule_options.py names all faults.
 RULE = {
     "destination": {"type": "str"},
     "source": {"type": "str"},
@@ -46,12 +49,12 @@ POLICY = {
 }
 
 
-# What every module that changes something can be part of. A token tells changes apart; it is no secret.
+# A change of any module can be part of a pending change. The token identifies that change; it is no secret.
 TOKEN = {"confirm_token": {"type": "str", "no_log": False}}
 CONFIRM = {**TOKEN, "confirm_timeout": {"type": "int", "default": 0}}
 
 
-def tproxy_rule() -> dict:
+def tproxy_rule() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_rule."""
     items = {**RULE, "owner": {"type": "str"}}
     return _copy(
@@ -70,7 +73,7 @@ def tproxy_rule() -> dict:
     )
 
 
-def tc_bpf_attach() -> dict:
+def tc_bpf_attach() -> Arguments:
     """Return the arguments of AnsibleModule for tc_bpf_attach."""
     return _copy(
         argument_spec={
@@ -96,7 +99,7 @@ def tc_bpf_attach() -> dict:
     )
 
 
-def ifindex_ip() -> dict:
+def ifindex_ip() -> Arguments:
     """Return the arguments of AnsibleModule for ifindex_ip."""
     return _copy(
         argument_spec={
@@ -110,7 +113,7 @@ def ifindex_ip() -> dict:
     )
 
 
-def tproxy_route() -> dict:
+def tproxy_route() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_route."""
     return _copy(
         argument_spec={
@@ -125,7 +128,7 @@ def tproxy_route() -> dict:
     )
 
 
-def tproxy_confirm() -> dict:
+def tproxy_confirm() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_confirm."""
     return _copy(
         argument_spec={
@@ -149,7 +152,7 @@ FLOW = {
 }
 
 
-def tproxy_verdict() -> dict:
+def tproxy_verdict() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_verdict."""
     return _copy(
         argument_spec={**FLOW, "flows": {"type": "list", "elements": "dict", "options": FLOW}, "pin_dir": PIN},
@@ -158,7 +161,7 @@ def tproxy_verdict() -> dict:
     )
 
 
-def tproxy_state() -> dict:
+def tproxy_state() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_state."""
     return _copy(
         argument_spec={
@@ -170,7 +173,7 @@ def tproxy_state() -> dict:
     )
 
 
-def tproxy_cli() -> dict:
+def tproxy_cli() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_cli."""
     return _copy(
         argument_spec={
@@ -182,11 +185,11 @@ def tproxy_cli() -> dict:
     )
 
 
-def tproxy_info() -> dict:
+def tproxy_info() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_info."""
     return _copy(argument_spec={"pin_dir": PIN})
 
 
-def _copy(**arguments) -> dict:
-    """Return specifications that share nothing: AnsibleModule writes into what it is given."""
+def _copy(**arguments: Any) -> Arguments:
+    """Return a deep copy, because AnsibleModule changes the specification that it gets."""
     return {**deepcopy(arguments), "supports_check_mode": True}

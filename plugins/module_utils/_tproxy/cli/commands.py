@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The commands of `tproxy-splicer`: for each its words, its arguments, its story and its printer.
+"""The commands of `tproxy-splicer`: for each its help, its arguments, its operation and its printer.
 
-A story and its printer are imported when their command is run: nobody waits for what is not asked for.
+An operation and its printer are imported when their command runs, so that no command waits for the imports of another.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
 
 
 class Command(NamedTuple):
-    """One command. `load` returns (story, printer), `add` gives an argparse parser what others have not.
+    """One command. `load` imports its operation and printer; `add` adds its own arguments to an argparse parser.
 
-    A story that `streams` yields answers for as long as it runs, each for the printer.
+    An operation that `streams` yields answers while it runs, and the printer prints each.
     """
 
     summary: str
@@ -39,8 +39,8 @@ def _show() -> tuple:
 def _add_show(parser) -> None:
     from .output import SECTIONS, section
 
-    words = f"{{{','.join(SECTIONS)}}}"  # not as `choices`: older ones of argparse then want at least one
-    parser.add_argument("sections", nargs="*", type=section, metavar=words, help="all when none is given")
+    names = f"{{{','.join(SECTIONS)}}}"  # not as `choices`: older versions of argparse then require at least one
+    parser.add_argument("sections", nargs="*", type=section, metavar=names, help="default: all of them")
 
 
 def _explain() -> tuple:
@@ -52,14 +52,14 @@ def _explain() -> tuple:
 
 def _add_explain(parser) -> None:
     parser.set_defaults(flows=None)
-    parser.add_argument("--interface", required=True, help="the interface that the packet comes in by")
+    parser.add_argument("--interface", required=True, help="the interface that receives the packet")
     parser.add_argument("--source", required=True, metavar="ADDRESS", help="its source address")
     parser.add_argument("--destination", required=True, metavar="ADDRESS", help="its destination address")
     parser.add_argument("--protocol", required=True, choices=["tcp", "udp"], help="its protocol")
     parser.add_argument("--port", required=True, help="its destination port")
-    parser.add_argument("--source-port", metavar="PORT", help="its source port; 49152 when not given")
-    told = "a verdict (pass, drop) or a reason (spliced, default, ...): exit 1 when the answer is another one"
-    parser.add_argument("--expect", metavar="WORD", help=told)
+    parser.add_argument("--source-port", metavar="PORT", help="its source port; default: 49152")
+    about = "a verdict (pass, drop) or a reason (spliced, default, ...): exit 1 if the answer is another one"
+    parser.add_argument("--expect", metavar="WORD", help=about)
 
 
 def _doctor() -> tuple:
@@ -88,32 +88,32 @@ def _save() -> tuple:
 
 def _add_save(parser) -> None:
     parser.set_defaults(state="present")
-    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="where to; %(default)s when not given")
-    told = "what a boot does when the state cannot be put back; %(default)s when not given"
-    parser.add_argument("--failure", choices=[FAIL_OPEN, FAIL_CLOSED], default=FAIL_OPEN, help=told)
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the file to write; default: %(default)s")
+    about = "action of a boot that cannot restore the state; default: %(default)s"
+    parser.add_argument("--failure", choices=[FAIL_OPEN, FAIL_CLOSED], default=FAIL_OPEN, help=about)
 
 
 def _restore() -> tuple:
     from ..persistence.restore import restore_state
     from ..persistence.state_file import state_file_lock
 
-    def story(options: dict, system, check: bool) -> dict:
+    def operation(options: dict, system, check: bool) -> dict:
         with state_file_lock(system):
             return restore_state(options, system, check)
 
-    return story, _restored_text
+    return operation, _restored_text
 
 
 def _restored_text(answer: dict, options: dict) -> str:
     if options["interface"] and not answer["interfaces"]:
         return f"nothing is saved for {options['interface']}"
-    absent = [f"{name}: not there yet" for name in answer["absent"]]
-    return "\n".join([*answer["changes"], *absent]) or "all of it is in force"
+    absent = [f"{name}: does not exist yet" for name in answer["absent"]]
+    return "\n".join([*answer["changes"], *absent]) or "the saved state is in force"
 
 
 def _add_restore(parser) -> None:
-    parser.add_argument("interface", nargs="?", metavar="INTERFACE", help="this one only; all when none is given")
-    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="where from; %(default)s when not given")
+    parser.add_argument("interface", nargs="?", metavar="INTERFACE", help="restore this one only; default: all")
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the saved state; default: %(default)s")
 
 
 def _watch() -> tuple:
@@ -123,7 +123,7 @@ def _watch() -> tuple:
 
 
 def _add_watch(parser) -> None:
-    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the state; %(default)s when not given")
+    parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the saved state; default: %(default)s")
 
 
 def _confirm() -> tuple:
@@ -140,13 +140,13 @@ def _rollback() -> tuple:
 
 def _confirmation_text(answer: dict, _options: dict) -> str:
     if not answer["changed"]:
-        return "nothing waits for confirmation"
+        return "no change is pending"
     shown = answer["confirm"]
     return "\n".join([f"{shown['state'].replace('_', ' ')}: the change of token {shown['token']}", *answer["changes"]])
 
 
 def _add_confirmation(parser) -> None:
-    told = "of the change that is meant; the one that waits when not given"
+    told = "token of the change; default: that of the pending change"
     parser.add_argument("token", nargs="?", metavar="TOKEN", help=told)
     parser.set_defaults(state="present")
 
@@ -168,85 +168,86 @@ COMMANDS = {
     "show": Command(
         "interfaces, rules with hits, reasons of passes and drops, routes",
         _show,
-        "Shows what is in force and what it has seen. Changes nothing.\n\n"
+        "Shows the state in force, with its counters. Changes nothing.\n\n"
         "  tproxy-splicer show\n"
         "  tproxy-splicer show rules --json",
         _add_show,
     ),
     "explain": Command(
-        "what would happen to a packet, by which rule, and why",
+        "verdict, rule and reason for a packet",
         _explain,
-        "Runs the loaded program on the first packet of a flow. No packet is on any wire,\n"
-        "but the counters count it.\n\n"
+        "Runs the loaded program on the first packet of a flow. It sends no packet, but\n"
+        "the counters count one.\n\n"
         "  tproxy-splicer explain --interface lan0 --source 10.1.1.2 \\\n"
         "      --destination 172.16.240.9 --protocol udp --port 5060",
         _add_explain,
     ),
     "doctor": Command(
-        "what is wrong, or will be, and what to do",
+        "faults of now and later, each with its remedy",
         _doctor,
-        "Lists the findings, errors first. Exits with 1 when one of them is an error.",
+        "Lists the findings, errors first. Exits with 1 if one of them is an error.",
         has_failed=_has_errors,
     ),
     "confirm": Command(
-        "let a change stay that waits for confirmation",
+        "confirm the pending change",
         _confirm,
-        "A change with confirm_timeout is rolled back unless somebody confirms it in\n"
-        "time: over a new connection, which shows that the router can be reached.",
+        "The router rolls back a change with confirm_timeout unless it is confirmed in\n"
+        "time. Confirm over a new connection, to show that you can reach the router.",
         _add_confirmation,
     ),
     "rollback": Command(
-        "bring back what was before a change that waits for confirmation",
+        "restore the state before the pending change",
         _rollback,
-        "As it happens by itself when the time is over.",
+        "The router does so by itself at the deadline.",
         _add_confirmation,
     ),
     "metrics": Command(
         "all counters in Prometheus' text format",
         _metrics,
-        "For the textfile collector of node_exporter, in the folder that it reads:\n\n"
+        "For the textfile collector of node_exporter, in its folder:\n\n"
         "  tproxy-splicer metrics > tproxy.new && mv tproxy.new tproxy.prom",
     ),
     "save": Command(
-        "keep what is in force for the next boot",
+        "save the state in force for the next boot",
         _save,
-        "As the module tproxy_state does it. While the file at its default path exists,\n"
-        "Ansible's runs keep it up to date.\n\n"
+        "Works as the module tproxy_state. While the file at its default path exists, the\n"
+        "modules update it after each change.\n\n"
         "  tproxy-splicer save --failure fail_closed",
         _add_save,
     ),
     "restore": Command(
-        "put back what was saved",
+        "restore the saved state",
         _restore,
-        "Needs neither a compiler nor Ansible; a boot does it before the network is up.\n"
-        "Exits with 1 when that cannot be; then the failure policy was followed, and the\n"
-        "message says so.",
+        "Needs neither a compiler nor Ansible. A boot runs it before the network is up.\n"
+        "Exits with 1 if the state cannot be restored. Then it has applied the failure\n"
+        "policy, and the message says so.",
         _add_restore,
     ),
     "watch": Command(
-        "put back what goes, as soon as it goes",
+        "restore lost parts of the saved state at once",
         _watch,
-        "Runs until it is stopped. The kernel tells it of filters, interfaces, addresses,\npolicy rules and routes.",
+        "Runs until it is stopped. The kernel notifies it of changes of filters,\n"
+        "interfaces, addresses, policy rules and routes.",
         _add_watch,
         streams=True,
     ),
     "gc": Command(
-        "remove the rules of a router's services that listen no more",
+        "remove the rules of OpenZiti routers that have no listener",
         _gc,
-        "A router that crashed leaves its rules behind. Those to whose port nobody\n"
-        "listens are removed, in one commit.",
+        "A router that crashed leaves its rules behind. This command removes the rules\n"
+        "without a listener at their port, in one commit.",
     ),
     "helper": Command(
-        "do what routers without root's rights ask for (a service of systemd)",
+        "execute the calls of unprivileged OpenZiti routers",
         _serve,
-        "Is started by tproxy-splicer-helper.socket when somebody connects.\nNot for the console.",
+        "systemd starts it by tproxy-splicer-helper.socket at the first connection.\nNot for the console.",
         streams=True,
     ),
 }
 
 
 def add_common(parser, pin_dir: str) -> None:
-    """Add what every command takes."""
+    """Add the arguments of every command."""
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
-    told = "the folder of the maps, as the modules have it; $TPROXY_SPLICER_PIN_DIR or %(default)s when not given"
-    parser.add_argument("--pin-dir", default=pin_dir, metavar="FOLDER", help=told)
+    about = "pin folder of the maps, as in the modules; default: $TPROXY_SPLICER_PIN_DIR or %(default)s"
+    parser.add_argument("--pin-dir", default=pin_dir, metavar="FOLDER", help=about)

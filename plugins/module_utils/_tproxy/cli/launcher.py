@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What stands before the archive in tproxy-splicer: the script that the kernel starts.
+"""The script at the head of tproxy-splicer, before the archive. The kernel starts it.
 
-1. A router calls its diverter once for each rule, and waits. A Python starts in 10 to 20 ms, perl in 1: so if a helper
-   is there, perl asks it. It needs no module of perl's. Where there is no perl, Python asks (_requests.ask).
-2. Adding and removing twice is as good as once. So what a helper did not answer (it was killed) is asked again.
-3. Else Python is told at once where the archive is and what to call: `python3 ARCHIVE` would find out by itself, 7 ms
-   later. Isolated (-I), it reads neither the environment of who calls nor his folder.
-4. Debian cannot be without perl, so there the script is perl's. Elsewhere perl may go, and a boot must restore all the
-   same: a shell looks for it, which costs 0.4 ms, and perl passes over the shell's lines (-x).
+1. A router calls its diverter once for each rule, and waits. Python starts in 10 to 20 ms, perl in 1 ms. So if there is
+   a helper, perl sends the call to it. That needs no perl module. Without perl, Python sends it (unix_socket.ask).
+2. Each call is idempotent. So the script repeats a call without an answer, which a killed helper leaves.
+3. Without a helper the script passes the archive and the function to Python: `python3 ARCHIVE` would need 7 ms more to
+   find them. Isolated (-I), Python reads neither the environment nor the current folder of the caller.
+4. Every Debian system has perl, so there the script is a perl script. On other systems an operator may remove perl, and
+   a boot must restore without it. There the script is a shell script that looks for perl, which costs 0.4 ms. Perl
+   skips the lines of the shell (-x).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Callable
 
 from ..constants import HELPER_SOCKET
 
-PERL_IS_ESSENTIAL = "/var/lib/dpkg/info/perl-base.list"  # a package that dpkg removes from no system
+PERL_IS_ESSENTIAL = "/var/lib/dpkg/info/perl-base.list"  # dpkg refuses to remove this package
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from tproxy_splicer.cli.main import main;"
     " sys.exit(main(sys.argv[1:]))"
@@ -30,7 +31,7 @@ PERL = (
 #!/usr/bin/perl
 my $socket = $ENV{TPROXY_SPLICER_HELPER} // "SOCKET";
 if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
-    $SIG{PIPE} = "IGNORE";  # a helper that was killed is asked again
+    $SIG{PIPE} = "IGNORE";  # the loop repeats a call to a killed helper
     for my $try (1 .. 5) {
         socket(S, 1, 1, 0) && connect(S, pack("S a108", 1, $socket)) or last;  # AF_UNIX, SOCK_STREAM
         syswrite(S, join("\\0", @ARGV));
@@ -42,7 +43,7 @@ if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
         }
         select(undef, undef, undef, 0.2 * $try);
     }
-    $ENV{TPROXY_SPLICER_HELPER} = "";  # nobody there: do it without
+    $ENV{TPROXY_SPLICER_HELPER} = "";  # no helper: Python executes the call
 }
 exec("/usr/bin/python3", "-I", "-c", 'START', $0, @ARGV) or die "tproxy-splicer: /usr/bin/python3: $!\\n";
 __END__
@@ -56,6 +57,6 @@ exec /usr/bin/python3 -I -c 'START' "$0" "$@"
 
 
 def script_for(exists: Callable[[str], bool]) -> str:
-    """Return the script for a machine, of which `exists` says whether it has a file."""
+    """Return the script for a machine. `exists` returns whether the machine has a file."""
     script = PERL if exists(PERL_IS_ESSENTIAL) else SHELL + PERL
     return script.replace("START", START)

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The shell of the command line: which personality is meant, one story, what is printed, the exit status.
+"""The front end of the command line: it runs one operation, prints its result and returns the exit status.
 
-Everything is imported where it is needed: a router waits for each call.
+The name of the program and the first argument select the command. Functions import their modules, because a router
+waits for each call.
 """
 
 from __future__ import annotations
@@ -15,6 +16,14 @@ import sys
 from ..constants import HELPER_SOCKET, PIN_DIR, VERSION
 from ..errors import Busy, InvalidInput, TproxyError, Unconfirmed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # at run time functions import these, or no function needs them
+    import argparse
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from ..system.system import System
+
 NAME = "tproxy-splicer"
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
 
@@ -22,8 +31,8 @@ HELP = """\
 usage: {name} COMMAND [OPTION...]
        {name} -I | -D | -L | -F | -V [OPTION...]
 
-The first form is for people; `{name} COMMAND --help` tells more.
-The second is for OpenZiti routers: this file as their diverter.
+The first form is for operators: see `{name} COMMAND --help`.
+The second form is for OpenZiti routers: this file is their diverter.
 
 commands:
 {commands}
@@ -33,19 +42,19 @@ exit status:
   {refused}  refused, or not in force: nothing was changed unless the message says so;
      doctor: there are errors; explain: the answer is not the expected one
   {usage}  the command line is wrong
-  {busy}  another run or an unconfirmed change is in the way: try again;
-     confirm, rollback: it is too late, or another change is meant
+  {busy}  another run or a pending change blocks this one: try again;
+     confirm, rollback: it is too late, or another change is pending
 """
 
 
-def main(argv: list) -> int:
-    """Run what the command line asks for; return the exit status."""
+def main(argv: list[str]) -> int:
+    """Run the command line; return the exit status."""
     name, words = os.path.basename(argv[0]), argv[1:]
     if name in ("map_update", "map_delete_elem"):
         return _map_program(name, words)
     if not words:
         return _speak("", help_text(), USAGE)
-    if words[0] in ("--help", "help") or words == ["-h"]:  # with more it is a router's high port
+    if words[0] in ("--help", "help") or words == ["-h"]:  # with other arguments, -h is the high port of a router
         return _speak(help_text())
     if words[0] in ("--version", "-V"):
         return _speak(f"{NAME} {VERSION}")
@@ -53,18 +62,18 @@ def main(argv: list) -> int:
 
 
 def help_text() -> str:
-    """Return what --help prints."""
+    """Return the text of --help."""
     from .commands import COMMANDS
 
     commands = "\n".join(f"  {name:9} {command.summary}" for name, command in COMMANDS.items())
     return HELP.format(name=NAME, commands=commands, done=DONE, refused=REFUSED, usage=USAGE, busy=BUSY).rstrip()
 
 
-def _command(words: list) -> int:
+def _command(words: list[str]) -> int:
     from .commands import COMMANDS
 
     if words[0] not in COMMANDS:
-        return _speak("", f"{NAME}: there is no command {words[0]!r}; it is one of {', '.join(COMMANDS)}", USAGE)
+        return _speak("", f"{NAME}: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", USAGE)
     command, options = COMMANDS[words[0]], vars(_parser(words[0]).parse_args(words[1:]))
     try:
         story, printer = command.load()
@@ -81,8 +90,8 @@ def _command(words: list) -> int:
     return _speak(text, warnings, REFUSED if command.has_failed(answer) else DONE)
 
 
-def _divert(words: list) -> int:
-    """Do what a router asks of its diverter, or let the helper do it."""
+def _divert(words: list[str]) -> int:
+    """Execute the diverter call of a router, or let the helper execute it."""
     from ..openziti.divert import divert
     from ..openziti.diverter_args import parse
 
@@ -90,8 +99,8 @@ def _divert(words: list) -> int:
     answer = _system().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
     if answer:
         status, line = answer
-        said = f"{NAME}: {line}" if line else ""
-        return _speak("", said, status) if status else _speak(said)
+        text = f"{NAME}: {line}" if line else ""
+        return _speak("", text, status) if status else _speak(text)
     try:
         request = parse(words)
         if request.operation == "list":
@@ -106,10 +115,10 @@ def _divert(words: list) -> int:
     return _complain(not_enforced_reason, words, REFUSED) if not_enforced_reason else DONE
 
 
-def _complain(fault: str, words: list, status: int) -> int:
-    """Say in one line why a router's call was not done; return the exit status.
+def _complain(fault: str, words: list[str], status: int) -> int:
+    """Print one line that says why a router's call failed; return the exit status.
 
-    The journal has it too: the router keeps what its diverter says at a level that nobody logs.
+    The line also goes to the journal, because routers log the output of their diverter at debug level.
     """
     import syslog
 
@@ -119,8 +128,8 @@ def _complain(fault: str, words: list, status: int) -> int:
     return _speak("", f"{NAME}: {line}", status)
 
 
-def _map_program(name: str, words: list) -> int:
-    """Be one of the first edge routers' two programs."""
+def _map_program(name: str, words: list[str]) -> int:
+    """Run map_update or map_delete_elem, the programs of the first edge routers."""
     from ..openziti import legacy
 
     wanted = legacy.UPDATE_WORDS if name == "map_update" else legacy.DELETE_WORDS
@@ -146,7 +155,7 @@ def _run(story, options: dict):
     return run_and_save(story, options, _system(), False)
 
 
-def _parser(name: str):
+def _parser(name: str) -> argparse.ArgumentParser:
     import argparse
 
     from .commands import COMMANDS, add_common
@@ -163,45 +172,46 @@ def _parser(name: str):
 
 
 def pin_dir() -> str:
-    """Return the folder of the maps: PIN_DIR, unless the environment says otherwise."""
+    """Return the pin folder: TPROXY_SPLICER_PIN_DIR of the environment, or PIN_DIR."""
     return os.path.abspath(os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR)
 
 
-def _system():
+def _system() -> System:
     from ..system.system import open_system
 
     return open_system()
 
 
 def status_of(error: TproxyError) -> int:
-    """Return the exit status that tells of an error."""
+    """Return the exit status for an error."""
     if isinstance(error, InvalidInput):
         return USAGE
     return BUSY if isinstance(error, (Busy, Unconfirmed)) else REFUSED
 
 
-def _json(answer: dict) -> str:
+def _json(answer: Mapping[str, object]) -> str:
     import json
 
     return json.dumps(answer, indent=2, ensure_ascii=False)
 
 
 def _speak(text: str, complaint: str = "", status: int = DONE) -> int:
-    """Print an answer, and a complaint on standard error; return the exit status, REFUSED if the answer got lost."""
-    for stream, said in ((sys.stderr, complaint), (sys.stdout, text)):
-        fault = said and stream and _write(stream, f"{said}\n")  # no stream: the caller closed it
+    """Print an answer, and a complaint on standard error; return the status, or REFUSED if the answer was lost."""
+    for stream, output in ((sys.stderr, complaint), (sys.stdout, text)):
+        fault = output and stream and _write(stream, f"{output}\n")  # no stream: the caller closed it
         if fault and stream is sys.stdout:
             status = _speak("", f"{NAME}: the answer could not be written: {fault}", status or REFUSED)
     return status
 
 
-def _write(stream, text: str) -> str:
-    """Write to a stream. Returns why that failed; "" also when the reader has seen enough, as in `show | head`."""
+def _write(stream: TextIO, text: str) -> str:
+    """Write to a stream. Return the reason of a failure; "" also if the reader closed the pipe, as in `show | head`."""
     try:
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined] # sys.stdout is a TextIOWrapper
         stream.write(text)
         stream.flush()
     except OSError as refusal:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python flushes again at its end, and complains
-        return "" if isinstance(refusal, BrokenPipeError) else refusal.strerror
+        # Python flushes the stream again at exit, and would print an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return "" if isinstance(refusal, BrokenPipeError) else str(refusal.strerror)
     return ""

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The answer of tproxy_info as metrics, in Prometheus' text format 0.0.4. It knows no HTTP and no file."""
+"""Format the result of tproxy_info as metrics, in the text format 0.0.4 of Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..constants import VERSION
 
@@ -17,80 +17,98 @@ VERDICTS = {"passed": "pass", "dropped": "drop"}
 SEVERITIES = ("error", "warning", "note")
 
 
+Answer = Mapping[str, Any]  # the result of tproxy_info, or a part of it
+
+
+class Sample(NamedTuple):
+    """The value of a metric for some labels."""
+
+    labels: Mapping[str, str]
+    value: int
+
+
+class Counted(NamedTuple):
+    """The packets and bytes of a counter for some labels."""
+
+    labels: Mapping[str, str]
+    counter: Mapping[str, int]
+
+
 class Family(NamedTuple):
-    """One metric: its samples are (labels, value)."""
+    """One metric with its samples."""
 
     name: str
     kind: str
     meaning: str
-    samples: Iterable
+    samples: Sequence[Sample]
 
 
-def metrics_text(answer: Mapping) -> str:
-    """Return every metric, each with HELP and TYPE; one without samples is left out."""
+def metrics_text(answer: Answer) -> str:
+    """Return every metric that has samples, each with HELP and TYPE."""
     return "".join(_family(family) for family in _families(answer) if family.samples)
 
 
-def _families(answer: Mapping) -> list:
+def _families(answer: Answer) -> list[Family]:
     program, image = answer["program"] or {}, answer["image"]
     build = {"version": VERSION, "identity": program.get("identity", ""), "layout": str(program.get("layout", ""))}
     return [
-        Family("build_info", "gauge", "Version of the command, identity of the pinned program.", [(build, 1)]),
-        Family("generation", "gauge", "Number of the rule set in force.", [({}, answer["generation"])]),
-        Family("rules", "gauge", "Rules in force.", [({}, len(answer["rules"]))]),
-        Family("image_bytes", "gauge", "Size of the compiled rules.", [({}, image["bytes"])]),
+        Family("build_info", "gauge", "Version of the command, identity of the pinned program.", [Sample(build, 1)]),
+        Family("generation", "gauge", "Number of the rule set in force.", [Sample({}, answer["generation"])]),
+        Family("rules", "gauge", "Rules in force.", [Sample({}, len(answer["rules"]))]),
+        Family("image_bytes", "gauge", "Size of the compiled rules.", [Sample({}, image["bytes"])]),
         Family(
             "image_capacity_bytes",
             "gauge",
-            "Size to which the compiled rules can grow before their map is replaced.",
-            [({}, image["capacity_bytes"])] if "capacity_bytes" in image else [],
+            "Size to which the compiled rules can grow before a larger map replaces theirs.",
+            [Sample({}, image["capacity_bytes"])] if "capacity_bytes" in image else [],
         ),
         *_attachments(answer["attachments"]),
         *_rules(answer["rules"]),
-        Family("findings", "gauge", "What is wrong or will be, by severity.", _findings(answer["findings"])),
+        Family("findings", "gauge", "Findings by severity.", _findings(answer["findings"])),
     ]
 
 
-def _attachments(entries: list) -> list:
+def _attachments(entries: Sequence[Answer]) -> list[Family]:
     drift = [
-        ({"interface": one["interface"], "drift": ",".join(one["drift"])}, int(bool(one["drift"]))) for one in entries
+        Sample({"interface": one["interface"], "drift": ",".join(one["drift"])}, int(bool(one["drift"])))
+        for one in entries
     ]
     counted = [
-        ({"interface": one["interface"], "reason": reason, "verdict": VERDICTS[way]}, counter)
+        Counted({"interface": one["interface"], "reason": reason, "verdict": VERDICTS[verdict]}, counter)
         for one in entries
-        for reason, ways in one["reasons"].items()
-        for way, counter in ways.items()
+        for reason, verdicts in one["reasons"].items()
+        for verdict, counter in verdicts.items()
     ]
     return [
-        Family("attachment_drift", "gauge", "1 where the hook of an interface is not as it was left.", drift),
-        *_counters("", "that the program judged", counted),
+        Family("attachment_drift", "gauge", "1 if an interface has drift.", drift),
+        *_counters("", "that the program handled", counted),
     ]
 
 
-def _rules(rules: list) -> list:
-    hits = [({label: _text(rule[label]) for label in RULE_LABELS}, rule["hits"]) for rule in rules]
-    return _counters("rule_", "that a rule spliced or dropped: the first of a connection, every datagram", hits)
+def _rules(rules: Sequence[Answer]) -> list[Family]:
+    hits = [Counted({label: _text(rule[label]) for label in RULE_LABELS}, rule["hits"]) for rule in rules]
+    return _counters("rule_", "that a rule handled: of tproxy rules the first of a connection and each datagram", hits)
 
 
-def _counters(name: str, meaning: str, counted: list) -> list:
-    """Return two families, of the packets and the bytes of [(labels, {packets, bytes})]."""
+def _counters(name: str, meaning: str, counted: Sequence[Counted]) -> list[Family]:
+    """Return two families, one for packets and one for bytes."""
     return [
         Family(
             f"{name}{unit}_total",
             "counter",
             f"{unit.capitalize()} {meaning}.",
-            [(labels, counter[unit]) for labels, counter in counted],
+            [Sample(labels, counter[unit]) for labels, counter in counted],
         )
         for unit in ("packets", "bytes")
     ]
 
 
-def _findings(findings: list) -> list:
+def _findings(findings: Sequence[Answer]) -> list[Sample]:
     severities = [finding["severity"] for finding in findings]
-    return [({"severity": severity}, severities.count(severity)) for severity in SEVERITIES]
+    return [Sample({"severity": severity}, severities.count(severity)) for severity in SEVERITIES]
 
 
-def _text(value) -> str:
+def _text(value: object) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
@@ -101,7 +119,7 @@ def _family(family: Family) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _labels(labels: Mapping) -> str:
+def _labels(labels: Mapping[str, str]) -> str:
     return "{%s}" % ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) if labels else ""
 
 

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What `tproxy-splicer show` and `doctor` print: the answer of tproxy_info, for a person's eyes."""
+"""Format results of tproxy_info and tproxy_verdict as text of at most 80 columns: show, doctor, gc and explain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..model.flow import flow_text
 from ..model.prefix import Prefix
@@ -15,15 +16,17 @@ from ..model.rule_options import DEFAULT_OWNER
 SECTIONS = ("interfaces", "rules", "reasons", "routes")
 UNITS = ("", "K", "M", "G", "T", "P")
 
+Answer = Mapping[str, Any]  # a result of a module, or a part of it
+
 
 def section(name: str) -> str:
-    """Return the name of a section. Raises ValueError."""
+    """Return the name of a section. Raise ValueError."""
     return SECTIONS[SECTIONS.index(name)]
 
 
-def show_text(answer: Mapping, sections: list, pin_dir: str) -> str:
-    """Return the sections that were asked for, or all of them."""
-    writers = dict(zip(SECTIONS, (_interfaces, _rules, _reasons, _routes)))
+def show_text(answer: Answer, sections: Sequence[str], pin_dir: str) -> str:
+    """Return the named sections, or all of them."""
+    writers: dict[str, Callable[[Answer], list[str]]] = dict(zip(SECTIONS, (_interfaces, _rules, _reasons, _routes)))
     blocks = [writers[name](answer) for name in sections or SECTIONS]
     if not sections:
         blocks.append(_summary_of_findings(answer["findings"]))
@@ -32,31 +35,31 @@ def show_text(answer: Mapping, sections: list, pin_dir: str) -> str:
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def doctor_text(answer: Mapping) -> str:
-    """Return the findings, each with what to do."""
+def doctor_text(answer: Answer) -> str:
+    """Return the findings, each with its remedy."""
     blocks = [_finding(finding) for finding in answer["findings"]]
     nothing = "Nothing is wrong." if answer["attachments"] else "Nothing is wrong, but no interface has the splicer."
     return "\n".join("\n".join(block) for block in blocks) or nothing
 
 
-def collected_text(answer: Mapping) -> str:
-    """Return the rules that were collected, or that there were none."""
+def collected_text(answer: Answer) -> str:
+    """Return the removed rules, or a sentence if there are none."""
     if not answer["removed"]:
-        return "Somebody listens for every rule of a router."
+        return "Every rule of an OpenZiti router has a listener."
     rows = [(rule["destination"], rule["protocol"], rule["ports"], rule["owner"]) for rule in answer["removed"]]
     return "\n".join(table(("REMOVED", "PROTO", "PORTS", "OWNER"), rows))
 
 
-def _section(title: str, heads: tuple, rows: list) -> list:
+def _section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [title, *table(heads, rows, indent=2)] if rows else [f"{title}: none"]
 
 
-def _interfaces(answer: Mapping) -> list:
+def _interfaces(answer: Answer) -> list[str]:
     heads = ("NAME", "STATE", "PROGRAM", "DEFAULT", "ALSO PASSES", "ADDRESSES")
     return _section("Interfaces", heads, [_interface(entry) for entry in answer["attachments"]])
 
 
-def _interface(entry: Mapping) -> tuple:
+def _interface(entry: Answer) -> tuple[str, ...]:
     policy = entry["policy"] or {"default_action": "none", "management": []}
     passes = [name for name, option in (("SSH", "allow_ssh"), ("ping", "allow_echo")) if policy.get(option)]
     passes += [f"{one['source']} to {one['protocol']}/{one['port']}" for one in policy["management"]]
@@ -65,38 +68,38 @@ def _interface(entry: Mapping) -> tuple:
     return entry["interface"], ", ".join(entry["drift"]) or "in force", identity, default, ", ".join(passes), addresses
 
 
-def _rules(answer: Mapping) -> list:
+def _rules(answer: Answer) -> list[str]:
     image = answer["image"]
-    room = f" of {size(image['capacity_bytes'])}" if "capacity_bytes" in image else ""
-    title = f"Rules: {len(answer['rules'])}, generation {answer['generation']}, image {size(image['bytes'])}{room}"
+    capacity = f" of {size(image['capacity_bytes'])}" if "capacity_bytes" in image else ""
+    title = f"Rules: {len(answer['rules'])}, generation {answer['generation']}, image {size(image['bytes'])}{capacity}"
     heads = ("PROTO", "DESTINATION", "PORTS", "OUTCOME", "HITS")
     rules = answer["rules"]
     lines = table(heads, [_rule(rule) for rule in rules], [_note(rule) for rule in rules], indent=2)
     return [title, *(lines if rules else [])]
 
 
-def _rule(rule: Mapping) -> tuple:
+def _rule(rule: Answer) -> tuple[str, ...]:
     return rule["protocol"], rule["destination"], rule["ports"], outcome(rule), count(rule["hits"]["packets"])
 
 
-def _note(rule: Mapping) -> str:
-    """Return what many rules have not: a source, interfaces, a name, another owner."""
-    told = [] if Prefix.parse(rule["source"])[0].bits == 0 else [f"from {rule['source']}"]
-    told += [f"on {','.join(rule['interfaces'])}"] if rule["interfaces"] else []
-    told += [rule["name"]] if rule["name"] else []
-    told += [] if rule["owner"] == DEFAULT_OWNER else [f"owner {rule['owner']}"]
-    return ", ".join(told)
+def _note(rule: Answer) -> str:
+    """Return the source, interfaces, name and owner of a rule, if they differ from the defaults."""
+    parts = [] if Prefix.parse(rule["source"])[0].bits == 0 else [f"from {rule['source']}"]
+    parts += [f"on {','.join(rule['interfaces'])}"] if rule["interfaces"] else []
+    parts += [rule["name"]] if rule["name"] else []
+    parts += [] if rule["owner"] == DEFAULT_OWNER else [f"owner {rule['owner']}"]
+    return ", ".join(parts)
 
 
-def outcome(rule: Mapping) -> str:
-    """Return what a rule does, in one word or two."""
+def outcome(rule: Answer) -> str:
+    """Return the proxy of a rule, or its action."""
     if rule["action"] != "tproxy":
-        return rule["action"]
+        return str(rule["action"])
     host = f"[{rule['tproxy_ip']}]" if ":" in rule["tproxy_ip"] else rule["tproxy_ip"]
     return f"{host}:{rule['tproxy_port']}" + (", or pass" if rule["on_missing"] == "pass" else "")
 
 
-def _reasons(answer: Mapping) -> list:
+def _reasons(answer: Answer) -> list[str]:
     heads = ("INTERFACE", "REASON", "PASSED", "BYTES", "DROPPED", "BYTES")
     rows = [
         (entry["interface"], reason, *_counter(verdicts["passed"]), *_counter(verdicts["dropped"]))
@@ -106,33 +109,33 @@ def _reasons(answer: Mapping) -> list:
     return _section("Reasons", heads, rows)
 
 
-def _counter(counter: Mapping) -> tuple:
+def _counter(counter: Mapping[str, int]) -> tuple[str, str]:
     return (count(counter["packets"]), count(counter["bytes"])) if counter["packets"] else ("", "")
 
 
-def _routes(answer: Mapping) -> list:
+def _routes(answer: Answer) -> list[str]:
     lines = [line for route in answer["routes"] for line in paragraph(route, indent=2)]
     return ["Routes", *lines] if lines else ["Routes: none"]
 
 
-def _summary_of_findings(findings: list) -> list:
+def _summary_of_findings(findings: Sequence[Answer]) -> list[str]:
     if not findings:
         return ["Findings: none"]
-    counted = {}
+    counted: dict[str, int] = {}
     for finding in findings:
         counted[finding["severity"]] = counted.get(finding["severity"], 0) + 1
-    told = ", ".join(f"{number} {severity}" for severity, number in counted.items())
-    return [f"Findings: {told} (see `tproxy-splicer doctor`)"]
+    counts = ", ".join(f"{number} {severity}" for severity, number in counted.items())
+    return [f"Findings: {counts} (see `tproxy-splicer doctor`)"]
 
 
-def _finding(finding: Mapping) -> list:
+def _finding(finding: Answer) -> list[str]:
     code = f" [{finding['code']}]" if finding.get("code") else ""
     head = paragraph(f"{finding['severity']}: {finding['found']}{code}")
     return [*head, *paragraph(finding["remedy"], indent=4)]
 
 
 def count(number: int) -> str:
-    """Return a counter of 64 bits in at most eight characters: 9999999, 10000K."""
+    """Return a 64-bit counter in at most eight characters: 9999999, 10000K."""
     thousands = 0
     while number >= 10_000_000:
         number, thousands = number // 1000, thousands + 1
@@ -140,35 +143,35 @@ def count(number: int) -> str:
 
 
 def size(number: int) -> str:
-    """Return bytes in KiB or MiB."""
+    """Return a number of bytes in KiB or MiB."""
     return f"{number >> 10} KiB" if number < 10 << 20 else f"{number >> 20} MiB"
 
 
-# One sentence for each reason of bpf/abi.h; {proxy} and {action} are the rule's, {verdict} is the answer's.
+# One sentence for each reason of bpf/abi.h; {proxy} and {action} are those of the rule.
 WHY = {
-    "other": "It is neither TCP nor UDP: the interface's default action is {verdict}.",
+    "other": "It is neither TCP nor UDP: the default action of the interface is {verdict}.",
     "arp": "ARP always passes.",
-    "vlan": "It is tagged for a VLAN interface, which judges it.",
-    "malformed": "Its header is cut or contradicts itself: such packets are dropped whatever the policy says.",
-    "management": "The interface's management list lets this source reach this port, before any rule is asked.",
+    "vlan": "It has a VLAN tag: the hook of the VLAN interface decides.",
+    "malformed": "Its header is incomplete or invalid: the program drops such packets under every policy.",
+    "management": "A management entry of the interface passes this source and port, before all rules.",
     "dhcp": "Answers of a DHCP server always pass.",
-    "ssh": "SSH to an address of this interface passes (allow_ssh), or to any address while none is recorded.",
-    "icmp": "It is ICMP that a host needs, or an echo request: the interface's allow_echo or default action judges it.",
-    "fragment": "It is a fragment, whose ports cannot be trusted.",
-    "established": "It belongs to a session that this host has already.",
+    "ssh": "SSH to an address of this interface passes (allow_ssh), or to any address if none is recorded.",
+    "icmp": "It is ICMP that a host needs, or an echo request: allow_echo or the default action decides.",
+    "fragment": "It is a fragment: its ports cannot be trusted.",
+    "established": "It belongs to a session of this host.",
     "rule": "The rule's action is {action}.",
-    "local": "A rule names the flow, but to this interface's own address: the host itself gets it.",
-    "spliced": "The rule gives this flow to the proxy on {proxy}, and somebody listens there.",
-    "no_listener": "The rule gives this flow to the proxy on {proxy}, but nobody listens there: its on_missing is"
+    "local": "A rule matches the flow, but it goes to an address of this interface: the host itself receives it.",
+    "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
+    "no_listener": "The rule gives this flow to the proxy on {proxy}, but no socket listens there: its on_missing is"
     " {verdict}.",
-    "assign_error": "The rule gives this flow to the proxy on {proxy}, but the kernel refused to hand over its socket:"
-    " one with SO_REUSEPORT needs Linux 6.6.",
-    "default": "No rule names this flow: the interface's default action is {verdict}.",
+    "assign_error": "The rule gives this flow to the proxy on {proxy}, but the kernel refused to assign its socket:"
+    " a socket with SO_REUSEPORT needs Linux 6.6.",
+    "default": "No rule matches this flow: the default action of the interface is {verdict}.",
 }
 
 
-def explain_text(answer: Mapping) -> str:
-    """Return verdict, reason and rule of the first flow of a tproxy_verdict answer."""
+def explain_text(answer: Answer) -> str:
+    """Return the verdict, reason and rule of the first flow of a tproxy_verdict result."""
     flow, rule = answer["flows"][0], answer["rule"]
     lines = [*paragraph(flow_text(flow)), f"verdict: {answer['verdict']}", f"reason:  {answer['reason']}"]
     if rule:
@@ -176,14 +179,14 @@ def explain_text(answer: Mapping) -> str:
     return "\n".join([*lines, *paragraph(why(answer))])
 
 
-def why(answer: Mapping) -> str:
-    """Return the reason in words."""
+def why(answer: Answer) -> str:
+    """Return one sentence about the reason."""
     rule = answer["rule"] or {"action": ""}
     proxy = outcome(rule).partition(",")[0]
     return WHY[answer["reason"]].format(verdict=answer["verdict"], action=rule["action"], proxy=proxy)
 
 
-def _rule_line(rule: Mapping) -> str:
+def _rule_line(rule: Answer) -> str:
     name = f"{rule['name']!r} of " if rule["name"] else ""
     flow = f"{rule['protocol']} {rule['destination']} ports {rule['ports']} from {rule['source']}"
     return f"{flow}: {outcome(rule)} ({name}owner {rule['owner']})"
@@ -195,30 +198,36 @@ NARROWEST = 5
 NOTE_INDENT = 4
 
 
-def table(heads: Sequence, rows: Sequence, notes: Sequence = (), indent: int = 0, columns: int = COLUMNS) -> list:
-    """Return the lines of a table. Cells become text; a column whose cells are all empty is left out.
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    notes: Sequence[str] = (),
+    indent: int = 0,
+    columns: int = COLUMNS,
+) -> list[str]:
+    """Return the lines of a table. It omits columns without content.
 
-    Where it does not fit, the widest columns yield and their cells go on in the next line. A row's note, if there is
-    one for each row, stands below it.
+    If it does not fit, the widest columns shrink and their cells continue on the next line. `notes` has none, or one
+    for each row, which follows below that row.
     """
     cells = [[str(cell) for cell in row] for row in rows]
     used = [number for number in range(len(heads)) if any(row[number] for row in cells)]
     lines = [[heads[number] for number in used], *([row[number] for number in used] for row in cells)]
     widths = _fit([list(column) for column in zip(*lines)], columns - indent)
-    told = []
+    output = []
     for row, note in zip(lines, ["", *(notes or [""] * len(rows))]):
-        told += [" " * indent + line for line in _row(row, widths)]
-        told += paragraph(note, indent + NOTE_INDENT, columns) if note else []
-    return told
+        output += [" " * indent + line for line in _row(row, widths)]
+        output += paragraph(note, indent + NOTE_INDENT, columns) if note else []
+    return output
 
 
-def paragraph(text: str, indent: int = 0, columns: int = COLUMNS) -> list:
+def paragraph(text: str, indent: int = 0, columns: int = COLUMNS) -> list[str]:
     """Return the lines of a text."""
     return [" " * indent + line for line in _wrap(text, columns - indent)]
 
 
-def _fit(cells: list, columns: int) -> list:
-    """Return the width of each column of cells, so that they fit: without breaking words, else as NARROWEST allows."""
+def _fit(cells: Sequence[Sequence[str]], columns: int) -> list[int]:
+    """Return the width of each column, so that the table fits: without broken words, otherwise down to NARROWEST."""
     widths = [max(map(len, column)) for column in cells]
     words = [max(len(word) for cell in column for word in cell.split() or [""]) for column in cells]
     excess = sum(widths) + GAP * (len(widths) - 1) - columns
@@ -229,7 +238,7 @@ def _fit(cells: list, columns: int) -> list:
     return widths
 
 
-def _row(row: list, widths: list) -> list:
+def _row(row: Sequence[str], widths: Sequence[int]) -> list[str]:
     """Return the lines of one row."""
     if all(len(cell) <= width for cell, width in zip(row, widths)):
         return [_line(row, widths)]
@@ -238,13 +247,13 @@ def _row(row: list, widths: list) -> list:
     return [_line([cell[at] if at < len(cell) else "" for cell in wrapped], widths) for at in range(height)]
 
 
-def _line(cells: list, widths: list) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return (" " * GAP).join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
 
 
-def _wrap(text: str, width: int) -> list:
+def _wrap(text: str, width: int) -> list[str]:
     if len(text) <= width:
         return [text]
-    import textwrap  # brings `re`, which many commands do without
+    import textwrap  # it imports `re`, which many commands do not need
 
     return textwrap.wrap(text, width, break_on_hyphens=False)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""One executable file out of rooms: a zip archive that Python runs, behind the script that starts it.
+"""Build one executable file from the modules: a zip archive that Python runs, behind the script that starts it.
 
 The same modules give the same archive: names are sorted, dates are fixed, and nothing is compressed, because the output
 of zlib differs between its versions. The bytecode of each module lies beside its source. It belongs to the Python that
@@ -27,9 +27,9 @@ from .launcher import script_for
 
 PACKAGE = "tproxy_splicer"
 MAIN_MODULE = "cli/main"
-# For who runs the file by Python; the script calls main() itself.
+# For a caller that runs the file with Python; the script calls main() itself.
 MAIN = b"import sys\n\nfrom tproxy_splicer.cli.main import main\n\nsys.exit(main(sys.argv))\n"
-DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can tell
+DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip archive
 MODE = 0o100644 << 16
 HEADER_BYTES = 16  # of a .pyc: magic number, flags, hash of the source
 UNCHECKED_HASH = 1
@@ -38,8 +38,8 @@ UNCHECKED_HASH = 1
 def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR) -> bytes:
     """Return the content of tproxy-splicer for the pin folder `pin_dir`.
 
-    `read` returns the source of a module by its path below the package, as in "system/bpf", and raises OSError where
-    there is none. `exists` tells whether the target machine has a file.
+    `read` returns the source of a module by its path below the package, as in "system/bpf", and raises OSError if
+    there is none. `exists` returns whether the target machine has a file.
     """
     modules = import_closure(read, MAIN_MODULE)
     package = {f"{PACKAGE}/{module}.py": source for module, source in modules.items()}
@@ -51,12 +51,12 @@ def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_
 
 
 def is_executable(content: bytes) -> bool:
-    """Whether a file is a tproxy-splicer, of whatever release."""
+    """Return whether the content is a tproxy-splicer of any release."""
     return content.startswith(b"#!") and f"{PACKAGE}/{MAIN_MODULE}.py".encode() in content
 
 
 def _preset(pin_dir: str) -> bytes:
-    """Return what makes the archive know a folder other than the default one, unless the caller's environment does."""
+    """Return the code that sets a folder other than the default one, unless the environment sets one."""
     if pin_dir == PIN_DIR:
         return b""
     known = f'os.environ["TPROXY_SPLICER_PIN_DIR"] = os.environ.get("TPROXY_SPLICER_PIN_DIR") or {pin_dir!r}'
@@ -100,7 +100,7 @@ def zipapp(sources: Mapping[str, bytes], prologue: bytes) -> bytes:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for path in sorted(files):
             entry = zipfile.ZipInfo(path, DATE)
-            entry.create_system, entry.external_attr = 3, MODE  # Unix, whatever this machine is
+            entry.create_system, entry.external_attr = 3, MODE  # Unix, on every machine
             packed.writestr(entry, files[path])
     return archive.getvalue()
 

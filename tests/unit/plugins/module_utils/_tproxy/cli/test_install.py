@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installing the command line: once, whole, and never over what is not ours."""
+"""Installation of the command line: idempotent, complete, and never over foreign files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(machine, check: bool = False, **given) -> dict:
     return install(options("tproxy_cli", **given), machine.system(), check)
 
 
-def test_it_is_installed_by_all_its_names_once(machine):
+def test_it_is_installed_with_all_its_links_once(machine):
     answer = run(machine)
     assert (answer["changed"], answer["file"], answer["links"]) == (True, PATH, [UPDATE, DELETE])
     assert machine.disk[UPDATE] == machine.disk[DELETE] == {LINK: "tproxy-splicer"}
@@ -39,7 +39,7 @@ def test_it_is_installed_by_all_its_names_once(machine):
     assert again["diff"]["before"] == again["diff"]["after"] == answer["diff"]["after"]
 
 
-def test_check_mode_foretells_it_and_writes_nothing(machine):
+def test_check_mode_predicts_it_and_writes_nothing(machine):
     predicted = run(machine, check=True)
     assert machine.disk == {}
     assert predicted == run(machine)
@@ -48,7 +48,7 @@ def test_check_mode_foretells_it_and_writes_nothing(machine):
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-9], lambda content: content.replace(b"def main(", b"def niam(")]
 )
-def test_a_damaged_file_is_written_anew(machine, damage):
+def test_a_damaged_file_is_replaced(machine, damage):
     run(machine)
     whole = machine.disk[PATH]
     machine.disk[PATH] = damage(whole)
@@ -56,26 +56,26 @@ def test_a_damaged_file_is_written_anew(machine, damage):
     assert machine.disk[PATH] == whole
 
 
-def test_another_pin_folder_is_another_file_that_knows_it(machine):
+def test_another_pin_folder_makes_another_file(machine):
     run(machine)
     assert run(machine, pin_dir="/sys/fs/bpf/it's mine")["changed"]
     assert b"/sys/fs/bpf/it's mine" in machine.disk[PATH]
 
 
-def test_where_perl_cannot_go_the_script_is_perls(machine):
+def test_the_script_is_a_perl_script_if_perl_is_essential(machine):
     run(machine)
     machine.disk[PERL_IS_ESSENTIAL] = b"/usr/bin/perl\n"
     assert run(machine)["changed"]
     assert machine.disk[PATH].startswith(b"#!/usr/bin/perl\n")
 
 
-def test_links_go_when_they_are_not_wanted(machine):
+def test_unwanted_links_are_removed(machine):
     run(machine)
     assert run(machine, links=False)["changed"]
     assert set(machine.disk) == {PATH}
 
 
-def test_absent_leaves_nothing_of_ours_and_everything_else(machine):
+def test_absent_removes_our_files_only(machine):
     run(machine)
     machine.disk[UPDATE] = b"somebody's own"
     assert run(machine, check=True, state="absent")["changed"]
@@ -85,9 +85,9 @@ def test_absent_leaves_nothing_of_ours_and_everything_else(machine):
 
 
 @pytest.mark.parametrize("place", [PATH, DELETE])
-def test_what_is_not_ours_is_left_alone(machine, place):
+def test_foreign_files_are_refused(machine, place):
     machine.disk[place] = b"#!/bin/sh\n"
-    with pytest.raises(Conflict, match=f"{place} is not ours: remove it, or give another path"):
+    with pytest.raises(Conflict, match=f"{place} is a foreign file: remove it, or set another path"):
         run(machine)
     assert not run(machine, state="absent")["changed"]
     assert machine.disk == {place: b"#!/bin/sh\n"}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: what it prints where, and its exit status."""
+"""The command line: its output, its stream and its exit status."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_help_lists_every_command_and_every_exit_status(run):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_story_a_printer_and_help(run, command):
+def test_every_command_has_an_operation_a_printer_and_help(run, command):
     assert all(map(callable, COMMANDS[command].load()))
     status, out, _err = run(command, "--help")
     assert status == 0
@@ -54,13 +54,13 @@ def test_every_command_has_a_story_a_printer_and_help(run, command):
 
 
 @pytest.mark.parametrize("words", [(), ("frobnicate",), ("show", "everything"), ("explain",), ("show", "--colour")])
-def test_a_wrong_command_line_is_told_on_standard_error(run, words):
+def test_a_wrong_command_line_is_an_error_on_standard_error(run, words):
     status, out, err = run(*words)
     assert (status, out) == (2, "")
     assert "tproxy-splicer" in err
 
 
-def test_the_version_is_one_line_and_the_collections(run):
+def test_the_version_is_that_of_the_collection(run):
     assert run("--version") == (0, f"tproxy-splicer {VERSION}\n", "")
     assert f"\nversion: {VERSION}\n" in (ROOT / "galaxy.yml").read_text(encoding="utf-8")
 
@@ -71,14 +71,14 @@ def test_json_is_the_whole_answer(run):
     assert json.loads(run("doctor", "--json").out)["findings"] == answer["findings"]
 
 
-def test_a_refusal_is_told_on_standard_error_and_as_json(run):
+def test_a_refusal_is_printed_on_standard_error_and_as_json(run):
     status, out, err = run("explain", "--interface", "lan9", *EXPLAIN, "--json")
     assert status == 2
     assert err.startswith("tproxy-splicer: interface: there is no 'lan9'")
     assert json.loads(out) == {"failed": True, "msg": err.partition(": ")[2].strip()}
 
 
-def test_doctor_fails_where_there_is_an_error(run):
+def test_doctor_fails_if_there_is_an_error(run):
     assert run("doctor").status == 0
     run.machine.filters.clear()
     status, out, _err = run("doctor")
@@ -87,7 +87,7 @@ def test_doctor_fails_where_there_is_an_error(run):
 
 
 @pytest.mark.parametrize("error", [Busy, Unconfirmed])
-def test_another_run_in_the_way_has_a_status_of_its_own(run, monkeypatch, error):
+def test_a_lock_or_a_pending_change_has_a_status_of_its_own(run, monkeypatch, error):
     def refuse(*_arguments):
         raise error("in the way")
 
@@ -101,10 +101,10 @@ def test_a_change_is_confirmed_or_rolled_back_by_its_token(run):
     assert run("rollback", token).out.startswith(f"rolled back: the change of token {token}")
     token = play(run.machine, (begin, options("tproxy_confirm", state="begun", confirm_timeout=60)))["confirm"]["token"]
     assert run("confirm") == (0, f"confirmed: the change of token {token}\n", "")
-    assert run("confirm") == (0, "nothing waits for confirmation\n", "")
+    assert run("confirm") == (0, "no change is pending\n", "")
 
 
-def test_what_a_command_changes_is_saved_where_the_state_is_kept(run):
+def test_a_change_of_a_command_is_saved_if_there_is_a_saved_state(run):
     assert run("save").status == 0
     before = run.machine.disk[STATE_FILE]
     run("10.0.0.0", "8", "1", "2", "3", "6", name="map_update")
@@ -128,41 +128,41 @@ class Stream:
         return self._file.fileno()
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault(run, monkeypatch, tmp_path):
+def test_a_closed_pipe_is_no_fault(run, monkeypatch, tmp_path):
     with open(tmp_path / "out", "w", encoding="utf-8") as file:
         monkeypatch.setattr("sys.stdout", Stream(file, BrokenPipeError()))
         assert main.main(["tproxy-splicer", "--help"]) == 0
 
 
-def test_an_answer_that_gets_lost_is_a_failure(run, monkeypatch, tmp_path, capsys):
+def test_a_lost_answer_is_a_failure(run, monkeypatch, tmp_path, capsys):
     with open(tmp_path / "out", "w", encoding="utf-8") as file:
         monkeypatch.setattr("sys.stdout", Stream(file, OSError(errno.ENOSPC, "No space left on device")))
         assert main.main(["tproxy-splicer", "--help"]) == 1
     assert capsys.readouterr().err == "tproxy-splicer: the answer could not be written: No space left on device\n"
 
 
-def test_who_has_closed_standard_output_wants_no_answer(run, monkeypatch):
+def test_a_closed_standard_output_is_no_fault(run, monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     assert main.main(["tproxy-splicer", "show"]) == 0
 
 
 @pytest.mark.parametrize("command", ["show", "metrics"])
-def test_without_the_rights_to_look_nothing_is_shown(run, monkeypatch, command):
+def test_without_capabilities_nothing_is_shown(run, monkeypatch, command):
     monkeypatch.setattr(FakeSysctl, "has_capability", lambda _self, _number: False)
     status, out, err = run(command)
     assert (status, out) == (1, "")
     assert err.startswith("tproxy-splicer: CAP_NET_ADMIN and CAP_SYS_ADMIN missing: run it as root")
 
 
-def test_a_single_h_asks_for_help(run):
+def test_a_single_h_prints_help(run):
     assert run("-h") == run("--help")
 
 
-def test_a_section_that_is_none_is_told_with_those_that_are(run):
+def test_an_unknown_section_is_refused_with_the_known_ones(run):
     assert "{interfaces,rules,reasons,routes}: invalid section value: 'bogus'" in run("show", "bogus").err
 
 
-def test_of_an_interface_that_was_not_saved_nothing_is_put_back(run):
+def test_restore_of_an_interface_that_is_not_saved(run):
     assert run("save").status == 0
     assert run("restore", "lan9") == (0, "nothing is saved for lan9\n", "")
-    assert run("restore", "lan0") == (0, "all of it is in force\n", "")
+    assert run("restore", "lan0") == (0, "the saved state is in force\n", "")

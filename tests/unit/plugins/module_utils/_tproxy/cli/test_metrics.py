@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Metrics, read back by a reader of the text format that knows its grammar and nothing of ours."""
+"""Metrics, parsed by an independent reader of the text format."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
 
 
 def samples(text: str) -> dict:
-    """Return {(name, labels): value}; each family must begin with its HELP and TYPE, and stand in one piece."""
+    """Return {(name, labels): value}; each family must be contiguous and begin with its HELP and TYPE."""
     found, families, lines = {}, [], iter(text.splitlines())
     for line in lines:
         if line.startswith("# HELP "):
             name = line.split()[2]
-            assert name not in families, f"{name} is told twice"
+            assert name not in families, f"{name} appears twice"
             families.append(name)
             assert re.fullmatch(rf"# TYPE {name} (counter|gauge)", next(lines))
             continue
@@ -50,7 +50,7 @@ def value_of(found: dict, metric: str, **labels) -> int:
     return values[0]
 
 
-def test_rules_reasons_generation_image_and_drift_are_there():
+def test_metrics_of_rules_reasons_generation_image_and_drift():
     found = samples(metrics_text(answer_of_info()))
     assert value_of(found, "generation") == 7
     assert value_of(found, "rules") == 2

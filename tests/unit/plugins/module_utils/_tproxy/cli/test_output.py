@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person reads: every fact of an answer stands there, in 80 columns."""
+"""Text output: it has every fact of an answer, in 80 columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.output 
 from ansible_collections.netedge.tproxy.tests.support.command_line import answer_of_info
 
 
-def test_show_fits_80_columns_and_leaves_nothing_out():
+def test_show_fits_80_columns_and_is_complete():
     text = show_text(answer_of_info(), [], "/pins")
     assert max(map(len, text.splitlines())) <= 80
     for fact in ("lan0", "in force", "no_filter", "SSH, ping", "127.0.0.1:58997", "voice", "0123456789ab", "6120"):
@@ -35,13 +35,13 @@ def test_a_section_is_shown_alone(section):
     assert "\n\n" not in text
 
 
-def test_a_source_that_is_any_is_not_told():
+def test_any_source_is_omitted():
     answer = answer_of_info()
     assert "0.0.0.0/0" not in show_text(answer, ["rules"], "/pins")
     assert show_text({**answer, "rules": answer["rules"][:1]}, ["rules"], "/pins").endswith("\n      voice")
 
 
-def test_doctor_tells_what_was_found_and_what_to_do():
+def test_doctor_prints_finding_and_remedy():
     assert doctor_text(answer_of_info()) == (
         "error: lan1 has no filter of ours [no_filter]\n    run tc_bpf_attach again"
     )
@@ -60,7 +60,7 @@ def test_a_counter_of_any_size_stays_short(number, text):
     assert count(number) == text
 
 
-def test_every_reason_is_told_in_words():
+def test_every_reason_has_a_sentence():
     assert set(WHY) == set(REASON_NAMES.values())
 
 
@@ -75,8 +75,8 @@ def test_an_explanation_names_flow_verdict_reason_and_rule(reason):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_without_a_rule_there_is_none_in_the_explanation():
+def test_an_explanation_without_a_rule():
     flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 2}
     answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
-    assert explain_text(answer).endswith("No rule names this flow: the interface's default action is drop.")
+    assert explain_text(answer).endswith("No rule matches this flow: the default action of the interface is drop.")
     assert "rule:" not in explain_text(answer)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables: they fit the console, and nothing that was in a cell is lost."""
+"""Tables: they fit the console and lose no content."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_no_line_is_longer_than_the_console_and_no_character_is_lost(rows, inden
     assert shown == sorted("".join([*told, *("".join(row) for row in rows)]))
 
 
-def test_a_column_without_cells_is_left_out():
+def test_a_column_without_content_is_omitted():
     assert table(("A", "B", "C"), [("1", "", "22"), ("333", "", "4")]) == ["A    C", "1    22", "333  4"]
 
 
-def test_the_widest_cell_goes_on_in_the_next_line():
+def test_the_widest_cell_continues_on_the_next_line():
     assert table(("A", "B"), [("x", "one two three")], columns=12) == ["A  B", "x  one two", "   three"]
 
 
@@ -41,5 +41,5 @@ def test_a_text_is_wrapped_and_indented():
     assert paragraph("one two three", indent=2, columns=10) == ["  one two", "  three"]
 
 
-def test_a_note_stands_below_its_row():
+def test_a_note_follows_its_row():
     assert table(("A", "B"), [(1, 2), (3, 4)], ["", "from here"]) == ["A  B", "1  2", "3  4", "    from here"]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The executable: it runs with nothing but Python, says the same twice, and holds what it needs and no more."""
+"""The executable: it needs only Python, is reproducible, and has the modules that it needs and no others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def content(request) -> bytes:
 
 @pytest.fixture
 def installed(content, tmp_path):
-    """Return the executable as it is installed, but for the Python that it is run by: that of the tests."""
+    """Return the installed executable, which the Python of the tests runs."""
     path = tmp_path / "tproxy-splicer"
     path.write_bytes(content)
     return path
@@ -58,13 +58,13 @@ def test_it_runs_without_the_checkout(installed):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"tproxy-splicer {VERSION}\n", "")
 
 
-def test_its_script_is_perls_only_where_perl_cannot_go():
+def test_its_script_is_a_perl_script_only_if_perl_is_essential():
     assert zipapp.executable(source_of, on_debian).startswith(b"#!/usr/bin/perl\n")
     assert zipapp.executable(source_of, elsewhere).startswith(b"#!/bin/sh\n")
 
 
 @pytest.mark.parametrize("exists", [on_debian, elsewhere])
-def test_it_knows_its_pin_folder_however_it_is_started(tmp_path, exists):
+def test_it_has_its_pin_folder_under_every_start(tmp_path, exists):
     path = tmp_path / "tproxy-splicer"
     path.write_bytes(zipapp.executable(source_of, exists, "/sys/fs/bpf/it's mine"))
     path.chmod(0o755)
@@ -72,7 +72,7 @@ def test_it_knows_its_pin_folder_however_it_is_started(tmp_path, exists):
         for given, known in ((None, "/sys/fs/bpf/it's mine"), ("", "/sys/fs/bpf/it's mine"), ("/other", "/other")):
             environment = {"PATH": "/usr/bin"} | ({} if given is None else {"TPROXY_SPLICER_PIN_DIR": given})
             done = subprocess.run([*words, "gc", "--help"], capture_output=True, text=True, check=True, env=environment)
-            assert f"TPROXY_SPLICER_PIN_DIR or {known} when" in " ".join(done.stdout.split())
+            assert " ".join(done.stdout.split()).endswith(f"TPROXY_SPLICER_PIN_DIR or {known}")
 
 
 def test_its_first_lines_start_it(installed):
@@ -82,12 +82,12 @@ def test_its_first_lines_start_it(installed):
     assert "there is no command 'frobnicate'" in done.stderr
 
 
-def test_it_knows_no_ansible(content):
+def test_it_has_no_ansible(content):
     assert b"ansible.module_utils" not in content
     assert "tproxy_splicer/ansible_module/runner.py" not in names(content)
 
 
-def test_every_module_that_is_imported_anywhere_is_in_it(content):
+def test_it_has_every_imported_module(content):
     modules = {name[len("tproxy_splicer/") : -3] for name in names(content) if name.endswith(".py")}
     assert {"cli/main", "system/bpf", "system/netlink/answers", "operations/info", "cli/metrics"} <= modules
 
@@ -99,7 +99,7 @@ def test_the_same_sources_make_the_same_file(content):
         assert {entry.date_time for entry in packed.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_bytecode_of_another_python_is_passed_over(content, installed):
+def test_bytecode_of_another_python_is_ignored(content, installed):
     foreign = bytearray(content)
     for at in range(len(foreign)):
         if foreign.startswith(b"\r\n", at + 2) and foreign[at + 4 : at + 8] == b"\1\0\0\0":
@@ -122,10 +122,10 @@ def test_another_source_is_another_fingerprint(content, other):
 
 
 @pytest.mark.parametrize("broken", [b"", b"#!/bin/sh\n", b"PK\3\4 and no more"])
-def test_what_is_no_archive_has_a_fingerprint_too(content, broken):
+def test_a_file_that_is_no_archive_has_a_fingerprint(content, broken):
     assert zipapp.fingerprint(broken) != zipapp.fingerprint(content)
     assert zipapp.fingerprint(broken) == zipapp.fingerprint(broken)
 
 
-def test_a_file_cut_short_is_another_one(content):
+def test_a_truncated_file_has_another_fingerprint(content):
     assert zipapp.fingerprint(content[: len(content) // 2]) != zipapp.fingerprint(content)
