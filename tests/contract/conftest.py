@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the contract tests share: the installed executable, and a router in a namespace with the program on lan0."""
+"""Fixtures of the contract tests: the installed executable, and a router in a namespace with the program on lan0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def installed():
-    """Return the folder where the executable is installed, by all its names. Others than root may run it there."""
+    """Return the folder of the installed executable with all its links. Any user may run it there."""
     package = HERE.parents[1] / "plugins" / "module_utils" / "_tproxy"
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
@@ -42,13 +42,13 @@ def installed():
 
 @pytest.fixture
 def command(installed, bare_router):
-    """Return a caller of the installed names, for the router's maps."""
+    """Return a caller of the installed commands, with the pin folder of the router."""
     return Commands(installed, bare_router.pin_dir)
 
 
 @pytest.fixture
-def guarded(router):
-    """Return a router with the program on lan0 and a route for what it splices."""
+def attached_router(router):
+    """Return a router with the program on lan0 and a policy route for spliced packets."""
     router.route()
     router.attach()
     return router
@@ -56,7 +56,7 @@ def guarded(router):
 
 @pytest.fixture
 def helper(installed, bare_router):
-    """Return a helper that runs."""
+    """Return a running helper."""
     with tempfile.TemporaryDirectory() as made:
         folder = pathlib.Path(made)
         folder.chmod(0o755)
@@ -67,13 +67,13 @@ def helper(installed, bare_router):
 
 
 @pytest.fixture(params=["root", "helper"])
-def edge(request, guarded, installed):
-    """Return an edge router that has started, with root's rights or without, by the helper."""
+def edge(request, attached_router, installed):
+    """Return a started edge router, with root's rights, or unprivileged with the helper."""
     if request.param == "root":
-        started = EdgeRouter(Commands(installed, guarded.pin_dir))
+        started = EdgeRouter(Commands(installed, attached_router.pin_dir))
     else:
         socket = str(request.getfixturevalue("helper").path)
-        started = EdgeRouter(Commands(installed, guarded.pin_dir, socket), user=NOBODY)
+        started = EdgeRouter(Commands(installed, attached_router.pin_dir, socket), user=NOBODY)
     started.start()
     yield started
     started.crash()

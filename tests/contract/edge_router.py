@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """An OpenZiti edge router as its diverter sees it: listeners of its own, and one process for each call.
 
-Words and order are those of tunnel/intercept/tproxy/tproxy_linux.go of openziti/ziti; what is odd about them is told in
-plugins/module_utils/_diverter.py.
+Options and order are those of tunnel/intercept/tproxy/tproxy_linux.go of openziti/ziti. The file
+plugins/module_utils/_tproxy/openziti/diverter_args.py describes their surprises.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import OWNER_PREFIX, is_routers
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -24,7 +25,7 @@ ANY_SOURCE = ("0.0.0.0", "0")
 
 
 class Commands:
-    """The installed executable by its names, each call a process."""
+    """The installed executable under its names. Each call is a process."""
 
     def __init__(self, folder: Path, pin_dir: str, helper: str = ""):
         self._folder = folder
@@ -46,7 +47,7 @@ class Commands:
 
 
 class Flow(NamedTuple):
-    """What one call is about. A source is (address, length) as the router passes it; interface "" is none."""
+    """The flow of one call. A source is (address, length) as the router passes it; interface "" means none."""
 
     address: str
     length: str
@@ -57,18 +58,18 @@ class Flow(NamedTuple):
 
     @property
     def words(self) -> tuple:
-        """The words that name the flow, in the router's order, but for -N, which comes last of all."""
+        """The arguments of the flow in the router's order, without -N, which comes last."""
         ends = ("-c", self.address, "-m", self.length, "-p", self.protocol, "-o", self.source[0], "-n", self.source[1])
         return (*ends, "-l", self.ports[0], "-h", self.ports[1])
 
     @property
     def rest(self) -> tuple:
-        """The words behind the service's id."""
+        """The arguments after the id of the service."""
         return ("-N", self.interface) if self.interface else ()
 
     @property
-    def told(self) -> tuple:
-        """The flow as tproxy_info tells it: (destination, source, protocol, ports, interfaces)."""
+    def shown(self) -> tuple:
+        """The flow as tproxy_info shows it: (destination, source, protocol, ports, interfaces)."""
         there = ip_network(f"{self.address}/{self.length}", strict=False)
         source = ip_network(f"{self.source[0]}/{self.source[1]}", strict=False)
         if self.source == ANY_SOURCE:
@@ -78,7 +79,7 @@ class Flow(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A service as the controller tells of it."""
+    """A service as the controller sends it."""
 
     id: str
     addresses: tuple = (("172.16.1.0", "28"),)
@@ -88,7 +89,7 @@ class Service(NamedTuple):
     interfaces: tuple = ("",)
 
     def flows(self) -> list:
-        """Return what the router calls for, one call each."""
+        """Return the flows of the service. The router makes one call for each."""
         return [
             Flow(address, length, protocol, source, ports, interface)
             for address, length in self.addresses
@@ -100,9 +101,9 @@ class Service(NamedTuple):
 
 
 class EdgeRouter:
-    """The router: `services` are those that it has, with their listeners; `calls` what each call came to.
+    """The router with its services and their listeners. `calls` has the completed processes.
 
-    `how` says how its calls are run, e.g. as which user.
+    `how` has options of subprocess.run for its calls, for example the user.
     """
 
     def __init__(self, commands: Commands, **how):
@@ -110,15 +111,15 @@ class EdgeRouter:
         self.services, self.listeners, self.calls = {}, {}, []
 
     def successor(self) -> EdgeRouter:
-        """Return the router that is started when this one has died."""
+        """Return the router that starts after this one has died."""
         return EdgeRouter(self._commands, **self._how)
 
     def start(self) -> None:
-        """Ask the diverter who it is; a router whose diverter fails here does not start."""
+        """Ask the diverter for its version. A router does not start if this call fails."""
         self._call("-V")
 
     def add(self, *services: Service, at_once: int = 1) -> None:
-        """Begin to listen, and have the flows diverted; `at_once` calls run side by side."""
+        """Open the listeners, then divert the flows with `at_once` parallel calls."""
         asked = []
         for service in services:
             self.services[service.id] = service
@@ -129,19 +130,19 @@ class EdgeRouter:
         self._call_all(asked, at_once)
 
     def remove(self, *ids: str, at_once: int = 1) -> None:
-        """Close the sockets, then take the flows back, without a word of port or service."""
+        """Close the sockets, then delete the flows, without port and service."""
         gone = [self.services.pop(id) for id in ids]
         for service in gone:
             self._close(service.id)
         self._call_all([("-D", *flow.words, *flow.rest) for one in gone for flow in one.flows()], at_once)
 
     def change(self, service: Service) -> None:
-        """Take in what the controller says anew of a service."""
+        """Apply an update of a service from the controller."""
         self.remove(service.id)
         self.add(service)
 
     def reset(self) -> None:
-        """Lose and learn every service, as at each update of the router's identity."""
+        """Remove and add every service, as a router does after each update of its identity."""
         services = list(self.services.values())
         self.remove(*self.services)
         self.add(*services)
@@ -153,13 +154,13 @@ class EdgeRouter:
         self.services.clear()
 
     def stop(self) -> None:
-        """End in order."""
+        """Remove all services."""
         self.remove(*self.services)
 
     def wanted(self) -> list:
         """Return (owner, proxy's port, flow) of each rule that must be in force, sorted."""
         return sorted(
-            (f"ziti:{one.id}", self.port(one.id, flow.protocol), flow.told)
+            (OWNER_PREFIX + one.id, self.port(one.id, flow.protocol), flow.shown)
             for one in self.services.values()
             for flow in one.flows()
         )
@@ -173,7 +174,7 @@ class EdgeRouter:
             listener.close()
 
     def _call_all(self, asked: list, at_once: int) -> None:
-        # The threads of a pool are born in the namespace of the thread that asks.
+        # The threads of a pool start in the namespace of the calling thread.
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(lambda words: self._call(*words), asked))
 
@@ -185,10 +186,10 @@ class EdgeRouter:
 
 
 def in_force(router) -> list:
-    """Return what is, as EdgeRouter.wanted() tells what must be."""
+    """Return the rules of the router that are in force, in the form of EdgeRouter.wanted()."""
     fields = ("destination", "source", "protocol", "ports")
     return sorted(
         (rule["owner"], rule["tproxy_port"], (*(rule[name] for name in fields), tuple(rule["interfaces"])))
         for rule in router.info()["rules"]
-        if rule["owner"].startswith("ziti:")
+        if is_routers(rule["owner"])
     )

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The helper, as systemd runs it: its socket outlives it, and a new one is started when it ends."""
+"""The helper as systemd runs it: its socket outlives it, and a new helper can start on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Helper:
-    """A helper for one pin folder. Everybody may connect."""
+    """A helper for one pin folder. Any user may connect."""
 
     def __init__(self, folder: Path, pin_dir: str, path: Path):
         self.path = path
@@ -24,17 +24,17 @@ class Helper:
 
     def start(self) -> None:
         """Start it with the listening socket as descriptor 3 (sd_listen_fds(3))."""
-        # As standard input first: a shell's own numbers of descriptors have one digit.
+        # As standard input first, because a shell accepts only descriptors of one digit.
         script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "{self._command}" helper 3<&0 < /dev/null'
         environment = {"PATH": os.defpath, "TPROXY_SPLICER_PIN_DIR": self._pin_dir}
         self._process = subprocess.Popen(["/bin/sh", "-c", script], stdin=self._listening, env=environment)
 
     def kill(self) -> None:
-        """Kill it in the middle of whatever it does."""
+        """Kill it at any point of its work."""
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """End it, and its socket."""
+        """Kill it and close its socket."""
         self.kill()
         self._listening.close()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An edge router's life, call by call: what is in force is what must be, and real connections go where they belong."""
+"""The calls of an edge router: the expected rules are in force, and real connections reach the right listeners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = (FARM, NAMES, WIDE, PICKY)
 
 
 def connects(client, listener: socket.socket, address: str, port: int) -> None:
-    """A connection of the client to an address reaches the listener, which sees that address as its own."""
+    """Assert that a connection of the client to an address reaches the listener, with that address as its own."""
     with client.socket(TCP) as asking:
         asking.connect((address, port))
         answering, peer = listener.accept()
@@ -32,7 +32,7 @@ def connects(client, listener: socket.socket, address: str, port: int) -> None:
 
 
 def arrives(client, listener: socket.socket, address: str, port: int) -> None:
-    """A datagram of the client reaches the listener with its destination, and is answered from there."""
+    """Assert that a datagram of the client reaches the listener with its destination, and that an answer returns."""
     with client.socket(UDP) as asking:
         asking.connect((address, port))
         asking.send(b"ping")
@@ -44,7 +44,7 @@ def arrives(client, listener: socket.socket, address: str, port: int) -> None:
 
 
 def is_dropped(client, router, address: str, port: int, kind: int = UDP) -> None:
-    """What the client sends there is dropped by default."""
+    """Assert that the default action drops packets of the client to this address and port."""
     before = router.reasons().get(("default", "dropped"), 0)
     with client.socket(kind) as asking:
         asking.setblocking(False)
@@ -54,18 +54,18 @@ def is_dropped(client, router, address: str, port: int, kind: int = UDP) -> None
         eventually(lambda: router.reasons().get(("default", "dropped"), 0) > before)
 
 
-# ---- a life --------------------------------------------------------------------------------------
+# ---- one call after the other ----------------------------------------------------------------------
 
 
-def test_a_router_starts_as_anybody_and_before_anything_is_attached(command, bare_router):
+def test_a_router_starts_as_any_user_and_before_any_attachment(command, bare_router):
     done = command.divert("-V", user=NOBODY)
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
     assert bare_router.pinned() == {}
 
 
-def test_services_are_in_force_when_their_calls_return(edge, guarded):
+def test_services_are_in_force_when_their_calls_return(edge, attached_router):
     edge.add(*ALL)
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     assert len(edge.calls) == 1 + sum(len(service.flows()) for service in ALL)
 
 
@@ -76,98 +76,98 @@ def test_connections_and_datagrams_reach_the_services_listeners(edge, client):
     arrives(client, edge.listeners[NAMES.id]["udp"], "100.64.0.2", 53)
 
 
-def test_a_source_that_is_not_allowed_is_not_spliced(edge, guarded, client):
+def test_a_source_that_is_not_allowed_is_not_spliced(edge, attached_router, client):
     edge.add(PICKY._replace(sources=(("10.1.0.2", "32"),)))
     connects(client, edge.listeners[PICKY.id]["tcp"], "192.0.2.7", 80)
     edge.change(PICKY._replace(sources=(("10.9.9.9", "32"),)))
-    is_dropped(client, guarded, "192.0.2.7", 80, TCP)
+    is_dropped(client, attached_router, "192.0.2.7", 80, TCP)
 
 
-def test_a_removed_service_leaves_nothing_and_takes_nothing_with_it(edge, guarded, client):
+def test_a_removed_service_loses_its_own_rules_only(edge, attached_router, client):
     edge.add(*ALL)
     edge.remove(FARM.id)
-    assert in_force(guarded) == edge.wanted()
-    is_dropped(client, guarded, "172.16.1.5", 30022)
+    assert in_force(attached_router) == edge.wanted()
+    is_dropped(client, attached_router, "172.16.1.5", 30022)
     arrives(client, edge.listeners[NAMES.id]["udp"], "100.64.0.2", 53)
 
 
-def test_a_changed_service_is_what_it_became(edge, guarded, client):
+def test_a_changed_service_has_its_new_rules(edge, attached_router, client):
     edge.add(FARM)
     edge.change(FARM._replace(ports=(("443", "443"),)))
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     connects(client, edge.listeners[FARM.id]["tcp"], "172.16.1.5", 443)
 
 
-def test_after_a_reset_all_is_there_on_new_ports(edge, guarded, client):
+def test_after_a_reset_all_services_have_new_ports(edge, attached_router, client):
     edge.add(*ALL)
-    before = in_force(guarded)
+    before = in_force(attached_router)
     edge.reset()
-    assert in_force(guarded) == edge.wanted() != before
+    assert in_force(attached_router) == edge.wanted() != before
     connects(client, edge.listeners[FARM.id]["tcp"], "172.16.1.5", 30022)
 
 
-def test_a_router_that_stopped_leaves_no_rule(edge, guarded):
-    guarded.rules({"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "22", "action": "pass"})
+def test_a_router_that_stopped_leaves_no_rule(edge, attached_router):
+    attached_router.rules({"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "22", "action": "pass"})
     edge.add(*ALL)
     edge.stop()
-    assert in_force(guarded) == []
-    assert [rule["owner"] for rule in guarded.info()["rules"]] == ["ansible"]
+    assert in_force(attached_router) == []
+    assert [rule["owner"] for rule in attached_router.info()["rules"]] == ["ansible"]
 
 
-def test_after_a_crash_the_next_router_takes_over(edge, guarded, client):
-    """Its services have other ids at worst: what the dead one left must not be in their way."""
+def test_after_a_crash_the_next_router_replaces_the_rules(edge, attached_router, client):
+    """The services may have new ids: the rules of the dead router must not precede theirs."""
     edge.add(FARM, NAMES)
     edge.crash()
     after = edge.successor()
     after.add(FARM._replace(id="a new id"), NAMES)
-    assert in_force(guarded) == after.wanted()
+    assert in_force(attached_router) == after.wanted()
     connects(client, after.listeners["a new id"]["tcp"], "172.16.1.5", 30022)
     after.stop()
 
 
-def test_two_services_share_a_flow_until_the_last_leaves(edge, guarded, client):
+def test_two_services_share_a_flow_until_the_last_delete(edge, attached_router, client):
     other = FARM._replace(id="other")
     edge.add(FARM, other)
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     edge.remove(FARM.id)
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     connects(client, edge.listeners["other"]["tcp"], "172.16.1.5", 30022)
     edge.remove("other")
-    assert in_force(guarded) == []
+    assert in_force(attached_router) == []
 
 
-# ---- side by side ----------------------------------------------------------------------------------
+# ---- parallel calls --------------------------------------------------------------------------------
 
 
 def many(count: int) -> list:
     return [Service(f"service{number}", ((f"172.20.{number}.0", "24"),)) for number in range(count)]
 
 
-def test_calls_side_by_side_are_all_in_force(edge, guarded):
+def test_parallel_calls_are_all_in_force(edge, attached_router):
     edge.add(*many(12), at_once=6)
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     edge.remove(*[f"service{number}" for number in range(0, 12, 2)], at_once=6)
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
 
 
-def test_a_playbook_and_a_router_do_not_lose_each_others_rules(edge, guarded):
+def test_a_playbook_and_a_router_keep_the_rules_of_each_other(edge, attached_router):
     mine = [{"destination": f"192.0.2.{n}", "protocol": "tcp", "ports": "22", "action": "pass"} for n in range(8)]
     with ThreadPoolExecutor(2) as pool:
-        others = pool.submit(lambda: [guarded.rules(rule) for rule in mine])
+        others = pool.submit(lambda: [attached_router.rules(rule) for rule in mine])
         edge.add(*many(6), at_once=1)
         others.result()
-    assert in_force(guarded) == edge.wanted()
-    assert sum(rule["owner"] == "ansible" for rule in guarded.info()["rules"]) == len(mine)
+    assert in_force(attached_router) == edge.wanted()
+    assert sum(rule["owner"] == "ansible" for rule in attached_router.info()["rules"]) == len(mine)
 
 
 @pytest.mark.parametrize("edge", ["helper"], indirect=True)
-def test_a_helper_that_is_killed_again_and_again_loses_no_call(edge, guarded, helper):
+def test_a_repeatedly_killed_helper_loses_no_call(edge, attached_router, helper):
     done = threading.Event()
 
     def kill_often() -> None:
         seen = len(edge.calls)
         while not done.wait(0.01):
-            if len(edge.calls) >= seen + 4:  # so that each helper lives to do something
+            if len(edge.calls) >= seen + 4:  # so that each helper completes some calls
                 helper.kill()
                 helper.start()
                 seen = len(edge.calls)
@@ -180,34 +180,34 @@ def test_a_helper_that_is_killed_again_and_again_loses_no_call(edge, guarded, he
     finally:
         done.set()
         killer.join()
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
 
 
-# ---- what a router does not see, and must not miss -----------------------------------------------------
+# ---- conditions that a router does not see -------------------------------------------------------------
 
 
-def test_an_interface_that_is_not_there_yet_is_served_when_it_comes(edge, guarded, netns):
+def test_a_rule_for_an_interface_applies_once_it_exists(edge, attached_router, netns):
     edge.add(FARM._replace(interfaces=("lan9",)))
-    assert in_force(guarded) == edge.wanted()
+    assert in_force(attached_router) == edge.wanted()
     netns.veth("lan9", "lan9-peer")
-    guarded.attach("lan9")
-    edge.add(NAMES)  # any call binds the rules to the interfaces of the day
-    assert verdict(guarded, "lan9") == "spliced"
-    assert verdict(guarded, "lan0") == "default"
+    attached_router.attach("lan9")
+    edge.add(NAMES)  # any call compiles the rules for the present interfaces
+    assert verdict(attached_router, "lan9") == "spliced"
+    assert verdict(attached_router, "lan0") == "default"
 
 
-def verdict(guarded, interface: str) -> str:
-    """Return what the program says of a connection to the farm that comes in by an interface."""
+def verdict(attached_router, interface: str) -> str:
+    """Return the program's reason for a connection to FARM that enters by an interface."""
     from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
     from ansible_collections.netedge.tproxy.tests.support.options import options
 
     flow = {"source": "10.1.0.2", "destination": "172.16.1.5", "protocol": "tcp", "port": "30022"}
-    asked = options("tproxy_verdict", pin_dir=guarded.pin_dir, interface=interface, **flow)
-    return ask_verdict(asked, guarded.system(), False)["reason"]
+    asked = options("tproxy_verdict", pin_dir=attached_router.pin_dir, interface=interface, **flow)
+    return ask_verdict(asked, attached_router.system(), False)["reason"]
 
 
 @pytest.mark.usefixtures("client")
-def test_an_insert_where_nothing_is_attached_fails_in_one_line(command, bare_router):
+def test_an_insert_without_an_attachment_fails_with_one_line(command, bare_router):
     (flow,) = FARM._replace(protocols=("tcp",)).flows()
     done = command.divert("-I", *flow.words, "-t", "33401", "-s", FARM.id)
     assert (done.returncode, done.stdout) == (1, "")
@@ -216,14 +216,14 @@ def test_an_insert_where_nothing_is_attached_fails_in_one_line(command, bare_rou
     assert verdict(bare_router, "lan0") == "no_listener"
 
 
-def test_an_insert_without_rights_fails_in_one_line(command, guarded):
+def test_an_insert_without_rights_fails_with_one_line(command, attached_router):
     (flow,) = FARM._replace(protocols=("tcp",)).flows()
     done = command.divert("-I", *flow.words, "-t", "33401", "-s", FARM.id, user=NOBODY)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "CAP_NET_ADMIN" in done.stderr and "a member of the helper's group" in done.stderr
-    assert in_force(guarded) == []
+    assert in_force(attached_router) == []
 
 
-def test_a_delete_of_what_never_was_in_force_is_done(edge):
+def test_a_delete_of_an_unknown_rule_succeeds(edge):
     edge.services[FARM.id], edge.listeners[FARM.id] = FARM, {}
     edge.remove(FARM.id)
