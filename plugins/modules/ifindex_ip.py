@@ -84,13 +84,13 @@ interfaces:
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import ifindex_ip
-from ..module_utils._tproxy.ansible_module.runner import run_change
-from ..module_utils._tproxy.operations.addresses import record_addresses
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.addresses import RECORD_ADDRESSES
 
 
 def main() -> None:
     """Run the module."""
-    run_change(ifindex_ip(), record_addresses)
+    run(ifindex_ip(), RECORD_ADDRESSES)
 
 
 if __name__ == "__main__":

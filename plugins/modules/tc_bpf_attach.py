@@ -274,13 +274,13 @@ confirm:
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import tc_bpf_attach
-from ..module_utils._tproxy.ansible_module.runner import run_change
-from ..module_utils._tproxy.operations.attach import attach
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.attach import ATTACH
 
 
 def main() -> None:
     """Run the module."""
-    run_change(tc_bpf_attach(), attach)
+    run(tc_bpf_attach(), ATTACH)
 
 
 if __name__ == "__main__":

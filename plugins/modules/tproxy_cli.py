@@ -85,12 +85,12 @@ links:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_cli
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.cli.install import install
+from ..module_utils._tproxy.cli.install import INSTALL
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_cli(), install)
+    run(tproxy_cli(), INSTALL)
 
 
 if __name__ == "__main__":

@@ -111,12 +111,12 @@ changes:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_confirm
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.operations.confirm import confirm_change
+from ..module_utils._tproxy.operations.confirm import CONFIRM_CHANGE
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_confirm(), confirm_change)
+    run(tproxy_confirm(), CONFIRM_CHANGE)
 
 
 if __name__ == "__main__":

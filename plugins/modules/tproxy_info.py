@@ -153,12 +153,12 @@ findings:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_info
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.operations.info import inspect
+from ..module_utils._tproxy.operations.info import INSPECT
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_info(), inspect)
+    run(tproxy_info(), INSPECT)
 
 
 if __name__ == "__main__":

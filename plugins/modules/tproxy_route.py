@@ -87,13 +87,13 @@ table:
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_route
-from ..module_utils._tproxy.ansible_module.runner import run_change
-from ..module_utils._tproxy.operations.route import manage_route
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.route import MANAGE_ROUTE
 
 
 def main() -> None:
     """Run the module."""
-    run_change(tproxy_route(), manage_route)
+    run(tproxy_route(), MANAGE_ROUTE)
 
 
 if __name__ == "__main__":

@@ -249,13 +249,13 @@ confirm:
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_rule
-from ..module_utils._tproxy.ansible_module.runner import run_change
-from ..module_utils._tproxy.operations.rules import apply_rules
+from ..module_utils._tproxy.ansible_module.runner import run
+from ..module_utils._tproxy.operations.rules import APPLY_RULES
 
 
 def main() -> None:
     """Run the module."""
-    run_change(tproxy_rule(), apply_rules)
+    run(tproxy_rule(), APPLY_RULES)
 
 
 if __name__ == "__main__":

@@ -86,12 +86,12 @@ rules:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_state
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.operations.state import save_state
+from ..module_utils._tproxy.operations.state import SAVE_STATE
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_state(), save_state)
+    run(tproxy_state(), SAVE_STATE)
 
 
 if __name__ == "__main__":

@@ -135,12 +135,12 @@ flows:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_verdict
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.operations.verdict import ask_verdict
+from ..module_utils._tproxy.operations.verdict import ASK_VERDICT
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_verdict(), ask_verdict)
+    run(tproxy_verdict(), ASK_VERDICT)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import Pins, splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reconcile import reconcile
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import CLASS_PAGES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
@@ -169,7 +169,7 @@ def _right_answers(table: RuleTable, sets: list, flows: list) -> bytes:
     columns = []
     for rules in sets * 2:
         _put(table, rules)
-        columns.append(rulesets.Judge(table.contents().rules).slots(flows))
+        columns.append(rulesets.Judge(table.load().contents.rules).slots(flows))
     return b"".join(struct.pack("=II", *pair) for pair in zip(*columns[-2:]))
 
 

@@ -20,7 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import InterfaceAddresses, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     encode_addresses,
     encode_policy,
     slot_for,

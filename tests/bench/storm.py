@@ -38,8 +38,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.di
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -136,12 +136,12 @@ def compare(services: int, ranges: int) -> dict:
     system = open_system()
     wanted = {rule.identity: rule for words in calls(services, ranges) for rule in parse(words).rules}
     with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
-        have = rule_table(system, pins).observe()
+        have = rule_table(system, pins).load().rules
     if have != wanted:
         sys.exit(f"{len(have)} rules are in force, {len(wanted)} were asked for")
     asked = list(wanted.values())[::100]
-    answers = ask_verdict(options("tproxy_verdict", flows=[_packet(rule) for rule in asked]), system, False)["flows"]
-    for rule, answer in zip(asked, answers):
+    result = ask_verdict(options("tproxy_verdict", flows=[_packet(rule) for rule in asked]), system, False)
+    for rule, answer in zip(asked, result.data["flows"]):
         if (answer["rule"] or {}).get("owner") != rule.owner:
             sys.exit(f"{rule}: the program says {answer}")
     return {"rules_compared": len(have), "packets_judged": len(asked)}

@@ -203,7 +203,7 @@ def verdict(attached_router, interface: str) -> str:
 
     flow = {"source": "10.1.0.2", "destination": "172.16.1.5", "protocol": "tcp", "port": "30022"}
     asked = options("tproxy_verdict", pin_dir=attached_router.pin_dir, interface=interface, **flow)
-    return ask_verdict(asked, attached_router.system(), False)["reason"]
+    return ask_verdict(asked, attached_router.system(), False).data["reason"]
 
 
 @pytest.mark.usefixtures("client")

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules_incremental import LiveTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 
@@ -64,7 +64,7 @@ class LiveProgram(Program):
 
     def slots(self, rules: list) -> list:
         """Return the slots of rules, as the image in force records them."""
-        have = {rule.identity: slot for rule, slot in self._table.contents().rules}
+        have = {rule.identity: slot for rule, slot in self._table.load().contents.rules}
         wanted = [rule.identity for rule in rules_from_params([params_of(rule) for rule in rules])[0]]
         assert have.keys() == set(wanted)
         return [have[identity] for identity in wanted]

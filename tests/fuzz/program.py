@@ -28,7 +28,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     blob_from_object,
     placeholders,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slot_for
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image

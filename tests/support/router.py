@@ -23,7 +23,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import PolicyTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 
@@ -139,7 +139,7 @@ class Router:
         """Return the counters of tproxy_info without the rest, which takes an emulated processor a second."""
         system, ifindex = self.system(), socket.if_nametoindex(interface)
         with splicer_pins(system.bpf, system.bpffs, self.pin_dir) as pins:
-            counted = reasons(system, pins, PolicyTable(system.bpf, pins).slots()[ifindex])
+            counted = reasons(system, pins, PolicyTable(system.bpf, pins).load().slots[ifindex])
         return {
             (reason, verdict): counter["packets"]
             for reason, verdicts in counted.items()
@@ -155,7 +155,7 @@ class Router:
         return found
 
     def _run(self, operation, module: str, check: bool, **given) -> dict:
-        return operation(options(module, pin_dir=self.pin_dir, **given), self.system(), check)
+        return operation(options(module, pin_dir=self.pin_dir, **given), self.system(), check).as_dict()
 
 
 def without_counters(info: dict) -> dict:

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import decode_state
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_and_save
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import observe_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.current_state import (
+    CurrentState,
+    observe_state,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     play,
@@ -27,7 +32,10 @@ def machine_after(*runs: tuple) -> Machine:
 
 
 def snapshot(machine: Machine):
-    return observe_state(machine.system(), FakeNetlink(machine), PIN_DIR)
+    """Return the state in force."""
+    system = machine.system()
+    with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
+        return observe_state(CurrentState(system, lambda: FakeNetlink(machine), pins), PIN_DIR)
 
 
 def saved(machine: Machine):
@@ -40,6 +48,6 @@ def seen(machine: Machine) -> tuple:
 
 
 def kept(machine: Machine, run: tuple) -> dict:
-    """Run an operation as the front ends do."""
+    """Run an operation as a front end does; return its answer."""
     operation, given = run
-    return run_and_save(operation, given, machine.system(), False)
+    return Operation("test", operation, execute).execute(given, machine.system(), False).as_dict()

@@ -20,6 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Result
 
 from .fakes.machine import Machine
 from .options import options
@@ -51,9 +52,19 @@ class Scenario(NamedTuple):
 
 
 def play(machine: Machine, run: tuple, check: bool = False) -> dict:
-    """Run an operation on a machine and return its answer."""
+    """Run an operation on a machine; return its answer."""
+    return answer_of(result_of(machine, run, check))
+
+
+def result_of(machine: Machine, run: tuple, check: bool = False):
+    """Run an operation on a machine; return its Result."""
     operation, given = run
     return operation(given, machine.system(), check)
+
+
+def answer_of(result) -> dict:
+    """Return the values that a front end shows."""
+    return result.as_dict() if isinstance(result, Result) else result
 
 
 def prepared(*runs: tuple) -> Machine:

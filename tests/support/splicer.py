@@ -29,7 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     program_identity,
     source_digest,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     encode_addresses,
     encode_policy,
 )

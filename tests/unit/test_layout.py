@@ -25,7 +25,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.polic
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     decode_addresses,
     decode_policy,
     encode_addresses,

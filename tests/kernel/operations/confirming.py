@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 
@@ -13,9 +12,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_conf
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import daemon
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, SERVER, eventually
 
@@ -51,8 +51,8 @@ class Confirming:
         eventually(lambda: not self.is_guarded())
 
     def _change(self, operation, module: str, seconds: int, **given) -> dict:
-        operation = functools.partial(run_change, operation)
-        return self.router._run(operation, module, False, confirm_timeout=seconds, **given)
+        change = Operation(module, operation, execute, confirmable=True)
+        return self.router._run(change.execute, module, False, confirm_timeout=seconds, **given)
 
     # ---- what is seen ------------------------------------------------------------------
 

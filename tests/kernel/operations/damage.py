@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs
@@ -24,7 +25,11 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import encode_closed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.fail_closed import close_interfaces
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.observe import observe_state
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.current_state import (
+    CurrentState,
+    observe_state,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
@@ -42,8 +47,8 @@ def put_filter(router, descriptor: int, name: str) -> None:
 def close(router) -> None:
     """Take the filter away, and close the interface as a boot does that cannot read the saved state."""
     system = router.system()
-    with system.netlink() as netlink:
-        state = observe_state(system, netlink, router.pin_dir)
+    with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, router.pin_dir) as pins:
+        state = observe_state(CurrentState(system, lambda: netlink, pins), router.pin_dir)
     router.netns.run(f"tc filter delete dev {LAN} ingress")
     close_interfaces(encode_closed(state), system)
 
@@ -89,7 +94,7 @@ def change_in_place(router, host: int, written: Callable = mapped_array.store) -
     """Let a helper add a rule of a service; `written` stores its words."""
     call = f"-I -c 100.64.0.{host} -m 32 -p udp -o 0.0.0.0 -n 0 -l 80 -h 89 -t 4000 -s s{host}".split()
     system = router.system()
-    helper = Helper(router.pin_dir, system._replace(words=SimpleNamespace(store=written)))
+    helper = Helper(router.pin_dir, replace(system, words=SimpleNamespace(store=written)))
     assert helper.answer("\0".join(call).encode(), 0) == (0, "", True)
 
 

@@ -16,7 +16,7 @@ import sys
 import types
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.migrate import OTHER_ENTRIES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OTHER_ENTRIES
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import Router
 
@@ -64,5 +64,6 @@ class OlderRouter(Router):
 
     def _run(self, operation, module: str, check: bool, **given) -> dict:
         module_of = importlib.import_module(f"{PACKAGE}.{operation.__module__.partition('._tproxy.')[2]}")
-        system = importlib.import_module(f"{PACKAGE}.system.system").open_system()
-        return getattr(module_of, operation.__name__)(options(module, pin_dir=self.pin_dir, **given), system, check)
+        system = importlib.import_module(f"{PACKAGE}.system.open_all").open_system()
+        result = getattr(module_of, operation.__name__)(options(module, pin_dir=self.pin_dir, **given), system, check)
+        return result.as_dict()

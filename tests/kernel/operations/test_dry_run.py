@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -41,7 +42,7 @@ def visited_system(system):
     def opened():
         found = system()
         processes = Visitors(tuple(os.environ["SSH_CONNECTION"].split()))
-        return found._replace(processes=processes)
+        return replace(found, processes=processes)
 
     return opened
 

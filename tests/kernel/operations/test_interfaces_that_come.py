@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -97,7 +98,7 @@ def watched(kept: Kept):
                     return True
             return False
 
-    system, said = kept.router.system()._replace(events=UntilOver), []
+    system, said = replace(kept.router.system(), events=UntilOver), []
     watcher = threading.Thread(target=lambda: said.extend(watch({"path": kept.path}, system, False)))
     watcher.start()
     try:

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import collect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_changes import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import mapped_array
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
@@ -170,7 +170,7 @@ def test_rules_are_collected_when_their_listener_is_gone_and_never_while_it_live
         ask(helper, words("-I", 2, 80, port=4002))
         assert [rule.owner for rule in helper.collect()] == ["ziti:s2"]
         assert ("100.64.0.1/32", "80-89", "ziti:s1") in in_force(router)
-    assert collect({"pin_dir": router.pin_dir}, router.system(), True)["changed"]
+    assert collect({"pin_dir": router.pin_dir}, router.system(), True).changed
     assert [rule.owner for rule in helper.collect()] == ["ziti:s1"]
     assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
 

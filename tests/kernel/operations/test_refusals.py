@@ -14,11 +14,12 @@ import dataclasses
 import errno
 import functools
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 MANY_ROOTS = [
@@ -76,7 +77,7 @@ def clocked(clock: Clock):
     """Return the real system with one counter of changes."""
     system = open_system()
     bpf, bpffs = Adapter(system.bpf, clock), Adapter(system.bpffs, clock)
-    return system._replace(bpf=bpf, bpffs=bpffs, netlink=lambda: Adapter(system.netlink(), clock))
+    return replace(system, bpf=bpf, bpffs=bpffs, netlink=lambda: Adapter(system.netlink(), clock))
 
 
 def everything(router) -> tuple:

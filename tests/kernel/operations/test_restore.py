@@ -31,11 +31,11 @@ class Kept:
     def save(self, **given) -> dict:
         """Run tproxy_state."""
         given = options("tproxy_state", path=self.path, pin_dir=self.router.pin_dir, **given)
-        return save_state(given, self.router.system(), False)
+        return save_state(given, self.router.system(), False).as_dict()
 
     def restore(self, interface: str | None = None) -> dict:
         """Restore the saved state."""
-        return restore_state({"path": self.path, "interface": interface}, self.router.system(), False)
+        return restore_state({"path": self.path, "interface": interface}, self.router.system(), False).as_dict()
 
     def lose_everything(self) -> None:
         """Lose the state that a reboot deletes: pins, filters, rules and routes."""

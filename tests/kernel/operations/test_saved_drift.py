@@ -92,7 +92,7 @@ def test_a_state_that_is_no_longer_in_force_is_named_with_what_differs(saved, ch
 def test_what_was_saved_may_be_put_back_instead(saved):
     saved.attach(policy={"default_action": "pass"})
     assert told(saved) == ["state_stale"]
-    assert restore_state({"path": STATE_FILE, "interface": None}, saved.system(), False)["changed"]
+    assert restore_state({"path": STATE_FILE, "interface": None}, saved.system(), False).changed
     assert told(saved) == []
 
 

@@ -16,8 +16,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import AddressTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.kernel.operations import older_release
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream, rule
 from ansible_collections.netedge.tproxy.tests.support.router import LAN
@@ -114,11 +115,13 @@ def test_check_mode_foretells_a_take_over_and_touches_nothing(router, older):
 def test_a_rule_alone_takes_over_and_says_what_is_left_to_do(router, older):
     answer = router.rules(rule("99"))
     assert ports(answer) == {"53", "55-60", "99", "5060"}
-    assert ["lan0, lan1: a program of an older release runs here" in text for text in answer["warnings"]] == [True]
+    assert ["lan0, lan1: the program of an older release still runs here" in text for text in answer["warnings"]] == [
+        True
+    ]
     assert not router.rules(rule("99"))["changed"]
     router.attach()
     (warning,) = router.rules(rule("99"))["warnings"]
-    assert warning.startswith("lan1: a program of an older release")
+    assert warning.startswith("lan1: the program of an older release")
     router.attach("lan1")
     assert router.rules(rule("99"))["warnings"] == []
 
@@ -197,7 +200,7 @@ def test_a_change_that_could_not_be_taken_back_to_an_older_release_is_refused(ro
     begin = functools.partial(router._run, confirm_change, "tproxy_confirm", check)
     with pytest.raises(LayoutMismatch, match=r"lan0, lan1: .* without confirm_timeout first"):
         begin(state="begun", token="mine", confirm_timeout=60)
-    attaching = functools.partial(run_change, attach)
+    attaching = Operation("tc_bpf_attach", attach, execute, confirmable=True).execute
     with pytest.raises(LayoutMismatch, match="older release"):
         router._run(
             attaching, "tc_bpf_attach", check, interface=LAN, blob_content=router.blob.to_json(), confirm_timeout=60

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput, Unsupported
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import Unexpected, ask_verdict
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import open_system
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
 
@@ -33,7 +33,7 @@ def flow(destination: str = "192.0.2.1", protocol: str = "tcp", port: str = "443
 
 
 def ask(router, **given) -> dict:
-    return ask_verdict(options("tproxy_verdict", pin_dir=router.pin_dir, **given), open_system(), False)
+    return ask_verdict(options("tproxy_verdict", pin_dir=router.pin_dir, **given), open_system(), False).as_dict()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import interface_records
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import interfaces
 from ansible_collections.netedge.tproxy.tests.support.packets import tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 
@@ -64,9 +64,9 @@ def stale(monkeypatch):
     """Return a way to leave in a struct more entries than it counts, as if from before."""
 
     def leave(member: str, count: int) -> None:
-        encode = interface_records.encode
+        encode = interfaces.encode
         monkeypatch.setattr(
-            interface_records,
+            interfaces,
             "encode",
             lambda name, values: encode(name, {**values, member: count} if member in values else values),
         )

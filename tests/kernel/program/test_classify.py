@@ -14,7 +14,7 @@ import random
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import format_number
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slot_for
 from ansible_collections.netedge.tproxy.tests.support import precedence, rule_sets
 from ansible_collections.netedge.tproxy.tests.support.packets import tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import Splicer

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import fail_closed_program
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import encode_policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import encode_policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,

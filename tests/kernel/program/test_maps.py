@@ -10,7 +10,7 @@ from collections import defaultdict
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import INTERFACES, PROBES, UNKNOWN_SLOT
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slot_for
 from ansible_collections.netedge.tproxy.tests.support.packets import ETH_ARP, ethernet, ipv4, tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 

@@ -21,7 +21,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
     Address,
     Filter,
     Link,
-    RouteRule,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
 
@@ -223,7 +222,6 @@ class Machine(Kernel):
             compiler=lambda: FakeCompiler(self),
             sysctl=self.sysctl,
             ifindex_of=lambda name: self.links[name].ifindex if name in self.links else None,
-            route_rule=RouteRule,
             sockets=FakeSockets(self),
             files=FakeFiles(self),
             events=lambda: FakeEvents(self),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import ListeningSocket
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import ListeningSocket
 
 LOOPBACK = parse_address("127.0.0.1")
 

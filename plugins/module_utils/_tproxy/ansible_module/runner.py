@@ -2,51 +2,44 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The shell of the modules: runs one story with the real doors, and speaks Ansible."""
+"""The front end of the modules: runs one operation with the real system and returns its result to Ansible."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Callable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..errors import MissingLibrary, TproxyError
-from ..operations import execute
-from ..operations.execute import run_and_save
-from ..system.bcc import INTERPRETERS
-from ..system.system import open_system
+from ..resources.operation import Operation
+from ..system.system import INTERPRETERS
 
 
-def run(arguments: dict, story: Callable) -> None:
-    """Run a story for one module: its parameters in, its answer or its error out."""
+def run(arguments: dict[str, Any], operation: Operation) -> None:
+    """Run the operation of one module with its parameters, and exit with the result or the error."""
     module = AnsibleModule(**arguments)
     try:
-        answer = run_and_save(story, trimmed(module.params, module.argument_spec), open_system(), module.check_mode)
+        options = trimmed(module.params, module.argument_spec)
+        result = operation.execute(options, operation.opens(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)
         module.fail_json(msg=str(missing), **missing.details)
     except TproxyError as error:
         module.fail_json(msg=str(error), **error.details)
-    for warning in answer.pop("warnings", []):
+    for warning in result.warnings:
         module.warn(warning)
-    if not module._diff:
-        answer.pop("diff", None)
-    module.exit_json(**answer)
+    diff = {"diff": result.diff._asdict()} if result.diff and module._diff else {}
+    module.exit_json(changed=result.changed, **result.data, **diff)
 
 
-def run_change(arguments: dict, story: Callable) -> None:
-    """Run a story that changes something: its change may have to be confirmed, or be part of one that has."""
-    run(arguments, lambda options, system, check: execute.run_change(story, options, system, check))
-
-
-def trimmed(params: Mapping, spec: Mapping) -> dict:
+def trimmed(params: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters without the blanks in lists of texts: Ansible splits `lan0, lan1` at its comma only."""
     return {name: _trimmed(value, spec.get(name, {})) for name, value in params.items()}
 
 
-def _trimmed(value, about: Mapping):
+def _trimmed(value: Any, about: Mapping[str, Any]) -> Any:
     if not isinstance(value, list):
         return value
     if about.get("elements") == "str":

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from ..constants import FUNCTION, HANDLE, PRIORITY
 from ..errors import KernelRefused
-from ..model.policy import Mark
+from ..model.policy import InterfaceAddresses, Mark, Policy
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 from ..model.rule import Rule, is_routers
+from ..resources.attachments import is_fail_closed, is_moving, runs
+from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities
 from ..system.netlink.answers import Filter, Link
-from ..system.netlink.client import Netlink
-from ..system.sock_diag import ListeningSocket
-from ..system.system import System
-from .drift import Ahead
+from ..system.system import ListeningSocket, Netlink, System
+from .drift import Ahead, Hook, address_drift, hook_drift
 from .facts import Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
 
@@ -185,3 +186,90 @@ def _listener(
     known = [entry.transparent for entry in there if entry.transparent is not None]
     shared = any(system.sockets.has_reuseport(entry.inode) for entry in there) if reads_reuseport else None
     return found._replace(there=True, transparent=all(known) if known else None, shared=shared)
+
+
+# ---- status of interfaces ----------------------------------------------------------------
+
+
+class InterfaceStatus(NamedTuple):
+    """The filter, policy and addresses of one interface. `slot` is that of its policy, and so of its counters.
+
+    `ours` is our filter. `addresses` are those of the kernel, each as 16 bytes; `recorded` those of the map.
+    """
+
+    link: Link
+    ours: Filter | None
+    hook: Hook
+    policy: Policy | None
+    slot: int | None
+    recorded: InterfaceAddresses | None
+    addresses: tuple[bytes, ...]
+
+    def drift(self) -> list[DriftEntry]:
+        """Return the drift of the hook and of the recorded addresses."""
+        found = hook_drift(self.hook, self.policy)
+        return found + (address_drift(self.recorded.addresses, self.addresses) if self.recorded else [])
+
+
+def collect_status(current: CurrentState, older: Container[int] = ()) -> list[InterfaceStatus]:
+    """Return the status of each interface that has a filter of ours or a policy.
+
+    The filters of the `older` ifindexes are of an older release.
+    """
+    netlink, addresses = current.netlink, current.addresses.entries
+    had, slots = current.policies.entries, current.policies.slots
+    found = []
+    for link in current.links:
+        filters = netlink.filters(link.ifindex, "ingress")
+        ours = next((entry for entry in filters if runs(entry, FUNCTION)), None)
+        if ours is None and link.ifindex not in had:
+            continue
+        has_clsact = ours is not None or netlink.has_clsact(link.ifindex)
+        hook = _hook(current, link, filters, ours)._replace(has_clsact=has_clsact, is_older=link.ifindex in older)
+        policy, recorded = had.get(link.ifindex), addresses.get(link.ifindex)
+        found.append(
+            InterfaceStatus(
+                link, ours, hook, policy, slots.get(link.ifindex), recorded, _kernel_addresses(netlink, link)
+            )
+        )
+    return found
+
+
+def _hook(current: CurrentState, link: Link, filters: Sequence[Filter], ours: Filter | None) -> Hook:
+    programs = current.programs
+    place = (ours.priority, ours.handle) if ours else (PRIORITY, HANDLE)
+    before = ahead(current.system, link, "ingress", filters, place[0])
+    if ours is None:
+        foreign = [f"{one.kind} filter {one.name}".rstrip() for one in filters if (one.priority, one.handle) == place]
+        return Hook(foreign="".join(foreign[:1]), has_filter=False, ahead=before)
+    return Hook(
+        runs_its_program=programs.runs_its_name(ours.name, ours.tag),
+        is_bound=programs.is_bound(ours.program_id),
+        is_fail_closed=is_fail_closed(ours),
+        ahead=before,
+    )
+
+
+def _kernel_addresses(netlink: Netlink, link: Link) -> tuple[bytes, ...]:
+    found = {entry.address for entry in netlink.addresses(link.ifindex) if entry.scope in RECORDED_SCOPES}
+    return tuple(sorted(found))
+
+
+def leftovers(current: CurrentState) -> list[DriftEntry]:
+    """Return the drift of the machine: entries of interfaces that are gone, missing pins, a killed run."""
+    found = [
+        DriftEntry("policy_stale", f"interface {ifindex}")
+        for ifindex in current.policies.entries
+        if ifindex not in current.names
+    ]
+    found += [
+        DriftEntry("addresses_stale", f"{entry.name} (interface {ifindex})")
+        for ifindex, entry in current.addresses.entries.items()
+        if ifindex not in current.names
+    ]
+    missing = current.pins.missing()
+    if missing and current.pins.names():
+        found.append(DriftEntry("pin_missing", ", ".join(missing)))
+    if is_moving(current.pins):
+        found.append(DriftEntry("move_unfinished", ""))
+    return found

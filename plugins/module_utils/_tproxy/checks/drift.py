@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..model.policy import Policy
 from ..model.prefix import format_address
+from ..resources.current_state import DriftEntry
 
 ATTACH = "run tc_bpf_attach for it again"
 RULES = "run tproxy_rule again"
@@ -148,40 +150,40 @@ class Route(NamedTuple):
     has_local: bool
 
 
-def hook_drift(hook: Hook, policy) -> list:
-    """Return [(word, who)] of a hook and the Policy of its interface, None when there is none."""
-    found = [tuple(each) for each in hook.ahead]
+def hook_drift(hook: Hook, policy: Policy | None) -> list[DriftEntry]:
+    """Return the drift of a hook and of the policy of its interface."""
+    found = [DriftEntry(*each) for each in hook.ahead]
     if hook.is_fail_closed or hook.is_older:
-        return [*found, ("interface_closed" if hook.is_fail_closed else "older_release", "")]
+        return [*found, DriftEntry("interface_closed" if hook.is_fail_closed else "older_release", "")]
     if policy is not None and not hook.has_filter:
         word = "other_filter" if hook.foreign else "no_filter" if hook.has_clsact else "no_clsact"
-        found.append((word, hook.foreign))
+        found.append(DriftEntry(word, hook.foreign))
     if hook.has_filter and policy is None:
-        found.append(("no_policy", ""))
+        found.append(DriftEntry("no_policy", ""))
     if hook.has_filter and not hook.is_bound:
-        found.append(("other_maps", ""))
+        found.append(DriftEntry("other_maps", ""))
     elif hook.has_filter and not hook.runs_its_program:
-        found.append(("other_program", ""))
+        found.append(DriftEntry("other_program", ""))
     if policy is not None and policy.damaged:
-        found.append(("policy_damaged", ""))
+        found.append(DriftEntry("policy_damaged", ""))
     return found
 
 
-def address_drift(recorded: tuple, there: tuple) -> list:
-    """Return [(word, who)] of the addresses recorded and those that there are, each as 16 bytes."""
+def address_drift(recorded: tuple[bytes, ...], there: tuple[bytes, ...]) -> list[DriftEntry]:
+    """Return the drift of the recorded addresses from those of the kernel, each as 16 bytes."""
     gone = [f"-{format_address(address)}" for address in recorded if address not in there]
     new = [f"+{format_address(address)}" for address in there if address not in recorded]
-    return [("addresses_differ", " ".join(gone + new))] if gone or new else []
+    return [DriftEntry("addresses_differ", " ".join(gone + new))] if gone or new else []
 
 
-def route_drift(routes: list[Route], intercepts: bool) -> list:
-    """Return [(word, who)] of an interface's routes; `intercepts` says whether a rule splices there.
+def route_drift(routes: list[Route], intercepts: bool) -> list[DriftEntry]:
+    """Return the drift of an interface's routes; `intercepts` says whether a rule splices there.
 
     Without one nobody needs a route, and nobody can say whether there ever was one; but half a route was a whole one.
     """
     missing = [route.family for route in routes if not route.has_rule]
     found = []
     if missing and (intercepts or len(missing) < len(routes)):
-        found.append(("no_route", " ".join(missing)))
+        found.append(DriftEntry("no_route", " ".join(missing)))
     unled = [route.family for route in routes if route.has_rule and not route.has_local]
-    return found + ([("no_local_route", " ".join(unled))] if unled else [])
+    return found + ([DriftEntry("no_local_route", " ".join(unled))] if unled else [])

@@ -28,13 +28,11 @@ from ..model.flow import Flow
 from ..model.policy import Policy
 from ..model.prefix import ADDRESS_BITS, family_of, parse_address
 from ..program.blob import Blob
-from ..resources.interface_records import encode_policy, slot_for
-from ..resources.interfaces import RECORDED_SCOPES
+from ..resources.interfaces import RECORDED_SCOPES, encode_policy, slot_for
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Walker
 from ..system.netlink.answers import Link
-from ..system.netlink.client import Netlink
-from ..system.system import System
+from ..system.system import Netlink, System
 from .findings import Finding, management_cut, ssh_cut
 from .test_run import Trace, ask
 
@@ -97,7 +95,9 @@ def _management_probes(link: Link, netlink: Netlink, policy: Policy) -> list[Pro
     return found
 
 
-def affected(probes: Iterable[Probe], before: array[int] | None, after: array[int] | None) -> list[Probe]:
+def affected(
+    probes: Iterable[Probe], before: array[int] | memoryview | None, after: array[int] | memoryview | None
+) -> list[Probe]:
     """Return the probes for which two images, given by their u32 words, differ. None means that there is no image."""
     try:
         old, new = (None if image is None else Walker(image) for image in (before, after))
@@ -124,7 +124,7 @@ def rehearse(
     blob: Blob,
     probes: Sequence[Probe],
     policies: Mapping[int, Policy] | None = None,
-    image: array[int] | None = None,
+    image: array[int] | memoryview | None = None,
 ) -> list[Finding]:
     """Return a finding for each probe that the program would not pass, with the new policies or the new image."""
     if not probes:
@@ -158,7 +158,9 @@ class _Maps:
     def __init__(self, system: System, pins: Pins, opened: ExitStack) -> None:
         self._bpf, self._pins, self._opened = system.bpf, pins, opened
 
-    def of(self, name: str, shape: Shape, policies: Mapping[int, Policy] | None, image: array[int] | None) -> int:
+    def of(
+        self, name: str, shape: Shape, policies: Mapping[int, Policy] | None, image: array[int] | memoryview | None
+    ) -> int:
         """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
         if name == "policy" and policies is not None:
             return self._policies(shape, policies)
@@ -179,12 +181,14 @@ class _Maps:
         taken: dict[int, int] = {}
         for ifindex, policy in policies.items():
             slot = slot_for(ifindex, taken)
+            if slot is None:
+                continue  # the table refuses such policies before the test run
             taken[slot] = ifindex
             raw = encode_policy(ifindex, replace(policy, layer3=False))
             self._bpf.update(made, codec.key(slot), raw, "policy")
         return made
 
-    def _image(self, shape: Shape, image: array[int] | None) -> int:
+    def _image(self, shape: Shape, image: array[int] | memoryview | None) -> int:
         pages = len(image) // PAGE_WORDS if image is not None else 1
         inner = self._new(inner_shape(pages), "pages")
         outer = self._new(shape, "image", inner)

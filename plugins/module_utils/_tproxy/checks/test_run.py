@@ -27,6 +27,7 @@ from ..abi.layout import (
 )
 from ..abi.structs import REASON_NAMES
 from ..model.flow import Flow, first_packet
+from ..system.system import Bpf
 
 # struct __sk_buff, include/uapi/linux/bpf.h: size of the context, offsets of ifindex and cb
 CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
@@ -40,7 +41,7 @@ class Trace(NamedTuple):
     rule: int
 
 
-def ask_program(bpf, program_id: int, ifindex: int, flow: Flow) -> Trace:
+def ask_program(bpf: Bpf, program_id: int, ifindex: int, flow: Flow) -> Trace:
     """Return the trace of a loaded program, given its id. Raise KernelRefused."""
     descriptor = bpf.program_by_id(program_id)
     try:
@@ -49,7 +50,7 @@ def ask_program(bpf, program_id: int, ifindex: int, flow: Flow) -> Trace:
         os.close(descriptor)
 
 
-def ask(bpf, descriptor: int, ifindex: int, flow: Flow) -> Trace:
+def ask(bpf: Bpf, descriptor: int, ifindex: int, flow: Flow) -> Trace:
     """Return the trace of a program for the first packet of a flow that enters by an interface. Raise KernelRefused."""
     context = bytearray(CONTEXT_BYTES)
     struct.pack_into("=I", context, IFINDEX_OFFSET, ifindex)

@@ -30,10 +30,10 @@ class Command(NamedTuple):
 
 
 def _show() -> tuple:
-    from ..operations.info import look
+    from ..operations.info import LOOK
     from .output import show_text
 
-    return look, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"])
+    return LOOK, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"])
 
 
 def _add_show(parser) -> None:
@@ -44,10 +44,10 @@ def _add_show(parser) -> None:
 
 
 def _explain() -> tuple:
-    from ..operations.verdict import ask_verdict
+    from ..operations.verdict import ASK_VERDICT
     from .output import explain_text
 
-    return ask_verdict, lambda answer, _options: explain_text(answer)
+    return ASK_VERDICT, lambda answer, _options: explain_text(answer)
 
 
 def _add_explain(parser) -> None:
@@ -63,10 +63,10 @@ def _add_explain(parser) -> None:
 
 
 def _doctor() -> tuple:
-    from ..operations.info import inspect
+    from ..operations.info import INSPECT
     from .output import doctor_text
 
-    return inspect, lambda answer, _options: doctor_text(answer)
+    return INSPECT, lambda answer, _options: doctor_text(answer)
 
 
 def _has_errors(answer: dict) -> bool:
@@ -74,16 +74,16 @@ def _has_errors(answer: dict) -> bool:
 
 
 def _metrics() -> tuple:
-    from ..operations.info import look
+    from ..operations.info import LOOK
     from .metrics import metrics_text
 
-    return look, lambda answer, _options: metrics_text(answer).rstrip("\n")
+    return LOOK, lambda answer, _options: metrics_text(answer).rstrip("\n")
 
 
 def _save() -> tuple:
-    from ..operations.state import save_state
+    from ..operations.state import SAVE_STATE
 
-    return save_state, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['file']}"
+    return SAVE_STATE, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['file']}"
 
 
 def _add_save(parser) -> None:
@@ -94,14 +94,9 @@ def _add_save(parser) -> None:
 
 
 def _restore() -> tuple:
-    from ..persistence.restore import restore_state
-    from ..persistence.state_file import state_file_lock
+    from ..operations.restore import RESTORE
 
-    def operation(options: dict, system, check: bool) -> dict:
-        with state_file_lock(system):
-            return restore_state(options, system, check)
-
-    return operation, _restored_text
+    return RESTORE, _restored_text
 
 
 def _restored_text(answer: dict, options: dict) -> str:
@@ -127,15 +122,15 @@ def _add_watch(parser) -> None:
 
 
 def _confirm() -> tuple:
-    from ..commit_confirm.change import confirm
+    from ..operations.confirm import CONFIRM
 
-    return confirm, _confirmation_text
+    return CONFIRM, _confirmation_text
 
 
 def _rollback() -> tuple:
-    from ..commit_confirm.change import rollback
+    from ..operations.confirm import ROLL_BACK
 
-    return rollback, _confirmation_text
+    return ROLL_BACK, _confirmation_text
 
 
 def _confirmation_text(answer: dict, _options: dict) -> str:
@@ -148,14 +143,13 @@ def _confirmation_text(answer: dict, _options: dict) -> str:
 def _add_confirmation(parser) -> None:
     told = "token of the change; default: that of the pending change"
     parser.add_argument("token", nargs="?", metavar="TOKEN", help=told)
-    parser.set_defaults(state="present")
 
 
 def _gc() -> tuple:
-    from ..openziti.divert import collect
+    from ..openziti.divert import COLLECT
     from .output import collected_text
 
-    return collect, lambda answer, _options: collected_text(answer)
+    return COLLECT, lambda answer, _options: collected_text(answer)
 
 
 def _serve() -> tuple:

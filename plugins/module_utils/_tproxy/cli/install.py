@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from ..errors import Conflict, InvalidInput
+from ..operations.execute import execute
+from ..resources.operation import Diff, Operation, Options, Result
 from ..system.system import System
 from . import main
 from .zipapp import executable, fingerprint, is_executable
@@ -26,7 +28,7 @@ MODE = 0o755
 LINKS = ("map_update", "map_delete_elem")
 
 
-def install(options: Mapping, system: System, check: bool) -> dict:
+def install(options: Options, system: System, check: bool) -> Result:
     """Install or remove the command line. Return the result of tproxy_cli.
 
     Raise Conflict, before any change, if a foreign file has the place of one of ours.
@@ -61,14 +63,14 @@ def install(options: Mapping, system: System, check: bool) -> dict:
             undo.pop_all()
     after = content if present else None if removes else before.content
     links_after = {**before.links, **dict.fromkeys(links, target), **dict.fromkeys(gone)}
-    return {
-        "changed": bool(writes or links or gone or removes),
+    data = {
         "file": path,  # Ansible would add facts about a `path`
         "fingerprint": fingerprint(content) if present else "",
         "bytes": len(content),
         "links": wanted,
-        "diff": {"before": before.text(), "after": _text(path, after, links_after)},
     }
+    changed = bool(writes or links or gone or removes)
+    return Result(changed, data, Diff(before.text(), _text(path, after, links_after)))
 
 
 class _State:
@@ -123,3 +125,6 @@ def _source(module: str) -> bytes:
     """
     loader = cast("ResourceLoader", __spec__ and __spec__.loader)
     return loader.get_data(os.path.join(os.path.dirname(os.path.dirname(__file__)), f"{module}.py"))
+
+
+INSTALL = Operation("tproxy_cli", install, execute)

@@ -76,16 +76,17 @@ def _command(words: list[str]) -> int:
         return _speak("", f"{NAME}: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", USAGE)
     command, options = COMMANDS[words[0]], vars(_parser(words[0]).parse_args(words[1:]))
     try:
-        story, printer = command.load()
-        answer = _run(story, options)
+        operation, printer = command.load()
         if command.streams:
-            for each in answer:
+            for each in operation(options, _system(), False):
                 _speak(printer(each, options))
             return DONE
+        result = operation.execute(options, _system(), False)
     except TproxyError as error:
         failure = {"failed": True, "msg": str(error), **error.details}
         return _speak(_json(failure) if options["json"] else "", f"{NAME}: {error}", status_of(error))
-    warnings = "\n".join(f"{NAME}: warning: {warning}" for warning in answer.get("warnings", []))
+    answer = result.as_dict()
+    warnings = "\n".join(f"{NAME}: warning: {warning}" for warning in result.warnings)
     text = _json(answer) if options["json"] else printer(answer, options)
     return _speak(text, warnings, REFUSED if command.has_failed(answer) else DONE)
 
@@ -105,9 +106,8 @@ def _divert(words: list[str]) -> int:
         request = parse(words)
         if request.operation == "list":
             return _command(["show", "rules"])
-        not_enforced_reason = divert({"request": request, "pin_dir": pin_dir()}, _system(), False)[
-            "not_enforced_reason"
-        ]
+        result = divert({"request": request, "pin_dir": pin_dir()}, _system(), False)
+        not_enforced_reason = result.data["not_enforced_reason"]
     except TproxyError as error:
         return _complain(str(error), words, status_of(error))
     for warning in request.warnings:
@@ -132,27 +132,17 @@ def _map_program(name: str, words: list[str]) -> int:
     """Run map_update or map_delete_elem, the programs of the first edge routers."""
     from ..openziti import legacy
 
-    wanted = legacy.UPDATE_WORDS if name == "map_update" else legacy.DELETE_WORDS
+    operation, wanted = legacy.PROGRAMS[name]
     if len(words) != len(wanted):
         return _speak("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
-    story = getattr(legacy, name)
     try:
-        answer = _run(story, {"words": words, "pin_dir": pin_dir(), "state": "present"})
+        answer = operation.execute({"words": words, "pin_dir": pin_dir()}, _system(), False).data
     except TproxyError as error:
         return _speak("", f"{name}: {error}", REFUSED)
     if answer["not_enforced_reason"]:
         return _speak("", f"{name}: {answer['not_enforced_reason']}", REFUSED)
     done = "removed" if name == "map_delete_elem" else "in force"
     return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
-
-
-def _run(story, options: dict):
-    """Run a story as the modules do: where the state is kept, it is saved. One without option `state` only reads."""
-    if "state" not in options:
-        return story(options, _system(), False)
-    from ..operations.execute import run_and_save
-
-    return run_and_save(story, options, _system(), False)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -177,7 +167,7 @@ def pin_dir() -> str:
 
 
 def _system() -> System:
-    from ..system.system import open_system
+    from ..system.open_all import open_system
 
     return open_system()
 

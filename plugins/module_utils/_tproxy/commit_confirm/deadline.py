@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The dead-man switch: the program itself goes back to what was before, when nobody confirms in time.
+"""The confirm deadline (a dead man's switch): past it the program itself uses the previous policies and rules.
 
-1. Arming copies what is in force to the second half of `policy` and to slot 1 of `image`, and only then sets the
-   deadline. Until something changes, both halves say the same.
-2. Where no program of ours stands yet, the previous policy lets everything pass.
-3. A process that dies anywhere leaves what was, or what falls back to it.
+1. Arming copies the state in force to the second half of `policy` and to slot 1 of `image`, and only then sets the
+   deadline. Until something changes, both halves are the same.
+2. Where no program of ours is attached yet, the previous policy lets everything pass.
+3. A process that dies at any step leaves the state before, or one that falls back to it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,36 @@ from dataclasses import replace
 
 from ..model.policy import UNFILTERED, Policy
 from ..resources.interfaces import PolicyTable
+from ..resources.pins import Pins
 from ..resources.reconcile import reconcile
-from ..resources.rules import RuleTable
+from ..resources.rule_table import RuleTable
+from ..system.system import Bpf
 
 LONG_PAST = 1
 PREVIOUS = 1
 
 
-def arm(bpf, pins, table: RuleTable, attached: Container[int], deadline: int) -> None:
-    """Let all that is in force now return at the deadline; `attached` are the interfaces with a filter of ours."""
+def arm(bpf: Bpf, pins: Pins, table: RuleTable, attached: Container[int], deadline: int) -> None:
+    """Set the deadline, in ns of the monotonic clock. `attached` are the ifindexes with a filter of ours."""
     if not pins.complete:
         return
     table.keep_previous()
     policies = PolicyTable(bpf, pins)
-    slots = policies.slots()
-    for ifindex, policy in policies.observe().items():
-        cache = replace(policy, deadline=0, generation=PREVIOUS)
-        policies.write_previous(slots[ifindex], ifindex, cache if ifindex in attached else UNFILTERED)
+    snapshot = policies.load()
+    for ifindex, policy in snapshot.entries.items():
+        previous = replace(policy, deadline=0, generation=PREVIOUS) if ifindex in attached else UNFILTERED
+        policies.write_previous(snapshot.slots[ifindex], ifindex, previous)
     _set_deadline(policies, lambda policy: deadline)
 
 
-def trip(bpf, pins) -> None:
-    """Return to what was before at once."""
+def trip(bpf: Bpf, pins: Pins) -> None:
+    """Let the deadline pass at once, so that the program uses the previous policies and rules."""
     if pins.complete:
         _set_deadline(PolicyTable(bpf, pins), lambda policy: LONG_PAST if policy.deadline else 0)
 
 
-def disarm(bpf, pins, table: RuleTable) -> None:
-    """Let what is in force stay, and forget what was before."""
+def disarm(bpf: Bpf, pins: Pins, table: RuleTable) -> None:
+    """Remove the deadline, and the previous policies and rules."""
     if not pins.complete:
         return
     policies = PolicyTable(bpf, pins)
@@ -54,7 +56,7 @@ def disarm(bpf, pins, table: RuleTable) -> None:
 
 
 def _set_deadline(policies: PolicyTable, deadline_of: Callable[[Policy], int]) -> None:
-    def intend(have: Mapping) -> dict:
+    def desired(have: Mapping[int, Policy]) -> dict[int, Policy]:
         return {ifindex: replace(policy, deadline=deadline_of(policy)) for ifindex, policy in have.items()}
 
-    reconcile(policies, intend, False)
+    reconcile(policies, desired)

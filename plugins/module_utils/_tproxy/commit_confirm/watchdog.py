@@ -2,33 +2,31 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Taking a change back: by hand, by the run that finds it unconfirmed, and by the guard.
+"""The roll-back of a change: by an operator, by the next run past the deadline, and by the watchdog.
 
-The guard is a process that sleeps until the deadline and acts when nobody confirmed.
+The watchdog is a process that sleeps until the deadline and rolls back a change that was not confirmed.
 
-1. It is there before anything changes, and has opened by then all that it will need; it has rehearsed it, too.
-2. Filters come first, by the programs that it holds open: a program that drops everything is out with one request.
-   It waits GRACE seconds for whoever has the turn, who may be confirming just now, and not for longer.
-3. Whoever confirms wakes it, and it ends. When it is killed, the dead-man switch and the next run take its place.
+1. It runs before anything changes. By then it has opened everything that it needs, and has tried it in check mode.
+2. It restores filters first, by the programs that it holds open: one request replaces a program that drops everything.
+   It waits GRACE seconds for a run that holds the lock, which may be confirming, and not longer.
+3. A confirmation wakes the watchdog, which ends. When it is killed, the confirm deadline and the next run replace it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..constants import FUNCTION
 from ..errors import Busy, TproxyError
 from ..model.saved_state import decode_state
-from ..resources.attachments import Hook, users
-from ..resources.lock import lock
-from ..resources.pending import ROLLED_BACK, Pending, close_change, pending_change
+from ..resources.attachments import Attachment, Hook, Programs, users
+from ..resources.lock import ROLLED_BACK, Pending, close_change, lock, pending_change
 from ..resources.pins import splicer_pins
-from ..resources.programs import Programs
-from ..resources.rule_changes import rule_table
-from ..resources.transaction import put
-from ..system.system import System
+from ..resources.restore import restore
+from ..resources.rule_table import rule_table
+from ..system.system import Netlink, System
 from . import deadline as confirm_deadline
 
 ATTEMPTS = 5
@@ -37,63 +35,60 @@ GRACE = 2
 
 
 class HeldFilter(NamedTuple):
-    """A filter as it stood before the change, and an open descriptor of its program."""
+    """A filter before the change, and an open descriptor of its program."""
 
     hook: Hook
     name: str
     program: int
 
 
-class Watchdog(NamedTuple):
-    """What the guard holds."""
+class Watch(NamedTuple):
+    """The open adapters and descriptors of the watchdog, and its change."""
 
     system: System
-    netlink: Any
+    netlink: Netlink
     pin_dir: str
     pending: Pending
-    held: list
+    held: list[HeldFilter]
 
 
-def roll_back(system: System, netlink, pin_dir: str, pending: Pending) -> list:
-    """Put the state before the change in force again, within the caller's turn; return what that took, in lines."""
+def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) -> list[str]:
+    """Put the state before the change in force again, within the caller's lock; return one line for each change."""
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.trip(system.bpf, pins)
-    changes = put(decode_state(pending.snapshot), system, netlink, exact=True)["changes"]
+    changes = restore(decode_state(pending.snapshot), system, netlink, exact=True).changes
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
     close_change(system, pin_dir, pending, ROLLED_BACK)
     return changes
 
 
-def watchdog(system: System, pin_dir: str, pending: Pending) -> Callable:
-    """Return what doors.background.spawn() wants: it opens everything, and returns the guard's work."""
+def watchdog(system: System, pin_dir: str, pending: Pending) -> Callable[[], Callable[[], None]]:
+    """Return the function for background.spawn(): it opens everything, and returns the work of the watchdog."""
 
-    def prepare() -> Callable:
+    def prepare() -> Callable[[], None]:
         netlink = system.netlink().__enter__()
-        put(decode_state(pending.snapshot), system, netlink, exact=True, check=True)
-        watch = Watchdog(system, netlink, pin_dir, pending, _hold(system, netlink, pin_dir))
+        restore(decode_state(pending.snapshot), system, netlink, exact=True, check_mode=True)
+        watch = Watch(system, netlink, pin_dir, pending, _hold(system, netlink, pin_dir))
         return lambda: _watch(watch)
 
     return prepare
 
 
-def _hold(system: System, netlink, pin_dir: str) -> list:
+def _hold(system: System, netlink: Netlink, pin_dir: str) -> list[HeldFilter]:
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
-        standing = users(netlink, Programs(system.bpf, pins), FUNCTION)
+        attached = users(netlink, Programs(system.bpf, pins), FUNCTION)
     return [
-        HeldFilter(
-            Hook(link.ifindex, direction, entry.priority, entry.handle),
-            entry.name,
-            system.bpf.program_by_id(entry.program_id),
-        )
-        for link, direction, entry in standing
+        HeldFilter(each.hook, each.filter.name, system.bpf.program_by_id(each.filter.program_id))
+        for each in attached
+        if each.filter.program_id is not None
     ]
 
 
-def _watch(watch: Watchdog) -> None:
+def _watch(watch: Watch) -> None:
     system, is_over = watch.system, False
     while not is_over:
-        system.background.sleep_until(watch.pending.deadline)  # first: the record is written once this process lives
+        system.background.sleep_until(watch.pending.deadline)  # first: the record is written after this process starts
         if not _is_mine(watch):
             return
         is_over = watch.pending.is_over(system)
@@ -104,8 +99,8 @@ def _watch(watch: Watchdog) -> None:
 
 
 @contextmanager
-def _turn(watch: Watchdog):
-    """Hold the pin folder. Who holds it for longer than GRACE does not keep the new filters in force."""
+def _locked(watch: Watch) -> Iterator[None]:
+    """Hold the pin folder. A run that holds it for longer than GRACE does not keep the new filters in force."""
     with ExitStack() as held:
         try:
             held.enter_context(lock(watch.system, watch.pin_dir, False, mount=False, seconds=GRACE))
@@ -116,8 +111,8 @@ def _turn(watch: Watchdog):
         yield
 
 
-def _is_mine(watch: Watchdog) -> bool:
-    """Whether the change still waits. A record that cannot be read is no confirmation."""
+def _is_mine(watch: Watch) -> bool:
+    """Return whether the change is still pending. A record that cannot be read is no confirmation."""
     try:
         found = pending_change(watch.system, watch.pin_dir)
     except TproxyError:
@@ -125,44 +120,43 @@ def _is_mine(watch: Watchdog) -> bool:
     return found is not None and found.token == watch.pending.token
 
 
-def _put_filters_back(watch: Watchdog) -> None:
-    """Let no other program see a packet; what goes wrong here, _roll_back() says."""
-    stood = {held.hook: held for held in watch.held}
-    for hook, program_id in _filters(watch):
+def _put_filters_back(watch: Watch) -> None:
+    """Put the filters before the change back, so that no new program sees a packet. Log failures."""
+    before = {held.hook: held for held in watch.held}
+    for attachment in _attachments(watch):
+        hook = attachment.hook
         try:
-            if hook not in stood:
+            if hook not in before:
                 watch.netlink.delete_filter(*hook)
-            elif watch.system.bpf.program_info(stood[hook].program).id != program_id:
-                watch.netlink.replace_filter(*hook, stood[hook].program, stood[hook].name)
+            elif watch.system.bpf.program_info(before[hook].program).id != attachment.filter.program_id:
+                watch.netlink.replace_filter(*hook, before[hook].program, before[hook].name)
         except TproxyError as fault:
             watch.system.background.log(str(fault))
 
 
-def _filters(watch: Watchdog) -> list:
-    """Return (hook, program id) of each filter of ours that stands now."""
+def _attachments(watch: Watch) -> list[Attachment]:
     system = watch.system
     try:
         with splicer_pins(system.bpf, system.bpffs, watch.pin_dir) as pins:
-            found = users(watch.netlink, Programs(system.bpf, pins), FUNCTION)
+            return users(watch.netlink, Programs(system.bpf, pins), FUNCTION)
     except TproxyError as fault:
         system.background.log(str(fault))
         return []
-    return [(Hook(link.ifindex, way, entry.priority, entry.handle), entry.program_id) for link, way, entry in found]
 
 
-def _roll_back(watch: Watchdog, is_last: bool) -> bool:
-    """Take the change back; return whether nothing is left to do."""
+def _roll_back(watch: Watch, is_last: bool) -> bool:
+    """Roll the change back; return whether that succeeded."""
     system, pending = watch.system, watch.pending
     try:
-        with _turn(watch):
+        with _locked(watch):
             if _is_mine(watch):
                 _put_filters_back(watch)
                 roll_back(system, watch.netlink, watch.pin_dir, pending)
                 system.background.log(
-                    f"rolled back: a change by {pending.who} that nobody confirmed in {pending.seconds} s"
+                    f"rolled back: a change by {pending.who} that was not confirmed within {pending.seconds} s"
                 )
         return True
     except TproxyError as fault:
-        last = "; the next run tries again, until then the program itself goes by the old rules" if is_last else ""
+        last = "; the next run tries again, until then the program itself uses the old rules" if is_last else ""
         system.background.log(f"the roll-back of a change by {pending.who} failed: {fault}{last}")
         return False

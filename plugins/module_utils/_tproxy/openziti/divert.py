@@ -15,30 +15,31 @@ from typing import Callable
 from ..errors import Unsupported
 from ..model.prefix import parse_address
 from ..model.rule import Identity, Rule, is_routers, reading_order
+from ..operations.rules import change_rules
 from ..resources.interfaces import PolicyTable
 from ..resources.lock import missing_capabilities
+from ..resources.operation import Operation, Options, Result
 from ..resources.pins import Pins, splicer_pins
-from ..resources.rule_changes import change_rules
 from ..system.system import System
 from .diverter_args import Request, flow_of, removed_by
 
 Rules = Mapping[Identity, Rule]
 
 
-def divert(options: Mapping, system: System, check: bool) -> dict:
-    """Insert, delete or flush; return {changed, lacking}: why an insert is not in force, or "".
+def divert(options: Options, system: System, check: bool) -> Result:
+    """Insert, delete or flush. `not_enforced_reason` says why an insert is not in force, or is "".
 
     Raises Conflict when a delete cannot know which service it is for, Unsupported for want of rights, and what
     tproxy_rule raises.
     """
     _refuse_without_rights(system)
     request, pin_dir = options["request"], options["pin_dir"]
-    answer = change_rules(_intention(request, system), pin_dir, system, check, request.operation == "insert")
+    result = change_rules(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
-        return {"changed": answer["changed"], "not_enforced_reason": ""}
+        return Result(result.changed, {"not_enforced_reason": ""})
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
-        why = "; ".join(answer["warnings"]) or Guards().not_enforced_reason(request.rules, pins, system)
-    return {"changed": answer["changed"], "not_enforced_reason": why}
+        why = "; ".join(result.warnings) or Guards().not_enforced_reason(request.rules, pins, system)
+    return Result(result.changed, {"not_enforced_reason": why})
 
 
 def _refuse_without_rights(system: System) -> None:
@@ -105,12 +106,12 @@ class Guards:
 
     def _any(self, table: PolicyTable) -> bool:
         if self._seen is None or not table.has(self._seen):
-            self._seen = next(iter(table.observe()), None)
+            self._seen = next(iter(table.load().entries), None)
         return self._seen is not None
 
 
-def collect(options: Mapping, system: System, check: bool) -> dict:
-    """Remove the rules of routers that have no listener, in one commit; return {changed, removed}: rules."""
+def collect(options: Options, system: System, check: bool) -> Result:
+    """Remove the rules of routers that have no listener, in one commit. `removed` has the rules."""
     gone: list[Rule] = []
 
     def intend(have: Rules) -> Rules:
@@ -118,9 +119,9 @@ def collect(options: Mapping, system: System, check: bool) -> dict:
         identities = {rule.identity for rule in gone}
         return {key: rule for key, rule in have.items() if key not in identities}
 
-    answer = change_rules(intend, options["pin_dir"], system, check, False)
+    result = change_rules(intend, options["pin_dir"], system, check, False)
     removed = [rule.to_params() for rule in sorted(gone, key=reading_order)]
-    return {"changed": answer["changed"], "removed": removed, "warnings": answer["warnings"]}
+    return Result(result.changed, {"removed": removed}, warnings=result.warnings)
 
 
 def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
@@ -134,3 +135,7 @@ def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
         return known[proxy]
 
     return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]
+
+
+DIVERT = Operation("divert", divert)
+COLLECT = Operation("gc", collect)

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
 from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
 from ..model.rule import Identity, Rule, is_routers
-from ..resources.lock import lock_for_change
-from ..resources.migrate import pins_in_force
-from ..resources.pending import refuse_unconfirmed
+from ..resources.lock import lock_for_change, refuse_unconfirmed
 from ..resources.pins import Pins, splicer_pins
-from ..resources.rule_changes import rule_table
+from ..resources.rule_table import rule_table
 from ..resources.rules_incremental import LiveTable
+from ..resources.session import lazy_netlink, migrated_pins
 from ..system.system import System
 from .divert import Guards, left_behind, listener_test
 from .diverter_args import Request, flow_of, parse, removed_by
@@ -149,7 +148,9 @@ class Helper:
             yield self._live
 
     def _open(self, adds: bool) -> None:
-        with pins_in_force(self._system, self._pin_dir, False) as pins:
+        with ExitStack() as held:
+            netlink = lazy_netlink(self._system, held)
+            pins = held.enter_context(migrated_pins(self._system, self._pin_dir, False, netlink))
             if adds:
                 pins.ensure()
                 pins.keep()

@@ -16,8 +16,10 @@ from ..model.prefix import Prefix
 from ..model.rule import PROTOCOL_NAMES, Identity, Rule
 from ..model.rule_options import rules_from_params
 from ..operations.addresses import record_addresses
+from ..operations.execute import execute
+from ..operations.rules import change_rules
+from ..resources.operation import Operation, Options, Result
 from ..resources.pins import splicer_pins
-from ..resources.rule_changes import change_rules
 from ..system.system import System
 from .divert import Guards
 
@@ -27,22 +29,22 @@ PROTOCOL_IDS = {str(number): name for number, name in PROTOCOL_NAMES.items()}
 DELETE_WORDS = ("ip dest address or prefix", "prefix len", "low_port", "protocol id")
 
 
-def map_update(options: Mapping, system: System, check: bool) -> dict:
+def map_update(options: Options, system: System, check: bool) -> Result:
     """Add a rule, or change its port. The tproxy port 0 passes the flow to the host.
 
-    Returns {changed, rules, lacking}: the last says why the rule is not in force, "" when it is.
+    `not_enforced_reason` says why the rule is not in force, or is "".
     """
     address, length, low, high, port, protocol = options["words"]
     outcome = {"action": "pass"} if port == "0" else {"action": "tproxy", "tproxy_port": port}
     rule = _rule(address, length, f"{low}-{high}", protocol, outcome)
     _record(options, system, check)
-    answer = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
+    result = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
     with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         not_enforced_reason = Guards().not_enforced_reason([rule], pins, system)
-    return {"changed": answer["changed"], "rules": [str(rule)], "not_enforced_reason": not_enforced_reason}
+    return Result(result.changed, {"rules": [str(rule)], "not_enforced_reason": not_enforced_reason})
 
 
-def map_delete_elem(options: Mapping, system: System, check: bool) -> dict:
+def map_delete_elem(options: Options, system: System, check: bool) -> Result:
     """Remove every port range of the prefix that begins with the low port. `rules` has the removed rules."""
     address, length, low, protocol = options["words"]
     asked = _rule(address, length, low, protocol, {"action": "pass"})
@@ -53,8 +55,8 @@ def map_delete_elem(options: Mapping, system: System, check: bool) -> dict:
         return {key: rule for key, rule in have.items() if rule not in gone}
 
     _record(options, system, check)
-    answer = change_rules(intend, options["pin_dir"], system, check, False)
-    return {"changed": answer["changed"], "rules": [str(rule) for rule in gone], "not_enforced_reason": ""}
+    result = change_rules(intend, options["pin_dir"], system, check, False)
+    return Result(result.changed, {"rules": [str(rule) for rule in gone], "not_enforced_reason": ""})
 
 
 def _key(rule: Rule) -> tuple[str, Prefix, str, int]:
@@ -76,6 +78,12 @@ def _rule(address: str, length: str, ports: str, protocol: str, outcome: Mapping
     return rules[0]
 
 
-def _record(options: Mapping, system: System, check: bool) -> None:
+def _record(options: Options, system: System, check: bool) -> None:
     all_attached = {"interfaces": None, "addresses": None, "purge": False, "state": "present"}
     record_addresses({**all_attached, "pin_dir": options["pin_dir"]}, system, check)
+
+
+PROGRAMS = {
+    "map_update": (Operation("map_update", map_update, execute), UPDATE_WORDS),
+    "map_delete_elem": (Operation("map_delete_elem", map_delete_elem, execute), DELETE_WORDS),
+}

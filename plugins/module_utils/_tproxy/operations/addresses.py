@@ -2,43 +2,46 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of ifindex_ip: from the interfaces' addresses to the map that the program asks."""
+"""The operation of ifindex_ip: record the addresses of interfaces in the map that the program looks them up in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..constants import FUNCTION
 from ..errors import InvalidInput
-from ..model.policy import interface_addresses
+from ..model.policy import InterfaceAddresses, interface_addresses
 from ..model.prefix import parse_address
-from ..resources.attachments import users
-from ..resources.interfaces import AddressTable, kernel_addresses, links_by_name
-from ..resources.lock import lock_for_change
-from ..resources.migrate import pins_in_force
-from ..resources.programs import Programs
-from ..resources.reconcile import Outcome, reconcile
+from ..resources.current_state import CurrentState
+from ..resources.interfaces import kernel_addresses, links_by_name
+from ..resources.operation import Answer, Diff, Operation, Options, Result
+from ..resources.session import open_transaction
+from ..resources.transaction import HostState
+from ..system.netlink.answers import Link
 from ..system.system import System
+from .execute import execute
 
 
-def record_addresses(options: Mapping, system: System, check: bool) -> dict:
-    """Record or forget the addresses of interfaces. Returns what ifindex_ip returns."""
+def record_addresses(options: Options, system: System, check_mode: bool) -> Result:
+    """Record or forget the addresses of interfaces. Return the values of ifindex_ip. Raises InvalidInput."""
     given = _given_addresses(options)
-    present, pin_dir, token = options["state"] == "present", options["pin_dir"], options.get("confirm_token")
-    with lock_for_change(system, pin_dir, check, present, token), pins_in_force(system, pin_dir, check) as pins:
-        pins.check()
-        with system.netlink() as netlink:
-            links = _links(options, netlink, Programs(system.bpf, pins))
-            there = {link.ifindex: link.name for link in netlink.interfaces()}
-            want = _wanted(links, netlink, given) if present else {}
-        keep = _keep(options, links, there)
-        table = AddressTable(system.bpf, pins)
-        outcome = reconcile(table, lambda have: {**{k: v for k, v in have.items() if keep(k, v)}, **want}, check)
-    return _answer(outcome)
+    with open_transaction(
+        system,
+        options["pin_dir"],
+        check_mode,
+        mount=options["state"] == "present",
+        token=options.get("confirm_token"),
+    ) as transaction:
+        transaction.pins.check()
+        planned = transaction.plan(desired_state(transaction.current, options, given))
+        if not check_mode:
+            transaction.apply(planned)
+    assert planned.addresses is not None
+    before, after = planned.addresses.before, planned.addresses.after
+    return Result(planned.changed, {"interfaces": _entries(after)}, Diff(_text(before), _text(after)))
 
 
-def _given_addresses(options: Mapping):
-    """Return the addresses of the options as bytes, or None when the kernel's are wanted."""
+def _given_addresses(options: Options) -> list[bytes] | None:
+    """Return the addresses of the options, each as 16 bytes, or None for those of the kernel."""
     if options["addresses"] is None:
         return None
     found, faults = [], []
@@ -54,48 +57,43 @@ def _given_addresses(options: Mapping):
     return found
 
 
-def _links(options: Mapping, netlink, programs: Programs) -> list:
-    """Return the interfaces that are meant: those named, else those that have the program attached."""
+def desired_state(current: CurrentState, options: Options, given: list[bytes] | None) -> HostState:
+    """Return the state with the addresses recorded, or without them. `given` replaces those of the kernel."""
+    links, have = _links(current, options), current.addresses.entries
+    kept = {ifindex: entry for ifindex, entry in have.items() if _stays(ifindex, entry, current, options, links)}
+    wanted = {}
+    if options["state"] == "present":
+        for link in links:
+            addresses = kernel_addresses(current.netlink, link) if given is None else given
+            wanted[link.ifindex] = interface_addresses(link.name, addresses)
+    return HostState(addresses={**kept, **wanted})
+
+
+def _links(current: CurrentState, options: Options) -> list[Link]:
+    """Return the named interfaces, else those that run the program."""
     if options["interfaces"] is None:
-        return list(dict.fromkeys(link for link, _direction, _entry in users(netlink, programs, FUNCTION)))
+        return list(dict.fromkeys(each.link for each in current.attachments))
     if options["state"] == "absent":
-        return [link for link in map(netlink.link, options["interfaces"]) if link]
-    return links_by_name(netlink, options["interfaces"])
+        return [link for link in map(current.netlink.link, options["interfaces"]) if link]
+    return links_by_name(current.netlink, options["interfaces"])
 
 
-def _wanted(links: list, netlink, given) -> dict:
-    found = {}
-    for link in links:
-        addresses = kernel_addresses(netlink, link) if given is None else given
-        found[link.ifindex] = interface_addresses(link.name, addresses)
-    return found
+def _stays(ifindex: int, entry: InterfaceAddresses, current: CurrentState, options: Options, links: list[Link]) -> bool:
+    """Return whether an entry stays that is not recorded again. Its interface must exist under its name."""
+    if current.names.get(ifindex) != entry.name:
+        return False
+    if options["state"] == "absent":
+        named = options["interfaces"] or []
+        return ifindex not in {link.ifindex for link in links} and entry.name not in named
+    return not options["purge"]
 
 
-def _keep(options: Mapping, links: list, there: Mapping):
-    """Return whether an entry stays that nobody asked for: its interface must live, under its name."""
-    meant = {link.ifindex for link in links}
-
-    def keep(ifindex: int, entry) -> bool:
-        if there.get(ifindex) != entry.name:
-            return False
-        if options["state"] == "absent":
-            return ifindex not in meant and entry.name not in (options["interfaces"] or [])
-        return not options["purge"]
-
-    return keep
-
-
-def _answer(outcome: Outcome) -> dict:
-    return {
-        "changed": outcome.changed,
-        "interfaces": _entries(outcome.after),
-        "diff": {"before": _text(outcome.before), "after": _text(outcome.after)},
-    }
-
-
-def _entries(table: Mapping) -> list:
+def _entries(table: Mapping[int, InterfaceAddresses]) -> list[Answer]:
     return [{"ifindex": ifindex, **table[ifindex].to_params()} for ifindex in sorted(table)]
 
 
-def _text(table: Mapping) -> str:
+def _text(table: Mapping[int, InterfaceAddresses]) -> str:
     return "".join(f"{e['interface']} ({e['ifindex']}): {' '.join(e['addresses'])}\n" for e in _entries(table))
+
+
+RECORD_ADDRESSES = Operation("ifindex_ip", record_addresses, execute, confirmable=True)

@@ -2,56 +2,63 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of tc_bpf_attach: from a source to a filter that runs it.
+"""The operation of tc_bpf_attach: attach a program to a hook, or detach it.
 
-1. What can be refused is refused before the first change: input, compilation, the verifier.
-2. Rules for the interfaces of today, then policy, then filter: no packet meets the program before all that it asks is
-   there.
-3. A failure half way takes back what was done.
+Input, compilation and preflight are refused before the first change. The transaction orders the changes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from dataclasses import replace
 
 from ..checks.findings import enforce
 from ..checks.preflight import findings_of_hook
 from ..constants import FUNCTION
 from ..errors import InvalidInput
 from ..model.policy import Mark, Policy, masked_sources, policy_from_params
+from ..program.blob import Attached
 from ..program.select import Wanted, wanted_program
 from ..resources.attachments import Hook
-from ..resources.hook import HookContext, forget_gone, open_pins, put_filter, remove_filter, shown, state
-from ..resources.interfaces import PolicyTable, links_by_name
-from ..resources.lock import lock_for_change
-from ..resources.migrate import drop_older_pins
+from ..resources.current_state import CurrentState
+from ..resources.interfaces import links_by_name
+from ..resources.older_release import older_attachments
+from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.pins import Pins
-from ..resources.reconcile import reconcile, restore_table
 from ..resources.routes import FAMILIES, is_ours
-from ..resources.rule_changes import GroupRefresh, group_refresh
-from ..system.system import System
-from .detach import detach
+from ..resources.session import open_transaction
+from ..resources.transaction import HostState, Remains, Transaction
+from ..system.bcc import Compiler
+from ..system.netlink.answers import Link
+from ..system.open_core import open_core
+from ..system.system import Netlink, System
+from .execute import execute
 
 
-def attach(options: Mapping, system: System, check: bool) -> dict:
-    """Attach or detach one program on one hook. Returns what tc_bpf_attach returns."""
+def attach(options: Options, system: System, check_mode: bool) -> Result:
+    """Attach or detach one program on one hook. Return the values of tc_bpf_attach.
+
+    Raises InvalidInput, Conflict, Refused and the errors of a transaction; then nothing was changed.
+    """
     given = _validated(options)
-    present = options["state"] == "present"
-    with ExitStack() as held:
-        pending = held.enter_context(
-            lock_for_change(system, options["pin_dir"], check, present, options.get("confirm_token"))
-        )
-        netlink = held.enter_context(system.netlink())
-        pins = held.enter_context(open_pins(options, system, check))
-        context = HookContext(options, system, netlink, pins, pending.deadline if pending else 0)
-        pins.check()
-        return _attach(context, given, check) if present else detach(context, check)
+    is_present = options["state"] == "present"
+    with open_transaction(
+        system,
+        options["pin_dir"],
+        check_mode,
+        mount=is_present,
+        token=options.get("confirm_token"),
+        function=options["function"],
+        ignore_damage=True,
+    ) as transaction:
+        transaction.pins.check()
+        if not is_present:
+            return _detach(options, transaction, check_mode)
+        return _attach(options, given, transaction, check_mode)
 
 
-def _validated(options: Mapping) -> dict:
-    """Return the policy fields given. Raises InvalidInput with every fault that needs no look at the machine."""
+def _validated(options: Options) -> Answer:
+    """Return the given fields of the policy. Raises InvalidInput with each fault that is visible without the kernel."""
     faults, given = [], {}
     try:
         given = policy_from_params(options["policy"])
@@ -71,91 +78,125 @@ def _validated(options: Mapping) -> dict:
     return given
 
 
-def _source_faults(options: Mapping) -> list:
+def _source_faults(options: Options) -> list[str]:
     if options["state"] == "absent" or options["blob_content"]:
         return []
     if not options["source_files"]:
         return ["source: no source came with the task (the action plugin ships it); give source_files or blob"]
     if options["source"] not in options["source_files"]:
-        there = ", ".join(sorted(options["source_files"]))
-        return [f"source: {options['source']!r} is none of source_files ({there})"]
+        given = ", ".join(sorted(options["source_files"]))
+        return [f"source: {options['source']!r} is none of source_files ({given})"]
     return []
 
 
-def _attach(context: HookContext, given: dict, check: bool) -> dict:
-    link = links_by_name(context.netlink, [context.options["interface"]], "interface")[0]
-    table = context.table(link.ifindex)
-    table.refuse_foreign(was_ours=link.ifindex in context.policies())
-    hook, elsewhere = context.hook(link.ifindex), context.elsewhere(link.ifindex)
-    stood = table.observe().get(hook)
-    origin = _origin(context, hook, stood, elsewhere)
-    wanted = wanted_program(context.options, context.system.compiler, context.programs.blob(), stood)
-    with _pins_for(context, wanted) as pins:
+def _attach(options: Options, given: Answer, transaction: Transaction, check_mode: bool) -> Result:
+    current = transaction.current
+    link = links_by_name(transaction.netlink, [options["interface"]], "interface")[0]
+    hook = Hook(link.ifindex, options["direction"], options["priority"], options["handle"])
+    entry = transaction.filter_at(hook)
+    entry.refuse_foreign(was_ours=transaction.is_splicer and link.ifindex in current.policies.entries)
+    stood = entry.observe()
+    wanted = wanted_program(options, transaction.system.compiler, current.blob, stood)
+    with _pins_for(transaction, wanted) as pins:
         pins.check()
-        context = context._replace(pins=pins)
-        had = context.policies()
-        want = _wanted_policies(context, given, link, had)
-        if context.is_splicer:
-            reconcile(PolicyTable(context.system.bpf, context.pins), lambda _have: want, True)
-        rules = group_refresh(context.system, context.pins) if context.is_splicer else None
-        changed = stood != wanted.attached or had != want or rules is not None or bool(elsewhere)
-        found = findings_of_hook(context, link, wanted, want, changed, rules)
-        warnings = masked_sources(context.options["policy"]) + enforce(found, bool(context.options.get("force")))
-        if changed and not check:
-            _apply(context, link, wanted, want, rules)
-        policy = want.get(link.ifindex)
-        return {
-            "changed": changed,
-            "attachment": _attachment(context, link, wanted),
+        transaction = transaction.with_pins(pins)
+        current, elsewhere = transaction.current, _elsewhere(transaction, hook)
+        before = _origin(transaction, hook, stood, elsewhere)
+        planned = transaction.plan(state_with(options, given, transaction, link, hook, elsewhere, wanted))
+        found = findings_of_hook(transaction, link, hook, planned)
+        warnings = masked_sources(options["policy"]) + enforce(found, bool(options.get("force")))
+        if not check_mode:
+            transaction.apply(planned)
+        policy = planned.policies.after[link.ifindex] if planned.policies else None
+        had = planned.policies.before.get(link.ifindex) if planned.policies else None
+        data = {
+            "attachment": _attachment(transaction, link, hook, wanted),
             "program": _program(wanted),
-            "policy": shown(policy),
-            "warnings": warnings,
-            "diff": {
-                "before": state(link, *origin, had.get(link.ifindex), rules is None),
-                "after": state(link, hook, wanted.attached, policy),
-            },
+            "policy": policy and policy.to_params(),
         }
+        diff = Diff(
+            shown_attachment(link, *before, had, rules_bound=planned.rules is None),
+            shown_attachment(link, hook, wanted.attached, policy),
+        )
+        return Result(planned.changed, data, diff, tuple(warnings))
 
 
-def _origin(context: HookContext, hook: Hook, stood, elsewhere: list) -> tuple:
-    """Return (hook, Attached or None): what stands where it is wanted, else where it is to be moved from."""
+def state_with(
+    options: Options,
+    given: Answer,
+    transaction: Transaction,
+    link: Link,
+    hook: Hook,
+    elsewhere: list[Hook],
+    wanted: Wanted,
+) -> HostState:
+    """Return the state with the program on the hook and with the interface's policy.
+
+    `given` are the given fields of the policy, `elsewhere` the other hooks of the interface that run our program. Rules
+    are part of it when they must be compiled again, so that they apply to the interface from its first packet.
+    """
+    current = transaction.current
+    filters: dict[Hook, Attached | None] = {hook: wanted.attached, **dict.fromkeys(elsewhere, None)}
+    if not transaction.is_splicer:
+        return HostState(filters=filters, program=wanted)
+    had = current.policies.entries
+    policy = _wanted_policy(options, given, current, link, had.get(link.ifindex), transaction.deadline)
+    return HostState(
+        rules=current.rules.rules if current.rule_reader.is_stale(current.rules) else None,
+        policies={**_of_existing(had, current), link.ifindex: policy},
+        filters=filters,
+        program=wanted,
+    )
+
+
+def _of_existing(policies: Mapping[int, Policy], current: CurrentState) -> dict[int, Policy]:
+    """Return the policies of interfaces that exist.
+
+    An interface that is created again gets another index, so its old policies would fill up the table.
+    """
+    return {ifindex: policy for ifindex, policy in policies.items() if ifindex in current.names}
+
+
+def _elsewhere(transaction: Transaction, hook: Hook) -> list[Hook]:
+    """Return the other hooks of the interface that run our own program; [] for another program.
+
+    The policy belongs to the interface, and two instances of the program would process each packet twice.
+    """
+    if not transaction.is_splicer:
+        return []
+    found = (each.hook for each in transaction.current.attachments)
+    return [other for other in found if other.ifindex == hook.ifindex and other != hook]
+
+
+def _origin(
+    transaction: Transaction, hook: Hook, stood: Attached | None, elsewhere: list[Hook]
+) -> tuple[Hook, Attached | None]:
+    """Return the hook and the filter that the program has before: at the wanted place, or elsewhere."""
     if stood is not None or not elsewhere:
         return hook, stood
-    return elsewhere[0], context.at(elsewhere[0]).table(hook.ifindex).observe().get(elsewhere[0])
+    return elsewhere[0], transaction.filter_at(elsewhere[0]).observe()
 
 
-def _pins_for(context: HookContext, wanted: Wanted) -> Pins:
-    """Return the pins with the maps that the program brings along, when it is not ours."""
-    if context.is_splicer or wanted.blob is None:
-        return context.pins
-    return Pins(context.system.bpf, context.system.bpffs, context.pins.folder, wanted.blob.maps)
+def _pins_for(transaction: Transaction, wanted: Wanted) -> Pins:
+    """Return the pins of our program; for another program pins with the maps of its blob."""
+    if transaction.is_splicer or wanted.blob is None:
+        return transaction.pins
+    system = transaction.system
+    return Pins(system.bpf, system.bpffs, transaction.pins.folder, wanted.blob.maps)
 
 
-def _wanted_policies(context: HookContext, given: dict, link, had: Mapping) -> dict:
-    """Return every interface's policy: ours as wanted, the others' as they are, but for interfaces that are gone.
-
-    Each re-creation of an interface takes another index; without this the table would fill up.
-    """
-    if not context.is_splicer:
-        return {}
-    there = {entry.ifindex for entry in context.netlink.interfaces()}
-    alive = {ifindex: policy for ifindex, policy in had.items() if ifindex in there}
-    return {**alive, link.ifindex: _wanted_policy(context, given, link, had.get(link.ifindex))}
+def _wanted_policy(
+    options: Options, given: Answer, current: CurrentState, link: Link, had: Policy | None, deadline: int
+) -> Policy:
+    """Return the policy as given, else the one in force, else the defaults."""
+    base = had if had is not None and options["policy"] is None else Policy(**given)
+    mark = had.mark if had is not None else _routed_mark(current.netlink, link)
+    of_link = {"layer3": link.layer3, "loopback": link.loopback}
+    return Policy(**{**vars(base), "mark": mark, **of_link, "damaged": False, "deadline": deadline})
 
 
-def _wanted_policy(context: HookContext, given: dict, link, had: Policy | None) -> Policy:
-    """Return the policy as given, else as it stands, else the defaults."""
-    base = had if had is not None and context.options["policy"] is None else Policy(**given)
-    mark = had.mark if had is not None else _routed_mark(context.netlink, link)
-    return Policy(**{**vars(base), "mark": mark, **_of_link(link), "damaged": False, "deadline": context.deadline})
-
-
-def _of_link(link) -> dict:
-    return {"layer3": link.layer3, "loopback": link.loopback}
-
-
-def _routed_mark(netlink, link) -> Mark:
-    """Return the mark that the interface's policy route waits for, else the default."""
+def _routed_mark(netlink: Netlink, link: Link) -> Mark:
+    """Return the mark of the interface's policy route, else the default."""
     for family in FAMILIES.values():
         for rule in netlink.rules(family):
             if is_ours(rule) and rule.iif == link.name:
@@ -163,52 +204,122 @@ def _routed_mark(netlink, link) -> Mark:
     return Mark()
 
 
-def _apply(context: HookContext, link, wanted: Wanted, policies: Mapping, rules: GroupRefresh | None) -> None:
-    """Maps, rules, program (which the verifier may refuse), policy, filter; backwards when one of them fails.
-
-    Filters of ours elsewhere on the interface go last: at no time is it without one.
-    """
-    hook, elsewhere = context.hook(link.ifindex), context.elsewhere(link.ifindex)
-    with ExitStack() as done, ExitStack() as undo:
-        context.pins.ensure()
-        forget_gone(context)
-        if rules is not None:
-            rules.apply(undo)  # first: an image that outgrows its map moves to another, which the program must use
-        program = None
-        if context.table(link.ifindex).observe() != {hook: wanted.attached}:
-            program = context.programs.open(wanted.blob)
-            done.callback(os.close, program)
-        if context.is_splicer:
-            table = PolicyTable(context.system.bpf, context.pins)
-            undo.callback(restore_table, table, table.observe())
-            reconcile(table, lambda _have: policies, False)
-        if program is not None:
-            put_filter(context, hook, wanted, program, done, undo)
-        for place in elsewhere:
-            remove_filter(context.at(place), link, done, undo)
-        undo.pop_all()
-        context.pins.keep()
-    if context.is_splicer:
-        drop_older_pins(context.system, context.netlink, context.options["pin_dir"])
-
-
-def _attachment(context: HookContext, link, wanted: Wanted) -> dict:
-    """Return the attachment; program id and tag are None where check mode attached nothing."""
-    found = context.table(link.ifindex).filter()
-    current = found if found is not None and found.name == wanted.attached.name else None
+def _attachment(transaction: Transaction, link: Link, hook: Hook, wanted: Wanted) -> Answer:
+    """Return the attachment. Program id and tag are None where check mode attached nothing."""
+    found = transaction.filter_at(hook).filter()
+    attached = found if found is not None and found.name == wanted.attached.name else None
     return {
         "interface": link.name,
-        **context.hook(link.ifindex)._asdict(),
-        "program_id": current and current.program_id,
-        "tag": current and current.tag,
+        **hook._asdict(),
+        "program_id": attached and attached.program_id,
+        "tag": attached and attached.tag,
         "name": wanted.attached.name,
     }
 
 
-def _program(wanted: Wanted) -> dict:
+def _program(wanted: Wanted) -> Answer:
     return {
         "identity": wanted.identity,
         "source_sha256": wanted.source_sha256,
         "instructions": wanted.blob and wanted.blob.count,
         "compiled": wanted.compiled,
     }
+
+
+# ---- detach --------------------------------------------------------------------------------
+
+
+def _detach(options: Options, transaction: Transaction, check_mode: bool) -> Result:
+    """Remove our filters from one interface. Return the values of tc_bpf_attach."""
+    link = transaction.netlink.link(options["interface"])
+    hooks = _hooks(options, transaction, link) if link else []
+    is_last = bool(transaction.pins.names()) and all(hook in hooks for hook in _users(transaction))
+    before = _shown_before(options, transaction, link, hooks, is_last)
+    planned = transaction.plan(state_without(options, transaction, link, hooks, is_last))
+    if not check_mode:
+        transaction.apply(planned)
+    return Result(
+        planned.changed or is_last,
+        {"attachment": None, "program": None, "policy": None},
+        Diff(before, shown_attachment(link, None, None, None)),
+        released_interfaces=(options["interface"],),
+    )
+
+
+def state_without(
+    options: Options, transaction: Transaction, link: Link | None, hooks: list[Hook], is_last: bool
+) -> HostState:
+    """Return the state without our filters on the interface, and without its policy and its recorded addresses."""
+    current, remains = transaction.current, Remains.NOTHING if is_last else Remains.EVERYTHING
+    if link is None:
+        return HostState(remains=remains)
+    # A killed run may have left a qdisc on the named hook.
+    filters = dict.fromkeys(hooks or [_named_hook(options, link)], None)
+    if not transaction.is_splicer:
+        return HostState(filters=filters, remains=remains)
+    return HostState(
+        addresses={key: entry for key, entry in current.addresses.entries.items() if key != link.ifindex},
+        policies={key: policy for key, policy in current.policies.entries.items() if key != link.ifindex},
+        filters=filters,
+        remains=remains,
+    )
+
+
+def _named_hook(options: Options, link: Link) -> Hook:
+    return Hook(link.ifindex, options["direction"], options["priority"], options["handle"])
+
+
+def _hooks(options: Options, transaction: Transaction, link: Link) -> list[Hook]:
+    """Return the hooks that lose a filter: the named one, if our filter is there, and all that run our own program.
+
+    Our program would close the interface on another hook, without the policy that is removed.
+    """
+    named = _named_hook(options, link)
+    found = [named] if transaction.filter_at(named).filter() is not None else []
+    if transaction.is_splicer:
+        found += [each.hook for each in transaction.current.attachments if each.link.ifindex == link.ifindex]
+    return list(dict.fromkeys(found))
+
+
+def _users(transaction: Transaction) -> list[Hook]:
+    """Return the hooks that run the program, or the program of an older release."""
+    found = list(transaction.current.attachments)
+    if transaction.is_splicer:
+        found += older_attachments(transaction.system, transaction.netlink, transaction.pin_dir)
+    return [each.hook for each in found]
+
+
+def _shown_before(
+    options: Options, transaction: Transaction, link: Link | None, hooks: list[Hook], is_last: bool
+) -> dict[str, object]:
+    """Return the side before of the diff; with the last filter it has the rules that are removed."""
+    hook = hooks[0] if hooks else None
+    attached = transaction.filter_at(hook).observe() if hook else None
+    policy = None
+    if transaction.is_splicer and link is not None:
+        policy = transaction.current.policies.entries.get(link.ifindex)
+    shown = shown_attachment(link, hook, attached, policy)
+    rules = transaction.current.rules.rules if is_last and transaction.is_splicer else {}
+    return {**shown, "rules": [str(rules[identity]) for identity in sorted(rules)]} if rules else shown
+
+
+def shown_attachment(
+    link: Link | None, hook: Hook | None, attached: Attached | None, policy: Policy | None, rules_bound: bool = True
+) -> Answer:
+    """Return one side of the diff of tc_bpf_attach. `rules_bound`: the rules are compiled for the interfaces of now."""
+    return {
+        "interface": link and link.name,
+        "filter": attached and attached.name,
+        "priority": hook.priority if hook and attached else None,
+        "handle": hook.handle if hook and attached else None,
+        "bound": bool(attached and attached.bound),
+        "rules_bound": rules_bound,
+        "policy": policy and policy.to_params(),
+    }
+
+
+def _open() -> System:
+    return replace(open_core(), compiler=Compiler)
+
+
+ATTACH = Operation("tc_bpf_attach", attach, execute, confirmable=True, opens=_open)

@@ -2,133 +2,154 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Running a story that changes something: alone, as part of a change that waits, or as such a change itself."""
+"""The pipeline of every operation that changes the router.
+
+1. Finish an expired change, whose watchdog may have been killed.
+2. With `confirm_timeout`: predict the change, start the pending change, run. Otherwise run.
+3. Save the state file, unless the change is pending.
+
+A run holds the lock of the state file until it has saved. So the watcher never restores from an outdated file.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from ..commit_confirm.change import confirm, finish_expired, refuse_bad_timeout, rollback, start
 from ..constants import FUNCTION, STATE_FILE
 from ..errors import InvalidInput, TproxyError
 from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_lock
-from ..resources.attachments import users
-from ..resources.migrate import refuse_older_release
-from ..resources.pending import pending_change, write_record
+from ..resources.attachments import Programs, users
+from ..resources.lock import pending_change, write_record
+from ..resources.older_release import refuse_older_release
+from ..resources.operation import Operation, Options, Result, with_absolute_pin_dir
 from ..resources.pins import splicer_pins
-from ..resources.programs import Programs
-from ..system.system import System
+from ..system.system import Compiler, System
+
+UNMET = "no program is attached, so no packet meets this change: there was nothing to confirm"
 
 
-def run_and_save(operation: Callable, options: Mapping, system: System, check: bool) -> dict:
-    """Run a story, and save what it changed where the state is kept. Its answer, without `left`, is the story's.
+def execute(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    """Run an operation and save the state file where there is one.
 
-    The change stands when it cannot be saved: then a warning says so, and nothing is repaired by the stale file. One
-    that waits for its confirmation is saved by the run that confirms it.
+    A change stands although it cannot be saved: a warning says so, and the watcher ignores the outdated file. The run
+    that confirms a pending change saves it.
     """
-    if "pin_dir" in options:  # under its one name, by which a state is known as that of this folder
-        options = {**options, "pin_dir": os.path.abspath(options["pin_dir"])}
-    if check or "state" not in options or not system.files.exists(STATE_FILE):
-        answer = operation(options, system, check)
-        answer.pop("left", None), answer.pop("waits", None)
-        return answer
+    options = with_absolute_pin_dir(options)
+    run = _run_confirmable if operation.confirmable else _run
+    if check_mode or not system.files.exists(STATE_FILE):
+        return run(operation, options, system, check_mode)
     with state_file_lock(system):
-        answer = operation(options, system, check)
-        left, waits = answer.pop("left", []), answer.pop("waits", False)
-        if not waits and (answer["changed"] or system.files.exists(UNSAVED)):
-            answer.setdefault("warnings", []).extend(refresh_state_file(options["pin_dir"], left, system))
-    return answer
+        result = run(operation, options, system, check_mode)
+        if result.pending or not (result.changed or system.files.exists(UNSAVED)):
+            return result
+        return result.with_warnings(refresh_state_file(options["pin_dir"], result.released_interfaces, system))
 
 
-def run_change(operation: Callable, options: Mapping, system: System, check: bool) -> dict:
-    """Return the story's answer. With `confirm_timeout` it has a member `confirm`: the change that now waits, or None.
+def _run(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    return operation.function(options, system, check_mode)
 
-    A run that would change nothing arms nothing: check mode foretells exactly what a run does.
+
+def _run_confirmable(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    """Run an operation that may have to be confirmed, or that is part of a pending change.
+
+    A run that would change nothing starts no pending change, so check mode predicts exactly what a run does.
     """
     seconds, token = options.get("confirm_timeout") or 0, options.get("confirm_token")
-    _refuse_bad_options(options, seconds)
-    finish_expired(options["pin_dir"], system, check)
+    if seconds:
+        _refuse_bad_options(options, seconds)
+    finish_expired(options["pin_dir"], system, check_mode)
     if _is_part(options["pin_dir"], token, system):
-        return _pending(operation(options, system, check), options["pin_dir"], system, check)
+        return _as_pending(_run(operation, options, system, check_mode), options["pin_dir"], system, check_mode)
     if not seconds:
-        return operation(options, system, check)
+        return _run(operation, options, system, check_mode)
     refuse_older_release(system, options["pin_dir"])
     options = {**options, "confirm_token": None}
-    system = system._replace(compiler=_CachingCompiler(system.compiler))
-    predicted = operation(options, system, True)
-    if check or not predicted["changed"]:
-        return {**predicted, "confirm": None}
+    system = replace(system, compiler=_CachingCompiler(system.compiler))
+    predicted = _run(operation, options, system, True)
+    if check_mode or not predicted.changed:
+        return predicted.with_data(confirm=None)
     if not _meets_packets(predicted, options["pin_dir"], system):
-        note = "no program is attached, so no packet meets this change: there was nothing to confirm"
-        answer = operation(options, system, False)
-        return {**answer, "confirm": None, "warnings": [*answer.get("warnings", []), note]}
-    return _confirmable(operation, options, system, seconds, token)
+        return _run(operation, options, system, False).with_data(confirm=None).with_warnings([UNMET])
+    return _run_pending(operation, options, system, seconds, token)
 
 
-def _refuse_bad_options(options: Mapping, seconds: int) -> None:
-    if seconds:
-        refuse_bad_timeout(seconds)
-    if seconds and options.get("function", FUNCTION) != FUNCTION:
+def _refuse_bad_options(options: Options, seconds: int) -> None:
+    refuse_bad_timeout(seconds)
+    if options.get("function", FUNCTION) != FUNCTION:
         raise InvalidInput([f"confirm_timeout: works for our own program {FUNCTION} only, not {options['function']}"])
 
 
 def _is_part(pin_dir: str, token: str | None, system: System) -> bool:
-    """Whether the token is that of a change that waits already."""
+    """Return whether the token is that of the pending change."""
     pending = pending_change(system, pin_dir)
     return pending is not None and pending.token == token
 
 
-def _meets_packets(predicted: Mapping, pin_dir: str, system: System) -> bool:
-    """Whether a program of ours is attached, or will be."""
-    if predicted.get("attachment"):
+def _meets_packets(predicted: Result, pin_dir: str, system: System) -> bool:
+    """Return whether a program of ours is attached, or will be."""
+    if predicted.data.get("attachment"):
         return True
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         return bool(users(netlink, Programs(system.bpf, pins), FUNCTION))
 
 
-def _confirmable(operation: Callable, options: Mapping, system: System, seconds: int, token: str | None) -> dict:
-    """Run the story as a change that waits for its confirmation."""
-    pending = start(options["pin_dir"], seconds, token, system)
-    mine = {"pin_dir": options["pin_dir"], "token": pending.token}
+def _run_pending(operation: Operation, options: Options, system: System, seconds: int, token: str | None) -> Result:
+    """Run an operation as a change that waits for confirmation."""
+    pin_dir = options["pin_dir"]
+    pending = start(pin_dir, seconds, token, system)
+    own_change = {"pin_dir": pin_dir, "token": pending.token}
     try:
-        answer = operation({**options, "confirm_token": pending.token}, system, False)
-        answer = _pending(answer, options["pin_dir"], system, False)
+        result = _run(operation, {**options, "confirm_token": pending.token}, system, False)
+        result = _as_pending(result, pin_dir, system, False)
     except TproxyError:
-        with suppress(TproxyError):  # else the guard does it
-            rollback(mine, system, False)
+        with suppress(TproxyError):  # then the watchdog rolls back
+            rollback(own_change, system, False)
         raise
-    if not answer["changed"]:  # somebody else made the same change between the two runs
-        confirm(mine, system, False)
-        return {**answer, "confirm": None}
-    return {**answer, "confirm": pending.shown(system)}
+    if not result.changed:  # another run made the same change between prediction and run
+        confirm(own_change, system, False)
+        return result.with_data(confirm=None)
+    return result.with_data(confirm=pending.shown(system))
 
 
-def _pending(answer: dict, pin_dir: str, system: System, check: bool) -> dict:
-    """Return the answer of a run that must not be saved yet; what it gave up is noted for the run that confirms."""
-    left, pending = answer.pop("left", []), pending_change(system, pin_dir)
-    if left and pending is not None and not check:
-        write_record(system, pin_dir, pending._replace(released_interfaces=(*pending.released_interfaces, *left)))
-    return {**answer, "waits": True}
+def _as_pending(result: Result, pin_dir: str, system: System, check_mode: bool) -> Result:
+    """Return a result that must not be saved yet.
+
+    The record of the change keeps its released interfaces for the run that confirms.
+    """
+    released, pending = result.released_interfaces, pending_change(system, pin_dir)
+    if released and pending is not None and not check_mode:
+        everything = (*pending.released_interfaces, *released)
+        write_record(system, pin_dir, pending._replace(released_interfaces=everything))
+    return replace(result, released_interfaces=(), pending=True)
 
 
 class _CachingCompiler:
-    """The compiler's door, opened as often as you like, which compiles the same thing once."""
+    """A compiler that compiles the same source once, for the prediction and for the run."""
 
-    def __init__(self, opened: Callable):
-        self._opened, self._known = opened, {}
+    def __init__(self, opened: Callable[[], Compiler]) -> None:
+        self._opened = opened
+        self._known: dict[str, Mapping[str, object]] = {}
 
     def __call__(self) -> _CachingCompiler:
         return self
 
     def version(self) -> str:
-        """As the door's."""
+        """Return the version of the compiler."""
         return self._opened().version()
 
-    def compile(self, *question) -> dict:
-        """As the door's."""
-        key = repr(question)
+    def compile(
+        self,
+        files: Mapping[str, str],
+        entry: str,
+        function: str,
+        defines: Mapping[str, object],
+        placeholders: Mapping[int, Sequence[object]],
+    ) -> Mapping[str, object]:
+        """Return the compiled program of a source."""
+        key = repr((files, entry, function, defines, placeholders))
         if key not in self._known:
-            self._known[key] = self._opened().compile(*question)
+            self._known[key] = self._opened().compile(files, entry, function, defines, placeholders)
         return self._known[key]

@@ -2,35 +2,45 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of tproxy_info: what is in force, what it has seen, and what is wrong. It changes nothing."""
+"""The operation of tproxy_info: the state in force, its counters, and findings. It changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 
 from ..abi import layout
 from ..abi import structs as codec
 from ..abi.structs import REASON_NAMES
-from ..checks.collect import interface, machine, with_listeners, with_networks, with_routing
+from ..checks.collect import (
+    InterfaceStatus,
+    collect_status,
+    interface,
+    leftovers,
+    machine,
+    with_listeners,
+    with_networks,
+    with_routing,
+)
 from ..checks.drift import Route, route_drift
-from ..checks.facts import Facts
+from ..checks.facts import DriftFact, Facts
 from ..checks.findings import findings
-from ..checks.status import InterfaceStatus, collect_status, leftovers
 from ..model.policy import Mark
 from ..model.rule import reading_order
 from ..persistence.state_file import saved_drift
+from ..resources.attachments import Programs
+from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.lock import refuse_without_capabilities
-from ..resources.migrate import older_attachments, pins_in_force
-from ..resources.programs import Programs
-from ..resources.routes import FAMILIES, LOCAL, RULE, RouteTable, lines
-from ..resources.rule_changes import rule_table
-from ..resources.rules import RuleTable
-from ..ruleset.records import ImageContents
+from ..resources.older_release import older_attachments, pins_to_read
+from ..resources.operation import Answer, Operation, Options, Result
+from ..resources.pins import Pins
+from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
+from ..system import sock_diag
+from ..system.open_core import open_core
 from ..system.system import System
 
-# What can be said without the right to look.
-NOTHING = {
-    "changed": False,
+# The return values without the rights to read the state.
+NOTHING: Answer = {
     "attachments": [],
     "program": None,
     "rules": [],
@@ -41,97 +51,112 @@ NOTHING = {
 }
 
 
-def inspect(options: Mapping, system: System, _check: bool) -> dict:
-    """Return what tproxy_info returns."""
+def inspect(options: Options, system: System, _check: bool) -> Result:
+    """Return the values of tproxy_info. Raises LayoutMismatch for pins of another release."""
     facts = machine(system, options["pin_dir"])
     if facts.missing_capabilities:
-        return {**NOTHING, "findings": findings(facts)}
-    with system.netlink() as netlink, pins_in_force(system, options["pin_dir"], True) as pins:
+        return Result(False, {**NOTHING, "findings": findings(facts)})
+    with ExitStack() as held:
+        netlink = held.enter_context(system.netlink())
+        older = {each.link.ifindex for each in older_attachments(system, netlink, options["pin_dir"])}
+        pins = held.enter_context(pins_to_read(system, netlink, options["pin_dir"]))
         pins.check()
-        older = {link.ifindex for link, _direction, _entry in older_attachments(system, netlink, options["pin_dir"])}
-        table, stands = rule_table(system, pins), collect_status(system, netlink, pins, older)
-        table.ignore_damage = True
-        contents, edited = table.reading()
-        routes = RouteTable(netlink, system.route_rule, []).observe()
-        facts = _facts(facts, system, netlink, stands, contents)
-        drift = {stand.link.name: _drift(stand, facts, routes) for stand in stands}
-        saved = [] if older else saved_drift(system, netlink, options["pin_dir"])
-        drift[None] = leftovers(system, netlink, pins) + _image_drift(table, contents, edited) + saved
-        facts = facts._replace(drift=tuple((name, *each) for name, found in drift.items() for each in found))
-        return {
-            "changed": False,
-            "attachments": [_attachment(system, pins, stand, drift[stand.link.name]) for stand in stands],
-            "program": _program(Programs(system.bpf, pins)),
-            **_rules(table, contents, pins),
-            "routes": lines(routes),
-            "drift": _words(drift[None]),
+        current = CurrentState(system, lambda: netlink, pins, ignore_damage=True)
+        statuses = collect_status(current, older)
+        facts = _facts(facts, current, statuses)
+        drift = {status.link.name: _drift(status, facts, current.routes) for status in statuses}
+        saved = [] if older else saved_drift(current, options["pin_dir"])
+        of_machine = leftovers(current) + _image_drift(current) + saved
+        everything = [DriftFact(name, *each) for name, found in drift.items() for each in found]
+        everything += [DriftFact(None, *each) for each in of_machine]
+        facts = facts._replace(drift=tuple(everything))
+        data = {
+            "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
+            "program": _program(current.programs),
+            **_rules(current),
+            "routes": lines(current.routes.entries),
+            "drift": _codes(of_machine),
             "findings": findings(facts),
         }
+        return Result(False, data)
 
 
-def look(options: Mapping, system: System, check: bool) -> dict:
-    """As inspect(), but refused without the right to look: nothing would seem to be in force."""
+def look(options: Options, system: System, check_mode: bool) -> Result:
+    """Return the values of inspect(). Raises Unsupported without the rights: the state would seem empty."""
     refuse_without_capabilities(system)
-    return inspect(options, system, check)
+    return inspect(options, system, check_mode)
 
 
-def _facts(facts: Facts, system: System, netlink, stands: list[InterfaceStatus], contents: ImageContents) -> Facts:
-    """Return the facts with all that can be looked at."""
-    marks = [stand.policy.mark if stand.policy else Mark() for stand in stands]
+def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus]) -> Facts:
+    """Return the facts with interfaces, policy routing and listeners."""
+    system, netlink = current.system, current.netlink
     recorded = {
-        stand.link.ifindex: stand.recorded.addresses if stand.recorded else () for stand in stands if stand.policy
+        status.link.ifindex: status.recorded.addresses if status.recorded else ()
+        for status in statuses
+        if status.policy
     }
-    looked_at = [interface(system, stand.link, mark) for stand, mark in zip(stands, marks)]
-    facts = facts._replace(interfaces=with_networks(netlink, [stand.link for stand in stands], looked_at, recorded))
-    return with_listeners(with_routing(facts, system, netlink), system, [rule for rule, _slot in contents.rules])
+    links = [status.link for status in statuses]
+    looked_at = [interface(system, status.link, _mark(status)) for status in statuses]
+    facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, recorded))
+    rules = [rule for rule, _slot in current.rules.contents.rules]
+    return with_listeners(with_routing(facts, system, netlink), system, rules)
 
 
-def _drift(stand: InterfaceStatus, facts: Facts, routes: Mapping) -> list:
-    """Return [(word, who)] of an interface."""
-    name, mark = stand.link.name, stand.policy.mark if stand.policy else Mark()
-    cache = {rule.family for rule in facts.policy_rules}
+def _mark(status: InterfaceStatus) -> Mark:
+    return status.policy.mark if status.policy else Mark()
+
+
+def _drift(status: InterfaceStatus, facts: Facts, routes: RouteSnapshot) -> list[DriftEntry]:
+    """Return the drift of an interface."""
+    name, mark = status.link.name, _mark(status)
+    known = {rule.family for rule in facts.policy_rules}
     found = []
     for word, family in FAMILIES.items():
-        tables = [key[6] for key in routes if key[:3] == (RULE, family, name) and key[4:6] == (mark.value, mark.mask)]
-        if family in cache:
-            found.append(Route(word, bool(tables), any((LOCAL, family, table) in routes for table in tables)))
+        tables = [
+            key.table
+            for key in routes.rules
+            if (key.family, key.interface, key.mark, key.mask) == (family, name, mark.value, mark.mask)
+        ]
+        if family in known:
+            has_local = any(LocalKey(family, table) in routes.entries for table in tables)
+            found.append(Route(word, bool(tables), has_local))
     intercepts = any(not rule.interfaces or name in rule.interfaces for rule in facts.intercepts)
-    return stand.drift() + route_drift(found, intercepts)
+    return status.drift() + route_drift(found, intercepts)
 
 
-def _image_drift(table: RuleTable, contents: ImageContents, edited: str) -> list:
-    if edited:
-        return [("image_damaged", edited)]
-    found = [("change_unfinished", "")] if contents.interrupted else []
-    return found + ([("image_stale", "")] if table.bindings(contents.rules) != contents.bindings else [])
+def _image_drift(current: CurrentState) -> list[DriftEntry]:
+    if current.rules.damage:
+        return [DriftEntry("image_damaged", current.rules.damage)]
+    found = [DriftEntry("change_unfinished", "")] if current.rules.contents.interrupted else []
+    return found + ([DriftEntry("image_stale", "")] if current.rule_reader.is_stale(current.rules) else [])
 
 
-def _words(drift: list) -> list:
-    return list(dict.fromkeys(word for word, _who in drift))
+def _codes(drift: list[DriftEntry]) -> list[str]:
+    return list(dict.fromkeys(entry.code for entry in drift))
 
 
-def _attachment(system: System, pins, stand: InterfaceStatus, drift: list) -> dict:
+def _attachment(current: CurrentState, status: InterfaceStatus, drift: list[DriftEntry]) -> Answer:
     """Return the entry of an interface that has a filter of ours or a policy."""
-    ours, policy = stand.ours, stand.policy
+    ours, policy = status.ours, status.policy
     return {
-        "interface": stand.link.name,
-        "ifindex": stand.link.ifindex,
+        "interface": status.link.name,
+        "ifindex": status.link.ifindex,
         "direction": "ingress",
         "priority": ours and ours.priority,
         "handle": ours and ours.handle,
         "program_id": ours and ours.program_id,
         "tag": ours and ours.tag,
         "name": ours and ours.name,
-        "drift": _words(drift),
+        "drift": _codes(drift),
         "policy": policy and policy.to_params(),
-        "addresses": stand.recorded.to_params()["addresses"] if stand.recorded else [],
-        "reasons": {} if stand.slot is None else reasons(system, pins, stand.slot),
-        "ahead": [each.who for each in stand.hook.ahead],
+        "addresses": status.recorded.to_params()["addresses"] if status.recorded else [],
+        "reasons": {} if status.slot is None else reasons(current.system, current.pins, status.slot),
+        "ahead": [each.who for each in status.hook.ahead],
     }
 
 
-def reasons(system: System, pins, slot: int) -> dict:
-    """Return {reason: {passed, dropped}} of the reasons that an interface met; each has packets and bytes."""
+def reasons(system: System, pins: Pins, slot: int) -> Answer:
+    """Return {reason: {passed, dropped}} of the reasons with packets; each has packets and bytes."""
     if not pins.has("reasons"):
         return {}
     descriptor, size = pins.fd("reasons"), codec.size_of("counter") * system.bpf.possible_cpus()
@@ -139,7 +164,7 @@ def reasons(system: System, pins, slot: int) -> dict:
     for number, name in REASON_NAMES.items():
         first = (slot * layout.REASONS + number) * layout.VERDICTS
         passed, dropped = (
-            codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size))
+            codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size) or bytes(size))
             for verdict in (layout.VERDICT_PASS, layout.VERDICT_DROP)
         )
         if passed["packets"] or dropped["packets"]:
@@ -147,7 +172,7 @@ def reasons(system: System, pins, slot: int) -> dict:
     return found
 
 
-def _program(programs: Programs) -> dict | None:
+def _program(programs: Programs) -> Answer | None:
     meta = programs.meta()
     if meta is None:
         return None
@@ -160,14 +185,27 @@ def _program(programs: Programs) -> dict | None:
     }
 
 
-def _rules(table: RuleTable, contents: ImageContents, pins) -> dict:
+def _rules(current: CurrentState) -> Answer:
+    table, contents = current.rule_reader, current.rules.contents
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
-    image = {"pages": contents.pages, "bytes": contents.pages * layout.PAGE_BYTES, "rules": len(contents.rules)}
-    if pins.complete:
+    image: dict[str, int] = {
+        "pages": contents.pages,
+        "bytes": contents.pages * layout.PAGE_BYTES,
+        "rules": len(contents.rules),
+    }
+    if current.pins.complete:
         image["capacity_bytes"] = table.capacity() * layout.PAGE_BYTES
     return {
         "rules": [{**rule.to_params(), "hits": hits[slot]} for rule, slot in ordered],
         "generation": contents.generation,
         "image": image,
     }
+
+
+def _open() -> System:
+    return replace(open_core(), sockets=sock_diag)
+
+
+INSPECT = Operation("tproxy_info", inspect, opens=_open)
+LOOK = Operation("show", look, opens=_open)

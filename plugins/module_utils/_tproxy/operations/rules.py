@@ -2,23 +2,33 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of tproxy_rule: from options to the rule set in force."""
+"""The operation of tproxy_rule, and the change of rules that other operations share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ..abi.layout import RULES
 from ..checks.findings import enforce
 from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
+from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import identities_from_params, rules_from_params
-from ..resources.reconcile import Changes
-from ..resources.rule_changes import change_rules
-from ..resources.rules import RuleTable
+from ..resources.older_release import older_release_warnings
+from ..resources.operation import Diff, Operation, Options, Result
+from ..resources.session import open_transaction
+from ..resources.transaction import HostState, Remains, RulePlan, Transaction
+from ..system import sock_diag
+from ..system.open_core import open_core
 from ..system.system import System
+from .execute import execute
 
+RulesByIdentity = Mapping[Identity, Rule]
+LOST = (
+    "the rules in force were damaged and are compiled anew; rules that cannot be read are replaced by those of this run"
+)
+RECOMPILED = "(compiled and bound anew for the interfaces of today)\n"
 RULE_OPTIONS = (
     "destination",
     "source",
@@ -33,29 +43,36 @@ RULE_OPTIONS = (
     "owner",
 )
 
-LOST = "the rules in force were damaged and are compiled anew; those that cannot be read are those of this run now"
+
+def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
+    """Add, change and remove rules in one commit. Return the values of tproxy_rule.
+
+    Raises InvalidInput, LimitExceeded, Refused, VerificationFailed; then nothing was changed.
+    """
+    desired, warnings = _desired(options)
+
+    def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
+        return enforce(findings_of_rules(transaction, planned), bool(options.get("force")))
+
+    is_present = options["state"] == "present"
+    result = change_rules(
+        desired,
+        options["pin_dir"],
+        system,
+        check_mode,
+        adds=is_present,
+        token=options.get("confirm_token"),
+        ignore_damage=is_present,
+        preflight=preflight,
+    )
+    return Result(result.changed, result.data, result.diff, (*warnings, *result.warnings))
 
 
-def apply_rules(options: Mapping, system: System, check: bool) -> dict:
-    """Add, change and remove rules in one commit. Returns what tproxy_rule returns."""
-    intend, warnings = _intention(options)
-    is_present, token = options["state"] == "present", options.get("confirm_token")
+def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[str]]:
+    """Return the function from the rules in force to the wanted rules, and warnings.
 
-    def judge(pins, table: RuleTable, changes: Changes, words) -> None:
-        warnings.extend(enforce(findings_of_rules(system, pins, table, changes, words), bool(options.get("force"))))
-
-    def open_table(pins, table: RuleTable) -> None:
-        table.judge, table.ignore_damage = partial(judge, pins, table), is_present
-        fault = table.reading()[1] if is_present else ""
-        if fault:
-            warnings.append(f"{LOST} ({fault})")
-
-    answer = change_rules(intend, options["pin_dir"], system, check, is_present, token, open_table)
-    return {**answer, "warnings": warnings + answer["warnings"]}
-
-
-def _intention(options: Mapping) -> tuple:
-    """Return (have -> want, warnings). Raises InvalidInput with every fault of the input."""
+    Raises InvalidInput with every fault of the input.
+    """
     single = options["rules"] is None
     if not single and len(options["rules"]) > RULES:
         raise LimitExceeded("rules", len(options["rules"]), RULES, "nothing was changed")
@@ -72,6 +89,76 @@ def _intention(options: Mapping) -> tuple:
     return (lambda have: {**_kept(have, options), **wanted}), warnings
 
 
-def _kept(have: Mapping, options: Mapping) -> dict:
-    """Return the rules that stay although nobody listed them: all, or with purge those of other owners."""
+def _kept(have: Mapping[Identity, Rule], options: Options) -> dict[Identity, Rule]:
+    """Return the rules that stay although they are not listed: all, or with purge those of other owners."""
     return {key: rule for key, rule in have.items() if not (options["purge"] and rule.owner == options["owner"])}
+
+
+# ---- the change that other operations share ----------------------------------------------
+
+
+def no_preflight(_transaction: Transaction, _planned: RulePlan) -> list[str]:
+    """Return no warnings."""
+    return []
+
+
+def change_rules(
+    desired: Callable[[RulesByIdentity], RulesByIdentity],
+    pin_dir: str,
+    system: System,
+    check_mode: bool,
+    adds: bool,
+    token: str | None = None,
+    ignore_damage: bool = False,
+    preflight: Callable[[Transaction, RulePlan], list[str]] = no_preflight,
+) -> Result:
+    """Put in force the rules that `desired` returns for the rules in force. Return the values of tproxy_rule.
+
+    `adds`: maps are needed. `preflight` returns warnings, or raises before anything is changed.
+    """
+    with open_transaction(
+        system, pin_dir, check_mode, mount=adds, token=token, ignore_damage=ignore_damage
+    ) as transaction:
+        transaction.pins.check()
+        had = transaction.current.rules
+        warnings = [f"{LOST} ({had.damage})"] if had.damage and ignore_damage else []
+        rules = desired(had.rules)
+        planned = transaction.plan(HostState(rules=rules, remains=_remains(rules, transaction)))
+        assert planned.rules is not None
+        warnings += preflight(transaction, planned.rules)
+        if not check_mode:
+            transaction.apply(planned)
+        warnings += older_release_warnings(system, pin_dir)
+    return _result(planned.rules, warnings)
+
+
+def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
+    """Return what stays: no maps when the last rule is removed and no program uses them."""
+    current, names = transaction.current, transaction.pins.names()
+    is_used = rules or not names or "program" in names or current.addresses.entries or current.policies.entries
+    return Remains.EVERYTHING if is_used else Remains.NOTHING
+
+
+def _result(planned: RulePlan, warnings: list[str]) -> Result:
+    before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
+    changed_rules = [key for key in changes.puts if key in before]
+    data = {
+        "rules": [rule.to_params() for rule in sorted_rules(after)],
+        "added": len(changes.puts) - len(changed_rules),
+        "changed_rules": len(changed_rules),
+        "removed": len(changes.deletes),
+        "generation": planned.snapshot.contents.generation + planned.changed,
+    }
+    diff = Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
+    return Result(planned.changed, data, diff, tuple(warnings))
+
+
+def _text(rules: RulesByIdentity) -> str:
+    return "".join(f"{rule}\n" for rule in sorted_rules(rules))
+
+
+def _open() -> System:
+    return replace(open_core(), sockets=sock_diag)
+
+
+APPLY_RULES = Operation("tproxy_rule", apply_rules, execute, confirmable=True, opens=_open)

@@ -2,11 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""operations.state."""
+"""The operation of tproxy_state: save what is in force, or remove what was saved."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from ..constants import STATE_FILE
 from ..persistence.state_file import (
@@ -18,10 +16,12 @@ from ..persistence.state_file import (
     text_of_state,
     write_texts,
 )
+from ..resources.operation import Diff, Operation, Options, Result
 from ..system.system import System
+from .execute import execute
 
 
-def save_state(options: Mapping, system: System, check: bool) -> dict:
+def save_state(options: Options, system: System, check: bool) -> Result:
     """Save what is in force, or remove what was saved. Returns what tproxy_state returns."""
     path = options["path"]
     texts = {name: system.files.read(name) for name in (path, closed_path(path))}
@@ -34,12 +34,13 @@ def save_state(options: Mapping, system: System, check: bool) -> dict:
         write_texts(system, texts, want)
     if state and not check and path == STATE_FILE and system.files.exists(UNSAVED):
         system.files.remove(UNSAVED, True)
-    return {
-        "changed": want != texts,
+    data = {
         "file": path,  # Ansible would add facts about a `path`
         "failure": state and state.failure,
         "interfaces": sorted({entry.interface for entry in state.attachments}) if state else [],
         "rules": len(state.rules) if state else 0,
-        "warnings": warnings,
-        "diff": {"before": text_of_state(had), "after": text_of_state(state)},
     }
+    return Result(want != texts, data, Diff(text_of_state(had), text_of_state(state)), tuple(warnings))
+
+
+SAVE_STATE = Operation("tproxy_state", save_state, execute)

@@ -2,31 +2,32 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The story of tproxy_verdict: the loaded program's own answer for a flow, without a packet on any wire.
+"""The operation of tproxy_verdict: the verdict of the loaded program for a flow, without a packet on the network.
 
-The program runs on the flow's first packet by BPF_PROG_TEST_RUN, in the network namespace and against the maps and
-sockets that it has. It leaves reason and rule in skb->cb. bpf_sk_assign refuses every packet of a test run with
-EOPNOTSUPP, since such a packet came in nowhere; up to there all has happened as for a real one, so that counts as
-spliced.
+The program runs on the flow's first packet by BPF_PROG_TEST_RUN, in this network namespace and with the maps and
+sockets in use. See checks/test_run.py for the limits of a test run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..abi.structs import REASON_NAMES
 from ..checks.test_run import Trace, ask_program
 from ..constants import FUNCTION
 from ..errors import InvalidInput, TproxyError, Unsupported
 from ..model.flow import Flow, flow_text
+from ..model.policy import Policy
 from ..model.prefix import parse_address
-from ..model.rule import PORT_MAX
+from ..model.rule import PORT_MAX, Rule
 from ..resources.attachments import runs
 from ..resources.interfaces import PolicyTable, links_by_name
 from ..resources.lock import refuse_without_capabilities
+from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import splicer_pins
-from ..resources.rule_changes import rule_table
-from ..system.system import System
+from ..resources.rules import RuleReader
+from ..system.netlink.answers import Link
+from ..system.system import Netlink, System
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
 VERDICTS, REASONS = ("pass", "drop"), tuple(REASON_NAMES.values())
@@ -34,19 +35,19 @@ SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
 
 
 class Unexpected(TproxyError):
-    """The program's answer is not the one expected. Whoever wrote the rules or the test acts."""
+    """The verdict is not the expected one: the author of the rules or of the test must act."""
 
 
-def ask_verdict(options: Mapping, system: System, _check: bool) -> dict:
-    """Ask for one flow or a list. Returns what tproxy_verdict returns. Raises Unexpected, with all that differ."""
+def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
+    """Return the verdict for one flow or a list, as tproxy_verdict does. Raises Unexpected with each that differs."""
     items = options["flows"] if options["flows"] is not None else [{name: options[name] for name in FLOW_OPTIONS}]
     flows = _flows(items, single=options["flows"] is None)
     refuse_without_capabilities(system)
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         pins.check()
         links = links_by_name(netlink, [item["interface"] for item in items], "interface")
-        rules = {slot: rule for rule, slot in rule_table(system, pins).contents().rules}
-        policies = PolicyTable(system.bpf, pins).observe()
+        rules = {slot: rule for rule, slot in RuleReader(system.bpf, pins, system.ifindex_of).load().contents.rules}
+        policies = PolicyTable(system.bpf, pins).load().entries
         answers = []
         for link, flow, item in zip(links, flows, items):
             _refuse_layer3(link, policies)
@@ -54,30 +55,29 @@ def ask_verdict(options: Mapping, system: System, _check: bool) -> dict:
             answers.append({**_echo(item, flow), **_answer(trace, rules)})
     _compare(answers, items)
     first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
-    return {"changed": False, "flows": answers, **first}
+    return Result(False, {"flows": answers, **first})
 
 
-# ---- what is asked --------------------------------------------------------------
+# ---- flows --------------------------------------------------------------
 
 
-def _flows(items: list, single: bool) -> list:
+def _flows(items: Sequence[Options], single: bool) -> list[Flow]:
     """Return a Flow for each item. Raises InvalidInput with every fault of all of them."""
-    faults, found = [], []
-    for number, item in enumerate(items):
-        found.append(_flow(item, "" if single else f"flows[{number}].", faults))
+    faults: list[str] = []
+    found = [_flow(item, "" if single else f"flows[{number}].", faults) for number, item in enumerate(items)]
     if faults:
         raise InvalidInput(faults)
-    return found
+    return [flow for flow in found if flow is not None]
 
 
-def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
+def _flow(item: Options, place: str, faults: list[str]) -> Flow | None:
     before = len(faults)
     if not item.get("interface"):
         faults.append(f"{place}interface: missing; name the interface that the packet comes in by")
     protocol = item.get("protocol")
     if protocol not in ("tcp", "udp"):
-        told = "missing; give tcp or udp" if protocol is None else f"{protocol!r} is neither tcp nor udp"
-        faults.append(f"{place}protocol: {told}")
+        fault = "missing; give tcp or udp" if protocol is None else f"{protocol!r} is neither tcp nor udp"
+        faults.append(f"{place}protocol: {fault}")
     ends = [_address(item.get(name), f"{place}{name}", faults) for name in ("source", "destination")]
     ports = [_port(item.get("source_port") or SOURCE_PORT, f"{place}source_port", faults)]
     ports.append(_port(item.get("port"), f"{place}port", faults))
@@ -90,32 +90,32 @@ def _flow(item: Mapping, place: str, faults: list) -> Flow | None:
     return flow
 
 
-def _expectation_faults(expected, place: str) -> list:
-    """Return what is wrong with an expectation: a word that no answer can be would only ever fail."""
+def _expectation_faults(expected: object, place: str) -> list[str]:
+    """Return the faults of an expectation: no answer can equal a word that is neither verdict nor reason."""
     if not expected:
         return []
     if isinstance(expected, str):
         words = VERDICTS + REASONS
         return [] if expected in words else [f"{place}: {expected!r} is none of {', '.join(words)}"]
-    cache = {"verdict": VERDICTS, "reason": REASONS}
-    if not isinstance(expected, Mapping) or not set(expected) <= {*cache, "rule"}:
+    known = {"verdict": VERDICTS, "reason": REASONS}
+    if not isinstance(expected, Mapping) or not set(expected) <= {*known, "rule"}:
         return [f"{place}: {expected!r} is neither a word nor a dictionary of verdict, reason and rule"]
-    wrong = [name for name, words in cache.items() if expected.get(name, words[0]) not in words]
-    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(cache[name])}" for name in wrong]
+    wrong = [name for name, words in known.items() if expected.get(name, words[0]) not in words]
+    return [f"{place}.{name}: {expected[name]!r} is none of {', '.join(known[name])}" for name in wrong]
 
 
-def _address(text, place: str, faults: list) -> int:
+def _address(text: object, place: str, faults: list[str]) -> int:
     if text is None:
         faults.append(f"{place}: missing; give an IPv4 or IPv6 address")
         return 0
     try:
-        return int.from_bytes(parse_address(text), "big")
+        return int.from_bytes(parse_address(str(text)), "big")
     except InvalidInput as fault:
         faults.append(f"{place}: {fault}")
         return 0
 
 
-def _port(value, place: str, faults: list) -> int:
+def _port(value: object, place: str, faults: list[str]) -> int:
     text = str(value)
     if value is None:
         faults.append(f"{place}: missing; give a port, 0 to {PORT_MAX}")
@@ -126,35 +126,35 @@ def _port(value, place: str, faults: list) -> int:
     return 0
 
 
-# ---- the answer -------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------
 
 
-def _program_of(netlink, link) -> int:
+def _program_of(netlink: Netlink, link: Link) -> int:
     """Return the id of our program on the interface. Raises Unsupported when it has none."""
     for entry in netlink.filters(link.ifindex, "ingress"):
-        if runs(entry, FUNCTION):
+        if runs(entry, FUNCTION) and entry.program_id is not None:
             return entry.program_id
     raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")
 
 
-def _refuse_layer3(link, policies: Mapping) -> None:
-    """A test run's packet begins with an Ethernet header, which a program on such an interface does not expect."""
+def _refuse_layer3(link: Link, policies: Mapping[int, Policy]) -> None:
+    """Raise Unsupported for an interface without Ethernet header: the packet of a test run always has one."""
     if link.ifindex in policies and policies[link.ifindex].layer3:
         raise Unsupported(f"{link.name} has no Ethernet header, and the kernel's test runs always give one")
 
 
-def _answer(trace: Trace, rules: Mapping) -> dict:
+def _answer(trace: Trace, rules: Mapping[int, Rule]) -> Answer:
     rule = rules.get(trace.rule)
     return {"verdict": trace.verdict, "reason": trace.reason, "rule": rule.to_params() if rule else None}
 
 
-def _echo(item: Mapping, flow: Flow) -> dict:
-    """Return the flow as it was asked for, with what was filled in."""
+def _echo(item: Options, flow: Flow) -> Answer:
+    """Return the flow as it was given, with defaults filled in."""
     asked = {name: item.get(name) for name in ("interface", "source", "destination", "protocol")}
     return {**asked, "source_port": flow.source_port, "port": flow.port}
 
 
-def _compare(answers: list, items: list) -> None:
+def _compare(answers: Sequence[Answer], items: Sequence[Options]) -> None:
     wrong = []
     for answer, item in zip(answers, items):
         expected = item.get("expect")
@@ -165,15 +165,18 @@ def _compare(answers: list, items: list) -> None:
         raise Unexpected("; ".join(wrong), {"flows": answers})
 
 
-def _named(rule: Mapping | None) -> str:
+def _named(rule: Answer | None) -> str:
     if rule is None:
         return "no rule"
     return f"rule {rule['name']!r}" if rule["name"] else "rule {protocol} {destination} ports {ports}".format(**rule)
 
 
-def _is_expected(expected, answer: Mapping) -> bool:
-    """A word means the verdict or the reason; a dictionary any of verdict, reason and rule (its name)."""
+def _is_expected(expected: str | Answer, answer: Answer) -> bool:
+    """Compare a word with verdict and reason, or a dictionary with verdict, reason and the rule's name."""
     if isinstance(expected, str):
         return expected in (answer["verdict"], answer["reason"])
-    said = {**answer, "rule": answer["rule"] and answer["rule"]["name"]}
-    return all(said.get(name) == value for name, value in expected.items())
+    found = {**answer, "rule": answer["rule"] and answer["rule"]["name"]}
+    return all(found.get(name) == value for name, value in expected.items())
+
+
+ASK_VERDICT = Operation("tproxy_verdict", ask_verdict)

@@ -2,100 +2,144 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The tables of interfaces: policy and recorded addresses, keyed by ifindex.
+"""The tables of interfaces: policies and recorded addresses, keyed by ifindex.
 
-Each entry stands in one of the PROBES slots that follow its ifindex, where the program looks for it. An update of one
-entry is what the kernel makes of it; entries of other interfaces are never touched.
+Each entry stands in one of the PROBES slots that follow its ifindex, where the program looks for it. An update writes
+one entry; the entries of other interfaces are never written.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from ..abi import structs as codec
-from ..abi.layout import INTERFACES, PROBES, REASONS, VERDICTS
+from ..abi.layout import (
+    INTERFACES,
+    MANAGEMENT,
+    POLICY_ACCEPT_UNSPEC,
+    POLICY_ALLOW_ECHO,
+    POLICY_ALLOW_SSH,
+    POLICY_DEFAULT_PASS,
+    POLICY_LAYER3,
+    POLICY_LOOPBACK,
+    PROBES,
+    REASONS,
+    VERDICTS,
+)
+from ..abi.structs import decode, encode, size_of
 from ..errors import InvalidInput, LimitExceeded
-from ..model.policy import UNFILTERED, Policy
-from .interface_records import decode_addresses, decode_policy, encode_addresses, encode_policy, slot_for
-from .reconcile import Changes, restore_table
+from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
+from ..model.prefix import ADDRESS_BITS, Prefix
+from ..model.rule import PROTOCOL_NAMES, PROTOCOLS
+from ..system.netlink.answers import Link
+from ..system.system import Bpf, Netlink
+from .pins import Pins
+from .reconcile import Changes, restore_entries
 
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
+Entry = TypeVar("Entry")
 
-class InterfaceTable:
-    """{ifindex: value} in one array map; `decode` and `encode` are the codec's."""
+
+@dataclass(frozen=True)
+class InterfaceSnapshot(Generic[Entry]):
+    """The entries of one map by ifindex, and the slot of each."""
+
+    entries: Mapping[int, Entry]
+    slots: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class NewEntry(Generic[Entry]):
+    """An entry for an interface that has no slot yet."""
+
+    slot: int
+    ifindex: int
+    value: Entry
+
+
+@dataclass(frozen=True)
+class InterfaceWrites(Generic[Entry]):
+    """The new entries, and the bytes to write as (slot, bytes) in this order."""
+
+    new: Sequence[NewEntry[Entry]]
+    writes: Sequence[tuple[int, bytes]]
+
+
+class InterfaceTable(Generic[Entry]):
+    """{ifindex: entry} in one array map."""
 
     map_name = ""
     struct_name = ""
 
-    def __init__(self, bpf, pins):
+    def __init__(self, bpf: Bpf, pins: Pins) -> None:
         self._bpf, self._pins = bpf, pins
-        self._writes: list = []
-        self._new: list = []
 
-    def observe(self) -> dict:
-        """Return {ifindex: value}; {} while there are no maps."""
-        return dict(self._slots().values())
+    def load(self) -> InterfaceSnapshot[Entry]:
+        """Return the entries and their slots; none while the map is not pinned."""
+        if self.map_name in self._pins.missing():
+            return InterfaceSnapshot({}, {})
+        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
+        entries, slots = {}, {}
+        for slot in range(INTERFACES):
+            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
+            if raw is not None and any(raw[:4]):
+                ifindex, entry = self.decode(raw)
+                entries[ifindex], slots[ifindex] = entry, slot
+        return InterfaceSnapshot(entries, slots)
 
-    def prepare(self, changes: Changes, want: Mapping) -> None:
-        """Find every entry its place. Raises LimitExceeded when one has none."""
-        stand = {slot: ifindex for slot, (ifindex, _value) in self._slots().items()}
-        taken = {slot: ifindex for slot, ifindex in stand.items() if ifindex in want}
+    def entries(self, snapshot: InterfaceSnapshot[Entry]) -> Mapping[int, Entry]:
+        """Return the entries of a snapshot."""
+        return snapshot.entries
+
+    def prepare(
+        self, snapshot: InterfaceSnapshot[Entry], changes: Changes[int, Entry], want: Mapping[int, Entry]
+    ) -> InterfaceWrites[Entry]:
+        """Return the writes, with a slot for each entry. Raises LimitExceeded when an entry finds no free slot."""
+        taken = {slot: ifindex for ifindex, slot in snapshot.slots.items() if ifindex in want}
         nothing = bytes(codec.size_of(self.struct_name))
-        self._writes = [(slot, nothing) for slot, ifindex in stand.items() if ifindex in changes.deletes]
-        self._new = []
+        writes = [(slot, nothing) for ifindex, slot in snapshot.slots.items() if ifindex in changes.deletes]
+        new = []
         for ifindex, value in changes.puts.items():
             slot = self._place(ifindex, taken)
             if slot not in taken:
-                self._new.append((slot, ifindex, value))
+                new.append(NewEntry(slot, ifindex, value))
             taken[slot] = ifindex
-            self._writes.append((slot, self.encode(ifindex, value)))
+            writes.append((slot, self.encode(ifindex, value)))
+        return InterfaceWrites(new, writes)
 
-    def apply(self, changes: Changes, want: Mapping) -> None:
-        """Write what was prepared."""
+    def apply(self, work: InterfaceWrites[Entry]) -> None:
+        """Write the entries."""
         self._pins.ensure()
-        for entry in self._new:
-            self.confirm_entry(*entry)
-        for slot, raw in self._writes:
+        for entry in work.new:
+            self.prepare_slot(entry)
+        for slot, raw in work.writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
 
-    def restore(self, have: Mapping) -> None:
-        """Write back what a failed apply() changed."""
-        restore_table(self, have)
-
-    def slots(self) -> dict:
-        """Return {ifindex: slot}."""
-        return {ifindex: slot for slot, (ifindex, _value) in self._slots().items()}
+    def restore(self, snapshot: InterfaceSnapshot[Entry]) -> None:
+        """Write back the entries of a snapshot."""
+        restore_entries(self, snapshot.entries)
 
     def has(self, ifindex: int) -> bool:
-        """Whether an interface has an entry: a look-up where it may stand, not everywhere."""
+        """Return whether an interface has an entry. Only the slots where it may stand are read."""
         descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
-        places = (codec.key((ifindex + probe) % INTERFACES) for probe in range(PROBES))
-        return any(struct.unpack_from("=I", self._bpf.lookup(descriptor, key, size))[0] == ifindex for key in places)
+        keys = (codec.key((ifindex + probe) % INTERFACES) for probe in range(PROBES))
+        found = (self._bpf.lookup(descriptor, key, size) for key in keys)
+        return any(raw is not None and struct.unpack_from("=I", raw)[0] == ifindex for raw in found)
 
-    def confirm_entry(self, slot: int, ifindex: int, value) -> None:
-        """Prepare a slot for the entry of an interface that is new to it."""
+    def prepare_slot(self, entry: NewEntry[Entry]) -> None:
+        """Prepare the slot of a new entry."""
 
-    def encode(self, ifindex: int, value) -> bytes:
+    def encode(self, ifindex: int, value: Entry) -> bytes:
         """Return the entry's bytes."""
         raise NotImplementedError
 
-    def decode(self, raw: bytes) -> tuple:
-        """Return (ifindex, value)."""
+    def decode(self, raw: bytes) -> tuple[int, Entry]:
+        """Return (ifindex, entry)."""
         raise NotImplementedError
-
-    def _slots(self) -> dict:
-        """Return {slot: (ifindex, value)} of the slots in use; {} while there is no map."""
-        if self.map_name in self._pins.missing():
-            return {}
-        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
-        found = {}
-        for slot in range(INTERFACES):
-            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
-            if any(raw[:4]):
-                found[slot] = self.decode(raw)
-        return found
 
     def _place(self, ifindex: int, taken: Mapping[int, int]) -> int:
         slot = slot_for(ifindex, taken)
@@ -105,72 +149,189 @@ class InterfaceTable:
         return slot
 
 
-class PolicyTable(InterfaceTable):
-    """{ifindex: Policy}; an interface that gets a slot starts with its drop reasons at zero.
+class PolicyTable(InterfaceTable[Policy]):
+    """{ifindex: Policy}. The counters of an interface start at zero when it gets a slot.
 
-    What holds past the deadline, in the second half of the map, is no part of the set.
+    The second half of the map has the policies that apply past a confirm deadline. They are no part of the set.
     """
 
     map_name = "policy"
     struct_name = "policy"
 
-    def encode(self, ifindex: int, value) -> bytes:
+    def encode(self, ifindex: int, value: Policy) -> bytes:
         """Return struct policy."""
         return encode_policy(ifindex, value)
 
-    def decode(self, raw: bytes) -> tuple:
+    def decode(self, raw: bytes) -> tuple[int, Policy]:
         """Return (ifindex, Policy)."""
         return decode_policy(raw)
 
-    def confirm_entry(self, slot: int, ifindex: int, value) -> None:
+    def prepare_slot(self, entry: NewEntry[Policy]) -> None:
         """Set the slot's counters to zero. An interface that is new under a deadline was unfiltered before."""
-        if value.deadline:
-            self.write_previous(slot, ifindex, UNFILTERED)
+        if entry.value.deadline:
+            self.write_previous(entry.slot, entry.ifindex, UNFILTERED)
         zero = codec.no_counters(self._bpf.possible_cpus())
-        first = slot * REASONS * VERDICTS
+        first = entry.slot * REASONS * VERDICTS
         for index in range(first, first + REASONS * VERDICTS):
             self._bpf.update(self._pins.fd("reasons"), codec.key(index), zero, "reasons")
 
     def write_previous(self, slot: int, ifindex: int, policy: Policy) -> None:
-        """Say what holds for an interface past the deadline."""
+        """Write the policy of an interface that applies past the deadline."""
         self._update_previous(slot, encode_policy(ifindex, policy))
 
     def forget_previous(self) -> None:
-        """Remove all that would hold past a deadline."""
+        """Remove the policies that would apply past a deadline."""
         descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
         for slot in range(INTERFACES):
-            if any(self._bpf.lookup(descriptor, codec.key(slot + INTERFACES), size)):
+            if any(self._bpf.lookup(descriptor, codec.key(slot + INTERFACES), size) or b""):
                 self._update_previous(slot, bytes(size))
 
     def _update_previous(self, slot: int, raw: bytes) -> None:
         self._bpf.update(self._pins.fd(self.map_name), codec.key(slot + INTERFACES), raw, self.map_name)
 
 
-class AddressTable(InterfaceTable):
-    """{ifindex: InterfaceAddresses}."""
+class AddressTable(InterfaceTable[InterfaceAddresses]):
+    """{ifindex: InterfaceAddresses}: the addresses that the program keeps for this host."""
 
     map_name = "ifindex_ip_map"
     struct_name = "interface_addresses"
 
-    def encode(self, ifindex: int, value) -> bytes:
+    def encode(self, ifindex: int, value: InterfaceAddresses) -> bytes:
         """Return struct interface_addresses."""
         return encode_addresses(ifindex, value)
 
-    def decode(self, raw: bytes) -> tuple:
+    def decode(self, raw: bytes) -> tuple[int, InterfaceAddresses]:
         """Return (ifindex, InterfaceAddresses)."""
         return decode_addresses(raw)
 
 
-def links_by_name(netlink, names: list, option: str = "interfaces") -> list:
-    """Return the interfaces of these names. Raises InvalidInput for all that do not exist, naming those that do."""
+def links_by_name(netlink: Netlink, names: Sequence[str], option: str = "interfaces") -> list[Link]:
+    """Return the interfaces of these names.
+
+    Raises InvalidInput with each name that does not exist and with the names that do.
+    """
     found = [netlink.link(name) for name in names]
-    foreign = [name for name, link in zip(names, found) if link is None]
-    if foreign:
+    unknown = [name for name, link in zip(names, found) if link is None]
+    if unknown:
         there = ", ".join(sorted(entry.name for entry in netlink.interfaces()))
-        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in foreign])
-    return found
+        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in unknown])
+    return [link for link in found if link is not None]
 
 
-def kernel_addresses(netlink, link) -> list:
-    """Return the addresses of an interface that are worth recording, each as 16 bytes."""
+def kernel_addresses(netlink: Netlink, link: Link) -> list[bytes]:
+    """Return the addresses of an interface that can be recorded, each as 16 bytes."""
     return [entry.address for entry in netlink.addresses(link.ifindex) if entry.scope in RECORDED_SCOPES]
+
+
+# ---- policy -----------------------------------------------------------------
+
+
+def encode_policy(ifindex: int, policy: Policy) -> bytes:
+    """Return struct policy."""
+    flags = sum(bit for bit, name, value in _policy_flags() if getattr(policy, name) == value)
+    entries = b"".join(_encode_management(entry) for entry in policy.management)
+    return encode(
+        "policy",
+        {
+            "ifindex": ifindex,
+            "flags": flags,
+            "mark": policy.mark.value,
+            "mark_mask": policy.mark.mask,
+            "deadline": policy.deadline,
+            "management_count": len(policy.management),
+            "generation": policy.generation,
+            "management": entries,
+        },
+    )
+
+
+def decode_policy(raw: bytes) -> tuple[int, Policy]:
+    """Return (ifindex, Policy); ifindex 0 is a free slot. A policy that is not as we write it is read as damaged."""
+    values = decode("policy", raw)
+    width, count = size_of("management"), min(values["management_count"], MANAGEMENT)
+    entries = [values["management"][i * width : (i + 1) * width] for i in range(count)]
+    policy = Policy(
+        default_action="pass" if values["flags"] & POLICY_DEFAULT_PASS else "drop",
+        allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
+        allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
+        accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
+        management=tuple(filter(None, map(_decode_management, entries))),
+        mark=Mark(values["mark"], values["mark_mask"]),
+        layer3=bool(values["flags"] & POLICY_LAYER3),
+        loopback=bool(values["flags"] & POLICY_LOOPBACK),
+        deadline=values["deadline"],
+        generation=values["generation"],
+    )
+    is_ours = encode_policy(values["ifindex"], policy) == raw
+    return values["ifindex"], policy if is_ours else replace(policy, damaged=True)
+
+
+def _policy_flags() -> tuple[tuple[int, str, object], ...]:
+    return (
+        (POLICY_DEFAULT_PASS, "default_action", "pass"),
+        (POLICY_ALLOW_SSH, "allow_ssh", True),
+        (POLICY_ALLOW_ECHO, "allow_echo", True),
+        (POLICY_ACCEPT_UNSPEC, "accept", "unspec"),
+        (POLICY_LAYER3, "layer3", True),
+        (POLICY_LOOPBACK, "loopback", True),
+    )
+
+
+def _encode_management(entry: Management) -> bytes:
+    return encode(
+        "management",
+        {
+            "source": entry.source.network.to_bytes(16, "big"),
+            "source_length": entry.source.length,
+            "protocol": PROTOCOLS[entry.protocol],
+            "port": entry.port,
+        },
+    )
+
+
+def _decode_management(raw: bytes) -> Management | None:
+    """Return the entry, None for what is none."""
+    values = decode("management", raw)
+    if values["protocol"] not in PROTOCOL_NAMES or values["source_length"] > ADDRESS_BITS:
+        return None
+    source = Prefix(int.from_bytes(values["source"], "big"), values["source_length"])
+    return Management(source, PROTOCOL_NAMES[values["protocol"]], values["port"])
+
+
+# ---- addresses -----------------------------------------------------------------
+
+
+def encode_addresses(ifindex: int, entry: InterfaceAddresses) -> bytes:
+    """Return struct interface_addresses."""
+    return encode(
+        "interface_addresses",
+        {
+            "ifindex": ifindex,
+            "count": len(entry.addresses),
+            "name": entry.name.encode(),
+            "address": b"".join(entry.addresses),
+        },
+    )
+
+
+def decode_addresses(raw: bytes) -> tuple[int, InterfaceAddresses]:
+    """Return (ifindex, InterfaceAddresses); ifindex 0 is a free slot."""
+    values = decode("interface_addresses", raw)
+    listed = values["address"]
+    addresses = tuple(listed[16 * i : 16 * (i + 1)] for i in range(values["count"]))
+    return values["ifindex"], InterfaceAddresses(values["name"].split(b"\0")[0].decode(), addresses)
+
+
+# ---- slots and counters ----------------------------------------------------------
+
+
+def slot_for(ifindex: int, taken: Mapping[int, int]) -> int | None:
+    """Return the slot of an interface's entry: where it stands, else the first free one of its neighbours, else None.
+
+    `taken` is {slot: ifindex}. This is the order in which the program probes (bpf/tproxy_splicer.c).
+    """
+    slots = [(ifindex + i) % INTERFACES for i in range(PROBES)]
+    for slot in slots:
+        if taken.get(slot) == ifindex:
+            return slot
+    return next((slot for slot in slots if slot not in taken), None)

@@ -4,8 +4,8 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The pinned maps of one program: made whole, checked before each use, removed whole.
 
-Doors are handed in: `bpf` (maps, pins), `bpffs` (folders). A first set is built in a folder aside and renamed, so there
-is never half a set; a map that somebody removed later is made anew, alone.
+A first set is built in a folder aside and renamed, so half a set is never visible. A map that was removed later is made
+again, alone.
 """
 
 from __future__ import annotations
@@ -13,35 +13,48 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from types import TracebackType
+from typing import NamedTuple
 
 from ..abi.layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_BYTES, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
 from ..errors import LayoutMismatch
+from ..system.bpf import Shape
+from ..system.system import Bpf, Bpffs
 
 FIELDS = ("type", "key size", "value size", "entries", "flags")
 ASIDE = "_new"
 
 
-def inner_shape(pages: int) -> tuple:
-    """Return the shape of an image of this many pages."""
+def inner_shape(pages: int) -> Shape:
+    """Return the shape of the inner map of an image with this many pages."""
     return (TYPE_ARRAY, 4, PAGE_BYTES, pages, FLAG_MMAPABLE)
 
 
-class Pins:
-    """The maps {name: shape} under `folder`, and whatever else of the program is pinned there.
+class OpenMap(NamedTuple):
+    """The descriptor of a pinned map, and the inode number of its pin."""
 
-    A context manager: a run that made the folder, and fails before it says keep(), takes it away again.
+    descriptor: int
+    number: int | None
+
+
+class Pins:
+    """The maps {name: shape} under `folder`, and the other pins and markers of the program there.
+
+    A context manager: a run that made the folder and fails before keep() removes the folder again.
     """
 
-    def __init__(self, bpf, bpffs, folder: str, shapes: Mapping[str, tuple]):
+    def __init__(self, bpf: Bpf, bpffs: Bpffs, folder: str, shapes: Mapping[str, Shape]) -> None:
         self._bpf, self._bpffs = bpf, bpffs
         self.folder, self.shapes = folder, shapes
-        self._open: dict = {}  # {name: (descriptor, number of the pin)}
+        self._open: dict[str, OpenMap] = {}
         self._is_new = False
 
     def __enter__(self) -> Pins:
         return self
 
-    def __exit__(self, fault, *_where) -> None:
+    def __exit__(
+        self, fault: type[BaseException] | None, _value: BaseException | None, _where: TracebackType | None
+    ) -> None:
         self.close()
         if fault and self._is_new:
             self.remove()
@@ -52,67 +65,63 @@ class Pins:
             self._close(name)
 
     def drop_stale(self) -> None:
-        """Close the descriptors of what is pinned no more, or under whose name there is another object by now."""
-        for name, (_descriptor, number) in list(self._open.items()):
-            if self._bpffs.number(self.path(name)) != number:
+        """Close the descriptors of maps whose pin was removed or replaced."""
+        for name, opened in list(self._open.items()):
+            if self._bpffs.number(self.path(name)) != opened.number:
                 self._close(name)
 
     def keep(self) -> None:
-        """The run has done its work: what fails from now on takes nothing away."""
+        """Keep the folder although the run may still fail: its work is done."""
         self._is_new = False
 
     def path(self, name: str) -> str:
-        """Return where `name` is pinned."""
+        """Return the path of a pin."""
         return f"{self.folder}/{name}"
 
-    def names(self) -> list:
-        """Return what is pinned; [] where no bpffs is mounted."""
-        return self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else []
+    def names(self) -> list[str]:
+        """Return the names of the pins and markers; [] where no bpffs is mounted."""
+        return list(self._bpffs.names(self.folder)) if self._bpffs.is_mounted(self.folder) else []
 
-    def missing(self) -> list:
+    def missing(self) -> list[str]:
         """Return the names of the maps that are not pinned."""
         there = self.names()
         return [name for name in self.shapes if name not in there]
 
     def has(self, name: str) -> bool:
-        """Whether there is such a map, and it is pinned."""
+        """Return whether the program has such a map, and it is pinned."""
         return name in self.shapes and name in self.names()
 
     @property
     def complete(self) -> bool:
-        """Whether every map is pinned."""
+        """Return whether every map is pinned."""
         return not self.missing()
 
     def fd(self, name: str) -> int:
-        """Return the descriptor of a pinned map. Raises LayoutMismatch when it is not of our shape."""
+        """Return the descriptor of a pinned map. Raises LayoutMismatch when the map has another shape or is gone."""
         if name not in self._open:
             if self._bpffs.is_folder(self.path(name)):
                 raise self._mismatch(name, "it is a folder")
             descriptor = self._bpf.open_pin(self.path(name))
             if descriptor is None:
                 raise LayoutMismatch(f"{self.path(name)} is gone: run tc_bpf_attach again, which makes it anew")
-            self._open[name] = descriptor, self._bpffs.number(self.path(name))
+            self._open[name] = OpenMap(descriptor, self._bpffs.number(self.path(name)))
             self._check(name, self.shapes[name], descriptor)
-        return self._open[name][0]
+        return self._open[name].descriptor
 
     def check(self) -> None:
-        """Compare every pinned map with its shape."""
+        """Compare every pinned map with its shape. Raises LayoutMismatch."""
         absent = self.missing()
         for name in self.shapes:
             if name not in absent:
                 self.fd(name)
 
-    def descriptors(self) -> dict:
-        """Return {name: descriptor} of all maps."""
-        return {name: self.fd(name) for name in self.shapes}
-
-    def map_ids(self) -> set:
-        """Return the kernel's ids of the maps that are pinned."""
+    def map_ids(self) -> set[int]:
+        """Return the ids of the pinned maps in the kernel."""
         absent = self.missing()
         return {self._bpf.map_info(self.fd(name)).id for name in self.shapes if name not in absent}
 
     def ensure(self) -> None:
-        """Make and pin what is missing. Mounts bpffs when it is not."""
+        """Make and pin the missing maps. Mount a bpffs where there is none."""
         if not self._bpffs.is_mounted(self.folder):
             self._bpffs.mount()
         self._bpf.raise_memory_limit()
@@ -123,7 +132,7 @@ class Pins:
             self._pin_new(name, self.path(name))
 
     def replace(self, name: str, descriptor: int) -> None:
-        """Pin another object under a name that may be taken, in one step."""
+        """Pin another object under a name in one step; the name may be taken."""
         aside = self.path(f"{name}{ASIDE}")
         self._bpffs.unpin(aside)
         with ExitStack() as undo:
@@ -138,31 +147,31 @@ class Pins:
         self._bpffs.unpin(self.path(name))
 
     def set_marker(self, name: str) -> None:
-        """Note a fact that must live exactly as long as the pins do: an empty folder beside them."""
+        """Make a marker: an empty folder beside the pins, which exists exactly as long as they do."""
         self._bpffs.make_folder(self.path(name))
 
     def has_marker(self, name: str) -> bool:
-        """Whether the fact was noted."""
+        """Return whether there is such a marker."""
         return name in self.names()
 
     def clear_marker(self, name: str) -> None:
-        """Forget the fact."""
+        """Remove a marker."""
         self._bpffs.remove_folder(self.path(name))
 
     def remove(self) -> None:
-        """Remove every pin and the folder, and the folder above when nothing else is in it."""
+        """Remove every pin and the folder, and the folder above when it is empty then."""
         self.retire()
         self.sweep()
 
     def retire(self) -> None:
-        """Put the folder out of everybody's sight, in one step."""
+        """Rename the folder, so that in one step no run finds it any more."""
         self.close()
         if self._bpffs.is_folder(self.folder):
             self._empty(f"{self.folder}_old")
             self._bpffs.rename(self.folder, f"{self.folder}_old")
 
     def sweep(self) -> None:
-        """Remove what retired, or was never finished."""
+        """Remove the folders that retire() renamed or that a killed run never finished."""
         for leftover in (f"{self.folder}_old", f"{self.folder}_new"):
             if self._bpffs.is_folder(leftover):
                 self._empty(leftover)
@@ -202,10 +211,10 @@ class Pins:
 
     def _close(self, name: str) -> None:
         if name in self._open:
-            os.close(self._open.pop(name)[0])
+            os.close(self._open.pop(name).descriptor)
 
     def _empty(self, folder: str) -> None:
-        """Remove a folder with all that is pinned in it, if it is there."""
+        """Remove a folder with all its pins, if it is there."""
         for name in self._bpffs.names(folder):
             path = f"{folder}/{name}"
             if self._bpffs.is_folder(path):
@@ -214,7 +223,7 @@ class Pins:
                 self._bpffs.unpin(path)
         self._bpffs.remove_folder(folder)
 
-    def _check(self, name: str, wanted: tuple, descriptor: int) -> None:
+    def _check(self, name: str, wanted: Shape, descriptor: int) -> None:
         if not self._bpf.is_map(descriptor):
             raise self._mismatch(name, "it is a program or a link")
         found = self._bpf.map_info(descriptor).shape
@@ -230,18 +239,20 @@ class Pins:
         )
 
 
-def splicer_pins(bpf, bpffs, pin_dir: str) -> Pins:
+def splicer_pins(bpf: Bpf, bpffs: Bpffs, pin_dir: str) -> Pins:
     """Return the pins of our own program under a pin folder."""
     return Pins(bpf, bpffs, f"{pin_dir}/v{LAYOUT}", {name: shape for name, (_slot, shape) in MAPS.items()})
 
 
-def other_pins(bpf, bpffs, folder: str) -> Pins:
-    """Return the pins of a program that is not ours: whatever maps are pinned in its folder."""
+def other_pins(bpf: Bpf, bpffs: Bpffs, folder: str) -> Pins:
+    """Return the pins of a program that is not ours: all maps that are pinned in its folder."""
     shapes = {}
     for name in bpffs.names(folder) if bpffs.is_mounted(folder) else []:
         if name in ("program", f"program{ASIDE}") or bpffs.is_folder(f"{folder}/{name}"):
             continue
         descriptor = bpf.open_pin(f"{folder}/{name}")
+        if descriptor is None:
+            continue
         try:
             shapes[name] = bpf.map_info(descriptor).shape
         finally:

@@ -2,101 +2,129 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The one story: observe, intend, compare, prepare, (check mode stops here), apply, verify.
+"""Bring a keyed set of the kernel to a wanted content: load, plan, (check mode stops here), apply, verify.
 
-A table is anything that can do what `Table` says. The doors are the tables' affair.
+A table is one such set: policies, addresses, routes, rules. Its snapshot is the content as one load found it. A plan
+holds what apply() will write, so nothing is read twice between the two.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Callable, NamedTuple, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from ..errors import TproxyError, VerificationFailed
 
-
-class Table(Protocol):
-    """A keyed set in the kernel."""
-
-    def observe(self) -> Mapping:
-        """Return what is there now. Changes nothing."""
-
-    def prepare(self, changes: Changes, want: Mapping) -> None:
-        """Work out what apply() will write, and refuse what cannot be. Changes nothing; check mode comes here too."""
-
-    def apply(self, changes: Changes, want: Mapping) -> None:
-        """Make the changes that were prepared, of which `want` is the whole outcome."""
-
-    def restore(self, have: Mapping) -> None:
-        """Bring back `have` after a failed apply(), as far as the kernel lets us."""
-
-
-class Outcome(NamedTuple):
-    """What was, what is (or, in check mode, would be), and what it took."""
-
-    before: Mapping
-    after: Mapping
-    changes: Changes
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything had to be done."""
-        return bool(self.changes)
-
-
-def reconcile(table: Table, intend: Callable[[Mapping], Mapping], check: bool) -> Outcome:
-    """Bring a table to what `intend` makes of it. Raises VerificationFailed when it does not read back so."""
-    have = table.observe()
-    want = intend(have)
-    changes = diff(have, want)
-    if changes:
-        table.prepare(changes, want)
-    if changes and not check:
-        _apply(table, changes, have, want)
-    return Outcome(have, want, changes)
-
-
-def _apply(table: Table, changes: Changes, have: Mapping, want: Mapping) -> None:
-    try:
-        table.apply(changes, want)
-        _verify(table, want)
-    except TproxyError:
-        table.restore(have)
-        raise
-
-
-def _verify(table: Table, want: Mapping) -> None:
-    left = diff(table.observe(), want)
-    if left:
-        raise VerificationFailed(
-            f"{type(table).__name__} reads back other than written ({len(left.puts)} entries differ,"
-            f" {len(left.deletes)} too many): is another program writing to the same maps?"
-        )
-
-
-def restore_table(table: Table, have: Mapping) -> None:
-    """Undo entry by entry what a failed apply() did; a refusal on the way does not hide the first error."""
-    with contextlib.suppress(TproxyError):
-        back = diff(table.observe(), have)
-        table.prepare(back, have)
-        table.apply(back, have)
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+Snapshot = TypeVar("Snapshot")
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What must be done: `puts` new or changed entries by key, `deletes` the keys that go."""
+class Changes(Generic[Key, Value]):
+    """The difference of two contents: `puts` has new and changed entries, `deletes` the keys that go."""
 
-    puts: Mapping
-    deletes: tuple
+    puts: Mapping[Key, Value]
+    deletes: tuple[Key, ...]
 
     def __bool__(self) -> bool:
         return bool(self.puts) or bool(self.deletes)
 
 
-def diff(have: Mapping, want: Mapping) -> Changes:
-    """Return what turns `have` into `want`. Applied to `have` it gives `want`; twice it is empty."""
+def diff(have: Mapping[Key, Value], want: Mapping[Key, Value]) -> Changes[Key, Value]:
+    """Return the changes that turn `have` into `want`. Applied to `have` they give `want`."""
     puts = {key: value for key, value in want.items() if key not in have or have[key] != value}
     deletes = tuple(key for key in have if key not in want)
     return Changes(puts, deletes)
+
+
+class Table(Protocol[Snapshot, Key, Value, Work]):
+    """A keyed set in the kernel."""
+
+    def load(self) -> Snapshot:
+        """Return the content. Change nothing."""
+
+    def entries(self, snapshot: Snapshot) -> Mapping[Key, Value]:
+        """Return the entries of a snapshot."""
+
+    def prepare(self, snapshot: Snapshot, changes: Changes[Key, Value], want: Mapping[Key, Value]) -> Work:
+        """Return what apply() writes. Raises TproxyError for a content that cannot be. Change nothing."""
+
+    def apply(self, work: Work) -> None:
+        """Write what was prepared."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Bring the content of a snapshot back after a failure, as far as the kernel permits."""
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Snapshot, Key, Value, Work]):
+    """The way of one table from a snapshot to a wanted content. `work` is None where nothing has to be written."""
+
+    table: Table[Snapshot, Key, Value, Work]
+    snapshot: Snapshot
+    before: Mapping[Key, Value]
+    after: Mapping[Key, Value]
+    changes: Changes[Key, Value]
+    work: Work | None
+
+    @property
+    def changed(self) -> bool:
+        """Return whether an entry changes."""
+        return bool(self.changes)
+
+    def apply(self, undo: ExitStack | None = None) -> None:
+        """Write the work and read it back. `undo` gets the callback that restores the snapshot.
+
+        Raises VerificationFailed when the table reads back otherwise. After a failure the snapshot is restored.
+        """
+        if self.work is None:
+            return
+        try:
+            self.table.apply(self.work)
+            _verify(self.table, self.after)
+        except TproxyError:
+            self.table.restore(self.snapshot)
+            raise
+        if undo is not None:
+            undo.callback(self.table.restore, self.snapshot)
+
+
+def plan(
+    table: Table[Snapshot, Key, Value, Work], snapshot: Snapshot, want: Mapping[Key, Value], rewrite: bool = False
+) -> Plan[Snapshot, Key, Value, Work]:
+    """Return the plan to a wanted content; with `rewrite` the same content is written again. Raises as prepare()."""
+    have = table.entries(snapshot)
+    changes = diff(have, want)
+    work = table.prepare(snapshot, changes, want) if changes or rewrite else None
+    return Plan(table, snapshot, have, want, changes, work)
+
+
+def reconcile(
+    table: Table[Snapshot, Key, Value, Work], desired: Callable[[Mapping[Key, Value]], Mapping[Key, Value]]
+) -> Plan[Snapshot, Key, Value, Work]:
+    """Bring a table from its content to the desired one; return the plan that was applied. Raises as Plan.apply()."""
+    snapshot = table.load()
+    applied = plan(table, snapshot, desired(table.entries(snapshot)))
+    applied.apply()
+    return applied
+
+
+def restore_entries(table: Table[Snapshot, Key, Value, Work], have: Mapping[Key, Value]) -> None:
+    """Undo a failed apply() entry by entry. A refusal on the way does not hide the first error."""
+    with suppress(TproxyError):
+        back = plan(table, table.load(), have)
+        if back.work is not None:
+            table.apply(back.work)
+
+
+def _verify(table: Table[Snapshot, Key, Value, Work], want: Mapping[Key, Value]) -> None:
+    rest = diff(table.entries(table.load()), want)
+    if rest:
+        raise VerificationFailed(
+            f"{type(table).__name__} reads back other than written ({len(rest.puts)} entries differ,"
+            f" {len(rest.deletes)} too many): is another program writing to the same maps?"
+        )

@@ -25,7 +25,7 @@ from ..ruleset.incremental.image import LiveImage
 from ..ruleset.incremental.nodes import CompileAnew
 from ..ruleset.reference import assign_slots
 from ..ruleset.verify import verify_image
-from .rules import RuleTable
+from .rule_table import RuleTable
 
 
 class LiveTable:
@@ -89,12 +89,12 @@ class LiveTable:
 
     def _load(self) -> None:
         """Take over what is in force."""
-        self._commit({rule.identity: (rule, slot) for rule, slot in self._table.contents().rules})
+        self._commit({rule.identity: (rule, slot) for rule, slot in self._table.load().contents.rules})
 
     def _commit(self, rules: dict) -> None:
         """Compile {identity: (Rule, slot)} anew, slot 0 being none yet, and put it in force."""
         self.close()
-        contents = self._table.contents()
+        contents = self._table.load().contents
         kept = {rule.identity: slot for rule, slot in contents.rules}
         slots = assign_slots([rule for rule, _slot in rules.values()], kept)
         slotted = [(rule, slots[identity]) for identity, (rule, _slot) in rules.items()]

@@ -2,260 +2,361 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""resources.transaction."""
+"""One transaction: from the state of the kernel to the state that an operation wants.
+
+`plan` compares and prepares; it refuses before the first change, and check mode stops after it. `apply` writes in one
+order:
+
+1. Rules. An image that outgrows its map moves to another map, which the program must use when it is loaded.
+2. Routes, then addresses.
+3. The program, which the verifier may refuse; then policies; then filters. So no packet meets the program before
+   everything that it looks up is there.
+4. Removals: filters, then policies, then addresses. Without its policy the program would close the interface. A filter
+   elsewhere on an interface goes last, so the interface is never without a filter.
+5. Pins and program, when nothing uses them.
+
+A failure on the way undoes what was done, backwards.
+"""
 
 from __future__ import annotations
 
+import enum
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from ..abi.layout import ADDRESSES
 from ..constants import FUNCTION
+from ..errors import VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
-from ..model.rule import is_of_a_service
-from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
+from ..model.rule import Identity, Rule
+from ..program.blob import Attached
 from ..program.select import Wanted
-from ..system.system import System
-from .attachments import MOVING, Hook, users
-from .hook import HookContext, drop_clsacts, forget_gone, put_filter, remove_filter
-from .interfaces import AddressTable, PolicyTable, kernel_addresses
-from .pins import Pins, splicer_pins
-from .programs import Programs
-from .reconcile import Outcome, reconcile, restore_table
-from .restore_cache import RestoreCache
-from .routes import FAMILIES, RULE, RouteTable, lines, with_local_routes
-from .rule_changes import commit, rule_table
+from ..ruleset.records import ImageContents
+from ..system.system import Netlink, System
+from .attachments import Hook, HookFilter, clsact_marker, clsact_markers, is_moving
+from .current_state import CurrentState
+from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
+from .older_release import drop_older_pins
+from .pins import Pins
+from .reconcile import Changes, Plan, diff, plan, reconcile
+from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
+from .rule_table import CompiledRules, finish_move, rule_table
+from .rules import EMPTY, RuleSnapshot
+
+Entry = TypeVar("Entry")
 
 
-class Target(NamedTuple):
-    """An attachment of the state, and its interface as it is today."""
+class Remains(enum.Enum):
+    """The pinned objects that stay after a transaction."""
 
-    entry: SavedAttachment
-    link: Any
+    EVERYTHING = "the maps and the program"
+    MAPS = "the maps"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class HostState:
+    """The state that an operation wants. A part that is None stays as it is and is not read.
+
+    `rules`, `routes`, `addresses` (by ifindex) and `policies` (by ifindex) are whole parts: entries that they lack are
+    removed. `rules` are compiled again when the image in force is damaged, interrupted or stale.
+    `filters` names hooks: with an Attached, a filter must stand there; with None, no filter of ours. Other hooks stay.
+    `program` is the program of these filters. With `pins_program` it is pinned again, too, if another one is pinned.
+    """
+
+    rules: Mapping[Identity, Rule] | None = None
+    routes: Routes | None = None
+    addresses: Mapping[int, InterfaceAddresses] | None = None
+    policies: Mapping[int, Policy] | None = None
+    filters: Mapping[Hook, Attached | None] = field(default_factory=dict)
+    program: Wanted | None = None
+    pins_program: bool = False
+    remains: Remains = Remains.EVERYTHING
+
+
+@dataclass(frozen=True)
+class RulePlan:
+    """The plan of the rules. `refresh`: the same rules are compiled again. `moving`: a killed move is finished."""
+
+    plan: Plan[RuleSnapshot, Identity, Rule, CompiledRules]
+    refresh: bool
+    moving: bool
 
     @property
-    def hook(self) -> Hook:
-        """Return where its filter belongs."""
-        return Hook(self.link.ifindex, "ingress", self.entry.priority, self.entry.handle)
+    def snapshot(self) -> RuleSnapshot:
+        """Return the image in force before."""
+        return self.plan.snapshot
+
+    @property
+    def compiled(self) -> CompiledRules | None:
+        """Return the image to come, None where the image stays."""
+        return self.plan.work
+
+    @property
+    def recompiled(self) -> bool:
+        """Return whether the image changes although no rule changes."""
+        return self.moving or (self.refresh and not self.plan.changed)
+
+    @property
+    def changed(self) -> bool:
+        """Return whether anything has to be done."""
+        return self.plan.changed or self.recompiled
 
 
-class Transaction(NamedTuple):
-    """What one run works on. `only` is the one interface it is about, None for all; `places` are those that exist."""
+@dataclass(frozen=True)
+class InterfacePlan(Generic[Entry]):
+    """The plan of a table of interfaces: `first` before filters are removed, the rest of `after` when they are gone."""
 
-    state: SavedState
-    cache: RestoreCache
-    system: System
-    netlink: Any
-    pins: Pins
-    only: str | None
-    exact: bool
-    check: bool
-    targets: list
+    first: Plan[InterfaceSnapshot[Entry], int, Entry, InterfaceWrites[Entry]]
+    after: Mapping[int, Entry]
 
-    def context(self, hook: Hook) -> HookContext:
-        """Return one hook as the stories of tc_bpf_attach see it."""
-        options = {**hook._asdict(), "function": FUNCTION, "pin_dir": self.state.pin_dir}
-        return HookContext(options, self.system, self.netlink, self.pins)
+    @property
+    def before(self) -> Mapping[int, Entry]:
+        """Return the entries before the transaction."""
+        return self.first.before
+
+    @property
+    def changes(self) -> Changes[int, Entry]:
+        """Return the changes of both steps."""
+        return diff(self.before, self.after)
 
 
-def put(
-    state: SavedState,
-    system: System,
-    netlink,
-    interface: str | None = None,
-    exact: bool = False,
-    check: bool = False,
-    cache: RestoreCache | None = None,
-) -> dict:
-    """Bring the machine to a saved state, within the caller's turn.
+@dataclass(frozen=True)
+class TransactionPlan:
+    """The plan of each part; None for a part that the wanted state leaves as it is.
 
-    `interface`: this one only, and what names it. `exact`: what is not in the state goes. Returns {changed, changes
-    (one line each), interfaces (of the state, which the run is about), absent (those of them that do not exist)}.
+    `puts` are the hooks that get the program, `removes` the hooks that lose a filter of ours.
     """
-    meant = [entry for entry in state.attachments if interface in (None, entry.interface)]
-    links = {link.name: link for link in netlink.interfaces()}
-    targets = [Target(entry, links[entry.interface]) for entry in meant if entry.interface in links]
-    with splicer_pins(system.bpf, system.bpffs, state.pin_dir) as pins, ExitStack() as done, ExitStack() as undo:
-        pins.check()
-        cache = cache or RestoreCache()
-        transaction = Transaction(state, cache, system, netlink, pins, interface, exact, check, targets)
-        wanted = cache.wanted(state) if targets else None
-        for target in targets:
-            transaction.context(target.hook).table(target.link.ifindex).refuse_foreign()
-        changes = [
-            *_put_rules(transaction, undo),
-            *_put_routes(transaction, undo),
-            *_put_addresses(transaction, undo),
-            *_put_policies(transaction, undo),
-            *_put_filters(transaction, wanted, done, undo),
-            *(_remove_others(transaction, done, undo) if exact else []),
+
+    desired: HostState
+    rules: RulePlan | None
+    routes: Plan[RouteSnapshot, RouteKey | LocalKey, bool, Changes[RouteKey | LocalKey, bool]] | None
+    addresses: InterfacePlan[InterfaceAddresses] | None
+    policies: InterfacePlan[Policy] | None
+    puts: tuple[Hook, ...]
+    removes: tuple[Hook, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Return whether anything changes. Pins that are removed count for the operation that removes them."""
+        return bool(
+            (self.rules is not None and self.rules.changed)
+            or (self.routes is not None and self.routes.changed)
+            or (self.addresses is not None and self.addresses.changes)
+            or (self.policies is not None and self.policies.changes)
+            or self.puts
+            or self.removes
+        )
+
+
+class Transaction:
+    """The change of one router's state, for one program and its pins.
+
+    `deadline` is that of the pending change that the transaction belongs to, in ns of the monotonic clock, or 0.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        netlink: Callable[[], Netlink],
+        pins: Pins,
+        pin_dir: str,
+        function: str = FUNCTION,
+        route_tables: Iterable[int] = (),
+        ignore_damage: bool = False,
+        empty: ImageContents = EMPTY,
+        deadline: int = 0,
+    ) -> None:
+        self.system, self.pins, self.pin_dir, self.function = system, pins, pin_dir, function
+        self.deadline, self._netlink = deadline, netlink
+        self.current = CurrentState(system, netlink, pins, function, route_tables, ignore_damage, empty)
+        self.rule_table = rule_table(system, pins, ignore_damage, empty)
+
+    def with_pins(self, pins: Pins) -> Transaction:
+        """Return the same transaction on other pins; on the same pins, itself."""
+        if pins is self.pins:
+            return self
+        return Transaction(self.system, self._netlink, pins, self.pin_dir, self.function, deadline=self.deadline)
+
+    @property
+    def netlink(self) -> Netlink:
+        """The netlink adapter, opened at its first use."""
+        return self.current.netlink
+
+    @property
+    def is_splicer(self) -> bool:
+        """Return whether the transaction is about our own program, which has policies and rules."""
+        return self.function == FUNCTION
+
+    def filter_at(self, hook: Hook) -> HookFilter:
+        """Return the filter of the program on a hook."""
+        return HookFilter(self.netlink, self.current.programs, hook, self.function)
+
+    # ---- plan ----------------------------------------------------------------------------------
+
+    def plan(self, desired: HostState) -> TransactionPlan:
+        """Return the way to a wanted state. Raises TproxyError for a state that cannot be. Change nothing."""
+        current = self.current
+        puts, removes = self._plan_filters(desired)
+        addresses = policies = routes = None
+        if desired.routes is not None:
+            routes = plan(current.route_table, current.routes, desired.routes)
+        if desired.addresses is not None:
+            table, snapshot = current.address_table, current.addresses
+            addresses = _plan_interfaces(table, snapshot, desired.addresses, self._keep_while_removing(removes))
+        if desired.policies is not None:
+            kept = self._keep_while_removing(removes)
+            policies = _plan_interfaces(current.policy_table, current.policies, desired.policies, kept)
+        return TransactionPlan(desired, self._plan_rules(desired), routes, addresses, policies, puts, removes)
+
+    def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
+        """Return the interfaces whose entries go only after filters are removed: those that exist."""
+        return self.current.names if removes else ()
+
+    def _plan_rules(self, desired: HostState) -> RulePlan | None:
+        if desired.rules is None:
+            return None
+        table, snapshot = self.rule_table, self.current.rules
+        refresh = bool(snapshot.damage) or snapshot.contents.interrupted or table.is_stale(snapshot)
+        moving = is_moving(self.pins)
+        return RulePlan(plan(table, snapshot, desired.rules, rewrite=refresh), refresh, moving)
+
+    def _plan_filters(self, desired: HostState) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+        repin = desired.pins_program and not self._is_pinned(desired.program)
+        puts = [
+            hook
+            for hook, attached in desired.filters.items()
+            if attached is not None and (repin or self.filter_at(hook).observe() != attached)
         ]
-        undo.pop_all()
-        pins.keep()
-        if not check:
-            pins.sweep()
-    absent = sorted({entry.interface for entry in meant} - set(links))
-    names = sorted({entry.interface for entry in meant})
-    return {"changed": bool(changes), "changes": changes, "absent": absent, "interfaces": names}
+        removes = [
+            hook
+            for hook, attached in desired.filters.items()
+            if attached is None and self.filter_at(hook).filter() is not None
+        ]
+        return tuple(puts), tuple(removes)
+
+    def _is_pinned(self, program: Wanted | None) -> bool:
+        """Return whether the pinned blob is that of a program. The state file takes its blob from there."""
+        kept = self.current.blob
+        return program is None or (kept is not None and kept.identity == program.identity)
+
+    # ---- apply ---------------------------------------------------------------------------------
+
+    def apply(self, planned: TransactionPlan) -> None:
+        """Apply a plan of this transaction, and remove pins that nothing uses. A failure undoes everything."""
+        self.write(planned)
+        self.pins.keep()
+        if self.is_splicer and (planned.puts or planned.removes or planned.desired.remains is Remains.NOTHING):
+            drop_older_pins(self.system, self.pin_dir)
+        self.pins.sweep()
+
+    def write(self, planned: TransactionPlan) -> None:
+        """Write the parts of a plan in order. A failure undoes everything that was written."""
+        with ExitStack() as done, ExitStack() as undo:
+            if planned.puts:
+                self.pins.ensure()
+                self._forget_gone_interfaces()
+            if planned.rules is not None:
+                if planned.rules.moving:
+                    finish_move(self.system, self.pins)
+                planned.rules.plan.apply(undo)
+            if planned.routes is not None:
+                planned.routes.apply(undo)
+            if planned.addresses is not None:
+                planned.addresses.first.apply(undo)
+            program = self._open_program(planned, done)
+            if planned.policies is not None:
+                planned.policies.first.apply(undo)
+            if program is not None:
+                self._put_filters(planned, program, done, undo)
+            self._remove_filters(planned, done, undo)
+            if planned.policies is not None:
+                _finish(planned.policies, undo)
+            if planned.addresses is not None:
+                _finish(planned.addresses, undo)
+            self._leave(planned.desired.remains)
+            undo.pop_all()
+
+    def _forget_gone_interfaces(self) -> None:
+        """Remove the markers of clsact qdiscs that went with their interfaces."""
+        for ifindex in clsact_markers(self.pins) - set(self.current.names):
+            self.pins.clear_marker(clsact_marker(ifindex))
+
+    def _open_program(self, planned: TransactionPlan, done: ExitStack) -> int | None:
+        """Return a descriptor of the program for the filters, or None where no filter changes."""
+        program = planned.desired.program
+        if not planned.puts or program is None or program.blob is None:
+            return None
+        descriptor = self.current.programs.open(program.blob)
+        done.callback(os.close, descriptor)
+        return descriptor
+
+    def _put_filters(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
+        """Pin the program as the current one, and put it on its hooks in place of what stands there."""
+        bpf, wanted = self.system.bpf, planned.desired.program
+        assert wanted is not None and wanted.blob is not None
+        number, is_pinned = bpf.program_info(program).id, False
+        for hook in planned.puts:
+            entry = self.filter_at(hook)
+            stood = entry.filter() or entry.foreign()
+            if stood is None or stood.program_id is None:
+                undo.callback(entry.detach)
+            else:
+                old = bpf.program_by_id(stood.program_id)
+                done.callback(os.close, old)
+                undo.callback(self.netlink.replace_filter, *hook, old, stood.name)
+            if not is_pinned:
+                self.current.programs.remember(program, wanted.blob, done, undo)
+                is_pinned = True
+            entry.attach(wanted.attached.name, program, number)
+            if entry.observe() != wanted.attached:
+                raise VerificationFailed(
+                    f"the filter on {hook.direction} reads back as {entry.observe()}, not {wanted.attached}: is another"
+                    " program managing this hook?"
+                )
+
+    def _remove_filters(self, planned: TransactionPlan, done: ExitStack, undo: ExitStack) -> None:
+        for hook, attached in planned.desired.filters.items():
+            if attached is not None:
+                continue
+            entry = self.filter_at(hook)
+            stood = entry.filter()
+            if stood is None or stood.program_id is None:
+                entry.drop_clsact()  # a killed run may have left the qdisc
+                continue
+            old = self.system.bpf.program_by_id(stood.program_id)
+            done.callback(os.close, old)
+            undo.callback(entry.attach, stood.name, old, stood.program_id)
+            entry.detach()
+            if entry.filter() is not None:
+                raise VerificationFailed(
+                    f"the filter on {hook.direction} is still there: is another program managing it?"
+                )
+
+    def _leave(self, remains: Remains) -> None:
+        """Remove the pins that must not stay, and the clsact qdiscs of ours whose filter was deleted by hand."""
+        if remains is Remains.EVERYTHING:
+            return
+        for link in self.current.links:
+            self.filter_at(Hook(link.ifindex, "ingress", 1, 1)).drop_clsact()
+        if remains is Remains.MAPS:
+            self.current.programs.forget()
+        else:
+            self.pins.retire()
 
 
-def _put_rules(transaction: Transaction, undo: ExitStack) -> list:
-    def intend(have: Mapping) -> dict:
-        kept = {key: rule for key, rule in have.items() if not transaction.exact or is_of_a_service(rule)}
-        return {**kept, **{rule.identity: rule for rule in transaction.state.rules if not is_of_a_service(rule)}}
-
-    table = rule_table(transaction.system, transaction.pins)
-    if not transaction.pins.has_marker(MOVING) and transaction.cache.is_right(table):
-        return []
-    outcome, _had, moved = commit(table, transaction.system, transaction.pins, intend, transaction.check)
-    _remember(transaction, table, outcome, undo)
-    if not transaction.check:
-        transaction.cache.right(table, outcome.after.values())
-    messages = [f"rules: {len(outcome.changes.puts)} put back"] if outcome.changes.puts else []
-    messages += [f"rules: {len(outcome.changes.deletes)} removed"] if outcome.changes.deletes else []
-    return messages + (["rules: compiled anew for the interfaces of today"] if moved else [])
+def _plan_interfaces(
+    table: InterfaceTable[Entry], snapshot: InterfaceSnapshot[Entry], want: Mapping[int, Entry], kept: Collection[int]
+) -> InterfacePlan[Entry]:
+    """Return the plan of a table; the entries of `kept` interfaces go in its second step."""
+    late = {ifindex: entry for ifindex, entry in snapshot.entries.items() if ifindex in kept and ifindex not in want}
+    return InterfacePlan(plan(table, snapshot, {**late, **want}), want)
 
 
-def _put_routes(transaction: Transaction, undo: ExitStack) -> list:
-    routes = [entry for entry in transaction.state.routes if transaction.only in (None, entry.interface)]
-    wanted = {_route_key(entry): True for entry in routes}
-    named = {(entry.family, entry.interface) for entry in routes}
-    table = RouteTable(transaction.netlink, transaction.system.route_rule, {entry.table for entry in routes})
-    shared = table.shared()
-
-    def intend(have: Mapping) -> dict:
-        rules = [key for key in have if key[0] == RULE]
-        kept = [] if transaction.exact else [key for key in rules if (_family(key), key[2]) not in named]
-        return with_local_routes({**dict.fromkeys(kept, True), **wanted}, have, shared)
-
-    outcome = reconcile(table, intend, transaction.check)
-    _remember(transaction, table, outcome, undo)
-    added, removed = outcome.changes.puts, dict.fromkeys(outcome.changes.deletes, True)
-    return [f"put back: {line}" for line in lines(added)] + [f"removed: {line}" for line in lines(removed)]
-
-
-def _route_key(entry: SavedRoute) -> tuple:
-    family = FAMILIES[entry.family]
-    return (RULE, family, entry.interface, entry.priority, entry.mark.value, entry.mark.mask, entry.table)
-
-
-def _family(key: tuple) -> str:
-    return next(name for name, number in FAMILIES.items() if number == key[1])
-
-
-def _put_addresses(transaction: Transaction, undo: ExitStack) -> list:
-    wanted = {}
-    for entry, link in transaction.targets:
-        addresses = _addresses_today(transaction, entry, link)
-        if addresses is not None:
-            wanted[link.ifindex] = InterfaceAddresses(link.name, addresses)
-    return _put_table(transaction, AddressTable(transaction.system.bpf, transaction.pins), wanted, "addresses", undo)
-
-
-def _addresses_today(transaction: Transaction, entry: SavedAttachment, link) -> tuple | None:
-    """Return the addresses to record, None for none: where they follow the kernel, those that it has.
-
-    Before the network is up it has none: then those that it had when the state was saved. Has it more than can be
-    recorded, nobody is there to choose: those of old that are left go first.
-    """
-    today = set(kernel_addresses(transaction.netlink, link)) if entry.follows else set()
-    if not today:
-        return entry.addresses
-    cache = today.intersection(entry.addresses or ())
-    return tuple(sorted((sorted(cache) + sorted(today - cache))[:ADDRESSES]))
-
-
-def _put_policies(transaction: Transaction, undo: ExitStack) -> list:
-    wanted = {
-        link.ifindex: Policy(**{**vars(entry.policy), "layer3": link.layer3, "loopback": link.loopback})
-        for entry, link in transaction.targets
-    }
-    return _put_table(transaction, PolicyTable(transaction.system.bpf, transaction.pins), wanted, "policy", undo)
-
-
-def _put_table(transaction: Transaction, table, wanted: Mapping, what: str, undo: ExitStack) -> list:
-    """Put entries of interfaces in a table. Those of interfaces that are gone go, or the table would fill up."""
-    names = {link.ifindex: link.name for link in transaction.netlink.interfaces()}
-
-    def intend(have: Mapping) -> dict:
-        alive = {ifindex: value for ifindex, value in have.items() if ifindex in names or transaction.exact}
-        return {**alive, **wanted}
-
-    outcome = reconcile(table, intend, transaction.check)
-    _remember(transaction, table, outcome, undo)
-    messages = [f"{names[ifindex]}: {what} put back" for ifindex in sorted(outcome.changes.puts)]
-    return messages + [
-        f"interface {ifindex}, which is gone: {what} removed" for ifindex in sorted(outcome.changes.deletes)
-    ]
-
-
-def _remember(transaction: Transaction, table, outcome: Outcome, undo: ExitStack) -> None:
-    """Let `undo` know how to take back what was written."""
-    if outcome.changed and not transaction.check:
-        undo.callback(restore_table, table, outcome.before)
-
-
-def _put_filters(transaction: Transaction, wanted: Wanted | None, done: ExitStack, undo: ExitStack) -> list:
-    messages = []
-    for target in transaction.targets:
-        context = transaction.context(target.hook)
-        stands = context.table(target.link.ifindex).observe().get(target.hook) == wanted.attached
-        if stands and (not transaction.exact or _is_kept(context, wanted)):
-            continue
-        messages.append(f"{target.link.name}: filter {wanted.attached.name} put back")
-        if not transaction.check:
-            transaction.pins.ensure()
-            forget_gone(context)
-            program = context.programs.open(wanted.blob)
-            done.callback(os.close, program)
-            put_filter(context, target.hook, wanted, program, done, undo)
-    return messages
-
-
-def _is_kept(context: HookContext, wanted: Wanted) -> bool:
-    """Whether the program pinned beside the maps is the wanted one: what is taken next for the state is read there."""
-    kept = context.programs.blob()
-    return kept is not None and kept.identity == wanted.identity
-
-
-def _remove_others(transaction: Transaction, done: ExitStack, undo: ExitStack) -> list:
-    """Remove filters, then policies and addresses, that are not in the state; with the last of all, the maps."""
-    stay = {target.hook for target in transaction.targets}
-    messages = []
-    for link, direction, entry in users(
-        transaction.netlink, Programs(transaction.system.bpf, transaction.pins), FUNCTION
-    ):
-        hook = Hook(link.ifindex, direction, entry.priority, entry.handle)
-        if hook not in stay:
-            messages.append(f"{link.name}: filter {entry.name} removed")
-            if not transaction.check:
-                remove_filter(transaction.context(hook), link, done, undo)
-    messages += _clear_table(transaction, PolicyTable, stay, "policy", undo)
-    recorded = {target.hook for target in transaction.targets if target.entry.addresses is not None}
-    messages += _clear_table(transaction, AddressTable, recorded, "addresses", undo)
-    if not transaction.state.attachments and not transaction.check:
-        _leave_nothing(transaction)
-    return messages
-
-
-def _clear_table(transaction: Transaction, kind, stay: Iterable, what: str, undo: ExitStack) -> list:
-    keep = {hook.ifindex for hook in stay}
-    table = kind(transaction.system.bpf, transaction.pins)
-
-    def intend(have: Mapping) -> dict:
-        return {ifindex: value for ifindex, value in have.items() if ifindex in keep}
-
-    outcome = reconcile(table, intend, transaction.check)
-    _remember(transaction, table, outcome, undo)
-    return [f"interface {ifindex}: {what} removed" for ifindex in sorted(outcome.changes.deletes)]
-
-
-def _leave_nothing(transaction: Transaction) -> None:
-    """Where the state had no program, none stays; and where it had no rules either, no maps."""
-    drop_clsacts(transaction.context(Hook(0, "ingress", 1, 1)))
-    if rule_table(transaction.system, transaction.pins).observe():
-        Programs(transaction.system.bpf, transaction.pins).forget()
-    elif transaction.pins.names():
-        transaction.pins.retire()
+def _finish(planned: InterfacePlan[Entry], undo: ExitStack) -> None:
+    """Remove the entries of interfaces that lost their filter."""
+    if planned.first.after != planned.after:
+        undo.callback(planned.first.table.restore, planned.first.snapshot)
+        reconcile(planned.first.table, lambda _have: planned.after)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 from zlib import crc32
 
 from ..abi.layout import GROUP_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_BYTES, PAGE_WORDS
@@ -27,7 +28,7 @@ PLACE = struct.Struct("<II")
 class ImageDigest:
     """The digest of an image, any buffer of whole words, which may change afterwards; `value` is never 0."""
 
-    def __init__(self, words):
+    def __init__(self, words: Any) -> None:
         with memoryview(words).cast("B") as data:
             used = data[: PAGE_BYTES * _word(data, HEADER_PAGES)]
             self._numbers = [_number(used, block) for block in range(-(-len(used) // BLOCK_BYTES))]

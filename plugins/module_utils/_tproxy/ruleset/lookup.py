@@ -11,6 +11,7 @@ VerificationFailed: such an image must never be put in force. It never asks what
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 from ..abi.layout import (
     ACTION_WORDS,
@@ -62,7 +63,7 @@ def walk(image, ifindex: int, destination: int, source: int, protocol: str, port
 class Walker:
     """An image to walk in, often."""
 
-    def __init__(self, image):
+    def __init__(self, image: Any) -> None:
         """`image` is any buffer of whole words; what lies beyond the pages in use is not looked at."""
         data = memoryview(image).cast("B")
         header = array("I", bytes(data[:PAGE_BYTES]))

@@ -80,6 +80,13 @@ RECORD = struct.Struct("<17s17s3H3Bx5I")
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 
+class SlottedRule(NamedTuple):
+    """A rule and its slot, which is the index of its action and of its counters."""
+
+    rule: Rule
+    slot: int
+
+
 class ImageContents(NamedTuple):
     """What an image says of itself.
 
@@ -89,8 +96,8 @@ class ImageContents(NamedTuple):
     """
 
     generation: int
-    rules: list
-    bindings: dict
+    rules: list[SlottedRule]
+    bindings: dict[int, int]
     pages: int
     slots: int
     interrupted: bool = False
@@ -135,7 +142,7 @@ def decode_source(source: bytes) -> list:
     interfaces = [tuple(text.split("/")) if text else () for text in texts]
     prefixes = _Prefixes()
     return [
-        (_rule(record, prefixes, texts, interfaces), record[8])
+        SlottedRule(_rule(record, prefixes, texts, interfaces), record[8])
         for record in RECORD.iter_unpack(source[HEAD.size : end])
     ]
 
@@ -225,7 +232,7 @@ def _replay(words: memoryview, rules: list, start: int, end: int) -> list:
             by_slot.pop(slot, None)
         else:
             by_slot[slot] = rule
-    return [(rule, slot) for slot, rule in sorted(by_slot.items())]
+    return [SlottedRule(rule, slot) for slot, rule in sorted(by_slot.items())]
 
 
 def _entries(words: memoryview, at: int, end: int):

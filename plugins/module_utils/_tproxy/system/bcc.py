@@ -20,8 +20,8 @@ from typing import TypedDict
 
 from ..errors import CompileFailed, MissingLibrary
 from . import bcc_child
+from .system import INTERPRETERS
 
-INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 TIMEOUT_SECONDS = 120
 LOG_KEPT = 4000
 

@@ -17,7 +17,6 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import KernelRefused, Unsupported, kernel_refusals
 from . import libc
@@ -33,6 +32,7 @@ from .netlink.wire import (
     mapped,
     messages,
 )
+from .system import ListeningSocket
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2: family, protocol, extensions, states, socket id
@@ -52,23 +52,6 @@ INET_DIAG_SKV6ONLY, INET_DIAG_SOCKOPT = 11, 22
 SOCKOPT_TRANSPARENT = 0x20 if sys.byteorder == "little" else 0x04  # sixth bit-field of struct inet_diag_sockopt
 # The errors of a socket whose options this process cannot read.
 UNREADABLE = (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS)
-
-
-class ListeningSocket(NamedTuple):
-    """A TCP socket that listens, or a UDP socket without a peer.
-
-    `dual` means that an IPv6 socket takes IPv4 too. `transparent` is None on kernels before 5.10, which do not report
-    it.
-    """
-
-    address: bytes
-    port: int
-    inode: int
-    dual: bool
-    transparent: bool | None
-
-
-# ---- one socket --------------------------------------------------------------------
 
 
 def is_listening(protocol: str, address: bytes, port: int) -> bool:

@@ -2,49 +2,326 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Opens the doors to this machine. Modules and the command line share it, so it knows no Ansible."""
+"""The machine as operations see it: one interface for each adapter, and System, which holds the adapters.
+
+The adapters of this package and the fakes of the tests implement the interfaces. Parameters are positional, so an
+implementation may name them as it likes. A module implements a protocol by its functions.
+"""
 
 from __future__ import annotations
 
-import socket
-from typing import Any, Callable, NamedTuple
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-from . import bpf, bpffs, daemon, files, mapped_array, procfs, sock_diag, unix_socket
-from .bcc import Compiler
-from .netlink.answers import RouteRule
-from .netlink.client import Netlink
-from .netlink.monitor import Events
+from .bpf import MapInfo, ProgramInfo, Shape, TestRun
+from .netlink.answers import Address, Filter, Link, Route, RouteRule
 
-
-def open_system() -> System:
-    """Return the real doors. None of them costs anything before it is used."""
-    later = (sock_diag, files, Events, procfs, procfs, daemon, mapped_array, unix_socket)
-    return System(bpf, bpffs, Netlink, Compiler, procfs, ifindex_of, RouteRule, *later)
+# Interpreters of a distribution, which may have libraries that the running one lacks.
+INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
 
-def ifindex_of(name: str) -> int | None:
-    """Return the index of an interface, or None while there is none of that name."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None
+class Bpf(Protocol):
+    """bpf(2). Each method raises KernelRefused when the kernel refuses the call."""
+
+    def raise_memory_limit(self) -> None: ...
+
+    def possible_cpus(self) -> int: ...
+
+    def tcx_programs(self, ifindex: int, direction: str, /) -> Sequence[int]: ...
+
+    def create_map(self, shape: Shape, name: str, inner: int = 0, /) -> int: ...
+
+    def is_map(self, descriptor: int, /) -> bool: ...
+
+    def map_info(self, descriptor: int, /) -> MapInfo: ...
+
+    def lookup(self, descriptor: int, key: bytes, size: int, /) -> bytes | None: ...
+
+    def update(self, descriptor: int, key: bytes, value: bytes, subject: str = "map", /) -> None: ...
+
+    def delete(self, descriptor: int, key: bytes, subject: str = "map", /) -> None: ...
+
+    def map_by_id(self, number: int, /) -> int: ...
+
+    def window(self, descriptor: int, size: int, writable: bool, /) -> Any:
+        """Return the memory of an array: an mmap, whose type no protocol can describe."""
+
+    def load_program(self, instructions: bytes, name: str, /) -> int: ...
+
+    def test_run(self, program: int, packet: bytes, context: bytes = b"", repeat: int = 1, /) -> TestRun: ...
+
+    def program_by_id(self, number: int, /) -> int: ...
+
+    def program_info(self, descriptor: int, /) -> ProgramInfo: ...
+
+    def pin(self, descriptor: int, path: str, /) -> None: ...
+
+    def open_pin(self, path: str, /) -> int | None: ...
 
 
-class System(NamedTuple):
-    """The kernel interfaces, or fakes of them. `netlink` and `compiler` are opened only by a story that needs them."""
+class Bpffs(Protocol):
+    """Folders and pins in a bpffs, and the lock for one run at a time."""
 
-    bpf: Any
-    bpffs: Any
-    netlink: Callable[[], Any]
-    compiler: Callable[[], Any]
-    sysctl: Any
-    ifindex_of: Callable[[str], Any]
-    route_rule: Callable[..., Any]
-    sockets: Any
-    files: Any
-    events: Callable[[], Any]
-    processes: Any
-    networkd: Any
-    background: Any
-    words: Any
-    requests: Any
+    def is_mounted(self, folder: str, /) -> bool: ...
+
+    def refuse_unmountable(self, folder: str, /) -> None: ...
+
+    def mount(self) -> None: ...
+
+    def lock(self, folder: str, seconds: float | None = None, /) -> AbstractContextManager[None]: ...
+
+    def names(self, folder: str, /) -> Sequence[str]: ...
+
+    def is_folder(self, path: str, /) -> bool: ...
+
+    def number(self, path: str, /) -> int | None: ...
+
+    def make_folder(self, folder: str, /) -> None: ...
+
+    def remove_folder(self, folder: str, /) -> None: ...
+
+    def unpin(self, path: str, /) -> None: ...
+
+    def rename(self, source: str, target: str, /) -> None: ...
+
+
+class Netlink(Protocol):
+    """rtnetlink: interfaces, addresses, qdiscs, filters, policy rules, local routes."""
+
+    def interfaces(self) -> Sequence[Link]: ...
+
+    def link(self, name: str, /) -> Link | None: ...
+
+    def addresses(self, ifindex: int | None = None, /) -> Sequence[Address]: ...
+
+    def filters(self, ifindex: int, direction: str, /) -> Sequence[Filter]: ...
+
+    def has_clsact(self, ifindex: int, /) -> bool: ...
+
+    def add_clsact(self, ifindex: int, /) -> bool: ...
+
+    def delete_clsact(self, ifindex: int, /) -> bool: ...
+
+    def replace_filter(
+        self, ifindex: int, direction: str, priority: int, handle: int, program_fd: int, name: str, /
+    ) -> None: ...
+
+    def delete_filter(self, ifindex: int, direction: str, priority: int, handle: int, /) -> bool: ...
+
+    def rules(self, family: int, /) -> Sequence[RouteRule]: ...
+
+    def add_rule(self, rule: RouteRule, /) -> bool: ...
+
+    def delete_rule(self, rule: RouteRule, /) -> bool: ...
+
+    def route_to(self, destination: str, source: str, /) -> Route | None: ...
+
+    def local_default(self, table: int, family: int, /) -> bool: ...
+
+    def add_local_default(self, table: int, family: int, /) -> bool: ...
+
+    def delete_local_default(self, table: int, family: int, /) -> bool: ...
+
+
+class Compiler(Protocol):
+    """BCC. Raises MissingLibrary where it is not installed, CompileFailed for a bad source."""
+
+    def version(self) -> str: ...
+
+    def compile(
+        self,
+        files: Mapping[str, str],
+        entry: str,
+        function: str,
+        defines: Mapping[str, object],
+        placeholders: Mapping[int, Sequence[object]],
+        /,
+    ) -> Mapping[str, object]: ...
+
+
+class Sysctl(Protocol):
+    """Settings of the kernel and rights of this process, from /proc and /sys."""
+
+    def kernel_release(self) -> str: ...
+
+    def has_capability(self, number: int, /) -> bool: ...
+
+    def interface_setting(self, interface: str, name: str, /) -> int | None: ...
+
+    def packet_sockets(self, ifindex: int, /) -> Sequence[int]: ...
+
+
+class ListeningSocket(NamedTuple):
+    """A TCP socket that listens, or a UDP socket without a peer.
+
+    `dual` means that an IPv6 socket takes IPv4 too. `transparent` is None on kernels before 5.10, which do not report
+    it.
+    """
+
+    address: bytes
+    port: int
+    inode: int
+    dual: bool
+    transparent: bool | None
+
+
+# ---- one socket --------------------------------------------------------------------
+
+
+class Sockets(Protocol):
+    """Listening sockets, from sock_diag."""
+
+    def is_listening(self, protocol: str, address: bytes, port: int, /) -> bool: ...
+
+    def listeners(self, protocol: str, /) -> Sequence[ListeningSocket]: ...
+
+    def has_reuseport(self, inode: int, /) -> bool | None: ...
+
+
+class Files(Protocol):
+    """Ordinary files, each written whole or not at all."""
+
+    def read(self, path: str, /) -> str | None: ...
+
+    def write(self, path: str, text: str, /) -> None: ...
+
+    def read_bytes(self, path: str, /) -> bytes | None: ...
+
+    def write_bytes(self, path: str, content: bytes, mode: int, /) -> None: ...
+
+    def remove(self, path: str, with_folder: bool = False, /) -> bool: ...
+
+    def exists(self, path: str, /) -> bool: ...
+
+    def mode_of(self, path: str, /) -> int | None: ...
+
+    def target_of(self, path: str, /) -> str | None: ...
+
+    def link(self, path: str, target: str, /) -> None: ...
+
+    def lock(self, folder: str, /) -> AbstractContextManager[None]: ...
+
+
+class Events(Protocol):
+    """Events of rtnetlink. `wait` returns whether one came within the seconds; None waits without end."""
+
+    def wait(self, seconds: float | None, /) -> bool: ...
+
+
+class Processes(Protocol):
+    """Other processes of this machine."""
+
+    def ssh_connection(self) -> Sequence[str] | None: ...
+
+    def is_running(self, name: str, /) -> bool: ...
+
+
+class Networkd(Protocol):
+    """The settings of systemd-networkd."""
+
+    @property
+    def PROCESS(self) -> str:  # a constant of the module
+        """The name of its process."""
+
+    def keeps_foreign_rules(self) -> bool: ...
+
+
+class Background(Protocol):
+    """The monotonic clock, the calling user, and processes that outlive their caller."""
+
+    def monotonic_ns(self) -> int: ...
+
+    def boot_id(self) -> str: ...
+
+    def new_token(self) -> str: ...
+
+    def who(self) -> str: ...
+
+    def spawn(self, prepare: Callable[[], Callable[[], None]], /) -> Sequence[int]:
+        """Return (pid, start time) of the process that runs what `prepare` returns."""
+
+    def wake(self, pid: int, start: int, /) -> bool: ...
+
+    def sleep_until(self, deadline: int, /) -> None: ...
+
+    def log(self, text: str, /) -> None: ...
+
+
+class Words(Protocol):
+    """Stores to a mapped array that packets read at the same time."""
+
+    def store(
+        self,
+        memory: Any,
+        begin: Iterable[tuple[int, int]],
+        new_nodes: Iterable[tuple[int, array[int]]],
+        publish: Iterable[tuple[int, int]],
+        /,
+    ) -> None: ...
+
+
+class Request(Protocol):
+    """A request that came over the helper's socket; `data` is None when it was too long or too late."""
+
+    @property
+    def data(self) -> bytes | None: ...
+
+    @property
+    def user(self) -> int: ...
+
+    def answer(self, text: str, /) -> None: ...
+
+
+class Queue(Protocol):
+    """The requests of the helper's socket."""
+
+    def next(self, seconds: float, /) -> Request | None: ...
+
+
+class Requests(Protocol):
+    """The helper's socket, from both ends."""
+
+    def ask(self, path: str, words: Iterable[str], /) -> tuple[int, str] | None: ...
+
+    def inherited(self) -> Queue: ...
+
+
+class _Absent:
+    """The adapter that an operation has not asked for."""
+
+    def __call__(self) -> Any:
+        """Raise AssertionError."""
+        raise AssertionError("this operation opens no such adapter: name it in its Operation")
+
+    def __getattr__(self, name: str) -> Any:
+        return self()
+
+
+ABSENT: Any = _Absent()
+
+
+@dataclass(frozen=True)
+class System:
+    """The interfaces of the machine, or fakes of them.
+
+    `netlink`, `events` and `compiler` are opened at their use: each imports a library or makes a socket. Few operations
+    use the adapters from `compiler` on, so these are absent unless the operation asks for them.
+    """
+
+    bpf: Bpf
+    bpffs: Bpffs
+    netlink: Callable[[], AbstractContextManager[Netlink]]
+    sysctl: Sysctl
+    ifindex_of: Callable[[str], int | None]
+    files: Files
+    processes: Processes
+    networkd: Networkd
+    background: Background
+    compiler: Callable[[], Compiler] = ABSENT
+    sockets: Sockets = ABSENT
+    events: Callable[[], AbstractContextManager[Events]] = ABSENT
+    words: Words = ABSENT
+    requests: Requests = ABSENT

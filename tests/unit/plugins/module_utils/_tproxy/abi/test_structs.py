@@ -27,7 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.polic
     Policy,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, mask
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     decode_addresses,
     decode_policy,
     encode_addresses,

@@ -25,7 +25,7 @@ def machine():
 
 
 def run(machine, check: bool = False, **given) -> dict:
-    return install(options("tproxy_cli", **given), machine.system(), check)
+    return install(options("tproxy_cli", **given), machine.system(), check).as_dict()
 
 
 def test_it_is_installed_with_all_its_links_once(machine):

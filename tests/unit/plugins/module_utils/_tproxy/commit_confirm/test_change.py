@@ -19,10 +19,11 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError, Unconfirmed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import UNFILTERED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import decode_policy
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import PENDING, latest_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import decode_policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import PENDING, latest_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
@@ -37,6 +38,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     detaching,
     play,
     readable,
+    result_of,
     ruling,
 )
 
@@ -45,8 +47,8 @@ SECONDS, LATER = 60, 61 * 10**9
 
 def waiting(run: tuple) -> tuple:
     """Return a run whose change must be confirmed within a minute."""
-    story, given = run
-    return functools.partial(run_change, story), {**given, "confirm_timeout": SECONDS}
+    operation, given = run
+    return Operation("test", operation, execute, confirmable=True).execute, {**given, "confirm_timeout": SECONDS}
 
 
 def saying(state: str, **given) -> tuple:
@@ -295,6 +297,6 @@ def test_a_guard_that_cannot_be_armed_refuses_the_change():
 
 def test_what_a_confirmed_change_gave_up_is_said_to_whoever_saves():
     machine = BY_THE_GUARD[1].machine()
-    answer = play(machine, BY_THE_GUARD[1].run)
-    assert answer["waits"] and "left" not in answer
-    assert play(machine, saying("confirmed"))["left"] == ["lan0"]
+    result = result_of(machine, BY_THE_GUARD[1].run)
+    assert result.pending and not result.released_interfaces
+    assert result_of(machine, saying("confirmed")).released_interfaces == ("lan0",)

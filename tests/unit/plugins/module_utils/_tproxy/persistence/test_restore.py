@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.commands import COMMANDS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, VerificationFailed
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.transaction import put
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.restore import restore
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import map_loads
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import SERVICE, machine_after, seen, snapshot
@@ -54,10 +54,10 @@ def test_an_exact_return_leaves_nothing_of_the_change(before, change):
     state, was = snapshot(machine), seen(machine)
     for run in change:
         play(machine, run)
-    put(state, machine.system(), FakeNetlink(machine), exact=True)
+    restore(state, machine.system(), FakeNetlink(machine), exact=True)
     assert seen(machine) == was
     assert snapshot(machine) == state
-    assert not put(state, machine.system(), FakeNetlink(machine), exact=True)["changed"]
+    assert not restore(state, machine.system(), FakeNetlink(machine), exact=True).changed
 
 
 def test_an_exact_return_to_a_bare_machine_leaves_no_pin():
@@ -65,7 +65,7 @@ def test_an_exact_return_to_a_bare_machine_leaves_no_pin():
     state = snapshot(machine)
     for run in ALL:
         play(machine, run)
-    put(state, machine.system(), FakeNetlink(machine), exact=True)
+    restore(state, machine.system(), FakeNetlink(machine), exact=True)
     assert not machine.files
 
 
@@ -232,6 +232,6 @@ def test_the_command_reads_the_file_when_no_run_is_between_its_change_and_saving
 
     monkeypatch.setattr(system.files, "lock", lock, raising=False)
     monkeypatch.setattr(system.files, "read", held_while, raising=False)
-    story, _printer = COMMANDS["restore"].load()
-    assert not story(restoring()[1], system, False)["changed"]
+    operation, _printer = COMMANDS["restore"].load()
+    assert not operation.execute(restoring()[1], system, False).changed
     assert not held

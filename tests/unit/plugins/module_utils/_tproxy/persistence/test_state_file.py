@@ -9,9 +9,10 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LayoutMismatch
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_and_save
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved, snapshot
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
@@ -102,8 +103,8 @@ def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
         write(path, text)
 
     monkeypatch.setattr(system.files, "write", full, raising=False)
-    answer = run_and_save(story, given, system, False)
-    assert "What was asked is in force" in answer["warnings"][0]
+    result = Operation("test", story, execute).execute(given, system, False)
+    assert "What was asked is in force" in result.warnings[0]
     assert machine.disk[STATE_FILE] == before
     assert UNSAVED in machine.disk
     machine.start_over()

@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore_cache
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleReader
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after
@@ -83,7 +83,8 @@ def test_a_watcher_outlives_a_refusal_and_says_it_once():
 def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
     machine = machine_after(*SAVED)
     story, given = attaching("lan0", policy=OPEN)
-    play(machine, (functools.partial(run_change, story), {**given, "confirm_timeout": 60}))
+    change = Operation("test", story, execute, confirmable=True)
+    play(machine, (change.execute, {**given, "confirm_timeout": 60}))
     waits = readable(machine)
 
     def confirm():
@@ -114,8 +115,8 @@ def counted(monkeypatch, count: Counter, owner, name: str) -> None:
 def looks(monkeypatch, machine: Machine, event=lambda: None) -> Counter:
     """Return what the third look of a watcher reads, if this happens before it; nothing did before the second."""
     count, before = Counter(), Counter()
-    counted(monkeypatch, count, restore_cache, "decode_state")
-    counted(monkeypatch, count, RuleTable, "reading")
+    counted(monkeypatch, count, restore, "decode_state")
+    counted(monkeypatch, count, RuleReader, "load")
 
     def happen():
         event()
@@ -135,7 +136,7 @@ def test_a_watcher_reads_a_file_again_that_was_written_anew(monkeypatch):
     machine = machine_after(*SAVED)
     found = looks(monkeypatch, machine, lambda: kept(machine, ruling(rule("203.0.113.0/24"))))
     assert found["decode_state"] == 1
-    assert found["reading"] > 0
+    assert found["load"] > 0
 
 
 def test_a_watcher_reads_rules_again_that_were_changed_edited_or_have_another_interface(monkeypatch):
@@ -146,7 +147,7 @@ def test_a_watcher_reads_rules_again_that_were_changed_edited_or_have_another_in
         machine.plug_later,
     ):
         before = [entry["destination"] for entry in readable(machine)["rules"]]
-        assert looks(monkeypatch, machine, event)["reading"] > 0
+        assert looks(monkeypatch, machine, event)["load"] > 0
         monkeypatch.undo()
         assert [entry["destination"] for entry in readable(machine)["rules"]] == before
         assert not {"image_damaged", "image_stale"} & set(readable(machine)["drift"])
@@ -161,11 +162,11 @@ def edit_image(machine: Machine) -> None:
 
 def test_after_a_look_a_watcher_rests_four_times_as_long(monkeypatch):
     machine = machine_after(*SAVED)
-    restore_table = watch_module.restore_state
+    restore_state = watch_module.restore_state
 
     def slow(*arguments):
         machine.clock += 10**8
-        return restore_table(*arguments)
+        return restore_state(*arguments)
 
     monkeypatch.setattr(watch_module, "restore_state", slow)
     began = machine.clock

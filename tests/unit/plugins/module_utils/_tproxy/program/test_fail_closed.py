@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefi
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import INSTRUCTION_BYTES, LD_IMM64
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import fail_closed_program
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.prebuilt import FAIL_CLOSED
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interface_records import encode_policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import encode_policy
 
 POLICY = Policy(
     management=tuple(Management(Prefix.parse(f"fd0{number:x}::/64")[0], "tcp", 2000 + number) for number in range(16))

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.migrate import OTHER_ENTRIES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OTHER_ENTRIES
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unconfirmed
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import run_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pending import latest_change, record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import latest_change, record_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.scenarios import BOTH, WEB, Scenario, play, ruling
 
 
@@ -20,7 +19,8 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import BOTH, WEB
 def machine():
     """Return a machine on which a change waits."""
     story, given = ruling({**WEB, "tproxy_port": "9443"})
-    scenario = Scenario("rules", (*BOTH, ruling(WEB)), (functools.partial(run_change, story), given))
+    change = Operation("test", story, execute, confirmable=True)
+    scenario = Scenario("rules", (*BOTH, ruling(WEB)), (change.execute, given))
     found = scenario.machine()
     play(found, (scenario.run[0], {**given, "confirm_timeout": 60}))
     return found

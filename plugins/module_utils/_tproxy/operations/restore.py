@@ -1,0 +1,21 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The operation of `tproxy-splicer restore`: put a saved state back in force."""
+
+from __future__ import annotations
+
+from ..persistence.restore import restore_state
+from ..persistence.state_file import state_file_lock
+from ..resources.operation import Operation, Options, Result
+from ..system.system import System
+
+
+def restore_saved_state(options: Options, system: System, check: bool) -> Result:
+    """Put back the state that a file holds, while no other run writes the file. Raises as restore_state()."""
+    with state_file_lock(system):
+        return restore_state(options, system, check)
+
+
+RESTORE = Operation("restore", restore_saved_state)

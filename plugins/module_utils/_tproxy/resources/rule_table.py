@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The rule table: the change of the image that the program reads.
+
+1. A new image is filled aside, verified there, and put in force by one update of the outer map.
+2. A rule keeps its slot, and so its counters, as long as its identity exists.
+3. An image that outgrows its map gets a bigger outer map. The attached programs are moved to that map.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..abi import structs as codec
+from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
+from ..errors import TproxyError
+from ..model.rule import Identity, Rule
+from ..ruleset.compile import compile_image
+from ..ruleset.records import ImageContents, SlottedRule
+from ..ruleset.reference import assign_slots
+from ..ruleset.verify import verify_image
+from ..system.system import Bpf, System
+from .attachments import Programs, move_to_image
+from .pins import Pins, inner_shape
+from .reconcile import Changes
+from .rules import CURRENT, EMPTY, PREVIOUS, RuleReader, RuleSnapshot
+
+
+@dataclass(frozen=True)
+class CompiledRules:
+    """A verified image that is not in force yet. `new_slots` are those of rules that the image before did not have."""
+
+    words: array[int]
+    new_slots: tuple[int, ...]
+
+
+class RuleTable(RuleReader):
+    """The rules in the image map. `move` pins another image map and moves the attached programs to it."""
+
+    def __init__(
+        self,
+        bpf: Bpf,
+        pins: Pins,
+        ifindex_of: Callable[[str], int | None],
+        move: Callable[[int], None],
+        ignore_damage: bool = False,
+        empty: ImageContents = EMPTY,
+    ) -> None:
+        super().__init__(bpf, pins, ifindex_of, ignore_damage, empty)
+        self._move = move
+
+    def entries(self, snapshot: RuleSnapshot) -> Mapping[Identity, Rule]:
+        """Return the rules of a snapshot by their identity."""
+        return snapshot.rules
+
+    def prepare(
+        self, snapshot: RuleSnapshot, changes: Changes[Identity, Rule], want: Mapping[Identity, Rule]
+    ) -> CompiledRules:
+        """Return the whole set compiled and verified. Raises LimitExceeded, VerificationFailed."""
+        kept = {rule.identity: slot for rule, slot in snapshot.contents.rules}
+        slots = assign_slots(want.values(), kept)
+        slotted = [SlottedRule(rule, slots[identity]) for identity, rule in want.items()]
+        ifindexes = self.ifindexes(want.values())
+        words = compile_image(slotted, ifindexes, snapshot.contents.generation + 1)
+        verify_image(words, slotted, ifindexes)
+        return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept))
+
+    def apply(self, work: CompiledRules) -> None:
+        """Put the whole set in force with one update."""
+        self._pins.ensure()
+        self.zero(work.new_slots)
+        self.commit(work.words)
+
+    def restore(self, snapshot: RuleSnapshot) -> None:
+        """Put the image of a snapshot back, if another one is in force. A refusal does not hide the first error."""
+        with suppress(TproxyError):
+            if self.number() == snapshot.number:
+                return
+            if snapshot.words is None:
+                self._bpf.delete(self._pins.fd("image"), CURRENT, "image")
+            else:
+                self.commit(snapshot.words)
+
+    def keep_previous(self) -> None:
+        """Keep a copy of the image in force for the confirm deadline. The image itself may be changed in place."""
+        inner = self._open(CURRENT)
+        if inner is None:
+            self.forget_previous()
+        else:
+            self._copy(inner, self._pins.fd("image"), self.capacity())
+
+    def forget_previous(self) -> None:
+        """Remove the copy that keep_previous() made."""
+        self._bpf.delete(self._pins.fd("image"), PREVIOUS, "image")
+
+    def zero(self, slots: Iterable[int]) -> None:
+        """Set the counters of these slots to zero."""
+        descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())
+        for slot in slots:
+            self._bpf.update(descriptor, codec.key(slot), zero, "hits")
+
+    def commit(self, words: array[int] | memoryview) -> None:
+        """Put an image in force, in a new inner map."""
+        pages = len(words) // PAGE_WORDS
+        capacity = self.capacity()
+        if pages <= capacity:
+            self._fill(self._pins.fd("image"), words, capacity)
+            return
+        outer = self._pins.create("image", _room_for(pages))
+        try:
+            previous = self._open(PREVIOUS)
+            if previous is not None:
+                self._copy(previous, outer, _room_for(pages))
+            self._fill(outer, words, _room_for(pages))
+            self._move(outer)
+        finally:
+            os.close(outer)
+
+    def _copy(self, inner: int, outer: int, capacity: int) -> None:
+        """Put a copy of an image, which it closes, beside the one in force; all in a map have the same capacity."""
+        try:
+            self._fill(outer, self._words(inner), capacity, PREVIOUS)
+        finally:
+            os.close(inner)
+
+    def _fill(self, outer: int, words: array[int] | memoryview, capacity: int, slot: bytes = CURRENT) -> None:
+        """Write the words into a new inner map and put it in force, or in another slot."""
+        inner = self._bpf.create_map(inner_shape(capacity), "pages")
+        try:
+            with self._bpf.window(inner, capacity * PAGE_BYTES, True) as memory:
+                memory[: 4 * len(words)] = words.tobytes()
+            self._bpf.update(outer, slot, struct.pack("=I", inner), "image")
+        finally:
+            os.close(inner)
+
+
+def _room_for(pages: int) -> int:
+    """Return the number of pages for a new map: the next power of two, so that the image can grow."""
+    room = IMAGE_PAGES_MIN
+    while room < pages:
+        room *= 2
+    return room
+
+
+def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: ImageContents = EMPTY) -> RuleTable:
+    """Return the rule table of a pin folder. See RuleTable for `ignore_damage` and `empty`."""
+    return RuleTable(
+        system.bpf, pins, system.ifindex_of, lambda image: _move(system, pins, image), ignore_damage, empty
+    )
+
+
+def finish_move(system: System, pins: Pins) -> None:
+    """Move the programs to the pinned image, which a killed run has begun."""
+    _move(system, pins, pins.fd("image"))
+
+
+def _move(system: System, pins: Pins, image: int) -> None:
+    """Pin a bigger image map. Where a program runs, move it to that map."""
+    programs = Programs(system.bpf, pins)
+    blob = programs.blob()
+    if blob is None:
+        pins.replace("image", image)
+        return
+    with system.netlink() as netlink:
+        move_to_image(system.bpf, netlink, programs, blob, image)

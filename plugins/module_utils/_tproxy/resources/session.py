@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The opening of a transaction: lock, pending change, netlink, and pins, after the migration of an older release.
+
+The migration takes rules of every owner, policies, addresses and markers of the older release into maps of our layout.
+The new maps are filled aside by a transaction and put in place with one rename, before the first change. Counters begin
+at zero. See older_release.py for the old maps and filters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from ..constants import FUNCTION
+from ..system.system import Netlink, System
+from .attachments import clsact_marker, clsact_markers
+from .current_state import CurrentState
+from .lock import lock_for_change
+from .older_release import drop_older_pins, migration_is_due, migration_marker, older_pins
+from .pins import Pins, other_pins, splicer_pins
+from .rules import EMPTY
+from .transaction import HostState, Transaction
+
+
+@contextmanager
+def open_transaction(
+    system: System,
+    pin_dir: str,
+    check_mode: bool,
+    mount: bool = True,
+    token: str | None = None,
+    function: str = FUNCTION,
+    route_tables: Iterable[int] = (),
+    ignore_damage: bool = False,
+) -> Iterator[Transaction]:
+    """Hold the pin folder for one change, and yield its transaction. See CurrentState for the last two parameters.
+
+    With `mount` the operation needs a bpffs: one is mounted where there is none. `token` is that of the pending change
+    that the operation belongs to. Another program than ours has a pin folder of its own below `pin_dir`.
+    Raises Busy, NotMounted, Unconfirmed, Unsupported.
+    """
+    with ExitStack() as held:
+        pending = held.enter_context(lock_for_change(system, pin_dir, check_mode, mount, token))
+        netlink = lazy_netlink(system, held)
+        if function == FUNCTION:
+            pins = migrated_pins(system, pin_dir, check_mode, netlink)
+        else:
+            pins = other_pins(system.bpf, system.bpffs, f"{pin_dir}/{function}")
+        held.enter_context(pins)
+        deadline = pending.deadline if pending else 0
+        yield Transaction(
+            system, netlink, pins, pin_dir, function, route_tables, ignore_damage=ignore_damage, deadline=deadline
+        )
+
+
+def lazy_netlink(system: System, held: ExitStack) -> Callable[[], Netlink]:
+    """Return a function that opens netlink at its first call. `held` closes it."""
+
+    @functools.cache
+    def opened() -> Netlink:
+        return held.enter_context(system.netlink())
+
+    return opened
+
+
+# ---- migration ----------------------------------------------------------------------------
+
+
+def migrated_pins(system: System, pin_dir: str, check_mode: bool, netlink: Callable[[], Netlink]) -> Pins:
+    """Return our pins after the migration of an older release; in check mode the pins of that release.
+
+    Check mode only reads, and the older maps can be read as ours.
+    """
+    pins, older = splicer_pins(system.bpf, system.bpffs, pin_dir), older_pins(system, pin_dir)
+    if older is None:
+        return pins
+    source = CurrentState(system, netlink, older)
+    if not migration_is_due(source, pins):
+        older.close()
+        return pins
+    older.check()
+    if check_mode:
+        return older
+    with older:
+        _migrate(source, pins, pin_dir, netlink)
+    drop_older_pins(system, pin_dir)
+    return pins
+
+
+def _migrate(source: CurrentState, pins: Pins, pin_dir: str, netlink: Callable[[], Netlink]) -> None:
+    """Fill a set of maps aside, and put it in its place."""
+    system = source.system
+    pins.retire()
+    pins.sweep()
+    with Pins(system.bpf, system.bpffs, f"{pins.folder}_new", pins.shapes) as aside:
+        aside.ensure()
+        empty = EMPTY._replace(generation=source.rules.contents.generation - 1)  # so the generation stays the same
+        transaction = Transaction(system, netlink, aside, pin_dir, empty=empty)
+        desired = HostState(
+            rules=source.rules.rules, addresses=source.addresses.entries, policies=source.policies.entries
+        )
+        transaction.write(transaction.plan(desired))
+        for ifindex in clsact_markers(source.pins):
+            aside.set_marker(clsact_marker(ifindex))
+        aside.set_marker(migration_marker(source))
+        aside.close()
+        system.bpffs.rename(aside.folder, pins.folder)
