@@ -48,9 +48,9 @@ def _trimmed(value: Any, about: Mapping[str, Any]) -> Any:
 
 
 def _respawn(missing: str) -> None:
-    """Run this module again under the distribution's Python, if that one has pyroute2. Returns when none has.
+    """Run this module again under the distribution's Python if that has pyroute2; return otherwise.
 
-    BCC needs no such turn: the compiler's door looks for an interpreter by itself.
+    BCC needs no second run: the compiler's adapter looks for an interpreter by itself.
     """
     library = missing.split()[0]
     if library != "pyroute2" or has_respawned():

@@ -82,7 +82,7 @@ def start(pin_dir: str, seconds: int, token: str | None, system: System) -> Pend
 
 
 def _pending(pin_dir: str, seconds: int, token: str | None, current: CurrentState) -> Pending:
-    """Return a change whose watchdog runs already."""
+    """Return a change with a running watchdog."""
     system = current.system
     process = system.background
     pending = Pending(
@@ -156,7 +156,7 @@ def _refuse_too_late(pin_dir: str, system: System, pending: Pending, check: bool
 
 
 def finish_expired(pin_dir: str, system: System, check: bool) -> None:
-    """Roll back a change past its deadline, whose watchdog may have been killed."""
+    """Roll back a change past its deadline. Its watchdog may have been killed."""
     if pending_change(system, pin_dir) is not None:
         with lock(system, pin_dir, check, mount=False):
             _finish_expired(pin_dir, system, check)

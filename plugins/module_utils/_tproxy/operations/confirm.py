@@ -14,7 +14,7 @@ from .execute import execute
 
 
 def confirm_change(options: Options, system: System, check: bool) -> Result:
-    """Begin a change, confirm it or roll it back. Returns what tproxy_confirm returns."""
+    """Begin a change, confirm it or roll it back. Return the values of tproxy_confirm."""
     operation = {BEGUN: begin, CONFIRMED: confirm, ROLLED_BACK: rollback}[options["state"]]
     return operation(options, system, check)
 

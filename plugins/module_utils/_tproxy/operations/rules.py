@@ -80,7 +80,7 @@ def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdent
     items = [{**item, "owner": item.get("owner") or options["owner"]} for item in items]
     if options["state"] == "absent":
         if options["purge"]:
-            raise InvalidInput(["purge: goes with state=present only; it removes what `rules` does not list"])
+            raise InvalidInput(["purge: goes with state=present only; it removes the rules that `rules` does not list"])
         identities, warnings = identities_from_params(items, single)
         gone = set(identities)
         return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), warnings
@@ -133,7 +133,7 @@ def change_rules(
 
 
 def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
-    """Return what stays: no maps when the last rule is removed and no program uses them."""
+    """Return NOTHING when the last rule is removed and no program uses the maps, otherwise EVERYTHING."""
     current, names = transaction.current, transaction.pins.names()
     is_used = rules or not names or "program" in names or current.addresses.entries or current.policies.entries
     return Remains.EVERYTHING if is_used else Remains.NOTHING

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The operation of tproxy_state: save what is in force, or remove what was saved."""
+"""The operation of tproxy_state: save the state in force, or remove the saved state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .execute import execute
 
 
 def save_state(options: Options, system: System, check: bool) -> Result:
-    """Save what is in force, or remove what was saved. Returns what tproxy_state returns."""
+    """Save the state in force, or remove the saved state. Return the values of tproxy_state."""
     path = options["path"]
     texts = {name: system.files.read(name) for name in (path, closed_path(path))}
     had, warnings = read_state(texts[path], path)

@@ -74,7 +74,7 @@ def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) ->
 
 def _stale(files: Files, fault: TproxyError) -> str:
     """Mark the file as outdated; return the warning."""
-    note = f"{fault}. What was asked is in force, but not in {STATE_FILE}: a reboot would bring back what was before"
+    note = f"{fault}. The change is in force, but not in {STATE_FILE}: a reboot would bring back the state before"
     try:
         files.write(UNSAVED, note)
     except TproxyError as second:
@@ -89,7 +89,7 @@ def read_state(text: str | None, path: str) -> tuple[SavedState | None, list[str
     try:
         return decode_state(text), []
     except TproxyError as fault:
-        return None, [f"{path}: {fault}; what it held is lost, save anew with tproxy_state"]
+        return None, [f"{path}: {fault}; its state is lost, save again with tproxy_state"]
 
 
 def state_to_save(

@@ -58,7 +58,7 @@ def _repair(options: Options, system: System, cache: RestoreCache) -> Iterator[s
     try:
         with state_file_lock(system):
             if system.files.exists(UNSAVED):
-                yield f"{options['path']} is older than what is in force: nothing is put back by it; run tproxy_state"
+                yield f"{options['path']} is older than the state in force: it restores nothing; run tproxy_state"
                 return
             yield from restore_state({**options, "interface": None}, system, False, cache).data["changes"]
     except Unconfirmed:

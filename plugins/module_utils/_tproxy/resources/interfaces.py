@@ -290,7 +290,7 @@ def _encode_management(entry: Management) -> bytes:
 
 
 def _decode_management(raw: bytes) -> Management | None:
-    """Return the entry, None for what is none."""
+    """Return the entry, or None for bytes that are no entry."""
     values = decode("management", raw)
     if values["protocol"] not in PROTOCOL_NAMES or values["source_length"] > ADDRESS_BITS:
         return None

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The pins and filters of an older release, whose maps have another layout.
+"""The pins and filters of an older release. Its maps have another layout.
 
 Filters run the old program on the old maps until tc_bpf_attach replaces them. The old folder stays until no filter
 uses it. Until then an operator can go back to the old release, which finds its pins unchanged.
@@ -83,7 +83,7 @@ def pins_to_read(system: System, netlink: Netlink, pin_dir: str) -> Pins:
 
 
 def migration_is_due(source: CurrentState, pins: Pins) -> bool:
-    """Return whether the older release is in force, and not what an earlier migration made of it.
+    """Return whether the older release is in force, and not maps that an earlier migration made of it.
 
     Our pins are outdated after a return to the older release: no filter uses them, and they were not made of the rules
     that are in force now.

@@ -63,12 +63,12 @@ class Result:
 
 
 def run_once(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
-    """Run an operation without a pipeline: it reads only, or the state file does not hold what it changes."""
+    """Run an operation without a pipeline: it only reads, or its changes are not part of the state file."""
     return operation.function(with_absolute_pin_dir(options), system, check_mode)
 
 
 def with_absolute_pin_dir(options: Options) -> Options:
-    """Return the options with the one spelling of the pin folder by which the state file knows it."""
+    """Return the options with the absolute pin folder, as the state file has it."""
     return {**options, "pin_dir": os.path.abspath(options["pin_dir"])} if "pin_dir" in options else options
 
 

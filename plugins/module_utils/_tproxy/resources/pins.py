@@ -65,7 +65,7 @@ class Pins:
             self._close(name)
 
     def drop_stale(self) -> None:
-        """Close the descriptors of maps whose pin was removed or replaced."""
+        """Close the descriptor of each map if its pin was removed or replaced."""
         for name, opened in list(self._open.items()):
             if self._bpffs.number(self.path(name)) != opened.number:
                 self._close(name)

@@ -51,10 +51,10 @@ class Table(Protocol[Snapshot, Key, Value, Work]):
         """Return the entries of a snapshot."""
 
     def prepare(self, snapshot: Snapshot, changes: Changes[Key, Value], want: Mapping[Key, Value]) -> Work:
-        """Return what apply() writes. Raises TproxyError for a content that cannot be. Change nothing."""
+        """Return the work for apply(). Raises TproxyError for an impossible content. Change nothing."""
 
     def apply(self, work: Work) -> None:
-        """Write what was prepared."""
+        """Write the prepared work."""
 
     def restore(self, snapshot: Snapshot) -> None:
         """Bring the content of a snapshot back after a failure, as far as the kernel permits."""

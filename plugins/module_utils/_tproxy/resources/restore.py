@@ -212,7 +212,7 @@ def _filters(
 
 
 def _remains(state: SavedState, current: CurrentState, exact: bool) -> Remains:
-    """Return what stays: no program where the state had none, and no maps where it had no rules either."""
+    """Return MAPS where the state had no program, and NOTHING where it had no rules either."""
     if not exact or state.attachments:
         return Remains.EVERYTHING
     return Remains.MAPS if _rules(state, current.rules.rules, True) else Remains.NOTHING

@@ -74,7 +74,7 @@ def is_ours(rule: RouteRule) -> bool:
 
 
 def is_a_mark_route(rule: RouteRule) -> bool:
-    """Return whether a policy rule does what ours do, with any protocol."""
+    """Return whether a policy rule routes a mark of an interface as ours do, with any protocol."""
     return rule.plain and bool(rule.iif) and bool(rule.mask)
 
 

@@ -113,12 +113,12 @@ class RuleTable(RuleReader):
         if pages <= capacity:
             self._fill(self._pins.fd("image"), words, capacity)
             return
-        outer = self._pins.create("image", _room_for(pages))
+        outer = self._pins.create("image", _pages_for(pages))
         try:
             previous = self._open(PREVIOUS)
             if previous is not None:
-                self._copy(previous, outer, _room_for(pages))
-            self._fill(outer, words, _room_for(pages))
+                self._copy(previous, outer, _pages_for(pages))
+            self._fill(outer, words, _pages_for(pages))
             self._move(outer)
         finally:
             os.close(outer)
@@ -141,12 +141,12 @@ class RuleTable(RuleReader):
             os.close(inner)
 
 
-def _room_for(pages: int) -> int:
+def _pages_for(pages: int) -> int:
     """Return the number of pages for a new map: the next power of two, so that the image can grow."""
-    room = IMAGE_PAGES_MIN
-    while room < pages:
-        room *= 2
-    return room
+    capacity = IMAGE_PAGES_MIN
+    while capacity < pages:
+        capacity *= 2
+    return capacity
 
 
 def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: ImageContents = EMPTY) -> RuleTable:

@@ -53,7 +53,7 @@ class RuleSnapshot:
 
 
 class Stamp(NamedTuple):
-    """What differs between any two images: the id of the inner map, the header and the digest of the words."""
+    """The identity of an image: the id of its inner map, its header and the digest of its words."""
 
     number: int
     header: bytes

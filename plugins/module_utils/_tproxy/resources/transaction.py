@@ -212,7 +212,7 @@ class Transaction:
         return TransactionPlan(desired, self._plan_rules(desired), routes, addresses, policies, puts, removes)
 
     def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
-        """Return the interfaces whose entries go only after filters are removed: those that exist."""
+        """Return the interfaces that keep their entries until filters are removed: those that exist."""
         return self.current.names if removes else ()
 
     def _plan_rules(self, desired: HostState) -> RulePlan | None:
@@ -294,7 +294,7 @@ class Transaction:
         return descriptor
 
     def _put_filters(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
-        """Pin the program as the current one, and put it on its hooks in place of what stands there."""
+        """Pin the program as the current one, and attach it to its hooks in place of the filters there."""
         bpf, wanted = self.system.bpf, planned.desired.program
         assert wanted is not None and wanted.blob is not None
         number, is_pinned = bpf.program_info(program).id, False
@@ -336,7 +336,7 @@ class Transaction:
                 )
 
     def _leave(self, remains: Remains) -> None:
-        """Remove the pins that must not stay, and the clsact qdiscs of ours whose filter was deleted by hand."""
+        """Remove the pins that must not stay, and our clsact qdiscs that lost their filter by hand."""
         if remains is Remains.EVERYTHING:
             return
         for link in self.current.links:

@@ -47,7 +47,7 @@ class Bpf(Protocol):
     def map_by_id(self, number: int, /) -> int: ...
 
     def window(self, descriptor: int, size: int, writable: bool, /) -> Any:
-        """Return the memory of an array: an mmap, whose type no protocol can describe."""
+        """Return the memory of an array: an mmap, which has no type that a protocol can describe."""
 
     def load_program(self, instructions: bytes, name: str, /) -> int: ...
 
@@ -241,7 +241,7 @@ class Background(Protocol):
     def who(self) -> str: ...
 
     def spawn(self, prepare: Callable[[], Callable[[], None]], /) -> Sequence[int]:
-        """Return (pid, start time) of the process that runs what `prepare` returns."""
+        """Return (pid, start time) of the process that runs the function returned by `prepare`."""
 
     def wake(self, pid: int, start: int, /) -> bool: ...
 

@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A change that waits for its confirmation: whoever dies at whatever step, it stays whole or goes whole.
+"""A change that waits for confirmation: a process may die at any step, the change stays whole or is undone whole.
 
-The clock is the fake machine's. What a packet meets past the deadline is read as bpf/tproxy_splicer.c reads it.
+The clock is the fake machine's. The maps are read past the deadline as bpf/tproxy_splicer.c reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SECONDS, LATER = 60, 61 * 10**9
 
 
 def waiting(run: tuple) -> tuple:
-    """Return a run whose change must be confirmed within a minute."""
+    """Return a run that must be confirmed within a minute."""
     operation, given = run
     return Operation("test", operation, execute, confirmable=True).execute, {**given, "confirm_timeout": SECONDS}
 
@@ -76,7 +76,7 @@ SWITCHED = pytest.mark.parametrize("scenario", BY_THE_SWITCH, **NAMED)
 
 
 def met(machine) -> dict:
-    """Return {hook: (program, policy, image)} of what packets meet now; a filter that lets all pass is none."""
+    """Return {hook: (program, policy, image)} that packets meet now; a filter that lets all pass counts as none."""
     found = {}
     for hook, slots in machine.filters.items():
         for place, (_name, program) in slots.items():
@@ -110,7 +110,7 @@ def at_the_deadline(machine, guarded: bool = True) -> None:
 
 
 def state(machine) -> str | None:
-    """Return what became of the latest change."""
+    """Return the outcome of the latest change."""
     found = latest_change(machine.system(), PIN_DIR)
     return found and found.outcome
 
@@ -136,8 +136,8 @@ def test_in_time_it_is_in_force_and_after_it_what_was_before(scenario):
 @EACH
 def test_confirmed_it_is_what_it_would_be_without_all_this(scenario):
     machine, plain = scenario.machine(), scenario.machine()
-    story, given = scenario.run
-    play(plain, (story, {**given, "confirm_timeout": 0}))
+    operation, given = scenario.run
+    play(plain, (operation, {**given, "confirm_timeout": 0}))
     play(machine, scenario.run)
     assert play(machine, saying("confirmed"))["changed"]
     at_the_deadline(machine)
@@ -211,7 +211,7 @@ def test_a_refusal_at_any_step_leaves_what_was_before_and_nothing_that_waits(sce
 
 
 def confirmation(scenario) -> tuple:
-    """Return (what was before, what is after, the steps at which a confirmation changes something)."""
+    """Return (state before, state after, the steps of a confirmation that change something)."""
     probe = scenario.machine()
     before = readable(probe)
     play(probe, scenario.run)
@@ -235,7 +235,7 @@ def test_a_confirmation_killed_at_any_change_confirms_all_or_nothing(scenario):
 
 @EACH
 def test_a_confirmation_that_the_guard_overtakes_confirms_all_or_nothing(scenario):
-    """The guard waits a little for whoever has the turn, here in vain; so not for the last steps, record and wake."""
+    """The watchdog waits for the run that holds the lock, but not for its last two steps, record and wake."""
     before, after, steps = confirmation(scenario)
     for number, machine in zip(steps[:-2], scenario.machines()):
         play(machine, scenario.run)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What single stories promise beside what all of them do (test_stories.py)."""
+"""Promises of single operations, beside those of all of them (test_promises.py)."""
 
 from __future__ import annotations
 

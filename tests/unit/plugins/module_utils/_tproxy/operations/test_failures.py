@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A failure half way leaves the old state in force: proven at every step of every run.
+"""A failure at any step of a run leaves the old state in force.
 
-A refusal lets the story take back what it did; a kill does not. Whatever happened, the same run again gets there.
+After a refusal the operation undoes its changes; after a kill it cannot. In both cases a second run completes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TIDYING_UP = {"unpin", "remove_folder"}
 
 
 def outcome(scenario):
-    """Return (what is in force, what is read) before the run and after it, the number of its steps, its changes."""
+    """Return (state in force, values read) before the run and after it, the number of its steps, its changes."""
     machine = scenario.machine()
     before = machine.in_force(), readable(machine)
     machine.start_over()
@@ -33,7 +33,7 @@ def outcome(scenario):
 
 
 def pinned(machine) -> set:
-    """Return the paths of what is pinned; a note on a qdisc that somebody deleted is no loss."""
+    """Return the paths of all pins; the marker of a deleted qdisc is no loss."""
     stale = {ifindex for ifindex in range(1, 10) if ifindex not in machine.clsact}
     return set(machine.files) - {f"{PIN_DIR}/v{LAYOUT}/clsact_{ifindex}" for ifindex in stale}
 

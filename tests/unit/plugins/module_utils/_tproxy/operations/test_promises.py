@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every story promises: check mode tells the truth and touches nothing, a second run changes nothing."""
+"""The promises of every operation: check mode predicts and changes nothing, a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def test_what_is_read_is_what_packets_meet(scenario):
         *((FakeSysctl, procfs), (FakeSockets, sock_diag), (FakeFiles, files), (FakeBackground, daemon)),
         *((FakeProcesses, procfs), (FakeNetworkd, procfs), (FakeRequests, unix_socket)),
     ],
-    ids=lambda door: door.__name__.split(".")[-1],
+    ids=lambda adapter: adapter.__name__.split(".")[-1],
 )
-def test_a_fake_door_is_opened_as_the_real_one_is(fake, real):
+def test_a_fake_takes_the_calls_that_the_real_adapter_takes(fake, real):
     """A call that only the fake would take proves nothing."""
     for name, method in vars(fake).items():
         if not name.startswith("_") and callable(method):

@@ -104,7 +104,7 @@ def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
 
     monkeypatch.setattr(system.files, "write", full, raising=False)
     result = Operation("test", story, execute).execute(given, system, False)
-    assert "What was asked is in force" in result.warnings[0]
+    assert "The change is in force" in result.warnings[0]
     assert machine.disk[STATE_FILE] == before
     assert UNSAVED in machine.disk
     machine.start_over()

@@ -68,7 +68,7 @@ def test_a_watcher_does_not_go_by_a_file_that_could_not_be_written():
     machine.disk[UNSAVED] = "disk full"
     play(machine, detaching("lan0"))
     said = watched(machine, lambda: None, lambda: None)
-    assert [line for line in said if "older than what is in force" in line] == said[:1] == said
+    assert [line for line in said if "older than the state in force" in line] == said[:1] == said
     assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
 
 
