@@ -20,7 +20,7 @@ ENGLISH ?= --docstrings 20 --messages 12 --plugin-documentation 3 --markdown 3 -
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, real packets (needs root)
 	@$(ENV) tests/system/demo/run
@@ -28,8 +28,8 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Two lanes for two cores: tests of this machine's kernel, and tests that run Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit dataplane contract fuzz-slice clang kernel bench-slice storm-slice sanity" \
-		"integration molecule confirm-slice rollout-slice traffic boot helper"
+		"unit kernel contract fuzz-slice clang kernels-slice bench-slice storm-slice sanity" \
+		"integration molecule commit-confirm-slice rollout-slice proxies boot helper"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -80,8 +80,10 @@ coverage: bootstrap ## lines and branches of plugins/ that the unit tests run, a
 	@$(STEP) coverage "unit tests, measured" coverage run -m pytest tests/unit $(PYTEST)
 	@$(ENV) coverage json --quiet -o .work/cache/coverage.json && python $(TOOLS)/report_coverage.py .work/cache/coverage.json
 
-dataplane: bootstrap ## tests of program, adapters and operations on the kernel of this machine (needs root)
-	@$(STEP) dataplane "data plane tests" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
+kernel: bootstrap ## tests of program, adapters and operations on the kernel of this machine (needs root)
+	@$(STEP) kernel "tests on this kernel" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
+
+dataplane: kernel # its name until the tests moved to tests/kernel
 
 contract: bootstrap ## calls of an OpenZiti router to tproxy-splicer, and the rules in force after them (needs root)
 	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/contract $(PYTEST)
@@ -119,21 +121,21 @@ kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lo
 	@$(ENV) tests/matrix/kernels/run --jobs 1
 
 # Without a kernel the target reports this and passes; see tests/matrix/kernels/matrix.py.
-kernel: bootstrap ## some of these tests in one kernel
+kernels-slice: bootstrap ## some of these tests in one kernel
 	@$(ENV) tests/matrix/kernels/run --only 6.1 --tests \
 		$(foreach name,sessions splice link reasons,traffic/test_$(name).py)
 
-confirm: bootstrap ## changes that lock the controller out, over real SSH, and their roll-back (needs root)
+commit-confirm: bootstrap ## changes that lock the controller out, over real SSH, and their roll-back (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(ENV) tests/system/commit_confirm/run
 
-confirm-slice: bootstrap ## the first of these changes
+commit-confirm-slice: bootstrap ## the first of these changes
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) confirm "a policy that drops SSH is rolled back" tests/system/commit_confirm/run a_policy_drops_ssh
+	@$(STEP) commit-confirm "a policy that drops SSH is rolled back" tests/system/commit_confirm/run a_policy_drops_ssh
 
-traffic: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real clients (needs root)
+proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real clients (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
-	@$(STEP) traffic "real proxies and clients" tests/system/proxies/run
+	@$(STEP) proxies "real proxies and clients" tests/system/proxies/run
 
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
