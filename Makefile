@@ -12,6 +12,8 @@ PYTEST ?=
 TARGETS ?=
 SANITY ?=
 N ?= 1000000
+# Processes of the unit tests. `make test` sets 0, which is none beside pytest: its lanes use all processors already.
+JOBS ?= auto
 # What tools/check_english.py accepts: percent of texts with indirect words, and a number of metaphors.
 ENGLISH ?= --docstrings 20 --messages 12 --plugin-documentation 3 --markdown 3 --metaphors 300
 
@@ -71,7 +73,7 @@ blob-check: bootstrap ## compare the prebuilt programs with bpf/
 	@$(STEP) blob-check "the prebuilt programs agree with bpf/" bpf/build_blob.py --check
 
 unit: bootstrap ## tests without root, on a fake kernel
-	@$(STEP) unit "unit tests" pytest tests/unit $(PYTEST)
+	@$(STEP) unit "unit tests" pytest --numprocesses $(JOBS) tests/unit $(PYTEST)
 
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
