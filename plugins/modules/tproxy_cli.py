@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer.changes
 options:
   path:
-    description: Path of the file. Its folder must exist.
+    description: Path of the file. The module creates missing folders with mode V(0755).
     type: path
     default: /usr/local/sbin/tproxy-splicer
   links:

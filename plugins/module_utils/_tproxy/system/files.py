@@ -17,7 +17,9 @@ from contextlib import contextmanager, suppress
 from ..errors import Busy, KernelRefused
 
 LOCK_SECONDS = 120
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+PRIVATE_FOLDER, PUBLIC_FOLDER = 0o700, 0o755
+FILE_MODE = 0o600
+READ_BY_OTHERS = 0o004
 
 
 def read(path: str) -> str | None:
@@ -43,10 +45,13 @@ def write(path: str, text: str) -> None:
 
 
 def write_bytes(path: str, content: bytes, mode: int) -> None:
-    """Write a file whole: whoever reads it, before or after a crash, finds the old contents or the new ones."""
+    """Write a file whole: a reader finds the old contents or the new ones, before and after a crash.
+
+    A missing folder is created. It is private unless all users may read the file.
+    """
     aside = f"{path}.new"
     try:
-        os.makedirs(os.path.dirname(path), FOLDER_MODE, exist_ok=True)
+        _make_folder(os.path.dirname(path), PUBLIC_FOLDER if mode & READ_BY_OTHERS else PRIVATE_FOLDER)
         _write_down(aside, content, mode)
         os.rename(aside, path)
         _write_down_folder(os.path.dirname(path))
@@ -109,6 +114,16 @@ def lock(folder: str, seconds: float = LOCK_SECONDS):
             yield
     else:
         yield
+
+
+def _make_folder(folder: str, mode: int) -> None:
+    """Create a folder with exactly this mode, and its missing parents with PUBLIC_FOLDER, whatever the umask is."""
+    if not folder or os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder), PUBLIC_FOLDER)
+    with suppress(FileExistsError):  # another run created it
+        os.mkdir(folder, PRIVATE_FOLDER)
+        os.chmod(folder, mode)
 
 
 def _write_down(path: str, content: bytes, mode: int) -> None:

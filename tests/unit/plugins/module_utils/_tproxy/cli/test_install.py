@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.install import install
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.launcher import PERL_IS_ESSENTIAL
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import fingerprint
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.fakes.system import LINK
 from ansible_collections.netedge.tproxy.tests.support.options import options
 
 FOLDER = "/usr/local/sbin"
+UNPRIVILEGED = 65534  # user and group nobody
 PATH, UPDATE, DELETE = (f"{FOLDER}/{name}" for name in ("tproxy-splicer", "map_update", "map_delete_elem"))
 
 
@@ -91,3 +100,45 @@ def test_foreign_files_are_refused(machine, place):
         run(machine)
     assert not run(machine, state="absent")["changed"]
     assert machine.disk == {place: b"#!/bin/sh\n"}
+
+
+@pytest.fixture
+def public_folder():
+    """A folder that every user can reach, unlike tmp_path."""
+    folder = Path(tempfile.mkdtemp(prefix="tproxy-cli-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=[0o022, 0o077])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.usefixtures("umask")
+def test_another_user_runs_it_from_the_folders_that_were_created(machine, public_folder):
+    path = public_folder / "openziti" / "bin" / "tproxy-splicer"
+    system = machine.system()._replace(files=files)
+    assert install(options("tproxy_cli", path=str(path), links=False), system, False)["changed"]
+    done = subprocess.run(
+        [path, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=UNPRIVILEGED,
+        group=UNPRIVILEGED,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in path.parents[:2]] == [0o755, 0o755]
+
+
+@pytest.mark.usefixtures("umask")
+def test_the_folder_of_a_private_file_is_private(tmp_path):
+    path = tmp_path / "state" / "state.json"
+    files.write(str(path), "{}")
+    assert [stat.S_IMODE(place.stat().st_mode) for place in (path, path.parent)] == [0o600, 0o700]
