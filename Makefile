@@ -30,7 +30,7 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Two lanes for two cores: tests of this machine's kernel, and tests that run Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel contract fuzz-slice clang kernels-slice bench-slice storm-slice sanity" \
+		"unit kernel pyroute2-slice contract fuzz-slice clang kernels-slice bench-slice storm-slice sanity" \
 		"integration molecule commit-confirm-slice rollout-slice proxies boot helper"
 
 bench: bootstrap ## measure the data plane (needs root)
@@ -86,6 +86,21 @@ kernel: bootstrap ## tests of program, adapters and operations on the kernel of 
 	@$(STEP) kernel "tests on this kernel" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
 
 dataplane: kernel # its name until the tests moved to tests/kernel
+
+# The releases of Ubuntu 22.04, EL 9 and Debian 12, and the newest one. `make kernel` uses the distribution's.
+PYROUTE2 := 0.5.14 0.6.13 0.7.2 newest
+OF_NETLINK := $(wildcard tests/kernel/adapters/test_netlink*.py)
+OF_INTERFACES := tests/kernel/traffic/test_bridge.py $(foreach name,attach drift dry_run interfaces_that_come preflight restore,\
+	tests/kernel/operations/test_$(name).py)
+pyroute2: bootstrap ## tests of netlink and of what uses it, by each supported release of pyroute2 (needs root)
+	@for release in $(PYROUTE2); do \
+		$(STEP) pyroute2-$$release "pyroute2 $$release" $(TOOLS)/pyroute2 $$release \
+			$(PRIVATE) pytest $(OF_NETLINK) $(OF_INTERFACES) $(PYTEST) || exit; done
+
+pyroute2-slice: bootstrap ## tests of netlink by the oldest and the newest of these releases
+	@for release in $(firstword $(PYROUTE2)) $(lastword $(PYROUTE2)); do \
+		$(STEP) pyroute2-$$release "netlink tests with pyroute2 $$release" $(TOOLS)/pyroute2 $$release \
+			$(PRIVATE) pytest $(OF_NETLINK) || exit; done
 
 contract: bootstrap ## calls of an OpenZiti router to tproxy-splicer, and the rules in force after them (needs root)
 	@$(STEP) contract "contract with an OpenZiti router" $(PRIVATE) pytest tests/contract $(PYTEST)

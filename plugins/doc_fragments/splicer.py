@@ -13,7 +13,7 @@ class ModuleDocFragment:
 requirements:
   - Linux 5.10 or newer, CAP_NET_ADMIN and CAP_SYS_ADMIN (root)
   - Python 3.9 or newer
-  - pyroute2 (Debian C(python3-pyroute2))
+  - pyroute2 0.5.14 or later (Debian C(python3-pyroute2))
 options:
   pin_dir:
     description:

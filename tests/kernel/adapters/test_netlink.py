@@ -17,6 +17,13 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.requests import DUMP, GETLINK, REQUEST
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.request_socket import DUMP_INTERRUPTED
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.wire import (
+    HEADER,
+    NLMSG_DONE,
+    messages,
+)
 from ansible_collections.netedge.tproxy.tests.support import collection
 from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
 
@@ -48,9 +55,10 @@ def test_importing_the_door_does_not_import_the_library():
 
 
 def test_without_the_library_the_door_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyroute2", None)
+    for name in ("pyroute2", *(name for name in sys.modules if name.startswith("pyroute2."))):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        MissingLibrary, match=r"pyroute2 0\.7 or later is not installed: install python3-pyroute2"
+        MissingLibrary, match=r"pyroute2 0\.5\.14 or later is not installed: install python3-pyroute2"
     ) as raised:
         Netlink()
     assert "ImportError" in raised.value.details["traceback"] or "ModuleNotFound" in raised.value.details["traceback"]
@@ -64,37 +72,48 @@ def test_the_door_closes_its_socket(netns):
 
 
 class Disturbed:
-    """A socket of which the first listings change while they are read, as pyroute2 0.7.2 or 0.9.7 tells it."""
+    """A socket of the kernel. It says of the first listings that they changed while the kernel wrote them."""
 
-    def __init__(self, inner, times: int, error: Exception | None = None) -> None:
-        self.inner, self.times, self.error = inner, times, error
-        self.marshal, self.close = inner.marshal, inner.close
+    def __init__(self, netlink: Netlink, listings: int) -> None:
+        self.inner, self.listings = netlink._socket._socket, listings
+        self.send, self.close = self.inner.send, self.inner.close
+        netlink._socket._socket = self
 
-    def nlm_request_batch(self, messages: list) -> list:
-        answers = list(self.inner.nlm_request_batch(messages))
-        self.times -= 1
-        if self.times >= 0 and self.error:
-            raise self.error
-        if self.times >= 0:
-            answers[0]["header"]["flags"] |= client.DUMP_INTERRUPTED
-        return answers
+    def recv(self, size: int) -> bytes:
+        data = bytearray(self.inner.recv(size))
+        kinds = [message.type for message in messages(bytes(data))]
+        if self.listings > 0:
+            data[6] |= DUMP_INTERRUPTED  # the flags of the first message
+            self.listings -= NLMSG_DONE in kinds
+        return bytes(data)
 
 
-@pytest.mark.parametrize("raised", [False, True])
-def test_a_listing_that_changed_is_read_again(netns, netlink, raised):
+def test_a_listing_that_changed_is_read_again(netns, netlink):
     netns.veth()
-    error = netlink._interruption() if raised else None
-    netlink._socket = Disturbed(netlink._socket, 1, error)
+    Disturbed(netlink, 1)
     assert {link.name for link in netlink.interfaces()} == {"lo", "lan0", "lan0-peer"}
 
 
-def test_a_listing_that_never_stands_still_is_refused(netlink, monkeypatch):
-    connect = netlink._connect
-    monkeypatch.setattr(netlink, "_connect", lambda: Disturbed(connect(), 1))
-    netlink._socket = netlink._connect()
+def test_a_listing_that_never_stands_still_is_refused(netlink):
+    Disturbed(netlink, 10)
     with pytest.raises(KernelRefused, match=r"list interfaces \(it changed 10 times") as refusal:
         netlink.interfaces()
     assert refusal.value.errno == errno.EINTR
+    assert [link.name for link in netlink.interfaces()] == ["lo"]
+
+
+def test_answers_to_an_earlier_request_are_skipped(netlink):
+    """A request that is left before its end leaves answers behind."""
+    socket_of_requests = netlink._socket
+    left = socket_of_requests._encoded(GETLINK, REQUEST | DUMP, {}, ())
+    next(socket_of_requests._answers(left))
+    assert netlink.link("lo").ifindex == 1
+    assert netlink.link("lan0") is None
+
+
+def test_a_message_without_a_length_ends_a_datagram():
+    whole = HEADER.pack(20, 16, 2, 7, 0) + b"\1\0\0\0"
+    assert list(messages(whole + bytes(20))) == [(16, 2, 7, b"\1\0\0\0", whole)]
 
 
 def test_a_refusal_names_errno_operation_and_object(netns, netlink):
@@ -159,7 +178,8 @@ class Told(dict):
     """A message as pyroute2 hands it over, for what this kernel may not be able to make."""
 
     def __init__(self, attributes: dict, nested: dict) -> None:
-        super().__init__(index=9, flags=1, ifi_type=1)
+        super().__init__(index=9, flags=1, ifi_type=1, header={"length": 0})
+        self.data, self.offset = b"", 0
         self.get_attr = attributes.get
         self.get_nested = lambda *path: nested.get(path)
 

@@ -15,12 +15,15 @@ import socket
 import struct
 from typing import NamedTuple
 
+from .wire import HEADER, attributes, mapped
+
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 # ARPHRD_ PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun, WireGuard): the packet begins with its IP header.
 LAYER3_HARDWARE = frozenset((512, 519, 768, 769, 776, 778, 823, 0xFFFE))
 IFA_F_SECONDARY, IFA_F_TENTATIVE = 0x1, 0x40
 
-HEADERS = 16 + 20  # struct nlmsghdr, struct tcmsg
+IFINFOMSG_BYTES, TCMSG_BYTES = 16, 20  # struct ifinfomsg, struct tcmsg
+IFLA_XDP, IFLA_XDP_PROG_ID = 43, 4
 TCA_KIND, TCA_OPTIONS, TCA_CHAIN = 1, 2, 11
 TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_TAG, TCA_BPF_ID = 7, 8, 10, 11
 BPF_FLAG_ACT_DIRECT = 0x1
@@ -130,6 +133,8 @@ def read_link(message) -> Link:
     kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""
     # a parent in another namespace has no ifindex that would mean anything here
     below = kind == "vlan" and message.get_attr("IFLA_LINK_NETNSID") is None
+    # pyroute2 0.5.14 leaves IFLA_XDP undecoded
+    xdp = attributes(_raw_attributes(message, IFINFOMSG_BYTES).get(IFLA_XDP, b""))
     return Link(
         message["index"],
         message.get_attr("IFLA_IFNAME"),
@@ -139,7 +144,7 @@ def read_link(message) -> Link:
         bool(flags & IFF_LOOPBACK),
         kind,
         message.get_attr("IFLA_LINK") or 0 if below else 0,
-        message.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID") or 0,
+        _number(xdp.get(IFLA_XDP_PROG_ID, bytes(4))),
         message.get_attr("IFLA_MASTER") or 0,
     )
 
@@ -170,17 +175,16 @@ def read_filter(message) -> Filter | None:
 
     The kernel announces each priority by a message with handle 0, and u32 each hash table by one with node 0.
 
-    pyroute2 (0.7.2 and 0.9.7 alike) leaves TCA_CHAIN, TCA_BPF_TAG and TCA_BPF_ID undecoded, so all is read from the
+    pyroute2 (0.5.14 to 0.9.7) leaves TCA_CHAIN, TCA_BPF_TAG and TCA_BPF_ID undecoded, so all is read from the
     bytes: TCA_BPF_* of include/uapi/linux/pkt_cls.h, as net/sched/cls_bpf.c:cls_bpf_dump writes them.
     """
-    end = message.offset + message["header"]["length"]
-    given = _attributes(bytes(message.data[message.offset + HEADERS : end]))
+    given = _raw_attributes(message, TCMSG_BYTES)
     kind, handle, chain = _text(given[TCA_KIND]), message["handle"], _number(given.get(TCA_CHAIN, bytes(4)))
     if not handle or (kind == "u32" and not handle & U32_NODE_MASK):
         return None
     protocol = socket.ntohs(message["info"] & 0xFFFF)
     found = Filter(kind, message["info"] >> 16, handle, protocol, chain)
-    return found if kind != "bpf" else _with_program(found, _attributes(given[TCA_OPTIONS]))
+    return found if kind != "bpf" else _with_program(found, attributes(given[TCA_OPTIONS]))
 
 
 def _with_program(found: Filter, options: dict) -> Filter:
@@ -228,18 +232,13 @@ def read_route(message) -> Route:
 
 
 def _mapped(family: int, text: str) -> bytes:
-    packed = socket.inet_pton(family, text)
-    return packed if len(packed) == 16 else bytes(10) + b"\xff\xff" + packed
+    return mapped(socket.inet_pton(family, text))
 
 
-def _attributes(data: bytes) -> dict:
-    """Return {type: payload} of a run of struct nlattr (u16 length with header, u16 type), each padded to 4 bytes."""
-    found, at = {}, 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += max((length + 3) & ~3, 4)
-    return found
+def _raw_attributes(message, fixed_bytes: int) -> dict:
+    """Return {type: payload} of a message, whose fixed part has so many bytes."""
+    start = message.offset + HEADER.size + fixed_bytes
+    return attributes(bytes(message.data[start : message.offset + message["header"]["length"]]))
 
 
 def _text(payload: bytes) -> str:

@@ -6,21 +6,19 @@
 
 It speaks ints, bytes and str, shows what is there and does what it is told; it never decides what should be there.
 
-1. Sole user of pyroute2, imported when the door is opened. Debian's 0.7.2 and PyPI's 0.9.7 take one path.
-2. Every request goes through _exchange; every refusal becomes KernelRefused, with the kernel's own words.
-3. add_* and delete_* return whether they changed anything: what is there already, or gone already, is no fault.
-4. The kernel filters what it lists (NETLINK_GET_STRICT_CHK, Linux 4.20): no full BGP table is read for one route.
-5. A listing that changed while it was read is read again; a half one is never returned.
-6. Nothing is said of an interface that has vanished: KernelRefused, not an empty list.
+1. Every request goes through _exchange; every refusal becomes KernelRefused, with the kernel's own words.
+2. add_* and delete_* return whether they changed anything: what is there already, or gone already, is no fault.
+3. The kernel filters what it lists (NETLINK_GET_STRICT_CHK, Linux 4.20): no full BGP table is read for one route.
+4. A listing that changed while it was read is read again; a half one is never returned.
+5. Nothing is said of an interface that has vanished: KernelRefused, not an empty list.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import traceback
 
-from ...errors import Conflict, KernelRefused, MissingLibrary
+from ...errors import Conflict, KernelRefused
 from .answers import (
     Address,
     Filter,
@@ -55,11 +53,10 @@ from .requests import (
     replace_filter,
     route_request,
 )
+from .request_socket import Interrupted, Refusal, RequestSocket
 
 __all__ = ["Address", "Filter", "Link", "Netlink", "Qdisc", "Route", "RouteRule"]
 
-NLMSG_ERROR = 2
-DUMP_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 DUMP_ATTEMPTS = 10
 SKIP_STATISTICS = 0x8  # RTEXT_FILTER_SKIP_STATS
 SHARED_BLOCK = -1  # TCM_IFINDEX_MAGIC_BLOCK: the ifindex of a filter that several interfaces share
@@ -73,13 +70,9 @@ class Netlink:
 
     def __init__(self) -> None:
         try:
-            from pyroute2 import IPRoute
-            from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
-        except ImportError:
-            remedy = "install python3-pyroute2 for the system's own Python, or pyroute2 for the one in use"
-            raise MissingLibrary("pyroute2 0.7 or later", remedy, {"traceback": traceback.format_exc()}) from None
-        self._library, self._refusal, self._interruption = IPRoute, NetlinkError, NetlinkDumpInterrupted
-        self._socket = self._connect()
+            self._socket = RequestSocket()
+        except OSError as refusal:
+            raise KernelRefused(refusal.errno, "open", "an rtnetlink socket") from refusal
 
     def __enter__(self) -> Netlink:
         return self
@@ -216,22 +209,13 @@ class Netlink:
 
     # ---- the socket ---------------------------------------------------------------------
 
-    def _connect(self):
-        try:
-            return self._library(strict_check=True, ext_ack=True)
-        except OSError as refusal:
-            raise KernelRefused(refusal.errno, "open", "an rtnetlink socket") from refusal
-
     def _list(self, request: Request, but: tuple = ()) -> list:
         """Return the messages of a listing, of the one interface that the request names if it names one."""
         request, index = request._replace(flags=DUMP), request.fields.get("index")
         for _attempt in range(DUMP_ATTEMPTS):
             try:
                 found = self._send(request, but) or []
-            except self._interruption:
-                # what is left of the listing would answer the next request
-                self._socket.close()
-                self._socket = self._connect()
+            except Interrupted:
                 continue
             return self._own(request, found, index) if index else found
         raise self._refused(request, errno.EINTR, f"it changed {DUMP_ATTEMPTS} times while it was read")
@@ -247,32 +231,20 @@ class Netlink:
         """Return the answers, or None when the kernel refuses with an errno of `but`. Raises KernelRefused."""
         try:
             return self._exchange(request)
-        except self._interruption:  # pyroute2 counts it among the refusals
-            raise
-        except self._refusal as refusal:
-            if refusal.code in but:
+        except Refusal as refusal:
+            if refusal.errno in but:
                 return None
-            raise self._refused(request, refusal.code, str(refusal.args[-1])) from refusal
+            raise self._refused(request, refusal.errno, refusal.words) from refusal
 
     def _exchange(self, request: Request) -> list:
-        """Send one message and return its answers. nlm_request() would do, but 0.9.7 fails there with a KeyError."""
-        # message types come in blocks of four, NEW first (RTM_FAM of rtnetlink.h), that share one layout
-        message = self._socket.marshal.msg_map[request.type & ~3]()
-        message["header"]["type"], message["header"]["flags"] = request.type, REQUEST | request.flags
-        for field, value in request.fields.items():
-            message[field] = value
-        message["attrs"] = list(request.attributes)
-        answers = list(self._socket.nlm_request_batch([message]))
-        # 0.7.2 raises this itself, 0.9.7 leaves the flag to the caller
-        if any(answer["header"]["flags"] & DUMP_INTERRUPTED for answer in answers):
-            raise self._interruption()
-        return [answer for answer in answers if answer["header"]["type"] != NLMSG_ERROR]
+        """Send one request and return its answers. Raises Refusal, Interrupted."""
+        return self._socket.exchange(request.type, REQUEST | request.flags, request.fields, request.attributes)
 
     def _name(self, ifindex: int) -> str:
         """Return the name of an interface, "" when there is none."""
         try:
             found = self._exchange(Request(GETLINK, "look up", f"interface {ifindex}", {"index": ifindex}))
-        except self._refusal:
+        except Refusal:
             return ""
         return read_link(found[0]).name
 
