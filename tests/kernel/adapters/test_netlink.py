@@ -17,8 +17,14 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.requests import DUMP, GETLINK, REQUEST
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.request_socket import DUMP_INTERRUPTED
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.request_socket import (
+    DUMP_INTERRUPTED,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.requests import (
+    DUMP,
+    GETLINK,
+    REQUEST,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.wire import (
     HEADER,
     NLMSG_DONE,

@@ -33,6 +33,7 @@ from .answers import (
     read_route,
     read_rule,
 )
+from .request_socket import Interrupted, Refusal, RequestSocket
 from .requests import (
     DUMP,
     GETADDR,
@@ -53,7 +54,6 @@ from .requests import (
     replace_filter,
     route_request,
 )
-from .request_socket import Interrupted, Refusal, RequestSocket
 
 __all__ = ["Address", "Filter", "Link", "Netlink", "Qdisc", "Route", "RouteRule"]
 

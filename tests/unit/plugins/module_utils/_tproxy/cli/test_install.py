@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -122,8 +123,8 @@ def umask(request):
 @pytest.mark.usefixtures("umask")
 def test_another_user_runs_it_from_the_folders_that_were_created(machine, public_folder):
     path = public_folder / "openziti" / "bin" / "tproxy-splicer"
-    system = machine.system()._replace(files=files)
-    assert install(options("tproxy_cli", path=str(path), links=False), system, False)["changed"]
+    system = dataclasses.replace(machine.system(), files=files)
+    assert install(options("tproxy_cli", path=str(path), links=False), system, False).changed
     done = subprocess.run(
         [path, "--version"],
         capture_output=True,
