@@ -147,7 +147,7 @@ findings:
     - severity: warning
       code: no_route
       interface: lan0
-      found: no policy route delivers what lan0 splices (ipv4 ipv6)
+      found: no policy route delivers spliced packets of lan0 (ipv4 ipv6)
       remedy: run tproxy_route for it again
 """
 
