@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel matrix makes of a guest's words.
+"""The results that the kernel matrix reads from the output of a guest.
 
 The guests are shells here; what finds a kernel's complaints is the guest's own line.
 """
@@ -21,7 +21,7 @@ EXPECTED = 3
 
 @pytest.fixture(scope="module")
 def machine():
-    """Return tests/matrix/kernels/machine.py, which is a script's part and in no package."""
+    """Return tests/matrix/kernels/machine.py, which is part of a script and in no package."""
     spec = importlib.util.spec_from_file_location("machine", KERNELS / "machine.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,14 +29,14 @@ def machine():
 
 
 def splats(log: str) -> str:
-    """Return what the guest says of a kernel log: the last step but two of its init."""
+    """Return the lines that the guest prints for a kernel log, by the third last command of its init."""
     line = next(line for line in (KERNELS / "guest/init").read_text(encoding="utf-8").splitlines() if "dmesg" in line)
     command = line.replace("dmesg", "cat", 1)
     return subprocess.run(["sh", "-c", command], input=log, capture_output=True, text=True, check=False).stdout
 
 
 def outcome(machine, folder: pathlib.Path, script: str):
-    """Return what is made of a guest that runs a shell script."""
+    """Return the result for a guest that runs a shell script."""
     log = folder / "guest.log"
     stopped = machine.boot(["sh", "-c", script], log)
     return machine.judge(log.read_text(encoding="utf-8"), stopped, EXPECTED)
@@ -73,7 +73,7 @@ def test_a_log_without_complaint_says_nothing():
 
 
 def test_a_guest_that_is_killed_fails(machine, tmp_path):
-    """A panic ends qemu in the same way: no result, no end."""
+    """A panic ends qemu in the same way, without a result and without the last line."""
     told = outcome(machine, tmp_path, say("tests/a.py::test_one PASSED") + "kill -KILL $$")
     assert told.faults == ["no result: it ended; its last words: tests/a.py::test_one PASSED"]
 

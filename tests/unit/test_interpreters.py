@@ -53,7 +53,7 @@ def run(python: str, *words, seed: str = "0") -> str:
 
 
 def without(content: bytes, ending: str) -> bytes:
-    """Return the archive without the files whose names end like this."""
+    """Return the archive without the files with these endings."""
     kept = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as packed, zipfile.ZipFile(kept, "w") as smaller:
         for entry in packed.infolist():

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the golden by
 
 
 def golden(text: str, size: int) -> bytes:
-    """Return what the lines say in hexadecimal, before the first `|` of each, filled with zeros to `size`."""
+    """Return the hexadecimal bytes before the first `|` of each line, filled with zeros to `size`."""
     told = bytes.fromhex("".join(line.split("|")[0] for line in text.splitlines()))
     return told.ljust(size, b"\0")
 
@@ -182,7 +182,7 @@ def test_a_key_is_a_number_in_host_order():
 
 @pytest.mark.parametrize("name", layout.STRUCTS)
 def test_members_lie_one_after_the_other_and_fill_the_struct(name):
-    """Padding that the compiler puts in has no name, and would hold whatever was there before."""
+    """Padding by the compiler would have no name, and would hold old bytes of memory."""
     size, members = layout.STRUCTS[name]
     at = 0
     for offset, length in members.values():

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An option stands in three places: the module's documentation, its argspec, the role. They agree."""
+"""Each option is in three places, which agree: documentation of the module, argument specification, role."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_blanks_behind_commas_go_from_lists_of_texts():
 
 
 def constants(path: pathlib.Path) -> dict:
-    """Return the texts that a file or a class in it assigns at its head."""
+    """Return the strings that a file, or a class in it, assigns at its beginning."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     assigned = [node for node in nodes if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
     return {node.targets[0].id: node.value.value for node in assigned}
@@ -74,7 +74,7 @@ def documented(module: str) -> dict:
 
 
 def facts(options: dict, inner: str) -> dict:
-    """Return what a program can know of options, suboptions (under the key `inner`) included."""
+    """Return type, default and choices of options, and of suboptions under the key `inner`."""
     found = {}
     for name, about in options.items():
         found[name] = {fact: about[fact] for fact in FACTS if about.get(fact) not in (None, NO_FACT.get(fact), [], {})}
@@ -111,7 +111,7 @@ def option_of(path: tuple) -> dict:
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_a_variable_of_the_role_is_what_its_option_is(variable):
-    """But for a list that is empty where the module has none, and for what an entry of a list must hold."""
+    """Two differences are allowed: an empty list for an option without a default, and required entries of a list."""
     told, option = entry_points()["main"]["options"][f"tproxy_splicer_{variable}"], option_of(VARIABLES[variable])
     both = [facts({"it": {**about, "default": about.get("default") or None}}, "options") for about in (told, option)]
     both = [about["it"] for about in both]

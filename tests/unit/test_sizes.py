@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes and names: each file and function can be read at once, and no name is another one with a number."""
+"""Limits for files and functions, and no name that is another name with a number."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_a_c_function_fits_on_a_screen():
 
 
 def definitions(path: pathlib.Path) -> set:
-    """Return the names of what a file defines, and its own."""
+    """Return the name of a file and the names of its functions and classes."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     return {path.stem, *(node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef)))}
 
 
 def test_nothing_is_numbered():
-    """A second try under the first one's name with a number behind tells nobody which of them is meant."""
+    """A name that is another name with a number does not say how the two differ."""
     for path in PYTHON:
         names = definitions(path)
         twins = [name for name in names if re.search(r"[a-z]_?[0-9]$", name) and re.sub(r"_?[0-9]$", "", name) in names]

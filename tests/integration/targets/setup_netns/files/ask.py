@@ -19,7 +19,7 @@ PATIENCE, MOMENT = 10.0, 0.6
 
 
 def answer(question: str, seconds: float) -> str:
-    """Return who answered, or in whose name if that is not who was asked."""
+    """Return the reply, without its destination if that is the requested one."""
     protocol, host, port = question.split("/")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, KINDS[protocol]) as sock:

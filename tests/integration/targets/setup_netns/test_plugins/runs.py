@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of what modules answer. Each raises with all that is wrong, where a bare False would not say it.
+"""Tests of the results of modules. Each raises an error with all faults; a plain False would not name them.
 
 answer is documented("tproxy_rule")
 [predicted, applied, again] is exact("tproxy_rule", added=4, removed=0)
@@ -31,12 +31,12 @@ ADDED = {
 
 
 def documented(result: dict, module: str) -> bool:
-    """Whether a module returned the keys that its documentation names, and no other."""
+    """Whether a module returned exactly the documented keys."""
     return _judge(module, _undocumented(_own(result), _returns(module), ""))
 
 
 def exact(results: list, module: str, **expected) -> bool:
-    """Whether check mode foretold what the first run did, that answered so, and a second run found nothing to do."""
+    """Whether check mode predicted the first run, and the second run changed nothing."""
     predicted, applied, again = results
     said = [text for run in results for text in _undocumented(_own(run), _returns(module), "")]
     if (predicted["changed"], applied["changed"], again["changed"]) != (True, True, False):
@@ -94,12 +94,12 @@ def _undocumented(found, wanted: dict, place: str) -> list:
 
 
 def _due(wanted: dict) -> set:
-    """Return the keys that are always there; others depend on what was asked for."""
+    """Return the keys that each result has; others depend on the options."""
     return {key for key, value in wanted.items() if value.get("returned", "success") in ("success", "always")}
 
 
 def _unlike(predicted: dict, applied: dict, place: str) -> list:
-    """Say where two answers differ. None is what check mode cannot know."""
+    """Return the differences of two results. None stands for a value that check mode cannot predict."""
     said = []
     for key, value in predicted.items():
         if isinstance(value, dict) and isinstance(applied[key], dict):
@@ -110,8 +110,8 @@ def _unlike(predicted: dict, applied: dict, place: str) -> list:
 
 
 class TestModule:
-    """Where Ansible finds the tests."""
+    """The tests, for Ansible."""
 
     def tests(self) -> dict:
-        """Return them by name."""
+        """Return the tests by name."""
         return {"documented": documented, "exact": exact, "refused": refused}
