@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to ordinary files: read, written whole or not at all, removed; and a lock on their folder.
+"""Adapter to ordinary files: read, written as a whole, removed; and the lock on their folder.
 
-It knows texts and paths, not what they mean. A text is UTF-8.
+A text is UTF-8. Each function raises KernelRefused unless its docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -12,112 +12,58 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ..errors import Busy, KernelRefused
+from ..errors import Busy, KernelRefused, kernel_refusals
 
-LOCK_SECONDS = 120
+LOCK_SECONDS = 120.0
+POLL_SECONDS = 0.05
 PRIVATE_FOLDER, PUBLIC_FOLDER = 0o700, 0o755
 FILE_MODE = 0o600
 READ_BY_OTHERS = 0o004
 
 
+# ---- contents ----------------------------------------------------------------------
+
+
 def read(path: str) -> str | None:
-    """Return a file's text, None where there is no such file. Bytes that are no UTF-8 come as U+FFFD."""
+    """Return the text of a file, or None without such a file. U+FFFD replaces bytes that are not UTF-8."""
     content = read_bytes(path)
     return content if content is None else content.decode(errors="replace")
 
 
 def read_bytes(path: str) -> bytes | None:
-    """Return what is in a file, None where there is no such file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "read", path) from refusal
+    """Return the content of a file, or None without such a file."""
+    with kernel_refusals("read", path), suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return None
 
 
 def write(path: str, text: str) -> None:
-    """Write a text whole, for root alone."""
+    """Write a text as a whole, with access for root only."""
     write_bytes(path, text.encode(), FILE_MODE)
 
 
 def write_bytes(path: str, content: bytes, mode: int) -> None:
-    """Write a file whole: a reader finds the old contents or the new ones, before and after a crash.
+    """Write a file as a whole: a reader finds the old contents or the new ones, before and after a crash.
 
     A missing folder is created. It is private unless all users may read the file.
     """
     aside = f"{path}.new"
     try:
         _make_folder(os.path.dirname(path), PUBLIC_FOLDER if mode & READ_BY_OTHERS else PRIVATE_FOLDER)
-        _write_down(aside, content, mode)
+        _write_and_sync(aside, content, mode)
         os.rename(aside, path)
-        _write_down_folder(os.path.dirname(path))
+        _sync_folder(os.path.dirname(path))
     except OSError as refusal:
         with suppress(OSError):
             os.unlink(aside)
-        raise KernelRefused(refusal.errno, "write", path) from refusal
-
-
-def remove(path: str, with_folder: bool = False) -> bool:
-    """Remove a file, `with_folder` when nothing else is in it; return whether the file was there."""
-    try:
-        os.unlink(path)
-        _write_down_folder(os.path.dirname(path))
-    except FileNotFoundError:
-        return False
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "remove", path) from refusal
-    if with_folder:
-        with suppress(OSError):
-            os.rmdir(os.path.dirname(path))
-    return True
-
-
-def exists(path: str) -> bool:
-    """Whether there is such a file."""
-    return os.path.exists(path)
-
-
-def mode_of(path: str) -> int | None:
-    """Return a file's permission bits, None where there is no file."""
-    try:
-        return os.stat(path).st_mode & 0o7777
-    except FileNotFoundError:
-        return None
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "look at", path) from refusal
-
-
-def target_of(path: str) -> str | None:
-    """Return what a symbolic link points to, "" for what is no link, None where there is nothing."""
-    if not os.path.lexists(path):
-        return None
-    return os.readlink(path) if os.path.islink(path) else ""
-
-
-def link(path: str, target: str) -> None:
-    """Make a symbolic link where there is nothing."""
-    try:
-        os.symlink(target, path)
-    except OSError as refusal:
-        raise KernelRefused(refusal.errno, "link", path) from refusal
-
-
-@contextmanager
-def lock(folder: str, seconds: float = LOCK_SECONDS):
-    """Hold a folder, for one run at a time; where there is none, nothing is held. Raises Busy after `seconds`."""
-    if os.path.isdir(folder):
-        with hold(folder, seconds):
-            yield
-    else:
-        yield
+        raise KernelRefused.of(refusal, "write", path) from refusal
 
 
 def _make_folder(folder: str, mode: int) -> None:
-    """Create a folder with exactly this mode, and its missing parents with PUBLIC_FOLDER, whatever the umask is."""
+    """Create a folder with exactly this mode, and its missing parents with PUBLIC_FOLDER. The umask has no effect."""
     if not folder or os.path.isdir(folder):
         return
     _make_folder(os.path.dirname(folder), PUBLIC_FOLDER)
@@ -126,8 +72,8 @@ def _make_folder(folder: str, mode: int) -> None:
         os.chmod(folder, mode)
 
 
-def _write_down(path: str, content: bytes, mode: int) -> None:
-    """Write a file that is new: what stands there was left by a killed run, or laid there for us to write to."""
+def _write_and_sync(path: str, content: bytes, mode: int) -> None:
+    """Write a new file. An existing one is from a killed run, or a trap of another user, so it is removed first."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
@@ -138,8 +84,8 @@ def _write_down(path: str, content: bytes, mode: int) -> None:
         os.fsync(descriptor)
 
 
-def _write_down_folder(folder: str) -> None:
-    """Make the disk know which names a folder has: a rename is not durable before (fsync(2))."""
+def _sync_folder(folder: str) -> None:
+    """Write the names of a folder to the disk. A rename is not durable before that (fsync(2))."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -147,21 +93,74 @@ def _write_down_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-POLL_SECONDS = 0.05
+# ---- names -------------------------------------------------------------------------
+
+
+def remove(path: str, with_folder: bool = False) -> bool:
+    """Remove a file, and with `with_folder` its folder if that is empty then. Return whether the file existed."""
+    try:
+        os.unlink(path)
+        _sync_folder(os.path.dirname(path))
+    except FileNotFoundError:
+        return False
+    except OSError as refusal:
+        raise KernelRefused.of(refusal, "remove", path) from refusal
+    if with_folder:
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+    return True
+
+
+def exists(path: str) -> bool:
+    """Return whether a file exists."""
+    return os.path.exists(path)
+
+
+def mode_of(path: str) -> int | None:
+    """Return the permission bits of a file, or None without such a file."""
+    with kernel_refusals("look at", path), suppress(FileNotFoundError):
+        return os.stat(path).st_mode & 0o7777
+    return None
+
+
+def target_of(path: str) -> str | None:
+    """Return the target of a symbolic link, "" for another kind of file, or None without such a file."""
+    if not os.path.lexists(path):
+        return None
+    return os.readlink(path) if os.path.islink(path) else ""
+
+
+def link(path: str, target: str) -> None:
+    """Make a symbolic link. It never replaces an existing file."""
+    with kernel_refusals("link", path):
+        os.symlink(target, path)
+
+
+# ---- locks -------------------------------------------------------------------------
 
 
 @contextmanager
-def hold(folder: str, seconds: float):
-    """Hold a folder. Raises Busy when somebody else holds it for longer than `seconds`."""
+def lock(folder: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of a folder. A missing folder needs no lock. Raises Busy after `seconds`."""
+    if os.path.isdir(folder):
+        with hold(folder, seconds):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def hold(folder: str, seconds: float) -> Iterator[None]:
+    """Hold the lock of an existing folder (flock(2)). Raises Busy if another run holds it for over `seconds`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _take(descriptor, folder, seconds)
+        _acquire(descriptor, folder, seconds)
         yield
     finally:
         os.close(descriptor)
 
 
-def _take(descriptor: int, folder: str, seconds: float) -> None:
+def _acquire(descriptor: int, folder: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:

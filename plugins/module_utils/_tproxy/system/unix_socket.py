@@ -94,16 +94,11 @@ class Queue:
             ends = min(until, oldest.deadline) if oldest else until
             for descriptor, _events in self._ready.poll(ends - now, 1):
                 client = self._clients.get(descriptor)
-                request = self._accept() if client is None else self._read(client)
+                request = self._accept() if client is None else client.read()
                 if request is not None:
+                    if client is not None:
+                        self._forget(client)
                     return request
-
-    def _read(self, client: Client) -> Request | None:
-        """Read from a client. Return its request if that is complete."""
-        request = client.read()
-        if request is not None:
-            self._forget(client)
-        return request
 
     def _accept(self) -> Request | None:
         """Accept a client. Return its request if that is complete, as it is for most clients."""
