@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to rtnetlink: its socket, interfaces and addresses, judged by iproute2."""
+"""The rtnetlink adapter: its socket, interfaces and addresses, compared with iproute2."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.request_socket import (
-    DUMP_INTERRUPTED,
-)
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.requests import (
-    DUMP,
-    GETLINK,
-    REQUEST,
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import (
+    RTM_GETLINK,
+    Request,
+    read_link,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.wire import (
     HEADER,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
     NLMSG_DONE,
-    messages,
+    split,
 )
 from ansible_collections.netedge.tproxy.tests.support import collection
 from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
@@ -40,8 +39,8 @@ NOBODY = 65534
 
 @pytest.fixture
 def netlink(netns):
-    with Netlink() as door:
-        yield door
+    with Netlink() as opened:
+        yield opened
 
 
 def mapped(text: str) -> bytes:
@@ -52,7 +51,7 @@ def mapped(text: str) -> bytes:
 # ---- the socket -----------------------------------------------------------------------
 
 
-def test_importing_the_door_does_not_import_the_library():
+def test_the_adapter_is_imported_without_the_library():
     register = f"runpy.run_path({collection.__file__!r})['register']()"
     code = f"import runpy, sys; {register}; import {client.__name__}; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -60,7 +59,7 @@ def test_importing_the_door_does_not_import_the_library():
     assert "pyroute2" not in done.stdout
 
 
-def test_without_the_library_the_door_says_what_to_install(monkeypatch):
+def test_without_the_library_the_error_names_its_package(monkeypatch):
     for name in ("pyroute2", *(name for name in sys.modules if name.startswith("pyroute2."))):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
@@ -70,15 +69,15 @@ def test_without_the_library_the_door_says_what_to_install(monkeypatch):
     assert "ImportError" in raised.value.details["traceback"] or "ModuleNotFound" in raised.value.details["traceback"]
 
 
-def test_the_door_closes_its_socket(netns):
+def test_the_adapter_closes_its_socket(netns):
     before = set(os.listdir("/proc/self/fd"))
-    with Netlink() as door:
-        door.interfaces()
+    with Netlink() as opened:
+        opened.interfaces()
     assert set(os.listdir("/proc/self/fd")) == before
 
 
 class Disturbed:
-    """A socket of the kernel. It says of the first listings that they changed while the kernel wrote them."""
+    """A socket that marks the first listings as changed while the kernel wrote them."""
 
     def __init__(self, netlink: Netlink, listings: int) -> None:
         self.inner, self.listings = netlink._socket._socket, listings
@@ -87,9 +86,9 @@ class Disturbed:
 
     def recv(self, size: int) -> bytes:
         data = bytearray(self.inner.recv(size))
-        kinds = [message.type for message in messages(bytes(data))]
+        kinds = [message.type for message in split(bytes(data))]
         if self.listings > 0:
-            data[6] |= DUMP_INTERRUPTED  # the flags of the first message
+            data[6] |= NLM_F_DUMP_INTR  # the flags of the first message
             self.listings -= NLMSG_DONE in kinds
         return bytes(data)
 
@@ -100,7 +99,7 @@ def test_a_listing_that_changed_is_read_again(netns, netlink):
     assert {link.name for link in netlink.interfaces()} == {"lo", "lan0", "lan0-peer"}
 
 
-def test_a_listing_that_never_stands_still_is_refused(netlink):
+def test_a_listing_that_changes_each_time_is_refused(netlink):
     Disturbed(netlink, 10)
     with pytest.raises(KernelRefused, match=r"list interfaces \(it changed 10 times") as refusal:
         netlink.interfaces()
@@ -111,7 +110,7 @@ def test_a_listing_that_never_stands_still_is_refused(netlink):
 def test_answers_to_an_earlier_request_are_skipped(netlink):
     """A request that is left before its end leaves answers behind."""
     socket_of_requests = netlink._socket
-    left = socket_of_requests._encoded(GETLINK, REQUEST | DUMP, {}, ())
+    left = socket_of_requests._encoded(Request(RTM_GETLINK, "list", "interfaces", {}, flags=NLM_F_DUMP))
     next(socket_of_requests._answers(left))
     assert netlink.link("lo").ifindex == 1
     assert netlink.link("lan0") is None
@@ -119,7 +118,7 @@ def test_answers_to_an_earlier_request_are_skipped(netlink):
 
 def test_a_message_without_a_length_ends_a_datagram():
     whole = HEADER.pack(20, 16, 2, 7, 0) + b"\1\0\0\0"
-    assert list(messages(whole + bytes(20))) == [(16, 2, 7, b"\1\0\0\0", whole)]
+    assert list(split(whole + bytes(20))) == [(16, 2, 7, b"\1\0\0\0", whole)]
 
 
 def test_a_refusal_names_errno_operation_and_object(netns, netlink):
@@ -143,7 +142,7 @@ def test_interfaces_are_those_of_ip_link(netns, netlink):
     netns.run("ip tuntap add tun0 mode tun")
     netns.run("ip tuntap add tap0 mode tap")
     found = {(link.ifindex, link.name, link.up, link.loopback, link.kind): link.layer3 for link in netlink.interfaces()}
-    told = {
+    expected = {
         (
             link["ifindex"],
             link["ifname"],
@@ -153,7 +152,7 @@ def test_interfaces_are_those_of_ip_link(netns, netlink):
         ): link["link_type"] not in ("ether", "loopback")
         for link in netns.judge("ip -d link show")
     }
-    assert found == told
+    assert found == expected
     assert sum(found.values()) == 1  # tun0 alone has no Ethernet header
 
 
@@ -180,8 +179,8 @@ def test_a_vlan_sub_interface_names_the_one_below(netns, netlink):
     assert netlink.link("lan0").vlan_parent == 0
 
 
-class Told(dict):
-    """A message as pyroute2 hands it over, for what this kernel may not be able to make."""
+class Decoded(dict):
+    """A message as pyroute2 decodes it, for interfaces that this kernel may lack."""
 
     def __init__(self, attributes: dict, nested: dict) -> None:
         super().__init__(index=9, flags=1, ifi_type=1, header={"length": 0})
@@ -193,8 +192,8 @@ class Told(dict):
 @pytest.mark.parametrize(("elsewhere", "parent"), [(None, 3), (0, 0)])
 def test_an_interface_below_in_another_namespace_has_no_index_here(elsewhere, parent):
     attributes = {"IFLA_IFNAME": "lan0.7", "IFLA_LINK": 3, "IFLA_LINK_NETNSID": elsewhere}
-    message = Told(attributes, {("IFLA_LINKINFO", "IFLA_INFO_KIND"): "vlan"})
-    assert client.read_link(message).vlan_parent == parent
+    message = Decoded(attributes, {("IFLA_LINKINFO", "IFLA_INFO_KIND"): "vlan"})
+    assert read_link(message).vlan_parent == parent
 
 
 def test_a_macvlan_or_veth_is_no_vlan(netns, netlink):
@@ -206,7 +205,7 @@ def test_a_macvlan_or_veth_is_no_vlan(netns, netlink):
 # ---- addresses --------------------------------------------------------------------------
 
 
-def told_addresses(netns, command: str) -> set:
+def addresses_of_ip(netns, command: str) -> set:
     return {
         (
             link["ifindex"],
@@ -223,19 +222,19 @@ def told_addresses(netns, command: str) -> set:
 
 
 def test_addresses_are_those_of_ip_address(netns, netlink):
-    # none of the kernel's own: it would turn from tentative to good between the two answers
+    # no address of the kernel's own: it would turn from tentative to good between the two listings
     set_sysctl("ipv6.conf.default.addr_gen_mode", 1)
     ifindex = netns.veth()
     for address in ("10.1.0.1/24", "10.1.0.2/24", "10.9.0.1 peer 10.9.0.2/32", "169.254.3.3/16 scope link"):
         netns.run(f"ip address add {address} dev lan0")
     netns.run("ip address add fd00::1/64 dev lan0 nodad")
-    # an interface that is down cannot end duplicate address detection: a tentative address that stays so
+    # an interface that is down cannot end duplicate address detection, so the address stays tentative
     netns.run("ip link set lan0-peer down")
     netns.run("ip address add fd00::2/64 dev lan0-peer")
 
-    assert {tuple(address) for address in netlink.addresses()} == told_addresses(netns, "ip address show")
+    assert {tuple(address) for address in netlink.addresses()} == addresses_of_ip(netns, "ip address show")
     own = {tuple(address) for address in netlink.addresses(ifindex)}
-    assert own == told_addresses(netns, "ip address show dev lan0")
+    assert own == addresses_of_ip(netns, "ip address show dev lan0")
     assert [address.secondary for address in netlink.addresses() if address.address == mapped("10.1.0.2")] == [True]
     assert [address.tentative for address in netlink.addresses() if address.address == mapped("fd00::2")] == [True]
     assert [address.scope for address in netlink.addresses() if address.address == mapped("127.0.0.1")] == [254]
@@ -252,9 +251,9 @@ def test_long_listings_are_whole(netns, netlink):
     netns.batch("ip", [f"address add 10.2.{number // 200}.{number % 200 + 1}/24 dev lan0" for number in range(300)])
     netns.batch("ip", [f"address add fd01::{number:x}/128 dev lan0 nodad" for number in range(1, 301)])
     assert len(netlink.interfaces()) == len(netns.judge("ip link show")) == 223
-    for told, found in (
+    for command, found in (
         ("ip address show", netlink.addresses()),
         ("ip address show dev lan0", netlink.addresses(ifindex)),
     ):
         assert len(found) >= 600
-        assert len(found) == len(told_addresses(netns, told))
+        assert len(found) == len(addresses_of_ip(netns, command))

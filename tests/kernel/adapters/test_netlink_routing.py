@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to rtnetlink: policy rules and the local default route, judged by ip and by the route look-up."""
+"""The rtnetlink adapter: policy rules and the local default route, compared with ip and the route lookup."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import socket
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import messages
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 
 TABLE = 1000  # beyond the eight bits of a message header
 MARK = 0x10000000
@@ -32,8 +32,8 @@ both_families = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INE
 @pytest.fixture
 def netlink(netns):
     netns.veth()
-    with Netlink() as door:
-        yield door
+    with Netlink() as opened:
+        yield opened
 
 
 def rule(family: int, **other) -> RouteRule:
@@ -41,19 +41,19 @@ def rule(family: int, **other) -> RouteRule:
 
 
 def told_rules(netns, family: int) -> list:
-    """Return what `ip -d rule` says of the rules that say no more than a RouteRule can."""
+    """Return the rules of `ip -d rule` that have only the fields of a RouteRule."""
     return [
         RouteRule(
             family,
-            told["priority"],
-            told.get("iif", ""),
-            int(told.get("fwmark", "0"), 16),
-            int(told.get("fwmask", "0xffffffff" if "fwmark" in told else "0"), 16),
-            table_number(told.get("table", "0")),
-            PROTOCOLS[told["protocol"]],
-            ACTIONS[told.get("action", "")],
+            shown["priority"],
+            shown.get("iif", ""),
+            int(shown.get("fwmark", "0"), 16),
+            int(shown.get("fwmask", "0xffffffff" if "fwmark" in shown else "0"), 16),
+            table_number(shown.get("table", "0")),
+            PROTOCOLS[shown["protocol"]],
+            ACTIONS[shown.get("action", "")],
         )
-        for told in netns.judge(f"ip {OPTION[family]} -d rule show")
+        for shown in netns.judge(f"ip {OPTION[family]} -d rule show")
     ]
 
 
@@ -83,9 +83,9 @@ def test_a_rule_is_added_once_and_deleted_once(netns, netlink, family):
     before = netns.run(f"ip {OPTION[family]} rule show")
     assert [netlink.add_rule(rule(family)), netlink.add_rule(rule(family))] == [True, False]
     assert netlink.rules(family) == told_rules(netns, family)
-    [told] = [one for one in netns.judge(f"ip {OPTION[family]} -d rule show") if one["priority"] == 100]
-    assert (told["iif"], told["fwmark"], told["fwmask"]) == ("lan0", "0x10000000", "0x10000000")
-    assert (told["table"], told["protocol"]) == ("1000", "kernel")
+    [shown] = [one for one in netns.judge(f"ip {OPTION[family]} -d rule show") if one["priority"] == 100]
+    assert (shown["iif"], shown["fwmark"], shown["fwmask"]) == ("lan0", "0x10000000", "0x10000000")
+    assert (shown["table"], shown["protocol"]) == ("1000", "kernel")
     assert [netlink.delete_rule(rule(family)), netlink.delete_rule(rule(family))] == [True, False]
     assert netns.run(f"ip {OPTION[family]} rule show") == before
 
@@ -125,7 +125,7 @@ def test_a_rule_with_more_selectors_is_not_plain(netns, netlink, family, selecto
 
 @pytest.mark.parametrize("selector", ["from 203.0.113.5", "not", "tos 0x10"])
 def test_a_rule_is_not_taken_for_ours_when_adding(netns, netlink, selector):
-    """The kernel says EEXIST for a rule that it compares only by what the request names."""
+    """The kernel compares only the fields of the request, and answers EEXIST."""
     netns.run(f"ip rule add {selector} iif lan0 priority 100 fwmark {MARK}/{MARK} lookup {TABLE} protocol kernel")
     with pytest.raises(Conflict, match=r"policy rule at priority 100 \(iif lan0, table 1000\)"):
         netlink.add_rule(rule(socket.AF_INET))
@@ -134,7 +134,7 @@ def test_a_rule_is_not_taken_for_ours_when_adding(netns, netlink, selector):
 
 @pytest.mark.parametrize("selector", ["ipproto tcp", "dport 53", "uidrange 0-0", "oif lan0"])
 def test_a_rule_is_not_taken_for_ours_when_deleting(netns, netlink, selector):
-    """The kernel deletes the first rule that has what the request names, whatever else that rule has."""
+    """The kernel deletes the first rule with the fields of the request, even if that rule has more of them."""
     netns.run(f"ip rule add {selector} iif lan0 priority 100 fwmark {MARK}/{MARK} lookup {TABLE} protocol kernel")
     assert netlink.add_rule(rule(socket.AF_INET))
     with pytest.raises(Conflict, match="another rule has the same fields and further selectors"):
@@ -172,8 +172,8 @@ def test_a_table_that_nobody_made_is_empty(netlink, family):
 def test_the_local_default_is_added_once_and_deleted_once(netns, netlink, family, table):
     assert [netlink.add_local_default(table, family), netlink.add_local_default(table, family)] == [True, False]
     assert netlink.local_default(table, family)
-    [told] = netns.judge(f"ip {OPTION[family]} route show table {table}")
-    assert (told["type"], told["dst"], told["dev"], told["protocol"]) == ("local", "default", "lo", "kernel")
+    [shown] = netns.judge(f"ip {OPTION[family]} route show table {table}")
+    assert (shown["type"], shown["dst"], shown["dev"], shown["protocol"]) == ("local", "default", "lo", "kernel")
     assert [netlink.delete_local_default(table, family), netlink.delete_local_default(table, family)] == [True, False]
     assert netlink.routes(table, family) == []
 
@@ -229,8 +229,8 @@ def test_rule_and_route_deliver_marked_packets_to_this_host(netns, netlink, fami
 def test_a_full_table_beside_ours_is_not_read(netns, netlink, monkeypatch):
     netns.batch("ip", [f"route add 198.18.{number // 256}.{number % 256}/32 dev lan0" for number in range(500)])
     netlink.add_local_default(TABLE, socket.AF_INET)
-    read, read_route = [], client.read_route
-    monkeypatch.setattr(client, "read_route", lambda message: read.append(message) or read_route(message))
+    read, read_route = [], messages.read_route
+    monkeypatch.setattr(messages, "read_route", lambda message: read.append(message) or read_route(message))
     assert netlink.local_default(TABLE, socket.AF_INET)
     assert len(read) == 1
     assert len(netlink.routes(254, socket.AF_INET)) == 500
@@ -263,6 +263,6 @@ def test_the_way_back_to_a_client_is_the_one_that_the_kernel_takes(netlink, netn
     netns.run(f"ip {OPTION[family]} address add {own}/{24 if family == socket.AF_INET else 64} dev lan0")
     assert netlink.route_to(far, own) is None
     netns.run(f"ip {OPTION[family]} route add default via {client}")
-    told = netns.judge(f"ip {OPTION[family]} route get {far} from {own}")[0]
+    shown = netns.judge(f"ip {OPTION[family]} route get {far} from {own}")[0]
     found = netlink.route_to(far, own)
-    assert (told["dev"], found.oif) == ("lan0", netns.judge("ip link show dev lan0")[0]["ifindex"])
+    assert (shown["dev"], found.oif) == ("lan0", netns.judge("ip link show dev lan0")[0]["ifindex"])

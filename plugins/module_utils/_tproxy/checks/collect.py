@@ -20,7 +20,7 @@ from ..resources.attachments import is_fail_closed, is_moving, runs
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities
-from ..system.netlink.answers import Filter, Link
+from ..system.netlink.messages import Filter, Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import Ahead, Hook, address_drift, hook_drift
 from .facts import Delivery, Facts, Interface, Listener

@@ -31,7 +31,7 @@ from ..program.blob import Blob
 from ..resources.interfaces import RECORDED_SCOPES, encode_policy, slot_for
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Walker
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .findings import Finding, management_cut, ssh_cut
 from .test_run import Trace, ask

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
-from ..system.netlink.answers import RouteRule
+from ..system.netlink.messages import RouteRule
 
 ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
 

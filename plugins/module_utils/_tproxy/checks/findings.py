@@ -18,7 +18,7 @@ from ..errors import Refused
 from ..model.policy import Mark
 from ..model.prefix import ADDRESS_BITS, Prefix, format_number
 from ..resources.routes import is_a_mark_route, is_ours
-from ..system.netlink.answers import RouteRule
+from ..system.netlink.messages import RouteRule
 from .drift import DRIFT
 from .facts import ETHERNET, Facts, Interface, Listener
 

@@ -14,7 +14,7 @@ from ..model.rule import Rule
 from ..resources.attachments import Hook, runs
 from ..resources.current_state import CurrentState
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from .collect import ahead, interface, machine, with_listeners, with_networks
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface

@@ -16,7 +16,7 @@ from ..resources.interfaces import kernel_addresses, links_by_name
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import System
 from .execute import execute
 

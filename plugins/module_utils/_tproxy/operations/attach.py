@@ -29,7 +29,7 @@ from ..resources.routes import FAMILIES, is_ours
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState, Remains, Transaction
 from ..system.bcc import Compiler
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.open_core import open_core
 from ..system.system import Netlink, System
 from .execute import execute

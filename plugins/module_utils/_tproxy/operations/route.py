@@ -26,7 +26,7 @@ from ..resources.operation import Diff, Operation, Options, Result
 from ..resources.routes import FAMILIES, RouteKey, Routes, lines, with_local_routes
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import System
 from .execute import execute
 

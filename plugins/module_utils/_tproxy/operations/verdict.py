@@ -26,7 +26,7 @@ from ..resources.lock import refuse_without_capabilities
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import splicer_pins
 from ..resources.rules import RuleReader
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")

@@ -22,7 +22,7 @@ from ..resources.attachments import FAIL_CLOSED_IDENTITY, Hook, HookFilter, Prog
 from ..resources.interfaces import encode_policy
 from ..resources.lock import lock_for_change
 from ..resources.pins import Pins, splicer_pins
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 
 

@@ -21,7 +21,7 @@ from ..abi import structs as codec
 from ..abi.layout import BLOB_BYTES, LAYOUT
 from ..errors import Conflict, InvalidInput, KernelRefused, LimitExceeded, VerificationFailed
 from ..program.blob import IDENTITY_DIGITS, OUR_NAME, Attached, Blob, blob_from_json, filter_name
-from ..system.netlink.answers import Filter, Link
+from ..system.netlink.messages import Filter, Link
 from ..system.system import Bpf, Netlink
 from .pins import Pins
 

@@ -16,7 +16,7 @@ from ..model.policy import InterfaceAddresses, Mark, Policy
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
 from ..program.blob import Blob
 from ..ruleset.records import ImageContents
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .attachments import Attachment, Programs, is_fail_closed, users
 from .interfaces import AddressTable, InterfaceSnapshot, PolicyTable, kernel_addresses

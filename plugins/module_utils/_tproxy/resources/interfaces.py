@@ -34,7 +34,7 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
 from ..model.prefix import ADDRESS_BITS, Prefix
 from ..model.rule import PROTOCOL_NAMES, PROTOCOLS
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink
 from .pins import Pins
 from .reconcile import Changes, restore_entries

@@ -22,7 +22,7 @@ from ..model.rule import Identity, Rule, is_of_a_service
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_state
 from ..program.blob import Attached, blob_from_json
 from ..program.select import Wanted, of_blob
-from ..system.netlink.answers import Link
+from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .attachments import Hook, is_moving
 from .current_state import CurrentState

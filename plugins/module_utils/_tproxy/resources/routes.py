@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from ..model.policy import Mark
-from ..system.netlink.answers import RouteRule
+from ..system.netlink.messages import RouteRule
 from ..system.system import Netlink
 from .reconcile import Changes, restore_entries
 

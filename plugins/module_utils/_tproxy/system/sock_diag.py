@@ -30,7 +30,7 @@ from .netlink.wire import (
     attributes,
     error_number,
     mapped,
-    messages,
+    split,
 )
 from .system import ListeningSocket
 
@@ -80,7 +80,7 @@ def _state_of(protocol: str, address: bytes, port: int) -> int | None:
     operation, subject = "look up", f"the {protocol} socket at port {port}"
     with kernel_refusals(operation, subject), _socket() as channel:
         channel.send(_lookup_request(protocol, address, port))
-        answer = next(messages(channel.recv(RECEIVE_BYTES)))
+        answer = next(split(channel.recv(RECEIVE_BYTES)))
     if answer.type != NLMSG_ERROR:
         return answer.payload[STATE_OFFSET]
     code = error_number(answer)
@@ -121,7 +121,7 @@ def _list(family: int, protocol: str) -> list[ListeningSocket]:
 def _answers(channel: socket.socket) -> Iterator[bytes]:
     """Yield the payloads of a listing up to its end. Raises OSError."""
     while True:
-        for message in messages(channel.recv(RECEIVE_BYTES)):
+        for message in split(channel.recv(RECEIVE_BYTES)):
             if message.type == NLMSG_DONE:
                 return
             if message.type == NLMSG_ERROR:

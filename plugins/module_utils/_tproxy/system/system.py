@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .bpf import MapInfo, ProgramInfo, Shape, TestRun
-from .netlink.answers import Address, Filter, Link, Route, RouteRule
+from .netlink.messages import Address, Filter, Link, Route, RouteRule
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")

@@ -2,82 +2,76 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The door to rtnetlink: interfaces, addresses, clsact, filters, policy routing.
+"""Adapter to rtnetlink: interfaces, addresses, clsact, filters, policy routing.
 
-It speaks ints, bytes and str, shows what is there and does what it is told; it never decides what should be there.
+It uses ints, bytes and str. It reports the kernel's state and makes single changes, and its callers decide on them.
 
-1. Every request goes through _exchange; every refusal becomes KernelRefused, with the kernel's own words.
-2. add_* and delete_* return whether they changed anything: what is there already, or gone already, is no fault.
-3. The kernel filters what it lists (NETLINK_GET_STRICT_CHK, Linux 4.20): no full BGP table is read for one route.
-4. A listing that changed while it was read is read again; a half one is never returned.
-5. Nothing is said of an interface that has vanished: KernelRefused, not an empty list.
+1. Every request goes through _send. Every refusal becomes KernelRefused, with the kernel's own message.
+2. add_* and delete_* return whether they changed anything. An existing or missing object is no error.
+3. The kernel filters its listings (NETLINK_GET_STRICT_CHK, Linux 4.20), so one route needs no listing of a BGP table.
+4. A listing that changed in between is read again. Callers never get a part of a listing.
+5. A question about a vanished interface raises KernelRefused. It never returns an empty list.
+6. pyroute2 encodes requests and decodes answers, and nothing else of it is used. Its message classes are the same from
+   0.5.14 to 0.9.7. Its sockets are not: options, methods, errors and threads differ from release to release.
+
+Numbers are those of include/uapi/linux/netlink.h.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ...errors import Conflict, KernelRefused
-from .answers import (
-    Address,
-    Filter,
-    Link,
-    Qdisc,
-    Route,
-    RouteRule,
-    read_address,
-    read_filter,
-    read_link,
-    read_qdisc,
-    read_route,
-    read_rule,
+from ...errors import Conflict, KernelRefused, MissingLibrary, kernel_refusals
+from . import messages
+from .messages import Address, Answer, Filter, FilterIdentity, Link, Qdisc, Request, Route, RouteRule
+from .wire import (
+    HEADER,
+    NLM_F_ACK_TLVS,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    Message,
+    attributes,
+    error_number,
+    split,
 )
-from .request_socket import Interrupted, Refusal, RequestSocket
-from .requests import (
-    DUMP,
-    GETADDR,
-    GETLINK,
-    GETQDISC,
-    GETROUTE,
-    GETRULE,
-    REQUEST,
-    Request,
-    add_clsact,
-    add_local_default,
-    add_rule,
-    delete_clsact,
-    delete_filter,
-    delete_local_default,
-    delete_rule,
-    list_filters,
-    replace_filter,
-    route_request,
-)
-
-__all__ = ["Address", "Filter", "Link", "Netlink", "Qdisc", "Route", "RouteRule"]
 
 DUMP_ATTEMPTS = 10
 SKIP_STATISTICS = 0x8  # RTEXT_FILTER_SKIP_STATS
 SHARED_BLOCK = -1  # TCM_IFINDEX_MAGIC_BLOCK: the ifindex of a filter that several interfaces share
 
+OLDEST_LIBRARY = "pyroute2 0.5.14 or later"
+REMEDY = "install python3-pyroute2 for the system's own Python, or pyroute2 for the one in use"
+
+NLMSGERR_ATTR_MSG = 1
+SOL_NETLINK = 270
+NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
+RECEIVE_BYTES = 1 << 20
+ERRNO_BYTES = 4
+
 
 class Netlink:
     """An open rtnetlink socket in the network namespace of the calling thread; a context manager.
 
-    Raises MissingLibrary without pyroute2, KernelRefused when the kernel gives no socket.
+    Raises MissingLibrary without pyroute2, KernelRefused when the kernel gives no socket. Each method raises
+    KernelRefused. A direction is "ingress" or "egress", a family is AF_INET or AF_INET6.
     """
 
     def __init__(self) -> None:
-        try:
+        with kernel_refusals("open", "an rtnetlink socket"):
             self._socket = RequestSocket()
-        except OSError as refusal:
-            raise KernelRefused(refusal.errno, "open", "an rtnetlink socket") from refusal
 
     def __enter__(self) -> Netlink:
         return self
 
-    def __exit__(self, *_fault) -> None:
+    def __exit__(self, *_fault: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -86,39 +80,39 @@ class Netlink:
 
     # ---- interfaces and addresses ---------------------------------------------------
 
-    def interfaces(self) -> list:
-        """Return a Link for every interface of the namespace."""
-        attributes = (("IFLA_EXT_MASK", SKIP_STATISTICS),)
-        return [read_link(message) for message in self._list(Request(GETLINK, "list", "interfaces", {}, attributes))]
+    def interfaces(self) -> list[Link]:
+        """Return every interface of the namespace."""
+        request = Request(messages.RTM_GETLINK, "list", "interfaces", {}, (("IFLA_EXT_MASK", SKIP_STATISTICS),))
+        return [messages.read_link(answer) for answer in self._list(request)]
 
     def link(self, name: str) -> Link | None:
-        """Return the interface of this name, or None. The kernel is asked for this one only."""
-        if not name.isprintable():  # bytes of a command line that are no UTF-8 among them: pyroute2 encodes none
+        """Return the interface of this name, or None. The request is for this one interface."""
+        if not name.isprintable():  # pyroute2 cannot encode bytes of a command line that are not UTF-8
             return None
-        request = Request(GETLINK, "look up", f"interface {name}", {}, (("IFLA_IFNAME", name),))
-        # ERANGE: longer than the 15 bytes that a name can have
+        request = Request(messages.RTM_GETLINK, "look up", f"interface {name}", {}, (("IFLA_IFNAME", name),))
+        # The kernel answers ERANGE for a name of more than 15 bytes.
         found = self._send(request, but=(errno.ENODEV, errno.ERANGE))
-        return read_link(found[0]) if found else None
+        return messages.read_link(found[0]) if found else None
 
-    def addresses(self, ifindex: int | None = None) -> list:
-        """Return an Address for every address of the interface, or of all: secondary and host-scope ones included."""
-        request = Request(GETADDR, "list", "addresses of {interface}", {"index": ifindex or 0})
-        return [read_address(message) for message in self._list(request)]
+    def addresses(self, ifindex: int | None = None) -> list[Address]:
+        """Return every address of one interface or of all, with secondary and host-scope ones."""
+        request = Request(messages.RTM_GETADDR, "list", "addresses of {interface}", {"index": ifindex or 0})
+        return [messages.read_address(answer) for answer in self._list(request)]
 
     # ---- clsact and filters -----------------------------------------------------------
 
-    def qdiscs(self, ifindex: int) -> list:
-        """Return a Qdisc for every queueing discipline of the interface."""
-        request = Request(GETQDISC, "list", "queueing disciplines of {interface}", {"index": ifindex})
-        return [read_qdisc(message) for message in self._list(request)]
+    def qdiscs(self, ifindex: int) -> list[Qdisc]:
+        """Return every queueing discipline of the interface."""
+        request = Request(messages.RTM_GETQDISC, "list", "queueing disciplines of {interface}", {"index": ifindex})
+        return [messages.read_qdisc(answer) for answer in self._list(request)]
 
     def has_clsact(self, ifindex: int) -> bool:
-        """Return whether the interface has clsact, whoever made it."""
+        """Return whether the interface has clsact, made by any program."""
         return any(qdisc.kind == "clsact" for qdisc in self.qdiscs(ifindex))
 
     def add_clsact(self, ifindex: int) -> bool:
-        """Add clsact; return whether it was missing. Raises Conflict where a plain ingress qdisc has its place."""
-        if self._send(add_clsact(ifindex), but=(errno.EEXIST,)) is not None:
+        """Add clsact, and return whether it was missing. Raises Conflict if a plain ingress qdisc takes its place."""
+        if self._send(messages.add_clsact(ifindex), but=(errno.EEXIST,)) is not None:
             return True
         if not self.has_clsact(ifindex):
             name = self._name(ifindex)
@@ -126,141 +120,265 @@ class Netlink:
         return False
 
     def delete_clsact(self, ifindex: int) -> bool:
-        """Delete clsact with every filter on it, anybody's; return whether it was there."""
-        return self.has_clsact(ifindex) and self._send(delete_clsact(ifindex), but=(errno.ENOENT,)) is not None
+        """Delete clsact with all its filters, foreign ones too. Return whether it existed."""
+        if not self.has_clsact(ifindex):
+            return False
+        return self._send(messages.delete_clsact(ifindex), but=(errno.ENOENT,)) is not None
 
-    def filters(self, ifindex: int, direction: str) -> list:
-        """Return a Filter for every filter of any kind on the hook ("ingress", "egress"), in the order they run."""
-        found = [read_filter(message) for message in self._list(list_filters(ifindex, direction))]
-        return [entry for entry in found if entry]
+    def filters(self, ifindex: int, direction: str) -> list[Filter]:
+        """Return every filter of any kind on a hook, in the order of their execution."""
+        answers = self._list(messages.list_filters(ifindex, direction))
+        return [entry for entry in map(messages.read_filter, answers) if entry]
 
     def replace_filter(
         self, ifindex: int, direction: str, priority: int, handle: int, program_fd: int, name: str
     ) -> None:
-        """Attach a program, direct-action, protocol all, in one request.
+        """Attach a program, direct-action, for all protocols, in one request.
 
-        The bpf filter that has this priority and handle is replaced in place: every packet meets the one or the other.
+        It replaces the bpf filter of this priority and handle in place: every packet passes the old or the new one.
         The hook must have clsact: a plain ingress qdisc takes an egress filter too, and runs it on ingress (tried).
         """
-        self._send(replace_filter((ifindex, direction), (priority, handle), program_fd, name))
+        self._send(messages.replace_filter(FilterIdentity(ifindex, direction, priority, handle), program_fd, name))
 
     def delete_filter(self, ifindex: int, direction: str, priority: int, handle: int) -> bool:
-        """Delete the bpf filter that has this priority and handle; return whether it was there."""
-        there = {(entry.kind, entry.priority, entry.handle) for entry in self.filters(ifindex, direction)}
-        request = delete_filter((ifindex, direction), (priority, handle))
-        return ("bpf", priority, handle) in there and self._send(request, but=(errno.ENOENT,)) is not None
+        """Delete the bpf filter of this priority and handle. Return whether it existed."""
+        existing = {(entry.kind, entry.priority, entry.handle) for entry in self.filters(ifindex, direction)}
+        if ("bpf", priority, handle) not in existing:
+            return False
+        request = messages.delete_filter(FilterIdentity(ifindex, direction, priority, handle))
+        return self._send(request, but=(errno.ENOENT,)) is not None
 
     # ---- policy routing ---------------------------------------------------------------
 
-    def rules(self, family: int) -> list:
-        """Return a RouteRule for every policy rule of AF_INET or AF_INET6, in the order they are tried."""
-        request = Request(GETRULE, "list", "policy rules", {"family": family})
-        return [read_rule(message) for message in self._list(request, but=(errno.EAFNOSUPPORT,))]
+    def rules(self, family: int) -> list[RouteRule]:
+        """Return every policy rule of a family, in the order of their priority."""
+        request = Request(messages.RTM_GETRULE, "list", "policy rules", {"family": family})
+        return [messages.read_rule(answer) for answer in self._list(request, but=(errno.EAFNOSUPPORT,))]
 
     def add_rule(self, rule: RouteRule) -> bool:
-        """Add a plain policy rule; return whether it was missing. Raises Conflict if the kernel sees another in it."""
-        if self._send(add_rule(rule), but=(errno.EEXIST,)) is not None:
+        """Add a plain policy rule, and return whether it was missing. Raises Conflict if the kernel confuses it."""
+        if self._send(messages.add_rule(rule), but=(errno.EEXIST,)) is not None:
             return True
         if rule not in self.rules(rule.family):
             raise _confused(rule)
         return False
 
     def delete_rule(self, rule: RouteRule) -> bool:
-        """Delete a plain policy rule; return whether it was there. Raises Conflict if the kernel could take another."""
-        there = self.rules(rule.family)
-        if rule not in there:
+        """Delete a plain policy rule. Return whether it existed. Raises Conflict if the kernel could delete another."""
+        existing = self.rules(rule.family)
+        if rule not in existing:
             return False
-        if rule._replace(plain=False) in there:
+        if rule._replace(plain=False) in existing:
             raise _confused(rule)
-        return self._send(delete_rule(rule), but=(errno.ENOENT,)) is not None
+        return self._send(messages.delete_rule(rule), but=(errno.ENOENT,)) is not None
 
-    def routes(self, table: int, family: int) -> list:
-        """Return a Route for every route of a table; none where there is no such table."""
-        request = Request(GETROUTE, "list", f"routes of table {table}", {"family": family}, (("RTA_TABLE", table),))
-        found = [read_route(message) for message in self._list(request, but=(errno.ENOENT,))]
-        # a kernel without IPv6 answers with the routes of the families that it has
+    def routes(self, table: int, family: int) -> list[Route]:
+        """Return every route of a table. A missing table has none."""
+        fields, attrs = {"family": family}, (("RTA_TABLE", table),)
+        request = Request(messages.RTM_GETROUTE, "list", f"routes of table {table}", fields, attrs)
+        found = [messages.read_route(answer) for answer in self._list(request, but=(errno.ENOENT,))]
+        # A kernel without IPv6 answers with the routes of its other families.
         return [route for route in found if route.family == family]
 
     def route_to(self, destination: str, source: str) -> Route | None:
-        """Return the route by which this host answers `destination` from its own address `source`, None without one."""
-        request = route_request(destination, source)
+        """Return the route of an answer of this host to `destination` from its own address `source`, or None."""
+        request = messages.route_request(destination, source)
         found = self._send(request, but=(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL))
-        return read_route(found[0]) if found else None
+        return messages.read_route(found[0]) if found else None
 
     def local_default(self, table: int, family: int) -> bool:
-        """Return whether the table holds `local default dev lo`."""
+        """Return whether the table has `local default dev lo`."""
         return any(route.local_default for route in self.routes(table, family))
 
     def add_local_default(self, table: int, family: int) -> bool:
-        """Add `local default dev lo`, which delivers all that reaches the table; return whether it was missing.
+        """Add `local default dev lo`, and return whether it was missing. It delivers all packets locally.
 
-        Raises Conflict where another default route has its place.
+        Raises Conflict if the table has another default route.
         """
-        if self._send(add_local_default(table, family), but=(errno.EEXIST,)) is not None:
+        if self._send(messages.add_local_default(table, family), but=(errno.EEXIST,)) is not None:
             return True
         if not self.local_default(table, family):
             raise Conflict(f"table {table} has another default route: choose another table, or delete that route")
         return False
 
     def delete_local_default(self, table: int, family: int) -> bool:
-        """Delete `local default dev lo`; return whether it was there."""
-        gone = (errno.ENOENT, errno.ESRCH)
-        return self.local_default(table, family) and self._send(delete_local_default(table, family), gone) is not None
+        """Delete `local default dev lo`. Return whether it existed."""
+        if not self.local_default(table, family):
+            return False
+        return self._send(messages.delete_local_default(table, family), but=(errno.ENOENT, errno.ESRCH)) is not None
 
-    # ---- the socket ---------------------------------------------------------------------
+    # ---- exchanges ----------------------------------------------------------------------
 
-    def _list(self, request: Request, but: tuple = ()) -> list:
-        """Return the messages of a listing, of the one interface that the request names if it names one."""
-        request, index = request._replace(flags=DUMP), request.fields.get("index")
+    def _list(self, request: Request, but: Sequence[int] = ()) -> list[Answer]:
+        """Return the answers of a listing. If the request names an interface, they are about that one."""
+        request, index = request._replace(flags=NLM_F_DUMP), request.fields.get("index")
         for _attempt in range(DUMP_ATTEMPTS):
             try:
                 found = self._send(request, but) or []
             except Interrupted:
                 continue
-            return self._own(request, found, index) if index else found
+            return self._of_interface(request, found, index) if index else found
         raise self._refused(request, errno.EINTR, f"it changed {DUMP_ATTEMPTS} times while it was read")
 
-    def _own(self, request: Request, found: list, index: int) -> list:
-        """Return the messages of one interface: not every listing is filtered, and a vanished one is empty."""
-        own = [message for message in found if message["index"] in (index, SHARED_BLOCK)]
+    def _of_interface(self, request: Request, found: list[Answer], index: int) -> list[Answer]:
+        """Return the answers about one interface. The kernel does not filter each listing.
+
+        The listing of a vanished interface is empty, so this looks it up.
+        """
+        own = [answer for answer in found if answer["index"] in (index, SHARED_BLOCK)]
         if not own and not self._name(index):
             raise self._refused(request, errno.ENODEV, "")
         return own
 
-    def _send(self, request: Request, but: tuple = ()) -> list | None:
-        """Return the answers, or None when the kernel refuses with an errno of `but`. Raises KernelRefused."""
+    def _send(self, request: Request, but: Sequence[int] = ()) -> list[Answer] | None:
+        """Return the answers, or None if the kernel refuses with an errno of `but`. Raises KernelRefused."""
         try:
-            return self._exchange(request)
+            return self._socket.exchange(request)
         except Refusal as refusal:
             if refusal.errno in but:
                 return None
-            raise self._refused(request, refusal.errno, refusal.words) from refusal
-
-    def _exchange(self, request: Request) -> list:
-        """Send one request and return its answers. Raises Refusal, Interrupted."""
-        return self._socket.exchange(request.type, REQUEST | request.flags, request.fields, request.attributes)
+            raise self._refused(request, refusal.errno, refusal.message) from refusal
 
     def _name(self, ifindex: int) -> str:
-        """Return the name of an interface, "" when there is none."""
+        """Return the name of an interface, "" without such an interface."""
         try:
-            found = self._exchange(Request(GETLINK, "look up", f"interface {ifindex}", {"index": ifindex}))
+            found = self._socket.exchange(
+                Request(messages.RTM_GETLINK, "look up", f"interface {ifindex}", {"index": ifindex})
+            )
         except Refusal:
             return ""
-        return read_link(found[0]).name
+        return messages.read_link(found[0]).name
 
-    def _refused(self, request: Request, code: int, words: str) -> KernelRefused:
-        """Return the error: operation, object, and the kernel's words where they say more than the errno."""
+    def _refused(self, request: Request, code: int, message: str) -> KernelRefused:
+        """Return the error: operation, object, and the kernel's message if that tells more than the errno."""
         index = request.fields.get("index")
         name = self._name(index) if index else "all interfaces"
         if not name:
-            name, words = f"interface {index}", f"interface {index} has vanished"
-        told = f" ({words})" if words not in ("", os.strerror(code)) else ""
-        return KernelRefused(code, request.operation, request.subject.replace("{interface}", name) + told)
+            name, message = f"interface {index}", f"interface {index} has vanished"
+        detail = f" ({message})" if message not in ("", os.strerror(code)) else ""
+        return KernelRefused(code, request.operation, request.subject.replace("{interface}", name) + detail)
 
 
 def _confused(rule: RouteRule) -> Conflict:
-    """Return the error for a rule like ours: net/core/fib_rules.c compares no more than what a request names."""
+    """Return the error for a similar rule. net/core/fib_rules.c compares only the fields of a request."""
     return Conflict(
         f"policy rule at priority {rule.priority} (iif {rule.iif}, table {rule.table}): another rule has the same"
         " fields and further selectors, and the kernel cannot tell the two apart; give one of them another priority"
     )
+
+
+# ---- the socket ----------------------------------------------------------------------
+
+
+class Refusal(Exception):
+    """The kernel refused a request: its errno, and its message ("" without one)."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+        self.errno, self.message = errno, message
+
+
+class Interrupted(Exception):
+    """A listing changed while the kernel wrote it."""
+
+
+class RequestSocket:
+    """An open rtnetlink socket in the network namespace of the calling thread.
+
+    The kernel filters the listings (NETLINK_GET_STRICT_CHK, Linux 4.20) and explains refusals (NETLINK_EXT_ACK).
+    Raises MissingLibrary without pyroute2, OSError when the kernel gives no socket.
+    """
+
+    def __init__(self) -> None:
+        self._classes = _message_classes()
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        try:
+            for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+                self._socket.setsockopt(SOL_NETLINK, option, 1)
+            self._socket.bind((0, 0))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def exchange(self, request: Request) -> list[Answer]:
+        """Send one request and return the decoded answers. The flags must ask for a listing or an acknowledgement.
+
+        Raises Refusal, and Interrupted for a listing that is not of one moment.
+        """
+        self._sequence += 1
+        answers, interrupted = [], False
+        for message in self._answers(self._encoded(request)):
+            interrupted = interrupted or bool(message.flags & NLM_F_DUMP_INTR)
+            if message.type not in (NLMSG_ERROR, NLMSG_DONE):
+                answers.append(self._decoded(message))
+                continue
+            _raise_refusal(message)
+            if interrupted:
+                raise Interrupted
+            break
+        return answers
+
+    def _answers(self, request: bytes) -> Iterator[Message]:
+        """Send a request and yield the messages with its sequence number. The caller knows which is the last one.
+
+        Others answer an earlier request that the caller left before its end.
+        """
+        try:
+            self._socket.send(request)
+            while True:
+                for message in split(self._socket.recv(RECEIVE_BYTES)):
+                    if message.sequence == self._sequence:
+                        yield message
+        except OSError as refusal:  # ENOBUFS
+            raise Refusal(refusal.errno or 0, "") from refusal
+
+    def _encoded(self, request: Request) -> bytes:
+        """Return the request as bytes. pyroute2 fills in the length."""
+        message = self._class_of(request.type)()
+        message["header"].update(type=request.type, flags=NLM_F_REQUEST | request.flags, sequence_number=self._sequence)
+        for field, value in request.fields.items():
+            message[field] = value
+        message["attrs"] = list(request.attributes)
+        message.encode()
+        return bytes(message.data)
+
+    def _decoded(self, message: Message) -> Answer:
+        """Return the answer as pyroute2 has it. Its `data` and `offset` are those of this one message."""
+        answer = self._class_of(message.type)(message.frame, offset=0)
+        answer.decode()
+        decoded: Answer = answer
+        return decoded
+
+    def _class_of(self, kind: int) -> Any:
+        """Return the class of a message. Types come in blocks of four with one layout (RTM_FAM of rtnetlink.h)."""
+        return self._classes[kind & ~3]
+
+
+def _raise_refusal(message: Message) -> None:
+    """Raise Refusal for an error. An acknowledgement and the end of a listing carry the errno 0.
+
+    With NETLINK_CAP_ACK the header of the request follows the errno of NLMSG_ERROR. NLMSG_DONE has no such header.
+    """
+    code = error_number(message)
+    if code:
+        rest = message.payload[ERRNO_BYTES + (HEADER.size if message.type == NLMSG_ERROR else 0) :]
+        text = attributes(rest).get(NLMSGERR_ATTR_MSG, b"") if message.flags & NLM_F_ACK_TLVS else b""
+        raise Refusal(code, text.rstrip(b"\0").decode(errors="replace"))
+
+
+def _message_classes() -> dict[int, Any]:
+    """Return pyroute2's class for each block of message types. Raises MissingLibrary."""
+    try:
+        from pyroute2.netlink.rtnl.fibmsg import fibmsg
+        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+        from pyroute2.netlink.rtnl.rtmsg import rtmsg
+        from pyroute2.netlink.rtnl.tcmsg import tcmsg
+    except ImportError:
+        raise MissingLibrary(OLDEST_LIBRARY, REMEDY, {"traceback": traceback.format_exc()}) from None
+    return {16: ifinfmsg, 20: ifaddrmsg, 24: rtmsg, 32: fibmsg, 36: tcmsg, 44: tcmsg}

@@ -16,12 +16,11 @@ import socket
 import struct
 
 from ...errors import kernel_refusals
-from .wire import Message, messages
+from .messages import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL
+from .wire import Message, split
 
 # RTNLGRP_ of include/uapi/linux/rtnetlink.h: LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, and the same for IPv6
 GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
-NEWROUTE, DELROUTE = 24, 25
-RTN_LOCAL = 2
 RTMSG = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 BUFFER_BYTES = 1 << 20  # for some thousand routes
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
@@ -67,14 +66,14 @@ class Events:
             except OSError:  # ENOBUFS
                 relevant = True
             else:
-                relevant = any(_is_relevant(message) for message in messages(data)) or relevant
+                relevant = any(_is_relevant(message) for message in split(data)) or relevant
 
 
 def _is_relevant(message: Message) -> bool:
     """Return whether a notification is relevant. Of those about routes, only the end of a local default is."""
-    if message.type not in (NEWROUTE, DELROUTE):
+    if message.type not in (RTM_NEWROUTE, RTM_DELROUTE):
         return True
     _family, destination_bits, _source_bits, _tos, _table, _protocol, _scope, kind, _flags = RTMSG.unpack_from(
         message.payload
     )
-    return message.type == DELROUTE and kind == RTN_LOCAL and destination_bits == 0
+    return message.type == RTM_DELROUTE and kind == RTN_LOCAL and destination_bits == 0

@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length with header, type, flags, sequence, port
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400  # of a request that makes an object
+NLM_F_ACK_TLVS = 0x200  # of an answer
 ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length with header, type
 NLA_TYPE_MASK = 0x3FFF
 MAPPED = bytes(10) + b"\xff\xff"  # begins an IPv4-mapped address (RFC 4291, 2.5.5.2)
@@ -31,7 +33,7 @@ class Message(NamedTuple):
     frame: bytes
 
 
-def messages(data: bytes) -> Iterator[Message]:
+def split(data: bytes) -> Iterator[Message]:
     """Yield the messages of one datagram. Each begins at a multiple of four bytes."""
     at = 0
     while at + HEADER.size <= len(data):

@@ -28,7 +28,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.find
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 
 INET = 2
 ROOT = pathlib.Path(__file__).resolve().parents[6]

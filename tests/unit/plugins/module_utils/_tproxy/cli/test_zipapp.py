@@ -89,7 +89,7 @@ def test_it_has_no_ansible(content):
 
 def test_it_has_every_imported_module(content):
     modules = {name[len("tproxy_splicer/") : -3] for name in names(content) if name.endswith(".py")}
-    assert {"cli/main", "system/bpf", "system/netlink/answers", "operations/info", "cli/metrics"} <= modules
+    assert {"cli/main", "system/bpf", "system/netlink/messages", "operations/info", "cli/metrics"} <= modules
 
 
 def test_the_same_sources_make_the_same_file(content):

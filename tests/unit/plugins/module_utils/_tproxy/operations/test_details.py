@@ -17,7 +17,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
     MissingLibrary,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import RouteRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to the compiler, with a real process behind it: what it makes, and how it says that it cannot."""
+"""The compiler adapter with a real process: its programs and its errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compile_text(text: str, function: str = "f", compiler: Compiler | None = Non
 
 @pytest.fixture
 def interpreter(tmp_path):
-    """Return a maker of interpreters: shell scripts that do something before they become Python."""
+    """Return a function that makes interpreters: shell scripts that run commands and then Python."""
     tmp_path.chmod(0o755)
 
     def make(*lines: str) -> str:
@@ -84,7 +84,7 @@ def test_the_same_source_gives_the_same_instructions():
     ],
     ids=["name", "syntax", "header", "call"],
 )
-def test_the_compilers_own_words_are_told(text, words):
+def test_the_error_has_the_compilers_output(text, words):
     with pytest.raises(CompileFailed, match=r"^the source does not compile:") as raised:
         compile_text(text)
     assert words in str(raised.value)
@@ -93,7 +93,7 @@ def test_the_compilers_own_words_are_told(text, words):
 
 
 @needs_bcc
-def test_a_function_that_is_not_there_is_named():
+def test_a_missing_function_is_named():
     with pytest.raises(CompileFailed, match=r"there is no function g in a\.c"):
         compile_text("int f(struct __sk_buff *skb) { return 0; }", "g")
 
@@ -108,18 +108,18 @@ def test_a_source_may_have_folders_and_headers_beside_it():
 
 @needs_bcc
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
-def test_nobody_may_compile_our_program(interpreter):
-    """No privilege is needed: neither to read the machine's headers, nor to make maps."""
+def test_the_user_nobody_may_compile_our_program(interpreter):
+    """The compiler needs no privilege: it reads the machine's headers and makes no maps."""
     drop = f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --bounding-set=-all --no-new-privs"
     unprivileged = Compiler([interpreter(f'{drop} /usr/bin/python3 "$@"')])
     answer = unprivileged.compile(program_source(), ENTRY, FUNCTION, {}, placeholders())
     assert answer == Compiler(["/usr/bin/python3"]).compile(program_source(), ENTRY, FUNCTION, {}, placeholders())
 
 
-# ---- a compiler that cannot ----------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------
 
 
-def test_without_bcc_it_is_said_what_to_install(interpreter):
+def test_without_bcc_the_error_names_its_packages(interpreter):
     without_packages = interpreter(f'exec {sys.executable} -S "$@"')
     for asked in (
         Compiler([without_packages]).version,
@@ -135,9 +135,9 @@ def test_the_first_interpreter_that_has_bcc_compiles(interpreter):
     assert Compiler([without_packages, "/usr/bin/python3"]).version() == Compiler(["/usr/bin/python3"]).version()
 
 
-def test_a_package_that_only_bears_the_name_is_not_bcc(interpreter, tmp_path):
+def test_another_package_of_the_same_name_is_not_bcc(interpreter, tmp_path):
     (tmp_path / "bcc.py").write_text("__version__ = 'of another project'\n")
-    # the door asks for `-I -c SCRIPT`; this Python looks for packages in our folder first
+    # the adapter runs `-I -c SCRIPT`; this Python searches for packages in the test's folder first
     first = f"import sys; sys.path.insert(0, '{tmp_path}'); exec(sys.argv[1])"
     fake = interpreter(f'exec {sys.executable} -S -I -c "{first}" "$3"')
     with pytest.raises(MissingLibrary):
@@ -145,14 +145,14 @@ def test_a_package_that_only_bears_the_name_is_not_bcc(interpreter, tmp_path):
 
 
 @pytest.mark.parametrize(("signal", "number"), [("ABRT", 6), ("SEGV", 11), ("KILL", 9)])
-def test_a_compiler_that_dies_is_no_crash_of_ours(interpreter, signal, number):
+def test_a_killed_compiler_is_reported(interpreter, signal, number):
     """clang aborts the whole process over some faults in a source."""
     dying = interpreter("echo 'LLVM ERROR: on purpose' >&2", f"kill -{signal} $$")
     with pytest.raises(CompileFailed, match=f"^the compiler was killed by signal {number}:\nLLVM ERROR: on purpose$"):
         Compiler([dying]).version()
 
 
-def test_a_process_that_fails_otherwise_is_not_blamed_on_the_source(interpreter):
+def test_another_failure_of_the_process_does_not_accuse_the_source(interpreter):
     failing = interpreter("echo 'no space left' >&2", "exit 70")
     with pytest.raises(CompileFailed, match=r"^the compiler's process failed:\nno space left$"):
         Compiler([failing]).version()

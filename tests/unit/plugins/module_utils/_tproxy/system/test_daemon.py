@@ -13,7 +13,7 @@ NAMELESS = 2**31 - 7  # no user of any machine
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "user"),
     [
         ({"SUDO_USER": "alice", "SSH_CONNECTION": "192.0.2.7 40000 10.1.0.1 22"}, "alice from 192.0.2.7"),
         ({"SUDO_USER": "alice"}, "alice"),
@@ -21,10 +21,10 @@ NAMELESS = 2**31 - 7  # no user of any machine
         ({}, f"uid {NAMELESS}"),
     ],
 )
-def test_who_changes_something_is_said_even_of_a_user_without_a_name(monkeypatch, environment, said):
+def test_the_calling_user_is_named_even_without_a_name(monkeypatch, environment, user):
     for name in ("SUDO_USER", "SSH_CONNECTION"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "getuid", lambda: NAMELESS)
-    assert who() == said
+    assert who() == user
