@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to rtnetlink: clsact and filters, judged by tc and by packets."""
+"""The rtnetlink adapter: clsact and filters, compared with tc and tested by packets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ EXPERIMENTAL = 0x88B5  # an ethertype for local experiments
 
 @pytest.fixture
 def netlink(netns):
-    with Netlink() as door:
-        yield door
+    with Netlink() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def lan(netns, netlink):
     return ifindex
 
 
-def told_filters(netns, direction: str = "ingress", interface: str = "lan0") -> list:
-    """Return what tc shows: priorities and hash tables have no options, or no filter in them."""
+def filters_of_tc(netns, direction: str = "ingress", interface: str = "lan0") -> list:
+    """Return the filters that tc shows. Its entries for priorities and hash tables have no options, or no filter."""
     listed = netns.judge(f"tc filter show dev {interface} {direction}")
     return [one for one in listed if "options" in one and "ht_divisor" not in one["options"]]
 
@@ -46,7 +46,7 @@ def told_slots(netns, direction: str = "ingress") -> list:
     """Return (kind, priority, protocol, chain, handle) of each filter; u32 writes its handle as table:bucket:node."""
     return [
         (one["kind"], one["pref"], ETHERTYPES[one["protocol"]], one["chain"], handle_of(one["options"]))
-        for one in told_filters(netns, direction)
+        for one in filters_of_tc(netns, direction)
     ]
 
 
@@ -110,9 +110,9 @@ def test_handles_and_parents_of_qdiscs_are_those_of_tc(netns, netlink):
 def test_an_attached_program_is_what_tc_shows(netns, netlink, lan, program, direction):
     ours = program(PASS)
     netlink.replace_filter(lan, direction, *OURS, ours.fd, "tproxy_splicer")
-    [told], [found] = told_filters(netns, direction), netlink.filters(lan, direction)
-    assert (told["kind"], told["pref"], told["protocol"], told["chain"]) == ("bpf", 7, "all", 0)
-    options = told["options"]
+    [shown], [found] = filters_of_tc(netns, direction), netlink.filters(lan, direction)
+    assert (shown["kind"], shown["pref"], shown["protocol"], shown["chain"]) == ("bpf", 7, "all", 0)
+    options = shown["options"]
     assert (options["handle"], options["bpf_name"], options["direct-action"]) == ("0x1", "tproxy_splicer", True)
     assert (options["prog"]["id"], options["prog"]["tag"]) == (ours.id, ours.tag)
     assert found == ("bpf", 7, 1, 3, 0, "tproxy_splicer", ours.id, ours.tag, True)
@@ -123,7 +123,7 @@ def test_attached_twice_it_is_one_filter(netns, netlink, lan, program):
     ours = program(PASS)
     for _time in range(2):
         netlink.replace_filter(lan, "ingress", *OURS, ours.fd, "tproxy_splicer")
-    assert len(told_filters(netns)) == len(netlink.filters(lan, "ingress")) == 1
+    assert len(filters_of_tc(netns)) == len(netlink.filters(lan, "ingress")) == 1
 
 
 def test_a_replacement_keeps_the_slot_and_changes_the_program(netns, netlink, lan, program):
@@ -132,7 +132,7 @@ def test_a_replacement_keeps_the_slot_and_changes_the_program(netns, netlink, la
         netlink.replace_filter(lan, "ingress", *OURS, one.fd, "tproxy_splicer")
         [found] = netlink.filters(lan, "ingress")
         assert (found.priority, found.handle, found.program_id, found.tag) == (*OURS, one.id, one.tag)
-        assert [told["options"]["prog"]["id"] for told in told_filters(netns)] == [one.id]
+        assert [shown["options"]["prog"]["id"] for shown in filters_of_tc(netns)] == [one.id]
     assert old.id != new.id
 
 
@@ -162,9 +162,9 @@ def test_a_deleted_filter_is_gone_once(netns, netlink, lan, program):
     assert not netlink.delete_filter(lan, "ingress", 7, 2)
     assert not netlink.delete_filter(lan, "ingress", 8, 1)
     assert not netlink.delete_filter(lan, "egress", *OURS)
-    assert len(told_filters(netns)) == 1
+    assert len(filters_of_tc(netns)) == 1
     assert netlink.delete_filter(lan, "ingress", *OURS)
-    assert told_filters(netns) == netns.judge("tc filter show dev lan0 ingress") == []
+    assert filters_of_tc(netns) == netns.judge("tc filter show dev lan0 ingress") == []
     assert not netlink.delete_filter(lan, "ingress", *OURS)
 
 
@@ -183,11 +183,11 @@ def test_any_ifindex_and_any_name_will_do(netns, netlink, program):
     netlink.replace_filter(ifindex, "ingress", 65535, 0x7FFFFFFF, ours.fd, "a" * 255)
     [found] = netlink.filters(ifindex, "ingress")
     assert (found.priority, found.handle, found.name, found.program_id) == (65535, 0x7FFFFFFF, "a" * 255, ours.id)
-    assert len(told_filters(netns, "ingress", "fifteen-bytes-0")) == 1
+    assert len(filters_of_tc(netns, "ingress", "fifteen-bytes-0")) == 1
     assert netlink.delete_filter(ifindex, "ingress", 65535, 0x7FFFFFFF)
 
 
-# ---- somebody else's filters ----------------------------------------------------------------
+# ---- foreign filters ------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def neighbours(netns, netlink, lan, program):
     ):
         netns.run(f"tc filter add dev lan0 ingress {rest}")
     netns.run_words("tc", "filter", "add", "dev", "lan0", "ingress", "prio", "6", "bpf", "bytecode", "1,6 0 0 0")
-    return told_filters(netns)
+    return filters_of_tc(netns)
 
 
 def test_filters_of_any_kind_are_those_of_tc(netns, netlink, lan, neighbours):
@@ -215,15 +215,15 @@ def test_filters_of_any_kind_are_those_of_tc(netns, netlink, lan, neighbours):
 
 def test_neighbours_survive_all_that_we_do(netns, netlink, lan, neighbours, program):
     def others() -> list:
-        return [one for one in told_filters(netns) if one["pref"] != 7]
+        return [one for one in filters_of_tc(netns) if one["pref"] != 7]
 
     for value in (PASS, DROP):
         netlink.replace_filter(lan, "ingress", *OURS, program(value).fd, "tproxy_splicer")
         assert others() == neighbours
     assert netlink.delete_filter(lan, "ingress", *OURS)
-    assert told_filters(netns) == neighbours
+    assert filters_of_tc(netns) == neighbours
     assert not netlink.add_clsact(lan)
-    assert told_filters(netns) == neighbours
+    assert filters_of_tc(netns) == neighbours
 
 
 def test_another_kind_at_our_priority_is_neither_replaced_nor_deleted(netns, netlink, lan, neighbours, program):
@@ -233,7 +233,7 @@ def test_another_kind_at_our_priority_is_neither_replaced_nor_deleted(netns, net
     # up to Linux 6.12: (Filter with specified priority/protocol not found)
     assert re.search(r"filter at priority 4 of lan0 ingress \(.*protocol", refusal.value.subject, re.IGNORECASE)
     assert not netlink.delete_filter(lan, "ingress", 4, 0x80000800)
-    assert told_filters(netns) == neighbours
+    assert filters_of_tc(netns) == neighbours
 
 
 def test_filters_of_a_shared_block_are_shown_and_kept(netns, netlink, program):
@@ -258,14 +258,14 @@ def test_many_filters_are_all_shown(netns, netlink, lan):
 @pytest.mark.parametrize(
     ("ask", "subject"),
     [
-        (lambda door, fd: door.addresses(VANISHED), "addresses of interface 4711"),
-        (lambda door, fd: door.qdiscs(VANISHED), "queueing disciplines of interface 4711"),
-        (lambda door, fd: door.add_clsact(VANISHED), "clsact of interface 4711"),
-        (lambda door, fd: door.delete_clsact(VANISHED), "queueing disciplines of interface 4711"),
-        (lambda door, fd: door.filters(VANISHED, "egress"), "filters of interface 4711 egress"),
-        (lambda door, fd: door.delete_filter(VANISHED, "ingress", *OURS), "filters of interface 4711 ingress"),
+        (lambda adapter, fd: adapter.addresses(VANISHED), "addresses of interface 4711"),
+        (lambda adapter, fd: adapter.qdiscs(VANISHED), "queueing disciplines of interface 4711"),
+        (lambda adapter, fd: adapter.add_clsact(VANISHED), "clsact of interface 4711"),
+        (lambda adapter, fd: adapter.delete_clsact(VANISHED), "queueing disciplines of interface 4711"),
+        (lambda adapter, fd: adapter.filters(VANISHED, "egress"), "filters of interface 4711 egress"),
+        (lambda adapter, fd: adapter.delete_filter(VANISHED, "ingress", *OURS), "filters of interface 4711 ingress"),
         (
-            lambda door, fd: door.replace_filter(VANISHED, "ingress", *OURS, fd, "tproxy_splicer"),
+            lambda adapter, fd: adapter.replace_filter(VANISHED, "ingress", *OURS, fd, "tproxy_splicer"),
             "filter at priority 7 of interface 4711 ingress",
         ),
     ],

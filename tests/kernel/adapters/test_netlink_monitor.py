@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What rtnetlink tells unasked, heard while the distribution's tools change things."""
+"""Notifications of rtnetlink, while the distribution's tools change the namespace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.monitor import Events
 
 RULE = "rule add iif lan0 fwmark 1/1 lookup 1080 proto kernel priority 1080"
-TOLD = {
+CASES = {
     "a deleted filter": ("tc filter del dev lan0 ingress", True),
     "a deleted qdisc": ("tc qdisc del dev lan0 clsact", True),
     "an interface that ends": ("ip link del lan0", True),
@@ -29,7 +29,7 @@ TOLD = {
 
 @pytest.fixture
 def events(netns):
-    """Return an open door, on a router that has what the cases take away."""
+    """Return an open monitor, in a namespace with the objects that the cases remove."""
     for device in ("all", "default"):
         with open(f"/proc/sys/net/ipv6/conf/{device}/accept_dad", "w", encoding="ascii") as setting:
             setting.write("0")  # or the kernel tells of an address a second later
@@ -42,16 +42,16 @@ def events(netns):
         netns.run(f"ip {family} {RULE}")
         netns.run(f"ip {family} route add local default dev lo table 1080")
     with Events() as opened:
-        # what came of the set-up
+        # the notifications of the set-up
         while opened.wait(0.5):
             pass
         yield opened
 
 
-@pytest.mark.parametrize(("command", "told"), TOLD.values(), ids=TOLD)
-def test_what_may_matter_is_told_and_learnt_routes_are_not(netns, events, command, told):
+@pytest.mark.parametrize(("command", "relevant"), CASES.values(), ids=CASES)
+def test_relevant_changes_are_reported_and_learnt_routes_are_not(netns, events, command, relevant):
     netns.run(command)
-    assert events.wait(0.5) == told
+    assert events.wait(0.5) == relevant
     assert not events.wait(0)
 
 

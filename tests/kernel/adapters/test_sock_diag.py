@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who listens: the door to sock_diag against real sockets in a namespace of their own."""
+"""The sock_diag adapter: lookups of listening sockets, with real sockets in an own namespace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_listener_is_found_until_it_closes(protocol, address):
 
 
 @pytest.mark.parametrize("protocol", KINDS)
-def test_one_that_listens_everywhere_listens_there_too(protocol):
+def test_a_listener_on_all_addresses_is_found_at_each(protocol):
     with bound(protocol, "0.0.0.0"):
         assert listens(protocol)
 
@@ -53,7 +53,7 @@ def test_the_other_protocol_does_not_count(protocol):
         assert not listens(protocol)
 
 
-def test_a_connection_that_its_listener_left_behind_is_no_listener():
+def test_a_connection_of_a_closed_listener_is_no_listener():
     listener = bound("tcp")
     with socket.create_connection(("127.0.0.1", PORT)) as asking:
         answering, _peer = listener.accept()
@@ -63,7 +63,7 @@ def test_a_connection_that_its_listener_left_behind_is_no_listener():
             assert not listens("tcp")
 
 
-def test_a_socket_that_is_bound_and_does_not_listen_is_none():
+def test_a_bound_tcp_socket_is_no_listener():
     with socket.socket() as made:
         made.bind(("127.0.0.1", PORT))
         assert not listens("tcp")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to /proc, judged by what the kernel does with the same settings."""
+"""The adapter to /proc: settings, rights and packet sockets of a namespace."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The door to those who ask, over real sockets: who takes his time holds up nobody, and nobody is believed."""
+"""The unix socket adapter with real sockets: a slow client blocks no other client, and a hostile one is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def queue(path, monkeypatch):
-    """Return a queue in which nobody is late, however slow the machine."""
+    """Return a queue without late clients, even on a slow machine."""
     monkeypatch.setattr(unix_socket, "REQUEST_SECONDS", 600)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
@@ -34,7 +34,7 @@ def queue(path, monkeypatch):
 
 @pytest.fixture
 def connect(path):
-    """Return what connects a client that has said something; it hangs up when the test is over."""
+    """Return a function that connects a client and sends its data. The client disconnects after the test."""
     opened = []
 
     def connected(data: bytes = b"", is_all: bool = False) -> socket.socket:
@@ -51,7 +51,7 @@ def connect(path):
         client.close()
 
 
-def test_a_request_is_told_with_its_user_and_answered(queue, connect):
+def test_a_request_has_its_user_and_is_answered(queue, connect):
     client = connect(b"-I\0-c", is_all=True)
     request = queue.next(60)
     assert (request.data, request.user) == (b"-I\0-c", os.getuid())
@@ -59,14 +59,14 @@ def test_a_request_is_told_with_its_user_and_answered(queue, connect):
     assert client.makefile().read() == "0 done\n"
 
 
-def test_silent_clients_hold_up_nobody(queue, connect):
+def test_silent_clients_block_no_other_client(queue, connect):
     for _client in range(SILENT):
         connect(b"-I")
     connect(b"good", is_all=True)
     assert queue.next(60).data == b"good"
 
 
-def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connect):
+def test_too_many_silent_clients_block_no_other_client(queue, connect):
     silent = [connect() for _client in range(unix_socket.CLIENTS_MAX + 9)]
     connect(b"good", is_all=True)
     assert queue.next(60).data == b"good"
@@ -76,7 +76,7 @@ def test_more_silent_clients_than_there_is_room_for_hold_up_nobody(queue, connec
     assert queue.next(60).data == b"late"
 
 
-def test_a_client_that_dribbles_is_refused_and_the_others_are_served_meanwhile(queue, connect, monkeypatch):
+def test_a_slow_client_is_refused_and_the_others_are_served_meanwhile(queue, connect, monkeypatch):
     monkeypatch.setattr(unix_socket, "REQUEST_SECONDS", 0.5)
     slow, served = connect(), 0
     request = None
@@ -88,7 +88,7 @@ def test_a_client_that_dribbles_is_refused_and_the_others_are_served_meanwhile(q
     assert served > 0
 
 
-def test_all_is_read_of_a_client_that_is_slow_but_in_time(queue, connect):
+def test_the_whole_request_of_a_client_in_time_is_read(queue, connect):
     client = connect()
     for byte in b"slow":
         client.send(bytes([byte]))
@@ -97,14 +97,14 @@ def test_all_is_read_of_a_client_that_is_slow_but_in_time(queue, connect):
     assert queue.next(60).data == b"slow"
 
 
-def test_what_is_too_long_is_refused(queue, connect):
+def test_a_request_that_is_too_long_is_refused(queue, connect):
     connect(b"x" * (unix_socket.REQUEST_BYTES + 1), is_all=True)
     assert queue.next(60).data is None
     connect(b"x" * unix_socket.REQUEST_BYTES, is_all=True)
     assert len(queue.next(60).data) == unix_socket.REQUEST_BYTES
 
 
-def test_clients_that_go_away_leave_nothing(queue, connect):
+def test_disconnected_clients_leave_nothing(queue, connect):
     for _client in range(9):
         connect(b"-I").close()
     assert {queue.next(60).data for _client in range(9)} == {b"-I"}
@@ -113,19 +113,19 @@ def test_clients_that_go_away_leave_nothing(queue, connect):
     assert queue._clients == {}
 
 
-def test_an_answer_to_who_has_gone_is_nobodys_trouble(queue, connect):
+def test_an_answer_to_a_disconnected_client_raises_nothing(queue, connect):
     client = connect(b"-I", is_all=True)
     request = queue.next(60)
     client.close()
     request.answer("0 done\n")
 
 
-def test_who_asks_in_python_hears_what_perl_would_hear(queue, path):
+def test_a_client_in_python_gets_the_answer_of_perls_client(queue, path):
     served = threading.Thread(target=lambda: queue.next(60).answer("2 wrong\n"))
     served.start()
     assert unix_socket.ask(path, ["-I", "-c"]) == (2, "wrong")
     served.join()
 
 
-def test_who_asks_where_nobody_listens_is_told(path):
+def test_a_client_without_a_server_gets_none(path):
     assert unix_socket.ask(path, ["-I"]) is None

@@ -1,16 +1,16 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kernel of dictionaries, for the stories; fake_doors.py has the doors to it.
+"""A kernel of dictionaries for the operations. system.py has the adapters to it.
 
-It can prove: which calls a story makes and in which order, what is in force after a refusal or a kill at any of them,
-that a second run and check mode change nothing, that descriptors are closed.
-It cannot prove: that the real kernel takes these calls, what the verifier says, what a packet meets while an entry is
-written, that two runs take turns. tests/kernel does.
+It can prove: the calls of an operation and their order, the state after a refusal or a kill at any of them, that a
+second run and check mode change nothing, and that descriptors are closed.
+It cannot prove: that the real kernel accepts these calls, the verifier's answer, the effect on a packet during a write,
+and that the lock keeps two runs apart. tests/kernel proves these.
 
-1. It grows only when a story needs it, and each belief is one that tests/kernel holds against the real kernel.
+1. It grows only for an operation that needs it. tests/kernel compares each assumption with the real kernel.
 2. An object lives while a pin, a filter, a program, an outer map or a descriptor holds it, as in the kernel.
-3. Descriptors are real numbers (of /dev/null): stories close them by os.close.
+3. Descriptors are real numbers (of /dev/null), because operations close them by os.close.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LD_IMM64, MAP_DESCRIPTOR = 0x18, 1
 
 
 class Killed(BaseException):
-    """The process ended here: no undo of the story may have an effect any more."""
+    """The process ended here: no undo of the operation may have an effect after this."""
 
 
 class Memory(bytearray):
-    """The memory window of an array."""
+    """The mapped memory of an array."""
 
     def __enter__(self):
         return self
@@ -53,7 +53,7 @@ class Map:
         self.memory = Memory()
 
     def bytes(self) -> dict:
-        """Return the entries that are not zero; an image as the digest of its pages in use."""
+        """Return the entries that are not zero. An image is the digest of its used pages."""
         if self.shape[0] == TYPE_ARRAY_OF_MAPS:
             return {key: inner.digest() for key, inner in self.entries.items()}
         return {key: value for key, value in self.entries.items() if any(value)}
@@ -63,7 +63,7 @@ class Map:
         return list(self.entries.values()) if self.shape[0] == TYPE_ARRAY_OF_MAPS else []
 
     def digest(self) -> int:
-        """Return a number for what an image says, wherever it lies."""
+        """Return a number for the contents of an image, independent of its map."""
         pages = struct.unpack_from("=I", self.memory, 4 * HEADER_PAGES)[0]
         return zlib.crc32(memoryview(self.memory)[: pages * self.shape[2]])
 
@@ -90,10 +90,10 @@ def map_loads(instructions: bytes) -> list:
 
 
 class Kernel:
-    """All that the doors share. `refuse_at` and `kill_at` name the step (1, 2, ...) at which things go wrong.
+    """The state that the adapters share. A step fails at `refuse_at`, or the process ends at `kill_at` (1, 2, ...).
 
-    `changes` is {step: method} of the steps that changed something. `meanwhile` is (step, what another process does at
-    that moment).
+    `changes` is {step: method} of the steps that changed something. `meanwhile` is (step, the action of another process
+    before it).
     """
 
     def __init__(self):
@@ -105,14 +105,14 @@ class Kernel:
         self.start_over()
 
     def start_over(self, refuse_at: int = 0, kill_at: int = 0, meanwhile: tuple = (0, None)) -> None:
-        """Begin to count steps and changes anew."""
+        """Restart the count of steps and changes."""
         self.changes, self.steps, self.refused = {}, 0, None
         self.refuse_at, self.kill_at = refuse_at, kill_at
         self.meanwhile, self.is_meanwhile = meanwhile, False
         self._table = None
 
     def enter(self, name: str, changes: bool) -> None:
-        """Count a step; fail if it is time to."""
+        """Count a step, and fail if a test wants this one to fail."""
         self.steps += 1
         self._table = None
         if self.steps == self.meanwhile[0]:
@@ -128,7 +128,7 @@ class Kernel:
             self.changes[self.steps] = name
 
     def read(self, descriptor: int):
-        """Return the map behind a descriptor. To read entry after entry of one map is one step."""
+        """Return the map of a descriptor. Successive reads of one map are one step."""
         if self._table is None or self._table[0] != descriptor:
             self.enter("lookup", False)
             self._table = descriptor, self.get(descriptor)

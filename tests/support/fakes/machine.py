@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole machine for the stories: fake_kernel's maps and pins, and interfaces, filters, routes and a compiler.
+"""A whole fake machine for the operations: maps and pins of kernel.py, interfaces, filters, routes and a compiler.
 
-What fake_kernel says of proof holds here. The compiler turns any source into a program that uses every map of the
-layout and differs by its source; a source that speaks of a `table` gets a map of its own, as BCC would make it.
+The head of kernel.py describes its limits. The compiler turns any source into a program that uses
+every map of the layout, and differs by its source. A source that contains `table` gets its own map, as BCC makes it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zlib
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.answers import (
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import (
     Address,
     Filter,
     Link,
@@ -26,15 +26,15 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.syst
 
 from .kernel import Kernel, Killed
 from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
-from .system import Door, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, reads, writes
+from .system import Adapter, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, reads, writes
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
 TABLE_SLOT, TABLE_SHAPE = 5, (1, 4, 8, 64, 0)
 
 
-class FakeNetlink(Door):
-    """As _netlink.Netlink."""
+class FakeNetlink(Adapter):
+    """As client.Netlink."""
 
     def __enter__(self):
         return self
@@ -130,8 +130,8 @@ class FakeNetlink(Door):
         return was_there
 
 
-class FakeCompiler(Door):
-    """As _compiler.Compiler."""
+class FakeCompiler(Adapter):
+    """As bcc.Compiler."""
 
     @reads
     def version(self):
@@ -149,8 +149,8 @@ class FakeCompiler(Door):
         return json.loads(json.dumps(answer))
 
 
-class FakeEvents(Door):
-    """As _netlink_events.Events: what befalls the machine, one thing at each wait without end; then it ends."""
+class FakeEvents(Adapter):
+    """As monitor.Events. Each wait plays the next event of `to_come`. After the last one a wait ends the run."""
 
     def __enter__(self):
         return self
@@ -163,14 +163,14 @@ class FakeEvents(Door):
             return False
         if not self.kernel.to_come:
             if seconds is not None:
-                raise Killed  # whoever waits for a time would wait again
+                raise Killed  # a caller that waits for a time would wait again
             return False
         self.kernel.to_come.pop(0)()
         return True
 
 
 class Machine(Kernel):
-    """A router with two interfaces, and what can be seen of it from outside."""
+    """A router with two interfaces, and its state as other programs see it."""
 
     def __init__(self):
         super().__init__()
@@ -210,11 +210,11 @@ class Machine(Kernel):
         self.plug("later0", 7, ("10.7.0.1",))
 
     def lose_filters(self) -> None:
-        """Lose what `tc qdisc del` and `ip rule flush` take away."""
+        """Lose the objects that `tc qdisc del` and `ip rule flush` delete."""
         self.clsact, self.filters, self.rules = set(), {}, []
 
     def system(self) -> System:
-        """Return the doors of this machine."""
+        """Return the adapters of this machine."""
         return System(
             bpf=FakeBpf(self),
             bpffs=FakeBpffs(self),
@@ -237,9 +237,9 @@ class Machine(Kernel):
         return [program for slots in self.filters.values() for _name, program in slots.values()]
 
     def in_force(self) -> dict:
-        """Return what packets meet: each filter with all that its own maps hold, and the way to the proxy.
+        """Return the state that packets meet: each filter with the contents of its maps, and the routes to the proxy.
 
-        Counters are left out: a run may set those to zero that nobody counts yet.
+        Counters are left out, because a run may reset unused counters.
         """
         found = {}
         for hook, slots in self.filters.items():

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Doors to what only is read: settings, sockets, processes, on a machine on which nothing is amiss."""
+"""Fake adapters that only read: settings, sockets and processes of a machine without faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOOPBACK = parse_address("127.0.0.1")
 
 
 class FakeSysctl:
-    """As _sysctl, on a machine on which nothing is amiss."""
+    """As the settings of procfs, on a machine without faults."""
 
     def __init__(self):
         self.settings = {}
@@ -31,7 +31,7 @@ class FakeSysctl:
 
 
 class FakeSockets:
-    """As _sockets: `listeners` of the machine holds (protocol, port) of what listens on the loopback."""
+    """As sock_diag. The machine's `listeners` are the (protocol, port) of listening sockets on the loopback."""
 
     def __init__(self, machine):
         self._machine = machine
@@ -49,7 +49,7 @@ class FakeSockets:
 
 
 class FakeProcesses:
-    """As _processes, on a machine that nobody came to by SSH unless `ssh` says so."""
+    """As the processes of procfs. `ssh` is the SSH session of the calling process, None without one."""
 
     def __init__(self):
         self.ssh = None
@@ -62,7 +62,7 @@ class FakeProcesses:
 
 
 class FakeNetworkd:
-    """As _networkd, without any setting."""
+    """As the networkd part of procfs, without any setting."""
 
     PROCESS = "systemd-networkd"
 
@@ -71,7 +71,7 @@ class FakeNetworkd:
 
 
 class FakeWords:
-    """As _words, on memory of our own."""
+    """As mapped_array, on a bytearray."""
 
     def store(self, memory, begin, fresh, flips):
         self._store_in_order(memory, begin)

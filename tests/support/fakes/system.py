@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Doors to a kernel of dictionaries: bpf(2) and bpffs. What they prove and cannot prove, fake_kernel.py says."""
+"""Fake adapters to a kernel of dictionaries. The head of kernel.py describes their limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINK = "link to"
 
 
 def step(changes: bool):
-    """Make a door's method one step of the kernel's clock, at which it may be made to fail."""
+    """Make the method of an adapter one counted step, so that a test can make it fail."""
 
     def decorate(method):
         @functools.wraps(method)
@@ -42,15 +42,15 @@ def step(changes: bool):
 reads, writes = step(False), step(True)
 
 
-class Door:
-    """A door to a kernel of dictionaries."""
+class Adapter:
+    """An adapter to a kernel of dictionaries."""
 
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
 
 
-class FakeBpf(Door):
-    """As _bpf."""
+class FakeBpf(Adapter):
+    """As bpf."""
 
     def raise_memory_limit(self):
         pass
@@ -114,7 +114,7 @@ class FakeBpf(Door):
 
     @reads
     def test_run(self, program, packet, context=b"", repeat=1):
-        """Each packet meets the kernel's `fate`: (reason, verdict)."""
+        """The program answers each packet with the kernel's `fate`: (reason, verdict)."""
         reason, verdict = self.kernel.fate
         left = bytearray(context)
         struct.pack_into("=I", left, CB_OFFSET, reason | verdict << 8)
@@ -142,8 +142,8 @@ class FakeBpf(Door):
         return None if found is None else self.kernel.give(found)
 
 
-class FakeBpffs(Door):
-    """As _bpffs; the mount point is /sys/fs/bpf."""
+class FakeBpffs(Adapter):
+    """As bpffs, mounted at /sys/fs/bpf."""
 
     def is_mounted(self, folder):
         return self.kernel.mounted
@@ -198,15 +198,15 @@ class FakeBpffs(Door):
             self.kernel.files[target + path[len(source) :]] = thing
 
 
-class FakeRequests(Door):
-    """As _requests, for who asks: `helper` of the kernel is what a helper would answer, None where there is none."""
+class FakeRequests(Adapter):
+    """As unix_socket, for clients: the kernel's `helper` returns the answer. It is None without a helper."""
 
     def ask(self, path, words):
         return self.kernel.helper and self.kernel.helper(path, words)
 
 
-class FakeBackground(Door):
-    """As _background, with a clock that stands still. A guard's work runs when a test lets it: see kernel.guards."""
+class FakeBackground(Adapter):
+    """As daemon, with a stopped clock. A test runs the work of a watchdog itself: see kernel.guards."""
 
     def monotonic_ns(self):
         return self.kernel.clock
@@ -239,8 +239,8 @@ class FakeBackground(Door):
         self.kernel.journal.append(text)
 
 
-class FakeFiles(Door):
-    """As _files. Whether a file is written whole only a real disk can show."""
+class FakeFiles(Adapter):
+    """As files. Only a real disk shows whether a file is written as a whole."""
 
     @reads
     def read(self, path):
