@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pathlib
-import runpy
 import sys
 from types import ModuleType
 from typing import Any
@@ -43,7 +42,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("state", "present") == "present":
             self._fill_in(arguments)
-        return runpy.run_path(str(CONFIRMATION))["run"](self, arguments, task_vars)
+        return confirmation().run(self, arguments, task_vars)
 
     def _fill_in(self, arguments: dict[str, Any]) -> None:
         if arguments.get("source_files") or arguments.get("blob_content"):
@@ -74,6 +73,14 @@ class ActionModule(ActionBase):
         if not found.is_file():
             raise AnsibleActionFail(f"{option}: {found} on the controller is not a file")
         return found
+
+
+def confirmation() -> ModuleType:
+    """Load the code that the action plugins share. runpy fails here: Ansible's path hook looks for a __main__."""
+    spec = importlib.util.spec_from_file_location("netedge_tproxy_confirmation", CONFIRMATION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def text_of(path: pathlib.Path, option: str) -> str:

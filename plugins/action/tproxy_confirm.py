@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
-import runpy
+from types import ModuleType
 
 from ansible.plugins.action import ActionBase
 
@@ -27,4 +28,12 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("state", "confirmed") != "confirmed" or self._task.check_mode:
             return self._execute_module(module_args=arguments, task_vars=task_vars)
-        return runpy.run_path(str(CONFIRMATION))["confirm_alone"](self, arguments, task_vars)
+        return confirmation().confirm_alone(self, arguments, task_vars)
+
+
+def confirmation() -> ModuleType:
+    """Load the code that the action plugins share. runpy fails here: Ansible's path hook looks for a __main__."""
+    spec = importlib.util.spec_from_file_location("netedge_tproxy_confirmation", CONFIRMATION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

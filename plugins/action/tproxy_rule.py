@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
-import runpy
+from types import ModuleType
 
 from ansible.plugins.action import ActionBase
 
@@ -24,4 +25,12 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Run the module on the target."""
         super().run(tmp, task_vars)
-        return runpy.run_path(str(CONFIRMATION))["run"](self, dict(self._task.args), task_vars)
+        return confirmation().run(self, dict(self._task.args), task_vars)
+
+
+def confirmation() -> ModuleType:
+    """Load the code that the action plugins share. runpy fails here: Ansible's path hook looks for a __main__."""
+    spec = importlib.util.spec_from_file_location("netedge_tproxy_confirmation", CONFIRMATION)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

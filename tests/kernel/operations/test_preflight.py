@@ -182,7 +182,9 @@ def test_an_intercept_that_takes_what_is_for_this_host_is_refused_unless_it_is_f
     rule = {**RULE, "destination": destination}
     before = exposed.info()["rules"]
     for check in (True, False):
-        with pytest.raises(Refused, match=rf"own address {OWN} of lan0 to the proxy: .*\[intercepts_own\]. Nothing was changed"):
+        with pytest.raises(
+            Refused, match=rf"own address {OWN} of lan0 to the proxy: .*\[intercepts_own\]. Nothing was changed"
+        ):
             exposed.rules(rule, check=check)
     assert exposed.info()["rules"] == before
     assert any("[intercepts_own]" in line for line in exposed.rules(rule, force=True)["warnings"])
