@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Errors, one class for each answer to "who must act?".
+"""Errors, one class for each party that must act.
 
-Core and doors raise them, the shell alone translates them. A message says what was asked, what was found and what to
-do. `details` holds what is too long for a message, by name (e.g. {"log": ...}).
+All packages raise them, and only the front ends translate them. A message names the request, the finding and the
+remedy. `details` holds long texts by name (e.g. {"log": ...}).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOG_LINES = 12
 
 
 def _with_log(message: str, details: dict) -> str:
-    """Return the message with the last lines of the log in `details`, for whoever sees nothing but the message."""
+    """Return the message with the last lines of the log in `details`, because some callers print the message alone."""
     lines = details.get("log", "").strip().splitlines()[-LOG_LINES:]
     return "\n".join([message + ":", *lines]) if lines else message
 
@@ -33,7 +33,7 @@ class TproxyError(Exception):
 
 
 class InvalidInput(TproxyError):
-    """The user must correct what was given. Raised before anything changes, with every fault of that input at once."""
+    """The user must correct the input. Raised before any change, with every fault of that input at once."""
 
     def __init__(self, faults: list, details: dict | None = None):
         self.faults = list(faults)
@@ -42,7 +42,7 @@ class InvalidInput(TproxyError):
 
 
 class MissingLibrary(TproxyError):
-    """The host's administrator must install a library. Raised where a door would have opened it."""
+    """The host's administrator must install a library. Raised by the adapter that needs it."""
 
     def __init__(self, library: str, remedy: str, details: dict | None = None):
         self.library = library
@@ -58,11 +58,11 @@ class NotMounted(TproxyError):
 
 
 class LayoutMismatch(TproxyError):
-    """The operator must recreate or upgrade: what is pinned was made by a release with another layout."""
+    """The operator must recreate or upgrade: a release with another layout made the pins."""
 
 
 class Conflict(TproxyError):
-    """Somebody else's object stands where ours belongs: its owner must yield, or the user must choose another place."""
+    """A foreign object is in the place of ours: its owner must remove it, or the user must choose another place."""
 
 
 class LimitExceeded(TproxyError):
@@ -104,11 +104,11 @@ class CompileFailed(TproxyError):
 
 
 class VerificationFailed(TproxyError):
-    """What was made or read back is not what was asked for: a bug of ours, damage, or another writer. Report it."""
+    """A result differs from the request when it is read back: a bug, damage, or another writer. Report it."""
 
 
 class Unconfirmed(TproxyError):
-    """Somebody must confirm a change or roll it back first; or it is too late to confirm it."""
+    """An operator must confirm a change or roll it back first, or it is too late to confirm it."""
 
 
 class Busy(TproxyError):
@@ -116,9 +116,9 @@ class Busy(TproxyError):
 
 
 class Refused(TproxyError):
-    """Preflight found what speaks against it: the operator must mend that, or say that it is meant (`force`).
+    """Preflight found a reason against the change: the operator must remove it, or insist by `force`.
 
-    Raised before anything changes, with everything that was found; details["findings"] has them.
+    Raised before any change, with all findings; details["findings"] has them.
     """
 
     def __init__(self, findings: list, sentences: list):

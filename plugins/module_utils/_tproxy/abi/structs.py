@@ -27,7 +27,7 @@ def size_of(name: str) -> int:
 
 
 def encode(name: str, values: Mapping) -> bytes:
-    """Return struct `name` with these members, integers or bytes; what is not named is zero."""
+    """Return struct `name` with these members, integers or bytes. Other members are zero."""
     size, members = STRUCTS[name]
     out = bytearray(size)
     for member, value in values.items():

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The first packet of a flow, as bytes for a test run. Pure; checksums are zero, which nobody on the way asks for.
+"""Build the first packet of a flow, as bytes for a test run. Checksums are zero: a test run does not check them.
 
-Formats: RFC 791, 8200 (IP), 9293 (TCP), 768 (UDP). A test run takes an Ethernet frame, whatever the interface is.
+Formats: RFC 791, 8200 (IP), 9293 (TCP), 768 (UDP). A test run takes an Ethernet frame for every kind of interface.
 """
 
 from __future__ import annotations

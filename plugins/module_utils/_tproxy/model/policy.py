@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What an interface is told: its policy, and the addresses that are recorded for it.
+"""The settings of an interface: its policy, and its recorded addresses.
 
 Pure values, as a user gives them and as a diff shows them. Bytes are the codec's.
 """
@@ -46,7 +46,7 @@ def parse_mark(text: str) -> Mark:
 
 @dataclass(frozen=True)
 class Management:
-    """Somebody who may always pass: a source prefix to a TCP or UDP port of any destination."""
+    """A management entry: packets from a source prefix to a TCP or UDP port always pass, to any destination."""
 
     source: Prefix
     protocol: str
@@ -59,10 +59,10 @@ class Management:
 
 @dataclass(frozen=True)
 class Policy:
-    """What holds for one interface.
+    """The policy of one interface.
 
     `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
-    that what was read is not as we write it.
+    that the bytes in the map are not as this release writes them.
     """
 
     default_action: str = "drop"

@@ -4,7 +4,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Addresses and prefixes in their one form: a 128-bit number, IPv4 mapped as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
 
-This room parses and prints; it never asks the kernel, and it knows no rule.
+The module parses and prints. It never asks the kernel, and it knows no rule.
 
 An IPv6 text inside ::ffff:0:0/96 *is* IPv4 here: `::ffff:10.0.0.0/104` means, and prints as, 10.0.0.0/8. Such
 addresses name IPv4 peers in a socket's eyes and have no business on a wire, so there is nothing else they could mean.

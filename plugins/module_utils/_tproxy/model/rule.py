@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""A rule: which flows, and what becomes of them.
+"""A rule: its flows, and the action for them.
 
-This room knows what a rule is, what makes two rules the same and which of two goes first. It never reads user input
-(_rule_options does), and never looks at other rules.
+The module defines a rule, the identity of rules and their precedence. It never reads user input (rule_options.py
+does), and never looks at other rules.
 
 1. A rule has one canonical form, so equality is equality of fields: `interfaces` sorted without doubles; tproxy_ip,
    tproxy_port and on_missing empty unless the action is tproxy.
-2. Identity is what a rule is about. The same identity again is a change of its action, never a second rule.
+2. The identity is the match and the owner of a rule. A rule with a known identity changes that rule's action. It is
+   never a second rule.
 3. Precedence is a total order of the rules that can match one packet. It never depends on the order of insertion.
 """
 
@@ -30,7 +31,7 @@ PORT_MAX = 65535
 
 
 class Identity(NamedTuple):
-    """What a rule is about; see rule 2 above."""
+    """The identity of a rule; see 2 above."""
 
     owner: str
     destination: Prefix
@@ -65,7 +66,7 @@ class Rule:
 
     @cached_property
     def identity(self) -> Identity:
-        """What the rule is about."""
+        """The identity of the rule."""
         return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)
 
     @property
@@ -127,7 +128,7 @@ def sorted_rules(rules: Mapping) -> list:
 
 
 def reading_order(rule) -> tuple:
-    """Return the key by which rules are listed for people: by destination, then as they are tried."""
+    """Return the sort key of printed rules: destination, then precedence."""
     return (rule.destination, rule.protocol, rule.precedence)
 
 

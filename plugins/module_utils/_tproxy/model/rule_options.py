@@ -4,8 +4,8 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Options of tproxy_rule, as Ansible passes them, to rules.
 
-This room judges what a user wrote. It stops at nothing: every fault of the whole list is gathered, named by index and
-option, and raised together; so nothing half right ever reaches the kernel. It never looks at rules that exist already.
+The module validates a user's options. It collects every fault of the whole list, with index and option, and raises
+them together. So no partly valid input reaches the kernel. It never looks at rules in force.
 
 None stands for an option that was left out. `ports` may be 80, "80", "80-443" or "80:443".
 """
@@ -84,7 +84,7 @@ class _Reader:
         return f"{self._path}.{option}" if self._path else option
 
     def fault(self, option: str, sentence: str) -> None:
-        """Note what is wrong with an option."""
+        """Note a fault of an option."""
         self.faults.append(f"{self.at(option)}: {sentence}")
 
     def choice(self, option: str, allowed, default: str | None = None) -> str | None:

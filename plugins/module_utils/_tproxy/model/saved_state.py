@@ -29,7 +29,7 @@ FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"
 class SavedAttachment(NamedTuple):
     """The splicer on the ingress of one interface.
 
-    The policy is without what only the interface itself knows (layer3, loopback) and without a deadline. `addresses`
+    The policy is without the properties of the interface itself (layer3, loopback) and without a deadline. `addresses`
     are 16 bytes each, None where none were recorded; `follows`: they are those that the kernel had.
     """
 
@@ -87,7 +87,7 @@ def decode_state(text: str) -> SavedState:
 
 
 def state_of(body: Mapping) -> SavedState:
-    """Return the state of what body_of() made. Raises as decode_state()."""
+    """Return the state from the result of body_of(). Raises as decode_state()."""
     if body.get("format") != STATE_FORMAT:
         raise LayoutMismatch(f"the saved state has format {body.get('format')}, this release reads {STATE_FORMAT}")
     try:
@@ -104,7 +104,7 @@ def state_of(body: Mapping) -> SavedState:
 
 
 def encode_closed(state: SavedState) -> str:
-    """Return the text that says which interfaces to close, and for whom not, should the state itself be unreadable."""
+    """Return the list of interfaces to close, with their exceptions, for an unreadable state."""
     closed = [_attachment_params(entry) for entry in state.attachments]
     return with_checksum({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
 
@@ -136,12 +136,12 @@ def verify_checksum(text: str) -> dict:
 
 
 def persistent(state: SavedState) -> SavedState:
-    """Return the state without what shall not outlive a reboot: the rules of services."""
+    """Return the state without the parts that a reboot ends: the rules of services."""
     return replace(state, rules=tuple(rule for rule in state.rules if not is_of_a_service(rule)))
 
 
 def merge_lost(state: SavedState, saved: SavedState, left: Iterable = ()) -> SavedState:
-    """Return the state with what `saved` has of interfaces that are gone, or were deprived of it behind our back.
+    """Return the state with the parts of `saved` that the kernel lost, by a lost interface or an edit by hand.
 
     `left` names the interfaces from which a run took it on purpose.
     """

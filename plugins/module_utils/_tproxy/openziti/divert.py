@@ -29,8 +29,8 @@ Rules = Mapping[Identity, Rule]
 def divert(options: Options, system: System, check: bool) -> Result:
     """Insert, delete or flush. `not_enforced_reason` says why an insert is not in force, or is "".
 
-    Raises Conflict when a delete cannot know which service it is for, Unsupported for want of rights, and what
-    tproxy_rule raises.
+    Raises Conflict when a delete cannot know which service it is for, Unsupported without the capabilities, and the
+    errors of tproxy_rule.
     """
     _refuse_without_rights(system)
     request, pin_dir = options["request"], options["pin_dir"]

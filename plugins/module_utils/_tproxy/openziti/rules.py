@@ -198,7 +198,7 @@ def prefixes_of(address: str, look_up: LookUp) -> tuple[list[Prefix], str]:
 
 
 def canonical_name(name: str) -> str:
-    """Return a name in the form in which names are compared."""
+    """Return a name in its canonical form, which comparisons use."""
     return name.lower().rstrip(".")
 
 

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Program blobs: what a compiler made, in a form that any machine can load without a compiler.
+"""Program blobs: compiled programs in a form that any machine can load without a compiler.
 
 Pure data. A blob is the instructions of one function, the places where a map's descriptor goes, and the maps'
-definitions. It has two digests: `source_sha256` says what was compiled (files, defines, function), `identity` adds by
-what. Same identity means same behaviour: nothing to do.
+definitions. It has two digests: `source_sha256` covers the input (files, defines, function), `identity` also the
+compiler. Programs with the same identity behave alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..errors import InvalidInput
 
 
 def placeholders() -> dict:
-    """Return {placeholder: [map name, shape]}: what the compiler finds in place of descriptors."""
+    """Return {placeholder: [map name, shape]}. The compiler finds placeholders in place of descriptors."""
     return {slot: [name, list(shape)] for name, (slot, shape) in MAPS.items()}
 
 
@@ -110,9 +110,9 @@ def blob_from_json(text: str) -> Blob:
 
 
 def blob_from_object(compiled: Mapping, function: str, source_sha256: str) -> Blob:
-    """Return the blob of what the compiler child answered: {instructions, maps, compiler}.
+    """Return the blob from the answer of the compiler's process: {instructions, maps, compiler}.
 
-    `maps` there is {placeholder: [name, shape]}: a placeholder is what stands in the instructions in place of a
+    `maps` there is {placeholder: [name, shape]}: a placeholder is a number in the instructions in place of a
     descriptor.
     """
     instructions = base64.b64decode(compiled["instructions"])
@@ -155,7 +155,7 @@ OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
 
 
 class Attached(NamedTuple):
-    """What stands there: the program's name as the filter says it, and whether it runs that, on the maps pinned now."""
+    """A filter: the program's name in the filter, and whether it runs that program on the maps pinned now."""
 
     name: str
     bound: bool = True

@@ -37,14 +37,14 @@ class Wanted(NamedTuple):
 
     @property
     def attached(self) -> Attached:
-        """Return what the filter must look like."""
+        """Return the filter that must be on the hook."""
         return Attached(filter_name(self.function, self.identity))
 
 
 def wanted_program(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
     """Return the program that the options ask for.
 
-    `kept` is the blob beside the pinned program, `running` what stands on the hook. Raises InvalidInput, CompileFailed,
+    `kept` is the blob beside the pinned program, `running` the filter on the hook. Raises InvalidInput, CompileFailed,
     MissingLibrary.
     """
     wanted = _choose(options, compiler, kept, running)

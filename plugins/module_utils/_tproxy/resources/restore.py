@@ -113,7 +113,7 @@ def restore(
 ) -> Restored:
     """Bring the router to a saved state, within the caller's lock.
 
-    `interface`: restore only the parts of this one. `exact`: remove whatever is not in the state.
+    `interface`: restore only the parts of this one. `exact`: remove the parts that are not in the state.
     Raises TproxyError; then nothing was changed.
     """
     cache = cache or RestoreCache()

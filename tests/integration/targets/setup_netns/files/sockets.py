@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The router's sockets, in the background: sockets.py PIDFILE.
 
-Transparent proxies listen on loopback, services on every address. Each answers a TCP connection or a datagram with who
-it is and whom the peer asked: `proxy:5001 for 172.16.1.1/80`.
+Transparent proxies listen on loopback, services on every address. Each answers a TCP connection or a datagram with its
+own name and the address that the peer asked: `proxy:5001 for 172.16.1.1/80`.
 """
 
 from __future__ import annotations

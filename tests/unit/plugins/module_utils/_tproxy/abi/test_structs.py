@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The codec: what goes in comes out, and an entry lies where the program looks for it. Bytes: test_layout.py."""
+"""Encoding and decoding are inverse, an entry lies in the slot that the program probes. test_layout.py has bytes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def intercept(destination: str, **given):
 
 
 def routed(*rules: RouteRule, mark: Mark = MARK, **facts) -> list:
-    """Return the codes for lan0 with these policy rules, all of which lead to a local table."""
+    """Return the codes for lan0 with these policy rules. All of them lead to a local table."""
     local = frozenset((rule.table, rule.family) for rule in rules)
     delivery = Delivery(mark, facts.pop("rp_filter", 0), facts.pop("src_valid_mark", 0))
     looked_at = (Interface("lan0", delivery=delivery),)

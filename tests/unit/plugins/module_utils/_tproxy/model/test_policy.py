@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an interface is told, as a user writes it: every fault is named by its place, all at once."""
+"""The options of a policy: every fault is named with its option, all at once."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of tproxy_verdict, as a user writes it: every fault is named, before anything is asked."""
+"""The options of tproxy_verdict: every fault is named before any test run."""
 
 from __future__ import annotations
 

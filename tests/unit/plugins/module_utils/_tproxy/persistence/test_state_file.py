@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Saving: what a table of scenarios cannot tell."""
+"""Save: cases beyond the table of scenarios."""
 
 from __future__ import annotations
 

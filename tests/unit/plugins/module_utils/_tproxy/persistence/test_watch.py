@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the watcher does of its own accord."""
+"""The watcher's own actions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
 
 
 def watched(machine: Machine, *events) -> list:
-    """Return what a watcher says of these events."""
+    """Return the messages of a watcher for these events."""
     machine.to_come = list(events)
     return list(watch({"path": STATE_FILE}, machine.system(), False))
 
@@ -113,7 +113,7 @@ def counted(monkeypatch, count: Counter, owner, name: str) -> None:
 
 
 def looks(monkeypatch, machine: Machine, event=lambda: None) -> Counter:
-    """Return what the third look of a watcher reads, if this happens before it; nothing did before the second."""
+    """Return the files that a watcher reads at its third look, after an event. No event came before the second."""
     count, before = Counter(), Counter()
     counted(monkeypatch, count, restore, "decode_state")
     counted(monkeypatch, count, RuleReader, "load")

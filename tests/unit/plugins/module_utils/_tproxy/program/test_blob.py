@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Program blobs: what goes in comes out, what was damaged is refused, and the same input has the same identity."""
+"""Program blobs: encoding is lossless, damage is refused, and the same input has the same identity."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load(immediate: int, source: int = 1, register: int = 2) -> bytes:
 
 
 def compiled(code: bytes, maps: dict | None = None) -> dict:
-    """Return what the compiler's process answers, after its way through JSON."""
+    """Return the answer of the compiler's process, decoded from JSON."""
     answer = {"instructions": base64.b64encode(code).decode(), "maps": SHAPES if maps is None else maps}
     return json.loads(json.dumps({**answer, "compiler": "bcc 0.26.0"}))
 

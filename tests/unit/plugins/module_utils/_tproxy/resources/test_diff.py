@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The difference: applied it gives what was wanted, twice it is empty, and it touches nothing beyond."""
+"""The difference: applied it gives the wanted content, twice it is empty, and it touches no other entry."""
 
 from __future__ import annotations
 

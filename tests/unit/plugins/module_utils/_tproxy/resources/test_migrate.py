@@ -27,7 +27,7 @@ OURS, OLDER = f"{PIN_DIR}/v{LAYOUT}", f"{PIN_DIR}/v{max(OTHER_ENTRIES)}"
 
 
 def grow_old(machine) -> None:
-    """Turn what this release has made into what the older one would have made."""
+    """Turn the pins of this release into the pins of the older one."""
     for name, entries in OTHER_ENTRIES[max(OTHER_ENTRIES)].items():
         made = machine.files[f"{OURS}/{name}"]
         made.shape = (*made.shape[:3], entries, made.shape[4])
@@ -44,7 +44,7 @@ FINISH = (attaching("lan0", "version 2"), attaching("lan1", "version 2"))
 
 
 def finished(machine) -> dict:
-    """Return what is read when the upgrade is complete."""
+    """Return the answer of tproxy_info after the complete upgrade."""
     machine.start_over()
     for run in FINISH:
         play(machine, run)

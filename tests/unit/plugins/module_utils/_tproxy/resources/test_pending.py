@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The record of a change that waits: whose it is, of which boot, of which pin folder."""
+"""The record of a pending change: its owner, boot and pin folder."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.r
 
 
 class Shelf:
-    """A table that notes what is asked of it, and can be made to fail or to forget."""
+    """A table that notes its calls, and can be made to fail or to forget."""
 
     def __init__(self, entries, fails_at="", forgets=(), applies=99):
         self.content, self.calls = dict(entries), []

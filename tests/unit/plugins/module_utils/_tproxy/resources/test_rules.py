@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading an image while it changes in place: nobody waits, and no change is taken for an edit by hand."""
+"""Read an image while it changes in place: no reader waits, and no change counts as an edit by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ansible_collections.netedge.tproxy.tests.unit.plugins.module_utils._tproxy.
 
 
 class Changing:
-    """Memory in which somebody writes some words between any two looks of a reader."""
+    """Memory in which a writer changes words between any two looks of a reader."""
 
     def __init__(self, words: array, writes, pace: int):
         self.words, self._writes, self._pace = words, iter(writes), pace
