@@ -35,7 +35,7 @@ def run(arguments: dict[str, Any], operation: Operation) -> None:
 
 
 def trimmed(params: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters without the blanks in lists of texts: Ansible splits `lan0, lan1` at its comma only."""
+    """Return the parameters without blanks around the items of lists: Ansible splits `lan0, lan1` at the comma only."""
     return {name: _trimmed(value, spec.get(name, {})) for name, value in params.items()}
 
 
@@ -48,9 +48,9 @@ def _trimmed(value: Any, about: Mapping[str, Any]) -> Any:
 
 
 def _respawn(missing: str) -> None:
-    """Run this module again under the distribution's Python if that has pyroute2; return otherwise.
+    """Run this module again under a Python of the distribution that has pyroute2. Return if there is none.
 
-    BCC needs no second run: the compiler's adapter looks for an interpreter by itself.
+    BCC needs no respawn: its adapter finds an interpreter by itself.
     """
     library = missing.split()[0]
     if library != "pyroute2" or has_respawned():

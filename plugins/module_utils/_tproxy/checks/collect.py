@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..constants import FUNCTION, HANDLE, PRIORITY
 from ..errors import KernelRefused
-from ..model.policy import InterfaceAddresses, Mark, Policy
+from ..model.policy import Mark
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 from ..model.rule import Rule, is_routers
 from ..resources.attachments import is_fail_closed, is_moving, runs
@@ -22,7 +22,7 @@ from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities
 from ..system.netlink.messages import Filter, Link
 from ..system.system import ListeningSocket, Netlink, System
-from .drift import Ahead, Hook, address_drift, hook_drift
+from .drift import InterfaceStatus
 from .facts import Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
 
@@ -37,14 +37,16 @@ def machine(system: System, pin_dir: str) -> Facts:
     return Facts(system.sysctl.kernel_release(), tuple(missing_capabilities(system)), pin_dir, mounted)
 
 
-def ahead(system: System, link: Link, direction: str, filters: Iterable[Filter], priority: int) -> tuple[Ahead, ...]:
+def ahead(
+    system: System, link: Link, direction: str, filters: Iterable[Filter], priority: int
+) -> tuple[DriftEntry, ...]:
     """Return each program that sees the packets of a hook before a filter of this priority."""
-    found = [Ahead("xdp_ahead", f"XDP program {link.xdp}")] if link.xdp and direction == "ingress" else []
+    found = [DriftEntry("xdp_ahead", f"XDP program {link.xdp}")] if link.xdp and direction == "ingress" else []
     found += [
-        Ahead("tcx_ahead", f"TCX program {number}") for number in system.bpf.tcx_programs(link.ifindex, direction)
+        DriftEntry("tcx_ahead", f"TCX program {number}") for number in system.bpf.tcx_programs(link.ifindex, direction)
     ]
     found += [
-        Ahead("filter_ahead", f"{entry.kind} filter at priority {entry.priority} {entry.name}".rstrip())
+        DriftEntry("filter_ahead", f"{entry.kind} filter at priority {entry.priority} {entry.name}".rstrip())
         for entry in filters
         if entry.priority < priority
     ]
@@ -191,63 +193,44 @@ def _listener(
 # ---- status of interfaces ----------------------------------------------------------------
 
 
-class InterfaceStatus(NamedTuple):
-    """The filter, policy and addresses of one interface. `slot` is that of its policy, and so of its counters.
-
-    `ours` is our filter. `addresses` are those of the kernel, each as 16 bytes; `recorded` those of the map.
-    """
-
-    link: Link
-    ours: Filter | None
-    hook: Hook
-    policy: Policy | None
-    slot: int | None
-    recorded: InterfaceAddresses | None
-    addresses: tuple[bytes, ...]
-
-    def drift(self) -> list[DriftEntry]:
-        """Return the drift of the hook and of the recorded addresses."""
-        found = hook_drift(self.hook, self.policy)
-        return found + (address_drift(self.recorded.addresses, self.addresses) if self.recorded else [])
-
-
 def collect_status(current: CurrentState, older: Container[int] = ()) -> list[InterfaceStatus]:
-    """Return the status of each interface that has a filter of ours or a policy.
+    """Return the status of each interface that has our filter or a policy.
 
-    The filters of the `older` ifindexes are of an older release.
+    The filters of the interfaces in `older`, given by ifindex, are of an older release.
     """
-    netlink, addresses = current.netlink, current.addresses.entries
-    had, slots = current.policies.entries, current.policies.slots
+    netlink, recorded = current.netlink, current.addresses.entries
+    policies, slots = current.policies.entries, current.policies.slots
     found = []
     for link in current.links:
         filters = netlink.filters(link.ifindex, "ingress")
         ours = next((entry for entry in filters if runs(entry, FUNCTION)), None)
-        if ours is None and link.ifindex not in had:
+        if ours is None and link.ifindex not in policies:
             continue
-        has_clsact = ours is not None or netlink.has_clsact(link.ifindex)
-        hook = _hook(current, link, filters, ours)._replace(has_clsact=has_clsact, is_older=link.ifindex in older)
-        policy, recorded = had.get(link.ifindex), addresses.get(link.ifindex)
-        found.append(
-            InterfaceStatus(
-                link, ours, hook, policy, slots.get(link.ifindex), recorded, _kernel_addresses(netlink, link)
-            )
+        place = (ours.priority, ours.handle) if ours else (PRIORITY, HANDLE)
+        status = InterfaceStatus(
+            link,
+            ours,
+            policies.get(link.ifindex),
+            slots.get(link.ifindex),
+            recorded.get(link.ifindex),
+            _kernel_addresses(netlink, link),
+            ahead(current.system, link, "ingress", filters, place[0]),
+            has_clsact=ours is not None or netlink.has_clsact(link.ifindex),
+            is_older=link.ifindex in older,
         )
+        if ours is None:
+            foreign = [each for each in filters if (each.priority, each.handle) == place]
+            status = status._replace(
+                foreign="".join(f"{each.kind} filter {each.name}".rstrip() for each in foreign[:1])
+            )
+        else:
+            status = status._replace(
+                runs_its_program=current.programs.runs_its_name(ours.name, ours.tag),
+                is_bound=current.programs.is_bound(ours.program_id),
+                is_fail_closed=is_fail_closed(ours),
+            )
+        found.append(status)
     return found
-
-
-def _hook(current: CurrentState, link: Link, filters: Sequence[Filter], ours: Filter | None) -> Hook:
-    programs = current.programs
-    place = (ours.priority, ours.handle) if ours else (PRIORITY, HANDLE)
-    before = ahead(current.system, link, "ingress", filters, place[0])
-    if ours is None:
-        foreign = [f"{one.kind} filter {one.name}".rstrip() for one in filters if (one.priority, one.handle) == place]
-        return Hook(foreign="".join(foreign[:1]), has_filter=False, ahead=before)
-    return Hook(
-        runs_its_program=programs.runs_its_name(ours.name, ours.tag),
-        is_bound=programs.is_bound(ours.program_id),
-        is_fail_closed=is_fail_closed(ours),
-        ahead=before,
-    )
 
 
 def _kernel_addresses(netlink: Netlink, link: Link) -> tuple[bytes, ...]:
@@ -256,7 +239,7 @@ def _kernel_addresses(netlink: Netlink, link: Link) -> tuple[bytes, ...]:
 
 
 def leftovers(current: CurrentState) -> list[DriftEntry]:
-    """Return the drift of the machine: entries of interfaces that are gone, missing pins, a killed run."""
+    """Return the drift of the machine: entries of vanished interfaces, missing pins, an unfinished run."""
     found = [
         DriftEntry("policy_stale", f"interface {ifindex}")
         for ifindex in current.policies.entries

@@ -10,11 +10,13 @@ table for operators.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..model.policy import Policy
+from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
 from ..resources.current_state import DriftEntry
+from ..system.netlink.messages import Filter, Link
 
 ATTACH = "run tc_bpf_attach for it again"
 RULES = "run tproxy_rule again"
@@ -116,33 +118,67 @@ DRIFT = {
 }
 
 
-class Hook(NamedTuple):
-    """The filters on the hook of an interface.
+class InterfaceStatus(NamedTuple):
+    """The state of one interface that has our filter or a policy.
+
+    `ours` is our filter, None without one. `slot` is the slot of the policy, and so of its counters. `recorded` are the
+    recorded addresses, `addresses` those of the kernel, each as 16 bytes. `ahead` names the programs that see packets
+    before our filter.
 
     `foreign` names the foreign filter that has our priority and handle, or is "". `runs_its_program` means that our
     filter runs the program that its name states, and `is_bound` that this program uses the pinned maps. `is_older`
     means that our filter is of an older release and uses maps of its own. `is_fail_closed` means that the filter closes
-    the interface because no program could be loaded. `ahead` are the programs that see packets before our filter.
+    the interface because no program could be loaded.
     """
 
-    has_clsact: bool = True
+    link: Link
+    ours: Filter | None
+    policy: Policy | None
+    slot: int | None
+    recorded: InterfaceAddresses | None
+    addresses: tuple[bytes, ...]
+    ahead: tuple[DriftEntry, ...]
     foreign: str = ""
-    has_filter: bool = True
+    has_clsact: bool = True
     runs_its_program: bool = True
     is_bound: bool = True
     is_older: bool = False
     is_fail_closed: bool = False
-    ahead: tuple[Ahead, ...] = ()
+
+    def drift(self) -> list[DriftEntry]:
+        """Return the drift of the hook and of the recorded addresses."""
+        return [*self.ahead, *_hook_drift(self), *_address_drift(self)]
 
 
-class Ahead(NamedTuple):
-    """A program that sees packets of an interface before our filter: `word` is its code in DRIFT, `who` its name."""
+def _hook_drift(status: InterfaceStatus) -> Iterator[DriftEntry]:
+    has_filter, policy = status.ours is not None, status.policy
+    if status.is_fail_closed or status.is_older:
+        yield DriftEntry("interface_closed" if status.is_fail_closed else "older_release", "")
+        return
+    if policy is not None and not has_filter:
+        code = "other_filter" if status.foreign else "no_filter" if status.has_clsact else "no_clsact"
+        yield DriftEntry(code, status.foreign)
+    if has_filter and policy is None:
+        yield DriftEntry("no_policy", "")
+    if has_filter and not status.is_bound:
+        yield DriftEntry("other_maps", "")
+    elif has_filter and not status.runs_its_program:
+        yield DriftEntry("other_program", "")
+    if policy is not None and policy.damaged:
+        yield DriftEntry("policy_damaged", "")
 
-    word: str
-    who: str
+
+def _address_drift(status: InterfaceStatus) -> Iterator[DriftEntry]:
+    if status.recorded is None:
+        return
+    recorded, present = status.recorded.addresses, status.addresses
+    gone = [f"-{format_address(address)}" for address in recorded if address not in present]
+    new = [f"+{format_address(address)}" for address in present if address not in recorded]
+    if gone or new:
+        yield DriftEntry("addresses_differ", " ".join(gone + new))
 
 
-class Route(NamedTuple):
+class RouteStatus(NamedTuple):
     """The policy route of an interface in one address family: its policy rule, and the local route in its table."""
 
     family: str
@@ -150,40 +186,17 @@ class Route(NamedTuple):
     has_local: bool
 
 
-def hook_drift(hook: Hook, policy: Policy | None) -> list[DriftEntry]:
-    """Return the drift of a hook and of the policy of its interface."""
-    found = [DriftEntry(*each) for each in hook.ahead]
-    if hook.is_fail_closed or hook.is_older:
-        return [*found, DriftEntry("interface_closed" if hook.is_fail_closed else "older_release", "")]
-    if policy is not None and not hook.has_filter:
-        word = "other_filter" if hook.foreign else "no_filter" if hook.has_clsact else "no_clsact"
-        found.append(DriftEntry(word, hook.foreign))
-    if hook.has_filter and policy is None:
-        found.append(DriftEntry("no_policy", ""))
-    if hook.has_filter and not hook.is_bound:
-        found.append(DriftEntry("other_maps", ""))
-    elif hook.has_filter and not hook.runs_its_program:
-        found.append(DriftEntry("other_program", ""))
-    if policy is not None and policy.damaged:
-        found.append(DriftEntry("policy_damaged", ""))
-    return found
+def route_drift(routes: Sequence[RouteStatus], intercepts: bool) -> list[DriftEntry]:
+    """Return the drift of the policy routes of an interface. `intercepts` means that a rule splices packets there.
 
-
-def address_drift(recorded: tuple[bytes, ...], there: tuple[bytes, ...]) -> list[DriftEntry]:
-    """Return the drift of the recorded addresses from those of the kernel, each as 16 bytes."""
-    gone = [f"-{format_address(address)}" for address in recorded if address not in there]
-    new = [f"+{format_address(address)}" for address in there if address not in recorded]
-    return [DriftEntry("addresses_differ", " ".join(gone + new))] if gone or new else []
-
-
-def route_drift(routes: list[Route], intercepts: bool) -> list[DriftEntry]:
-    """Return the drift of an interface's routes; `intercepts` says whether a rule splices there.
-
-    Without one nobody needs a route, and nobody can say whether there ever was one; but half a route was a whole one.
+    Without such a rule the interface needs no policy route, so missing ones are no drift. If only one family has a
+    policy rule, the other one was lost.
     """
     missing = [route.family for route in routes if not route.has_rule]
     found = []
     if missing and (intercepts or len(missing) < len(routes)):
         found.append(DriftEntry("no_route", " ".join(missing)))
-    unled = [route.family for route in routes if route.has_rule and not route.has_local]
-    return found + ([DriftEntry("no_local_route", " ".join(unled))] if unled else [])
+    without_local = [route.family for route in routes if route.has_rule and not route.has_local]
+    if without_local:
+        found.append(DriftEntry("no_local_route", " ".join(without_local)))
+    return found

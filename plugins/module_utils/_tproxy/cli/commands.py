@@ -9,48 +9,72 @@ An operation and its printer are imported when their command runs, so that no co
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..constants import STATE_FILE
 from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
 
+if TYPE_CHECKING:  # at run time the functions import them
+    from argparse import ArgumentParser
+
+    from ..resources.operation import Answer, Operation, Options
+    from ..system.system import System
+
+
+class Runnable(NamedTuple):
+    """An operation, and the function that formats its answer."""
+
+    operation: Operation
+    printer: Callable[[Answer, Options], str]
+
+
+class Stream(NamedTuple):
+    """A function that yields lines while it runs."""
+
+    function: Callable[[Options, System, bool], Iterator[str]]
+
+
+def _nothing(_parser: ArgumentParser) -> None:
+    """Add no argument."""
+
+
+def _never(_answer: Answer) -> bool:
+    return False
+
 
 class Command(NamedTuple):
-    """One command. `load` imports its operation and printer; `add` adds its own arguments to an argparse parser.
-
-    An operation that `streams` yields answers while it runs, and the printer prints each.
-    """
+    """One command. `load` imports its operation; `add` adds its own arguments; `has_failed` makes the exit status 1."""
 
     summary: str
-    load: Callable
+    load: Callable[[], Runnable | Stream]
     details: str = ""
-    add: Callable = lambda parser: None
-    has_failed: Callable = lambda answer: False
-    streams: bool = False
+    add: Callable[[ArgumentParser], None] = _nothing
+    has_failed: Callable[[Answer], bool] = _never
 
 
-def _show() -> tuple:
+def _show() -> Runnable:
     from ..operations.info import LOOK
     from .output import show_text
 
-    return LOOK, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"])
+    return Runnable(LOOK, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"]))
 
 
-def _add_show(parser) -> None:
+def _add_show(parser: ArgumentParser) -> None:
     from .output import SECTIONS, section
 
     names = f"{{{','.join(SECTIONS)}}}"  # not as `choices`: older versions of argparse then require at least one
     parser.add_argument("sections", nargs="*", type=section, metavar=names, help="default: all of them")
 
 
-def _explain() -> tuple:
+def _explain() -> Runnable:
     from ..operations.verdict import ASK_VERDICT
     from .output import explain_text
 
-    return ASK_VERDICT, lambda answer, _options: explain_text(answer)
+    return Runnable(ASK_VERDICT, lambda answer, _options: explain_text(answer))
 
 
-def _add_explain(parser) -> None:
+def _add_explain(parser: ArgumentParser) -> None:
     parser.set_defaults(flows=None)
     parser.add_argument("--interface", required=True, help="the interface that receives the packet")
     parser.add_argument("--source", required=True, metavar="ADDRESS", help="its source address")
@@ -62,100 +86,102 @@ def _add_explain(parser) -> None:
     parser.add_argument("--expect", metavar="WORD", help=about)
 
 
-def _doctor() -> tuple:
+def _doctor() -> Runnable:
     from ..operations.info import INSPECT
     from .output import doctor_text
 
-    return INSPECT, lambda answer, _options: doctor_text(answer)
+    return Runnable(INSPECT, lambda answer, _options: doctor_text(answer))
 
 
-def _has_errors(answer: dict) -> bool:
+def _has_errors(answer: Answer) -> bool:
     return any(finding["severity"] == "error" for finding in answer["findings"])
 
 
-def _metrics() -> tuple:
+def _metrics() -> Runnable:
     from ..operations.info import LOOK
     from .metrics import metrics_text
 
-    return LOOK, lambda answer, _options: metrics_text(answer).rstrip("\n")
+    return Runnable(LOOK, lambda answer, _options: metrics_text(answer).rstrip("\n"))
 
 
-def _save() -> tuple:
+def _save() -> Runnable:
     from ..operations.state import SAVE_STATE
 
-    return SAVE_STATE, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['file']}"
+    return Runnable(
+        SAVE_STATE, lambda answer, _options: f"{'saved to' if answer['changed'] else 'unchanged:'} {answer['file']}"
+    )
 
 
-def _add_save(parser) -> None:
+def _add_save(parser: ArgumentParser) -> None:
     parser.set_defaults(state="present")
     parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the file to write; default: %(default)s")
     about = "action of a boot that cannot restore the state; default: %(default)s"
     parser.add_argument("--failure", choices=[FAIL_OPEN, FAIL_CLOSED], default=FAIL_OPEN, help=about)
 
 
-def _restore() -> tuple:
+def _restore() -> Runnable:
     from ..operations.restore import RESTORE
 
-    return RESTORE, _restored_text
+    return Runnable(RESTORE, _restored_text)
 
 
-def _restored_text(answer: dict, options: dict) -> str:
+def _restored_text(answer: Answer, options: Options) -> str:
     if options["interface"] and not answer["interfaces"]:
         return f"nothing is saved for {options['interface']}"
     absent = [f"{name}: does not exist yet" for name in answer["absent"]]
     return "\n".join([*answer["changes"], *absent]) or "the saved state is in force"
 
 
-def _add_restore(parser) -> None:
+def _add_restore(parser: ArgumentParser) -> None:
     parser.add_argument("interface", nargs="?", metavar="INTERFACE", help="restore this one only; default: all")
     parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the saved state; default: %(default)s")
 
 
-def _watch() -> tuple:
+def _watch() -> Stream:
     from ..persistence.watch import watch
 
-    return watch, lambda line, _options: line
+    return Stream(watch)
 
 
-def _add_watch(parser) -> None:
+def _add_watch(parser: ArgumentParser) -> None:
     parser.add_argument("--path", default=STATE_FILE, metavar="FILE", help="the saved state; default: %(default)s")
 
 
-def _confirm() -> tuple:
+def _confirm() -> Runnable:
     from ..operations.confirm import CONFIRM
 
-    return CONFIRM, _confirmation_text
+    return Runnable(CONFIRM, _confirmation_text)
 
 
-def _rollback() -> tuple:
+def _rollback() -> Runnable:
     from ..operations.confirm import ROLL_BACK
 
-    return ROLL_BACK, _confirmation_text
+    return Runnable(ROLL_BACK, _confirmation_text)
 
 
-def _confirmation_text(answer: dict, _options: dict) -> str:
+def _confirmation_text(answer: Answer, _options: Options) -> str:
     if not answer["changed"]:
         return "no change is pending"
     shown = answer["confirm"]
     return "\n".join([f"{shown['state'].replace('_', ' ')}: the change of token {shown['token']}", *answer["changes"]])
 
 
-def _add_confirmation(parser) -> None:
-    told = "token of the change; default: that of the pending change"
-    parser.add_argument("token", nargs="?", metavar="TOKEN", help=told)
+def _add_confirmation(parser: ArgumentParser) -> None:
+    about = "token of the change; default: that of the pending change"
+    parser.add_argument("token", nargs="?", metavar="TOKEN", help=about)
 
 
-def _gc() -> tuple:
+def _gc() -> Runnable:
     from ..openziti.divert import COLLECT
     from .output import collected_text
 
-    return COLLECT, lambda answer, _options: collected_text(answer)
+    return Runnable(COLLECT, lambda answer, _options: collected_text(answer))
 
 
-def _serve() -> tuple:
-    from ..openziti.helper import serve
+def _helper() -> Stream:
+    from ..openziti.helper import run_helper
 
-    return serve, lambda line, _options: line
+    return Stream(run_helper)
 
 
 COMMANDS = {
@@ -223,7 +249,6 @@ COMMANDS = {
         "Runs until it is stopped. The kernel notifies it of changes of filters,\n"
         "interfaces, addresses, policy rules and routes.",
         _add_watch,
-        streams=True,
     ),
     "gc": Command(
         "remove the rules of OpenZiti routers that have no listener",
@@ -233,14 +258,13 @@ COMMANDS = {
     ),
     "helper": Command(
         "execute the calls of unprivileged OpenZiti routers",
-        _serve,
+        _helper,
         "systemd starts it by tproxy-splicer-helper.socket at the first connection.\nNot for the console.",
-        streams=True,
     ),
 }
 
 
-def add_common(parser, pin_dir: str) -> None:
+def add_common(parser: ArgumentParser, pin_dir: str) -> None:
     """Add the arguments of every command."""
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
     about = "pin folder of the maps, as in the modules; default: $TPROXY_SPLICER_PIN_DIR or %(default)s"

@@ -53,11 +53,11 @@ def main(argv: list[str]) -> int:
     if name in ("map_update", "map_delete_elem"):
         return _map_program(name, words)
     if not words:
-        return _speak("", help_text(), USAGE)
+        return _output("", help_text(), USAGE)
     if words[0] in ("--help", "help") or words == ["-h"]:  # with other arguments, -h is the high port of a router
-        return _speak(help_text())
+        return _output(help_text())
     if words[0] in ("--version", "-V"):
-        return _speak(f"{NAME} {VERSION}")
+        return _output(f"{NAME} {VERSION}")
     return _divert(words) if words[0].startswith("-") else _command(words)
 
 
@@ -70,25 +70,25 @@ def help_text() -> str:
 
 
 def _command(words: list[str]) -> int:
-    from .commands import COMMANDS
+    from .commands import COMMANDS, Stream
 
     if words[0] not in COMMANDS:
-        return _speak("", f"{NAME}: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", USAGE)
+        return _output("", f"{NAME}: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", USAGE)
     command, options = COMMANDS[words[0]], vars(_parser(words[0]).parse_args(words[1:]))
     try:
-        operation, printer = command.load()
-        if command.streams:
-            for each in operation(options, _system(), False):
-                _speak(printer(each, options))
+        loaded = command.load()
+        if isinstance(loaded, Stream):
+            for line in loaded.function(options, _system(), False):
+                _output(line)
             return DONE
-        result = operation.execute(options, _system(), False)
+        result = loaded.operation.execute(options, _system(), False)
     except TproxyError as error:
         failure = {"failed": True, "msg": str(error), **error.details}
-        return _speak(_json(failure) if options["json"] else "", f"{NAME}: {error}", status_of(error))
+        return _output(_json(failure) if options["json"] else "", f"{NAME}: {error}", status_of(error))
     answer = result.as_dict()
     warnings = "\n".join(f"{NAME}: warning: {warning}" for warning in result.warnings)
-    text = _json(answer) if options["json"] else printer(answer, options)
-    return _speak(text, warnings, REFUSED if command.has_failed(answer) else DONE)
+    text = _json(answer) if options["json"] else loaded.printer(answer, options)
+    return _output(text, warnings, REFUSED if command.has_failed(answer) else DONE)
 
 
 def _divert(words: list[str]) -> int:
@@ -101,7 +101,7 @@ def _divert(words: list[str]) -> int:
     if answer:
         status, line = answer
         text = f"{NAME}: {line}" if line else ""
-        return _speak("", text, status) if status else _speak(text)
+        return _output("", text, status) if status else _output(text)
     try:
         request = parse(words)
         if request.operation == "list":
@@ -109,13 +109,13 @@ def _divert(words: list[str]) -> int:
         result = divert({"request": request, "pin_dir": pin_dir()}, _system(), False)
         not_enforced_reason = result.data["not_enforced_reason"]
     except TproxyError as error:
-        return _complain(str(error), words, status_of(error))
+        return _fail(str(error), words, status_of(error))
     for warning in request.warnings:
-        _speak("", f"{NAME}: warning: {warning}")
-    return _complain(not_enforced_reason, words, REFUSED) if not_enforced_reason else DONE
+        _output("", f"{NAME}: warning: {warning}")
+    return _fail(not_enforced_reason, words, REFUSED) if not_enforced_reason else DONE
 
 
-def _complain(fault: str, words: list[str], status: int) -> int:
+def _fail(fault: str, words: list[str], status: int) -> int:
     """Print one line that says why a router's call failed; return the exit status.
 
     The line also goes to the journal, because routers log the output of their diverter at debug level.
@@ -125,7 +125,7 @@ def _complain(fault: str, words: list[str], status: int) -> int:
     line = " ".join(fault.split())
     syslog.openlog(NAME, syslog.LOG_PID, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_ERR, f"{line} (asked for: {' '.join(words)})".encode("utf-8", "replace").decode())
-    return _speak("", f"{NAME}: {line}", status)
+    return _output("", f"{NAME}: {line}", status)
 
 
 def _map_program(name: str, words: list[str]) -> int:
@@ -134,15 +134,15 @@ def _map_program(name: str, words: list[str]) -> int:
 
     operation, wanted = legacy.PROGRAMS[name]
     if len(words) != len(wanted):
-        return _speak("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
+        return _output("", f"Usage: {name} {' '.join(f'<{word}>' for word in wanted)}", USAGE)
     try:
         answer = operation.execute({"words": words, "pin_dir": pin_dir()}, _system(), False).data
     except TproxyError as error:
-        return _speak("", f"{name}: {error}", REFUSED)
+        return _output("", f"{name}: {error}", REFUSED)
     if answer["not_enforced_reason"]:
-        return _speak("", f"{name}: {answer['not_enforced_reason']}", REFUSED)
+        return _output("", f"{name}: {answer['not_enforced_reason']}", REFUSED)
     done = "removed" if name == "map_delete_elem" else "in force"
-    return _speak("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
+    return _output("\n".join(f"{done}: {rule}" for rule in answer["rules"]) or "no such rule")
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -185,12 +185,12 @@ def _json(answer: Mapping[str, object]) -> str:
     return json.dumps(answer, indent=2, ensure_ascii=False)
 
 
-def _speak(text: str, complaint: str = "", status: int = DONE) -> int:
+def _output(text: str, complaint: str = "", status: int = DONE) -> int:
     """Print an answer, and a complaint on standard error; return the status, or REFUSED if the answer was lost."""
     for stream, output in ((sys.stderr, complaint), (sys.stdout, text)):
         fault = output and stream and _write(stream, f"{output}\n")  # no stream: the caller closed it
         if fault and stream is sys.stdout:
-            status = _speak("", f"{NAME}: the answer could not be written: {fault}", status or REFUSED)
+            status = _output("", f"{NAME}: the answer could not be written: {fault}", status or REFUSED)
     return status
 
 

@@ -38,7 +38,7 @@ def divert(options: Options, system: System, check: bool) -> Result:
     if request.operation != "insert":
         return Result(result.changed, {"not_enforced_reason": ""})
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
-        why = "; ".join(result.warnings) or Guards().not_enforced_reason(request.rules, pins, system)
+        why = "; ".join(result.warnings) or AttachedInterfaces().not_enforced_reason(request.rules, pins, system)
     return Result(result.changed, {"not_enforced_reason": why})
 
 
@@ -89,7 +89,7 @@ def _users(have: Rules) -> dict[Identity, list[Rule]]:
     return found
 
 
-class Guards:
+class AttachedInterfaces:
     """The interfaces that have the program. It remembers one of them, so that a later call need not read all."""
 
     def __init__(self) -> None:
@@ -99,9 +99,9 @@ class Guards:
         """Return why stored rules match no packet, or "". A missing interface is no reason: it may appear later."""
         table = PolicyTable(system.bpf, pins)
         named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
-        unguarded = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
-        if unguarded or not (named or self._any(table)):
-            return f"stored, but not in force: the program is not attached to {', '.join(unguarded) or 'any interface'}"
+        without = [name for name, ifindex in named.items() if ifindex is not None and not table.has(ifindex)]
+        if without or not (named or self._any(table)):
+            return f"stored, but not in force: the program is not attached to {', '.join(without) or 'any interface'}"
         return ""
 
     def _any(self, table: PolicyTable) -> bool:

@@ -12,19 +12,20 @@ helper may be killed at any time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
 from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
 from ..model.rule import Identity, Rule, is_routers
 from ..resources.lock import lock_for_change, refuse_unconfirmed
+from ..resources.operation import Options
 from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_table import rule_table
 from ..resources.rules_incremental import LiveTable
 from ..resources.session import lazy_netlink, migrated_pins
 from ..system.system import System
-from .divert import Guards, left_behind, listener_test
+from .divert import AttachedInterfaces, left_behind, listener_test
 from .diverter_args import Request, flow_of, parse, removed_by
 
 IDLE_SECONDS = 60
@@ -32,7 +33,7 @@ DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
 FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
 
-def serve(options: Mapping, system: System, check: bool) -> Iterator[str]:
+def run_helper(options: Options, system: System, check: bool) -> Iterator[str]:
     """Answer requests until the process ends, and yield lines for the journal. Check mode answers none."""
     queue = system.requests.inherited()
     helper, log = Helper(options["pin_dir"], system), HelperLog(system.background.monotonic_ns)
@@ -64,14 +65,20 @@ class Answer(NamedTuple):
     changed: bool = False
 
 
+class _Opened(NamedTuple):
+    """The open pins, and the rules with their compiled image."""
+
+    pins: Pins
+    table: LiveTable
+
+
 class Helper:
-    """The state between two requests: the pins, and the rules with their compiled image."""
+    """The state between two requests."""
 
     def __init__(self, pin_dir: str, system: System) -> None:
         self._pin_dir, self._system = pin_dir, system
-        self._live: LiveTable | None = None
-        self._pins: Pins | None = None
-        self._guards = Guards()
+        self._opened: _Opened | None = None
+        self._attached = AttachedInterfaces()
 
     def answer(self, data: bytes | None, user: int) -> Answer:
         """Execute the request of a user. `data` is None if the request was too long or too slow."""
@@ -92,10 +99,10 @@ class Helper:
     def collect(self) -> list[Rule]:
         """Remove the rules of crashed routers, and return them. Raise the errors of a change."""
         try:
-            with self._locked_table() as live:
-                gone = left_behind(live.rules(), self._system) if live else []
-                if live and gone:
-                    live.change([rule.identity for rule in gone], [])
+            with self._locked() as opened:
+                gone = left_behind(opened.table.rules(), self._system) if opened else []
+                if opened and gone:
+                    opened.table.change([rule.identity for rule in gone], [])
                 return gone
         except TproxyError:
             self._forget()
@@ -103,11 +110,11 @@ class Helper:
 
     def _execute(self, request: Request) -> tuple[bool, str]:
         """Execute a request. Repeat it once if another run has removed or replaced the pins since the last request."""
-        known = self._live is not None
+        was_open = self._opened is not None
         try:
             return self._execute_once(request)
         except LayoutMismatch:
-            if not known:
+            if not was_open:
                 raise
             self._forget()
             return self._execute_once(request)
@@ -115,39 +122,40 @@ class Helper:
     def _execute_once(self, request: Request) -> tuple[bool, str]:
         """Return whether the request changed anything, and why an inserted rule is not in force, or ""."""
         listens = listener_test(self._system)
-        with self._locked_table(request.operation == "insert") as live:
-            if live is None:
+        with self._locked(request.operation == "insert") as opened:
+            if opened is None:
                 return False, ""
+            pins, table = opened
             removes: list[Identity] = []
             puts: list[Rule] = []
             if request.operation == "flush":
-                removes = [rule.identity for rule in live.rules() if is_routers(rule.owner)]
+                removes = [rule.identity for rule in table.rules() if is_routers(rule.owner)]
             for one in request.rules:
-                removes += [rule.identity for rule in removed_by(one, live.group(one), listens)]
+                removes += [rule.identity for rule in removed_by(one, table.group(one), listens)]
                 puts += [one] if isinstance(one, Rule) else []
-            changed = live.change(removes, puts)
-            return changed, self._guards.not_enforced_reason(puts, self._pins, self._system) if puts else ""
+            changed = table.change(removes, puts)
+            return changed, self._attached.not_enforced_reason(puts, pins, self._system) if puts else ""
 
     @contextmanager
-    def _locked_table(self, adds: bool = False) -> Iterator[LiveTable | None]:
-        """Hold the lock of the pin folder, and yield its table of rules, or None while no maps are pinned.
+    def _locked(self, adds: bool = False) -> Iterator[_Opened | None]:
+        """Hold the lock of the pin folder, and yield its pins and rules, or None while no maps are pinned.
 
         lock_for_change() checks the rights and the bpffs once: while the pins are open, both are there.
         """
-        if self._live is None:
+        if self._opened is None:
             with lock_for_change(self._system, self._pin_dir, False, adds):
-                self._open(adds)
-                if self._live is not None:
-                    self._live.refresh()
-                yield self._live
+                self._opened = self._open(adds)
+                if self._opened:
+                    self._opened.table.refresh()
+                yield self._opened
             return
         with self._system.bpffs.lock(self._pin_dir):
             refuse_unconfirmed(self._system, self._pin_dir, None)
-            self._pins.drop_stale()
-            self._live.refresh()
-            yield self._live
+            self._opened.pins.drop_stale()
+            self._opened.table.refresh()
+            yield self._opened
 
-    def _open(self, adds: bool) -> None:
+    def _open(self, adds: bool) -> _Opened | None:
         with ExitStack() as held:
             netlink = lazy_netlink(self._system, held)
             pins = held.enter_context(migrated_pins(self._system, self._pin_dir, False, netlink))
@@ -155,17 +163,17 @@ class Helper:
                 pins.ensure()
                 pins.keep()
             if not pins.complete:
-                return
-        self._pins = splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir)
-        table = rule_table(self._system, self._pins)
-        self._live = LiveTable(self._system.bpf, self._system.words, table, _group_of)
+                return None
+        pins = splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir)
+        table = rule_table(self._system, pins)
+        return _Opened(pins, LiveTable(self._system.bpf, self._system.words, table, _group_of))
 
     def _forget(self) -> None:
         """Close the table and the pins. The next request opens them again."""
-        if self._live is not None:
-            self._live.close()
-            self._pins.close()
-        self._live = self._pins = None
+        if self._opened is not None:
+            self._opened.table.close()
+            self._opened.pins.close()
+        self._opened = None
 
 
 def _group_of(member: Rule | Identity) -> Identity | None:

@@ -21,7 +21,7 @@ from ..operations.rules import change_rules
 from ..resources.operation import Operation, Options, Result
 from ..resources.pins import splicer_pins
 from ..system.system import System
-from .divert import Guards
+from .divert import AttachedInterfaces
 
 OWNER = "map_update"
 UPDATE_WORDS = ("ip dest address or prefix", "prefix length", "low_port", "high_port", "tproxy_port", "protocol id")
@@ -40,7 +40,7 @@ def map_update(options: Options, system: System, check: bool) -> Result:
     _record(options, system, check)
     result = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
     with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
-        not_enforced_reason = Guards().not_enforced_reason([rule], pins, system)
+        not_enforced_reason = AttachedInterfaces().not_enforced_reason([rule], pins, system)
     return Result(result.changed, {"rules": [str(rule)], "not_enforced_reason": not_enforced_reason})
 
 

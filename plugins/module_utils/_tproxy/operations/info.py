@@ -13,7 +13,6 @@ from ..abi import layout
 from ..abi import structs as codec
 from ..abi.structs import REASON_NAMES
 from ..checks.collect import (
-    InterfaceStatus,
     collect_status,
     interface,
     leftovers,
@@ -22,7 +21,7 @@ from ..checks.collect import (
     with_networks,
     with_routing,
 )
-from ..checks.drift import Route, route_drift
+from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
 from ..checks.facts import DriftFact, Facts
 from ..checks.findings import findings
 from ..model.policy import Mark
@@ -119,7 +118,7 @@ def _drift(status: InterfaceStatus, facts: Facts, routes: RouteSnapshot) -> list
         ]
         if family in known:
             has_local = any(LocalKey(family, table) in routes.entries for table in tables)
-            found.append(Route(word, bool(tables), has_local))
+            found.append(RouteStatus(word, bool(tables), has_local))
     intercepts = any(not rule.interfaces or name in rule.interfaces for rule in facts.intercepts)
     return status.drift() + route_drift(found, intercepts)
 
@@ -151,7 +150,7 @@ def _attachment(current: CurrentState, status: InterfaceStatus, drift: list[Drif
         "policy": policy and policy.to_params(),
         "addresses": status.recorded.to_params()["addresses"] if status.recorded else [],
         "reasons": {} if status.slot is None else reasons(current.system, current.pins, status.slot),
-        "ahead": [each.who for each in status.hook.ahead],
+        "ahead": [each.detail for each in status.ahead],
     }
 
 

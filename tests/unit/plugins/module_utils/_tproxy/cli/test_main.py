@@ -13,7 +13,7 @@ import re
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import main
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.commands import COMMANDS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.commands import COMMANDS, Runnable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm.change import begin
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE, VERSION
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, Unconfirmed
@@ -46,8 +46,7 @@ def test_help_lists_every_command_and_every_exit_status(run):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_an_operation_a_printer_and_help(run, command):
-    operation, printer = COMMANDS[command].load()
-    assert callable(getattr(operation, "execute", operation)) and callable(printer)
+    assert all(callable(getattr(part, "execute", part)) for part in COMMANDS[command].load())
     status, out, _err = run(command, "--help")
     assert status == 0
     assert COMMANDS[command].details.splitlines()[0] in out
@@ -93,7 +92,9 @@ def test_a_lock_or_a_pending_change_has_a_status_of_its_own(run, monkeypatch, er
     def refuse(*_arguments):
         raise error("in the way")
 
-    monkeypatch.setitem(COMMANDS, "show", COMMANDS["show"]._replace(load=lambda: (Operation("show", refuse), None)))
+    monkeypatch.setitem(
+        COMMANDS, "show", COMMANDS["show"]._replace(load=lambda: Runnable(Operation("show", refuse), None))
+    )
     assert run("show") == (3, "", "tproxy-splicer: in the way\n")
 
 
