@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -15,6 +18,10 @@ from ansible.module_utils.common.respawn import has_respawned, probe_interpreter
 from ..errors import MissingLibrary, TproxyError
 from ..resources.operation import Operation
 from ..system.system import INTERPRETERS
+
+F_SETPIPE_SZ = 1031  # include/uapi/linux/fcntl.h; Python has it since 3.10
+# 1 MiB of source (plugins/action/tc_bpf_attach.py) with the escapes of JSON, and the default of fs.pipe-max-size.
+PIPE_BYTES, PIPE_BYTES_UNPRIVILEGED = 1 << 21, 1 << 20
 
 
 def run(arguments: dict[str, Any], operation: Operation) -> None:
@@ -57,4 +64,29 @@ def _respawn(missing: str) -> None:
         return
     interpreter = probe_interpreters_for_module(list(INTERPRETERS), library)
     if interpreter:
-        respawn_module(interpreter)
+        with _wide_pipes():
+            respawn_module(interpreter)
+
+
+@contextmanager
+def _wide_pipes() -> Iterator[None]:
+    """Give every pipe that this process creates in the block room for the options of tc_bpf_attach.
+
+    respawn_module() writes all options to a pipe before it starts the process that reads them. A pipe holds 64 KiB
+    (pipe(7)), and the C source that tc_bpf_attach ships is longer: the module would wait for ever.
+    """
+    narrow = os.pipe
+
+    def wide() -> tuple[int, int]:
+        read, write = narrow()
+        try:
+            fcntl.fcntl(write, F_SETPIPE_SZ, PIPE_BYTES)
+        except PermissionError:  # above fs.pipe-max-size it needs CAP_SYS_RESOURCE
+            fcntl.fcntl(write, F_SETPIPE_SZ, PIPE_BYTES_UNPRIVILEGED)
+        return read, write
+
+    os.pipe = wide
+    try:
+        yield
+    finally:
+        os.pipe = narrow
