@@ -54,6 +54,9 @@ SOCKOPT_TRANSPARENT = 0x20 if sys.byteorder == "little" else 0x04  # sixth bit-f
 UNREADABLE = (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS)
 
 
+# ---- one socket --------------------------------------------------------------------
+
+
 def is_listening(protocol: str, address: bytes, port: int) -> bool:
     """Return whether a socket of this network namespace takes packets to an address: TCP in LISTEN, or UDP bound.
 
