@@ -29,7 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.p
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reconcile import reconcile
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import CLASS_PAGES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import FIRST_GROUP_PAGE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
 
@@ -93,7 +93,7 @@ def _one_size(size: int) -> list:
     runs = [_change(rules) for _run in range(5 if size <= 1000 else 1)]
     times = [1000 * min(times) for times in zip(*runs)]
     words = compile_image(rulesets.slotted(rules), {}, 1)
-    beyond = len(words) // PAGE_WORDS - (words[HEADER_ACTIONS] - CLASS_PAGES)
+    beyond = len(words) // PAGE_WORDS - (words[HEADER_ACTIONS] - FIRST_GROUP_PAGE)
     return [*times, len(words) // PAGE_WORDS * PAGE_BYTES // 1024, beyond * PAGE_BYTES / size]
 
 

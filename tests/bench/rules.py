@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, mask
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Index
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Reference
 
 MAPPED = 0xFFFF << 32
 ANY = Prefix.any_of(4)
@@ -72,15 +73,15 @@ def traffic(rules: list, kind: str, count: int, seed: int = 2) -> list:
 
 
 def slotted(rules: list) -> list:
-    """Return [(Rule, slot)], slots from 1 on in the order given."""
-    return [(rule, slot) for slot, rule in enumerate(rules, 1)]
+    """Return [SlottedRule], slots from 1 on in the order given."""
+    return [SlottedRule(rule, slot) for slot, rule in enumerate(rules, 1)]
 
 
 class Judge:
     """Says, without an image, which slot of [(Rule, slot)] a flow belongs to."""
 
     def __init__(self, slotted: list):
-        self._index = Index(rule for rule, _slot in slotted)
+        self._index = Reference(rule for rule, _slot in slotted)
         self._slots = {rule.identity: slot for rule, slot in slotted}
 
     def slots(self, flows: list) -> list:

@@ -23,7 +23,7 @@ def winner(rules, flow):
     return min(matching, key=lambda index: rank(rules[index])) if matching else None
 
 
-def cover(rules, splicing, packet):
+def intercept(rules, splicing, packet):
     """Return the index of the rule that covers the destination of a packet without ports, or None.
 
     `splicing` are the indexes of the rules that may; a packet is (family, destination, interface).

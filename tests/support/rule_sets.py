@@ -12,6 +12,7 @@ import random
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule
 
 from .precedence import BITS
 
@@ -142,5 +143,5 @@ def splicing(plain_rules):
 
 
 def to_slotted(plain_rules):
-    """Return [(Rule, slot)], slots 1, 2, ..."""
-    return [(to_rule(plain, number), number + 1) for number, plain in enumerate(plain_rules)]
+    """Return [SlottedRule], slots 1, 2, ..."""
+    return [SlottedRule(to_rule(plain, number), number + 1) for number, plain in enumerate(plain_rules)]

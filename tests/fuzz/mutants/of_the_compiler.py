@@ -9,16 +9,16 @@ from of_the_program import Mutant
 
 PACKAGE = "plugins/module_utils/_tproxy/"
 RULE = PACKAGE + "model/rule.py"
-INTERVALS, TREE, NODES = (PACKAGE + f"ruleset/{name}.py" for name in ("intervals", "trie", "nodes"))
-IMAGE, CLASSES, ACTION = (PACKAGE + f"ruleset/{name}.py" for name in ("compile", "groups", "records"))
-RULESET, VERIFY = (PACKAGE + f"ruleset/{name}.py" for name in ("reference", "verify"))
+INTERVALS, TRIE, NODES = (PACKAGE + f"ruleset/{name}.py" for name in ("intervals", "trie", "nodes"))
+IMAGE, GROUPS, ACTION = (PACKAGE + f"ruleset/{name}.py" for name in ("compile", "groups", "records"))
+REFERENCE, VERIFY = (PACKAGE + f"ruleset/{name}.py" for name in ("reference", "verify"))
 
 MUTANTS = (
     Mutant(INTERVALS, "if last + 1 < start:", "if last + 2 < start:", "a gap of one address between prefixes"),
     Mutant(
         INTERVALS,
-        "_append(partition, last + 1, enclosing[-1][1] if enclosing else gap)",
-        "_append(partition, last + 1, gap)",
+        "_append(intervals, last + 1, enclosing[-1][1] if enclosing else gap)",
+        "_append(intervals, last + 1, gap)",
         "behind a prefix in a prefix nothing holds",
     ),
     Mutant(
@@ -29,8 +29,8 @@ MUTANTS = (
     ),
     Mutant(
         INTERVALS,
-        "return partition if high == PORTS - 1 else [*partition, (high + 1, ())]",
-        "return partition",
+        "return intervals if high == PORTS - 1 else [*intervals, (high + 1, ())]",
+        "return intervals",
         "ports above the only range of a prefix",
     ),
     Mutant(
@@ -41,60 +41,65 @@ MUTANTS = (
     ),
     Mutant(
         INTERVALS,
-        "merged.append((under[at][0], candidates, under[at][1]))",
+        "merged.append((under[at][0], sources, under[at][1]))",
         "merged.append((under[at][0], (), under[at][1]))",
         "a range over two ranges of its parent",
     ),
     Mutant(
-        TREE,
-        "while ancestors and (ancestors[-1][0] ^ network) >> bits - ancestors[-1][1]:",
-        "while ancestors and ancestors[-1][0] >> bits - ancestors[-1][1] != network >> bits - ancestors[-1][1] + 1:",
+        TRIE,
+        "return network.length <= other.length and not (network.address ^ other.address) >> bits - network.length",
+        "return network.length < other.length and network.address >> bits - network.length == other.address",
         "which prefixes lie around another",
     ),
     Mutant(
-        TREE,
-        "profile = self._profile(claims, ancestors[-1][2] if ancestors else NOTHING)",
-        "profile = self._profile(claims, NOTHING)",
+        TRIE,
+        "table.parent = around[-1] if around else None",
+        "table.parent = None",
         "fall-through to shorter prefixes",
     ),
-    Mutant(TREE, "if not candidates[0][1]:", "if candidates[0][1] < 2:", "sources of one bit"),
+    Mutant(TRIE, "if not sources[0].length:", "if sources[0].length < 2:", "sources of one bit"),
     Mutant(
-        TREE,
-        "key = candidates, NO_MATCH if covers_all(candidates) else fallback",
-        "key = candidates, NO_MATCH",
+        TRIE,
+        "key = sources, NO_MATCH if matches_all(sources) else fallback",
+        "key = sources, NO_MATCH",
         "fall-through past a source",
     ),
     Mutant(
-        TREE,
-        "if self._nodes.steps_of(partition) > self._family.chain_steps:",
+        TRIE,
+        "if table.steps > self._most_steps:",
         "if False:",
-        "walks longer than the program's",
+        "lookups longer than the program's",
     ),
-    Mutant(TREE, "found += parent.claims", "found = parent.claims + found", "precedence where a chain is cut"),
+    Mutant(TRIE, "found += table.matches", "found = table.matches + found", "precedence where a chain is cut"),
     Mutant(
-        TREE,
-        "words = [(*prefix, claims[0].candidate[2]) for prefix, claims in claims_by_prefix.items()]",
-        "words = [(*prefix, claims[-1].candidate[2]) for prefix, claims in claims_by_prefix.items()]",
-        "which rule covers a destination",
+        TRIE,
+        "table.intervals = [(0, table.ranked[0][1].source.node)]",
+        "table.intervals = [(0, table.ranked[-1][1].source.node)]",
+        "which rule intercepts a destination",
     ),
     Mutant(
         NODES, "inner = [(0, last)] if start & low else []", "inner = []", "the values before a change within a field"
     ),
     Mutant(
         NODES,
-        "yield field + 1, [(0, inner[-1][1])]",
-        "yield field + 1, [(0, inner[0][1])]",
+        "yield value + 1, [(0, inner[-1][1])]",
+        "yield value + 1, [(0, inner[0][1])]",
         "the values behind the last",
     ),
-    Mutant(NODES, "key = field, tuple(partition)", "key = tuple(partition)", "equal nodes of different fields"),
-    Mutant(NODES, "word = row[-1][1]", "word = row[0][1]", "values that go on in the next page"),
+    Mutant(NODES, "key = field, tuple(intervals)", "key = 0, tuple(intervals)", "equal nodes of different fields"),
+    Mutant(NODES, "node = row[-1][1]", "node = row[0][1]", "values that go on in the next page"),
     Mutant(
         NODES,
-        "words[at + number] = self.move(self._from[old + number])",
-        "words[at + number] = self._from[old + number]",
+        "words[at + number] = self.move(self._old.words[old + number])",
+        "words[at + number] = self._old.words[old + number]",
         "a node that leads to where its children were",
     ),
-    Mutant(NODES, "keys = 4 << width", "keys = 4", "nodes of more than four keys"),
+    Mutant(
+        NODES,
+        "keys, count = 4 << width, SEARCH_WORDS[width]",
+        "keys, count = 4, SEARCH_WORDS[width]",
+        "nodes of more than four keys",
+    ),
     Mutant(
         NODES,
         "for number in range(values, values + keys):",
@@ -103,29 +108,32 @@ MUTANTS = (
     ),
     Mutant(
         NODES,
-        "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS",
-        "return word & ~NODE_POINTER_MASK | at // UNIT_WORDS + 1",
+        "return node & ~NODE_POINTER_MASK | at // UNIT_WORDS",
+        "return node & ~NODE_POINTER_MASK | at // UNIT_WORDS + 1",
         "where a moved node is",
     ),
     Mutant(
         NODES,
-        "self.nodes.words[first + number] = self.move(self._from[old + number])",
-        "self.nodes.words[first + number] = self._from[old + number]",
+        "self.nodes.words[first + number] = self.move(self._old.words[old + number])",
+        "self.nodes.words[first + number] = self._old.words[old + number]",
         "a page that leads to where its children were",
     ),
     Mutant(
         NODES,
-        "moved = self._search(word) if word >> NODE_TAG_SHIFT == NODE_SEARCH else self._page(word)",
-        "moved = self._search(word)",
+        "copy = self._search if node >> NODE_TAG_SHIFT == NODE_SEARCH else self._page",
+        "copy = self._search",
         "pages taken for short nodes",
     ),
     Mutant(
-        IMAGE, "if not slot or slot in view.restricted:", "if not slot or view.restricted:", "the interfaces of a rule"
+        IMAGE,
+        "if not row.slot or row.slot in view.slots:",
+        "if not row.slot or view.slots:",
+        "the interfaces of a rule",
     ),
     Mutant(
         IMAGE,
-        "tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))",
-        "tables = tables_of(slotted)",
+        "rows.sort(key=lambda row: row.ranked[0])",
+        "rows.sort(key=lambda row: row.ranked[1])",
         "precedence",
     ),
     Mutant(
@@ -134,12 +142,12 @@ MUTANTS = (
         'if rule.action != "drop":',
         "rules that pass count as intercepts",
     ),
-    Mutant(IMAGE, "if view.restricted or 0 in ours:", "if view.restricted:", "classes without rules of their own"),
+    Mutant(IMAGE, "elif seen or 0 in named:", "elif seen:", "groups without rules of their own"),
     Mutant(
-        CLASSES,
-        "page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex]",
-        "page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex] - 1",
-        "pages of the classes",
+        GROUPS,
+        "page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there]",
+        "page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there] - 1",
+        "pages of the groups",
     ),
     Mutant(RULE, "self.high - self.low,", "self.low - self.high,", "the narrowest range goes first"),
     Mutant(RULE, "not self.interfaces,", "bool(self.interfaces),", "a rule that names the interface goes first"),
@@ -150,15 +158,15 @@ MUTANTS = (
         "on_missing",
     ),
     Mutant(
-        RULESET,
+        REFERENCE,
         "rules.sort(key=lambda rule: rule.precedence, reverse=True)",
         "rules.sort(key=lambda rule: rule.precedence)",
-        "the look-up that judges the compiler",
+        "the reference of the verifier",
     ),
     Mutant(
         VERIFY,
-        "want = self._index.cover(address, view.interface)",
-        "want = self._index.cover(address, None)",
-        "the judge of covers",
+        "expected = self._reference.intercept(address, view.interface)",
+        "expected = self._reference.intercept(address, None)",
+        "the verification of intercepts",
     ),
 )

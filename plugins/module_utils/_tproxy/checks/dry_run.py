@@ -30,7 +30,7 @@ from ..model.prefix import ADDRESS_BITS, family_of, parse_address
 from ..program.blob import Blob
 from ..resources.interfaces import RECORDED_SCOPES, encode_policy, slot_for
 from ..resources.pins import Pins, inner_shape
-from ..ruleset.lookup import Walker
+from ..ruleset.lookup import Lookup
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .findings import Finding, management_cut, ssh_cut
@@ -100,19 +100,19 @@ def affected(
 ) -> list[Probe]:
     """Return the probes for which two images, given by their u32 words, differ. None means that there is no image."""
     try:
-        old, new = (None if image is None else Walker(image) for image in (before, after))
+        old, new = (None if image is None else Lookup(image) for image in (before, after))
         return [probe for probe in probes if _action(old, probe) != _action(new, probe)]
     except VerificationFailed:
         return list(probes)
 
 
-def _action(walker: Walker | None, probe: Probe) -> bytes | None:
+def _action(lookup: Lookup | None, probe: Probe) -> bytes | None:
     """Return struct action of the rule that an image has for the flow of a probe, or None without a rule."""
     flow = probe.flow
-    if walker is None:
+    if lookup is None:
         return None
-    slot = walker.slot(probe.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
-    return walker.action(slot) if slot else None
+    slot = lookup.slot(probe.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
+    return lookup.action(slot) if slot else None
 
 
 # ---- dry run -----------------------------------------------------------------------------------

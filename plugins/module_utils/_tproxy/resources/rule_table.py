@@ -23,8 +23,7 @@ from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
 from ..errors import TproxyError
 from ..model.rule import Identity, Rule
 from ..ruleset.compile import compile_image
-from ..ruleset.records import ImageContents, SlottedRule
-from ..ruleset.reference import assign_slots
+from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, System
 from .attachments import Programs, move_to_image

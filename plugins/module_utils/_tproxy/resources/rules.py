@@ -22,7 +22,7 @@ from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES
 from ..errors import LayoutMismatch, VerificationFailed
 from ..model.rule import Identity, Rule
 from ..ruleset.digest import HEADER_BYTES, ImageDigest, is_changing, is_edited, without_digest
-from ..ruleset.groups import classes_of
+from ..ruleset.groups import interface_groups
 from ..ruleset.records import ImageContents, SlottedRule, read_image
 from ..system.system import Bpf
 from .pins import Pins, inner_shape
@@ -113,7 +113,7 @@ class RuleReader:
 
     def bindings(self, slotted: Sequence[SlottedRule]) -> dict[int, int]:
         """Return {ifindex: interface group} that an image of these rules has with the interfaces of now."""
-        return dict(classes_of(list(slotted), self.ifindexes(rule for rule, _slot in slotted)).bound)
+        return interface_groups(slotted, self.ifindexes(rule for rule, _slot in slotted)).group_of
 
     def capacity(self) -> int:
         """Return the number of pages that an image may have before its map must grow."""

@@ -20,10 +20,9 @@ from typing import Callable
 
 from ..abi.layout import PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded
-from ..ruleset.compile import compile_image
-from ..ruleset.incremental.image import LiveImage
-from ..ruleset.incremental.nodes import CompileAnew
-from ..ruleset.reference import assign_slots
+from ..ruleset.compile import RuleImage, compile_image
+from ..ruleset.nodes import FullCompileNeeded
+from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from .rule_table import RuleTable
 
@@ -66,21 +65,21 @@ class LiveTable:
             return False
         try:
             self._change_in_place(removes, puts)
-        except CompileAnew:
+        except FullCompileNeeded:
             after = {key: pair for key, pair in self._rules.items() if key not in removes}
             self._commit({**after, **{rule.identity: (rule, after.get(rule.identity, (None, 0))[1]) for rule in puts}})
         return True
 
     def _change_in_place(self, removes: list, puts: list) -> None:
         if self._image is None:
-            raise CompileAnew("there is no image with room")
+            raise FullCompileNeeded("there is no image with room")
         if not self._table.ifindexes(puts).keys() <= self._ifindexes.keys():
-            raise CompileAnew("an interface is named for the first time")
+            raise FullCompileNeeded("an interface is named for the first time")
         image, self._image = self._image, None
         writes = image.change(removes, puts)
         self._table.zero(image.rules[rule.identity][1] for rule in puts if rule.identity not in self._rules)
         fresh = [(at, image.words[at : at + count]) for at, count in writes.fresh]
-        self._words.store(self._memory, writes.begin, fresh, writes.flips)
+        self._words.store(self._memory, writes.begin, fresh, writes.published)
         for identity in removes:
             self._forget(identity)
         for rule in puts:
@@ -97,7 +96,7 @@ class LiveTable:
         contents = self._table.load().contents
         kept = {rule.identity: slot for rule, slot in contents.rules}
         slots = assign_slots([rule for rule, _slot in rules.values()], kept)
-        slotted = [(rule, slots[identity]) for identity, (rule, _slot) in rules.items()]
+        slotted = [SlottedRule(rule, slots[identity]) for identity, (rule, _slot) in rules.items()]
         self._ifindexes = self._table.ifindexes(rule for rule, _slot in slotted)
         words = self._compile(slotted, contents.generation + 1)
         verify_image(words, slotted, self._ifindexes)
@@ -110,8 +109,8 @@ class LiveTable:
 
     def _compile(self, slotted: list, generation: int):
         try:
-            self._image = LiveImage(slotted, self._ifindexes, generation, self._table.capacity())
-        except (CompileAnew, LimitExceeded):
+            self._image = RuleImage(slotted, self._ifindexes, generation, self._table.capacity())
+        except (FullCompileNeeded, LimitExceeded):
             self._image = None
             return compile_image(slotted, self._ifindexes, generation)
         return self._image.words

@@ -2,38 +2,35 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The rule image: a whole rule set as one array of words, to be put in force by one map update (bpf/abi.h).
+"""The rule image: a rule set as one array of u32 words in pages (bpf/abi.h, docs/IMAGE.md).
 
-    page 0   header, directory of class 0     then  IPv4 roots, 256 pages each
-    page 1   interfaces that have a class     then  actions, by rule slot
-    page 2   directories of the classes       then  nodes
-             that rules make, a page each     then  the canonical rules (_source)
+    page 0   header, directory of group 0     then  actions, by rule slot
+    page 1   interface groups                 then  the canonical rules (records), and their journal
+    page 2   directories of other groups      then  nodes
+    then     IPv4 roots, 256 pages each
 
-The room lays the pages out; _tree makes the nodes. It writes no map and verifies nothing (_verify does).
+compile_image() returns an image that is never changed, and that is as small as it can be. A RuleImage with a capacity
+has space for changes in place: spare slots and pages, a journal, and each root of each group.
 """
 
 from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..abi.layout import (
     ACTION_WORDS,
     ACTIONS_PER_PAGE,
-    GROUP_BASE,
-    GROUP_IPV4_INTERCEPT,
-    GROUP_IPV4_TCP,
-    GROUP_IPV4_UDP,
-    GROUP_IPV6_INTERCEPT,
-    GROUP_IPV6_TCP,
-    GROUP_IPV6_UDP,
     HEADER_ACTIONS,
+    HEADER_CHANGING,
     HEADER_DIGEST,
     HEADER_FORMAT,
     HEADER_GENERATION,
     HEADER_GROUPS,
+    HEADER_JOURNAL,
+    HEADER_JOURNAL_END,
     HEADER_MAGIC,
     HEADER_PAGES,
     HEADER_RULES,
@@ -44,211 +41,339 @@ from ..abi.layout import (
     IMAGE_FORMAT,
     IMAGE_MAGIC,
     IMAGE_PAGES_MAX,
-    PAGE_BYTES,
     PAGE_WORDS,
     RULES,
 )
 from ..errors import LimitExceeded
-from ..model.prefix import Prefix
+from ..model.prefix import MAPPED_BITS, Prefix
+from ..model.rule import Identity, Rule
 from .digest import ImageDigest
-from .groups import CLASS_PAGES, InterfaceClasses, bound_page, classes_of
-from .nodes import NodeTable, WalkOrder
-from .records import encode_action, encode_source
-from .trie import FAMILIES, Claim, Tree, cover
+from .groups import DIRECTORY, FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, group_page, interface_groups
+from .intervals import Network, PortMatch, SourceMatch
+from .nodes import FullCompileNeeded, LookupOrder, NodeTable
+from .records import SlottedRule, encode_action, encode_entry, encode_source
+from .trie import FAMILIES, Ranked, RuleTrie
 
-ROOT_WORDS = 65536
-ROOT_PAGES = ROOT_WORDS // PAGE_WORDS
-COVER = "cover"
-CLASS_WORD = {
-    (4, "tcp"): GROUP_IPV4_TCP,
-    (4, "udp"): GROUP_IPV4_UDP,
-    (6, "tcp"): GROUP_IPV6_TCP,
-    (6, "udp"): GROUP_IPV6_UDP,
-    (4, COVER): GROUP_IPV4_INTERCEPT,
-    (6, COVER): GROUP_IPV6_INTERCEPT,
-}
+GROUPS_MAX = 16  # in an image with space for changes
+SPARE_SLOTS = 4096
+SPARE_PAGES = 512
+ENTRY_WORDS = 40  # of a journal entry with names of usual length
+INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(4)  # phases of a change
+ACTION_PORT = 4  # word of an action that holds port, kind and flags: the only one that may change in place
+
+Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
 
 class Row(NamedTuple):
-    """A rule as the tree wants it; `slot` is 0 unless the rule names interfaces."""
+    """A rule in a table. `slot` is 0 unless the rule names interfaces."""
 
-    prefix: tuple
-    claim: Claim
+    network: Network
+    ranked: Ranked
     slot: int
 
 
 class View(NamedTuple):
-    """The rules of one family and protocol (COVER: those that intercept, of both) as one class sees them.
+    """A table as an interface group sees it: all rules that name no interface, and those in these slots.
 
-    It sees all unrestricted ones, and these slots.
+    Groups that see the same rules share a view. `group` keeps them apart in an image that changes in place.
     """
 
-    family: int
-    protocol: str
-    restricted: frozenset
+    table: Table
+    slots: frozenset[int]
+    group: int | None
 
     @property
     def has_root(self) -> bool:
-        """Whether its word in the class directory is the page of a root, not a node."""
-        return self.family == 4 and self.protocol != COVER
+        """Whether its word in the directory is the page of a root, and not a node."""
+        return self.table[0] == 4 and self.table[1] != INTERCEPT
 
 
-def compile_image(slotted: list, ifindexes: Mapping, generation: int) -> array:
-    """Return the image, an array of u32 words in whole pages, of [(Rule, slot)].
+class Writes(NamedTuple):
+    """The words of a change, in the order of their writing.
 
-    `ifindexes` is {name: ifindex}, one name for each interface there is now. Raises LimitExceeded; changes nothing.
+    `begin` is [(word, value)]. `fresh` is [(first word, words)] that no lookup reaches yet, in any order. `published`
+    is [(word, value)], each of which a lookup may reach.
     """
-    check_limits(slotted)
-    classes = classes_of(slotted, ifindexes)
-    tables = tables_of(sorted(slotted, key=lambda pair: (pair[0].precedence, pair[0].protocol)))
-    directory = _directory(tables, classes)
-    views = list(dict.fromkeys(directory.values()))
-    slots = 1 + max((slot for _rule, slot in slotted), default=0)
-    roots_page = CLASS_PAGES + len(classes.numbers) - 1
-    actions_page = roots_page + ROOT_PAGES * sum(view.has_root for view in views)
-    first_page = actions_page + -(-slots // ACTIONS_PER_PAGE)
-    nodes = NodeTable(first_page)
-    partitions = {view: _partition(nodes, tables, view) for view in views}
-    order = WalkOrder(nodes, first_page)
-    roots = _write_roots(order, partitions, roots_page)
-    words = order.nodes.words
-    for (number, column), view in directory.items():
-        words[PAGE_WORDS * number + GROUP_BASE + column] = roots[view]
-    words[PAGE_WORDS : 2 * PAGE_WORDS] = bound_page(classes.bound)
-    write_actions(words, actions_page, slotted)
-    source = encode_source(slotted)
-    start = _append_source(words, source)
-    write_header(
-        words,
-        source,
-        {
+
+    begin: list[tuple[int, int]]
+    fresh: list[tuple[int, int]]
+    published: list[tuple[int, int]]
+
+
+def compile_image(rules: Iterable[SlottedRule], ifindexes: Mapping[str, int], generation: int) -> array[int]:
+    """Return the words of an image, in whole pages.
+
+    `ifindexes` is {name: ifindex} of the interfaces that exist. Raise LimitExceeded if the rules are too many.
+    """
+    return RuleImage(rules, ifindexes, generation).words
+
+
+class RuleImage:
+    """A rule set, {identity: SlottedRule}, and its image. After FullCompileNeeded it must not be used again."""
+
+    def __init__(
+        self,
+        rules: Iterable[SlottedRule],
+        ifindexes: Mapping[str, int],
+        generation: int,
+        capacity: int | None = None,
+    ) -> None:
+        """Compile rules, for changes in a map of `capacity` pages or of more; None: for no changes.
+
+        Raise LimitExceeded, and FullCompileNeeded if there are too many groups for changes.
+        """
+        slotted = list(rules)
+        self.rules = {rule.identity: SlottedRule(rule, slot) for rule, slot in slotted}
+        self.ifindexes = dict(ifindexes)
+        self._may_change = capacity is not None
+        highest = max((slot for _rule, slot in slotted), default=0)
+        if max(highest, len(slotted)) > RULES:
+            raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
+        groups = interface_groups(slotted, ifindexes)
+        if self._may_change and len(groups.numbers) > GROUPS_MAX:
+            raise FullCompileNeeded("too many interface groups")
+        self._group_of = groups.group_of
+        self._groups = {number: set(slots) for slots, number in groups.numbers.items()}
+        self._slots = min(4 * highest + SPARE_SLOTS, RULES + 1) if self._may_change else highest + 1
+        used = {slot for _rule, slot in slotted}
+        # A slot that loses its rule is not used again: a packet may have read it, and not yet its action.
+        self._free = [slot for slot in range(self._slots - 1, 0, -1) if slot not in used]
+        self._entries: list[tuple[int, int]] = []  # first words of new journal entries
+        self._tries: dict[tuple[int, Table], RuleTrie] = {}
+        self._compile(slotted, generation)
+        if capacity is not None:
+            first = self._nodes_page
+            spare = max(SPARE_PAGES, 2 * (self._nodes.pages - first))
+            self._nodes.fix_capacity(_capacity_for(self._nodes.pages + spare, capacity))
+        self.words[HEADER_PAGES] = len(self.words) // PAGE_WORDS
+        self._digest = ImageDigest(self.words)
+        self.words[HEADER_DIGEST] = self._digest.value
+
+    @property
+    def words(self) -> array[int]:
+        """The image."""
+        return self._nodes.words
+
+    # ---- the whole --------------------------------------------------------------------------
+
+    def _compile(self, rules: Sequence[SlottedRule], generation: int) -> None:
+        """Lay out the image, and write everything but its size and its digest."""
+        tables = _tables(rules)
+        views = self._views(tables)
+        source = encode_source(rules)
+        roots = FIRST_GROUP_PAGE + len(self._groups) - 1
+        actions = roots + ROOT_PAGES * sum(view.has_root for view in set(views.values()))
+        start = (actions + -(-self._slots // ACTIONS_PER_PAGE)) * PAGE_WORDS
+        self._journal = start + -(-len(source) // 4)
+        entries = min(len(self._free), 3 * len(self.rules) + SPARE_SLOTS) if self._may_change else 0
+        self._nodes_page = -(-(self._journal + entries * ENTRY_WORDS) // PAGE_WORDS)
+        self._journal_end = self._nodes_page * PAGE_WORDS
+        if self._nodes_page > IMAGE_PAGES_MAX:
+            raise LimitExceeded(
+                "pages of the image", self._nodes_page, IMAGE_PAGES_MAX, "nothing was changed; use fewer rules"
+            )
+        self._nodes = NodeTable(self._nodes_page)
+        tries = self._build(tables, views.values(), roots)
+        order = LookupOrder(self._nodes, self._nodes_page)
+        for trie in tries.values():
+            trie.reorder(order)
+        self._nodes = order.finish()
+        self._tries = {key: tries[view] for key, view in views.items()}
+        words = self._nodes.words
+        for (group, table), trie in self._tries.items():
+            words[directory_word(group, *table)] = trie.root
+        words[PAGE_WORDS : 2 * PAGE_WORDS] = group_page(self._group_of)
+        for rule, slot in rules:
+            at = actions * PAGE_WORDS + slot * ACTION_WORDS
+            words[at : at + ACTION_WORDS] = array("I", encode_action(rule))
+        content = array("I", source.ljust(-(-len(source) // 4) * 4, b"\0"))
+        words[start : start + len(content)] = content
+        header = {
+            HEADER_MAGIC: IMAGE_MAGIC,
+            HEADER_FORMAT: IMAGE_FORMAT,
             HEADER_GENERATION: generation,
-            HEADER_RULES: len(slotted),
-            HEADER_SLOTS: slots,
-            HEADER_GROUPS: len(classes.numbers),
-            HEADER_ACTIONS: actions_page,
+            HEADER_RULES: len(rules),
+            HEADER_SLOTS: self._slots,
+            HEADER_GROUPS: len(self._groups),
+            HEADER_ACTIONS: actions,
             HEADER_SOURCE: start,
-        },
-    )
-    words[HEADER_DIGEST] = ImageDigest(words).value
-    return words
+            HEADER_SOURCE_BYTES: len(source),
+            HEADER_SOURCE_CRC: zlib.crc32(source),
+            HEADER_JOURNAL: self._journal if entries else 0,
+            HEADER_JOURNAL_END: self._journal_end if entries else 0,
+        }
+        for word, value in header.items():
+            words[word] = value
+
+    def _views(self, tables: Mapping[Table, list[Row]]) -> dict[tuple[int, Table], View]:
+        """Return {(group, table): view}. Without changes, a view without rules needs no nodes."""
+        views = {}
+        for table in DIRECTORY:
+            named = {row.slot for row in tables.get(table, ())}
+            for group, slots in self._groups.items():
+                seen = frozenset(slots & named)
+                if self._may_change:
+                    views[group, table] = View(table, seen, group)
+                elif seen or 0 in named:
+                    views[group, table] = View(table, seen, None)
+        return views
+
+    def _build(self, tables: Mapping[Table, list[Row]], views: Iterable[View], root_page: int) -> dict[View, RuleTrie]:
+        """Return {view: trie}, compiled; roots begin at a page."""
+        tries = {}
+        for view in dict.fromkeys(views):
+            family, protocol = view.table
+            trie = tries[view] = RuleTrie(
+                self._nodes,
+                FAMILIES[family],
+                is_intercept=protocol == INTERCEPT,
+                root_page=root_page if view.has_root else None,
+                may_change=self._may_change,
+            )
+            root_page += ROOT_PAGES * view.has_root
+            ranked: dict[Network, list[Ranked]] = {}
+            for row in tables.get(view.table, ()):
+                if not row.slot or row.slot in view.slots:
+                    ranked.setdefault(row.network, []).append(row.ranked)
+            trie.build(ranked)
+        return tries
+
+    # ---- changes in place -------------------------------------------------------------------
+
+    def change(self, removes: Iterable[Identity], puts: Iterable[Rule]) -> Writes:
+        """Remove identities, add rules, and replace the actions of rules; return the words to write.
+
+        Raise FullCompileNeeded if that is impossible in place.
+        """
+        if not self._may_change:
+            raise FullCompileNeeded("the image has no space for changes")
+        nodes = self._nodes
+        nodes.begin()
+        for identity in removes:
+            self._remove(*self.rules.pop(identity))
+        for rule in puts:
+            self._put(rule)
+        self._check_groups()
+        if not self._entries:
+            return Writes([], [], [])
+        nodes.phase = RULES_KNOWN
+        for word, length in self._entries:
+            nodes.publish(word, length)
+        nodes.publish(HEADER_GENERATION, self.words[HEADER_GENERATION] + 1)
+        self._entries = []
+        by_phase = sorted(nodes.published.items(), key=lambda item: item[1][0])
+        published = [(word, value) for word, (_phase, value) in by_phase]
+        digest = self._digest.follow(self.words, [*nodes.fresh, *((word, 1) for word, _value in published)])
+        self.words[HEADER_DIGEST] = digest
+        return Writes([(HEADER_CHANGING, 1)], nodes.fresh, [*published, (HEADER_DIGEST, digest), (HEADER_CHANGING, 0)])
+
+    def _put(self, rule: Rule) -> None:
+        old, slot = self.rules.get(rule.identity, (None, 0))
+        if old == rule:
+            return
+        if old is not None:
+            self._change_action(old, rule, slot)
+        else:
+            if not self._free:
+                raise FullCompileNeeded("no slot is left")
+            slot = self._free.pop()
+            self._nodes.write(self._action(slot), array("I", encode_action(rule)))
+            for trie, row in self._tries_of(rule, slot, INTERCEPT_ADDED):
+                trie.add(row.network, row.ranked)
+            if rule.interfaces:
+                for group in self._groups_of(rule):
+                    self._groups[group].add(slot)
+        self.rules[rule.identity] = SlottedRule(rule, slot)
+        self._append(slot, rule)
+
+    def _remove(self, rule: Rule, slot: int) -> None:
+        for trie, row in self._tries_of(rule, slot, INTERCEPT_REMOVED):
+            trie.remove(row.network, row.ranked)
+        for slots in self._groups.values():
+            slots.discard(slot)
+        self._append(slot, None)
+
+    def _tries_of(self, rule: Rule, slot: int, intercept_phase: int) -> Iterator[tuple[RuleTrie, Row]]:
+        """Yield each trie of a rule and its row there, and publish the root of a trie after its change."""
+        for group in self._groups_of(rule):
+            for table, row in _rows(rule, slot):
+                self._nodes.phase = intercept_phase if table[1] == INTERCEPT else FLOWS
+                trie = self._tries[group, table]
+                yield trie, row
+                self._nodes.publish(directory_word(group, *table), trie.root)
+
+    def _change_action(self, old: Rule, rule: Rule, slot: int) -> None:
+        before, after = array("I", encode_action(old)), array("I", encode_action(rule))
+        if old.action != rule.action or before[:ACTION_PORT] != after[:ACTION_PORT]:
+            raise FullCompileNeeded("an action changes in more than one word")
+        self._nodes.phase = FLOWS
+        self._nodes.publish(self._action(slot) + ACTION_PORT, after[ACTION_PORT])
+
+    def _append(self, slot: int, rule: Rule | None) -> None:
+        """Append an entry to the journal. Its first word is published at the end of the change."""
+        entry = encode_entry(slot, rule)
+        if self._journal + len(entry) > self._journal_end:
+            raise FullCompileNeeded("the journal is full")
+        self._entries.append((self._journal, entry[0]))
+        self._nodes.write(self._journal + 1, entry[1:])
+        self._journal += len(entry)
+
+    def _action(self, slot: int) -> int:
+        return self.words[HEADER_ACTIONS] * PAGE_WORDS + slot * ACTION_WORDS
+
+    def _groups_of(self, rule: Rule) -> list[int]:
+        """Return the groups that see a rule. Raise FullCompileNeeded if it divides a group, or needs a new one."""
+        if not rule.interfaces:
+            return list(self._groups)
+        named = {self.ifindexes[name] for name in rule.interfaces if name in self.ifindexes}
+        if not named <= set(self._group_of):
+            raise FullCompileNeeded("an interface has no group yet")
+        numbers = {self._group_of[ifindex] for ifindex in named}
+        if any(number in numbers and ifindex not in named for ifindex, number in self._group_of.items()):
+            raise FullCompileNeeded("interfaces with the same rules get different ones")
+        return sorted(numbers)
+
+    def _check_groups(self) -> None:
+        """Raise FullCompileNeeded if a group has no rules of its own now, or the same ones as another."""
+        sets = [frozenset(slots) for group, slots in self._groups.items() if group]
+        if not all(sets) or len(set(sets)) < len(sets):
+            raise FullCompileNeeded("interfaces have the same rules now")
 
 
-def check_limits(slotted: list) -> None:
-    """Raise LimitExceeded when [(Rule, slot)] are too many."""
-    highest = max((slot for _rule, slot in slotted), default=0)
-    if max(highest, len(slotted)) > RULES:
-        raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
-
-
-def tables_of(ranked: list) -> dict:
-    """Return {(family, protocol or COVER): [Row]} of [(Rule, slot)], in the same order."""
-    tables = {}
-    for rule, slot in ranked:
-        family = rule.destination.family
-        source, length = _native(rule.source, family)
-        claim = Claim(rule.low, rule.high, (source, length, slot))
-        row = Row(_native(rule.destination, family), claim, slot if rule.interfaces else 0)
-        tables.setdefault((family, rule.protocol), []).append(row)
-        if rule.action == "tproxy":
-            tables.setdefault((family, COVER), []).append(row)
+def _tables(rules: Iterable[SlottedRule]) -> dict[Table, list[Row]]:
+    """Return {(family, protocol or INTERCEPT): rows, best first}."""
+    tables: dict[Table, list[Row]] = {}
+    for rule, slot in rules:
+        for table, row in _rows(rule, slot):
+            tables.setdefault(table, []).append(row)
+    for rows in tables.values():
+        rows.sort(key=lambda row: row.ranked[0])
     return tables
 
 
-def _native(prefix: Prefix, family: int) -> tuple:
-    """Return (network, length) in bits of the family: short numbers are quicker."""
-    return (prefix.network & 0xFFFFFFFF, prefix.length - 96) if family == 4 else tuple(prefix)
+def _rows(rule: Rule, slot: int) -> list[tuple[Table, Row]]:
+    """Return the tables of a rule, and its row in them, in bits of the family: short numbers are quicker."""
+    family = rule.destination.family
+    source = _network(rule.source, family)
+    match = PortMatch(rule.low, rule.high, SourceMatch(*source, slot))
+    ranked = (rule.precedence, rule.protocol), match
+    row = Row(_network(rule.destination, family), ranked, slot if rule.interfaces else 0)
+    rows = [((family, rule.protocol), row)]
+    if rule.action == "tproxy":
+        rows.append(((family, INTERCEPT), row))
+    return rows
 
 
-def _directory(tables: dict, classes: InterfaceClasses) -> dict:
-    """Return {(class, column of the class directory): View}, without views that no rule is in."""
-    directory = {}
-    for (family, protocol), rows in tables.items():
-        ours = {row.slot for row in rows}
-        for restricted, number in classes.numbers.items():
-            view = View(family, protocol, restricted & ours)
-            if view.restricted or 0 in ours:
-                directory[number, CLASS_WORD[family, protocol]] = view
-    return directory
+def _network(prefix: Prefix, family: int) -> Network:
+    if family == 4:
+        return Network(prefix.network & 0xFFFFFFFF, prefix.length - MAPPED_BITS)
+    return Network(*prefix)
 
 
-def _partition(nodes: NodeTable, tables: dict, view: View) -> list:
-    """Compile a view, once however many classes share it.
-
-    Returns the partition of the first field of the destination into words; one word for all where there is no root.
-    """
-    fields, partition = _destinations(nodes, _claims(tables[view.family, view.protocol], view), view)
-    if view.has_root:
-        return nodes.first_field(fields, partition)
-    return [(0, nodes.trie(fields, partition))]
-
-
-def _write_roots(order: WalkOrder, partitions: dict, page: int) -> dict:
-    """Bring the nodes into the order of a walk, and write the roots; return {View: word for the class directory}."""
-    roots = {}
-    for view, partition in partitions.items():
-        moved = [(start, order.move(word)) for start, word in partition]
-        if not view.has_root:
-            roots[view] = moved[0][1]
-            continue
-        roots[view] = page
-        first = page * PAGE_WORDS
-        order.nodes.words[first : first + ROOT_WORDS] = _spread(moved)
-        page += ROOT_PAGES
-    return roots
-
-
-def _destinations(nodes: NodeTable, claims: dict, view: View) -> tuple:
-    """Return the fields that a walk of the view examines first, and the partition of the destinations into words."""
-    family = FAMILIES[view.family]
-    if view.protocol == COVER:
-        return family.cover, cover(claims, family.bits)
-    return family.destination, Tree(nodes, family).partition(claims)
-
-
-def _claims(rows: list, view: View) -> dict:
-    """Return {prefix: [Claim, best first]} of the rows that the view sees."""
-    claims = {}
-    for prefix, claim, slot in rows:
-        if not slot or slot in view.restricted:
-            claims.setdefault(prefix, []).append(claim)
-    return claims
-
-
-def _spread(partition: list) -> array:
-    """Return a root: one word for each value of the first field."""
-    root = array("I")
-    ends = [start for start, _word in partition[1:]] + [ROOT_WORDS]
-    for (start, word), end in zip(partition, ends):
-        root.extend(array("I", (word,)) * (end - start))
-    return root
-
-
-def write_actions(words: array, page: int, slotted: list) -> None:
-    """Write the actions of [(Rule, slot)] from a page on."""
-    for rule, slot in slotted:
-        at = page * PAGE_WORDS + slot * ACTION_WORDS
-        words[at : at + ACTION_WORDS] = array("I", encode_action(rule))
-
-
-def _append_source(words: array, source: bytes) -> int:
-    """Append the canonical rules in whole pages; return the word where they begin."""
-    start = len(words)
-    pages = start // PAGE_WORDS + -(-len(source) // PAGE_BYTES)
-    if pages > IMAGE_PAGES_MAX:
+def _capacity_for(pages: int, capacity: int) -> int:
+    """Return the pages that an image gets: all those of its map, or a power of two. Raise LimitExceeded."""
+    while capacity < pages:
+        capacity *= 2
+    if capacity > IMAGE_PAGES_MAX:
         raise LimitExceeded("pages of the image", pages, IMAGE_PAGES_MAX, "nothing was changed; use fewer rules")
-    words.frombytes(source.ljust(pages * PAGE_BYTES - 4 * start, b"\0"))
-    return start
-
-
-def write_header(words: array, source: bytes, given: Mapping) -> None:
-    """Write the header of an image of `words` that carries `source`; `given` are the words that these do not tell."""
-    told = {
-        HEADER_MAGIC: IMAGE_MAGIC,
-        HEADER_FORMAT: IMAGE_FORMAT,
-        HEADER_PAGES: len(words) // PAGE_WORDS,
-        HEADER_SOURCE_BYTES: len(source),
-        HEADER_SOURCE_CRC: zlib.crc32(source),
-    }
-    for word, value in {**told, **given}.items():
-        words[word] = value
+    return capacity

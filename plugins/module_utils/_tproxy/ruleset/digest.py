@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The digest by which an edit of an image by hand is seen.
+"""The digest of an image, which detects edits by hand.
 
-It is the exclusive or of a number for each block of pages, so that a change of a few words costs a few blocks. A
-block's number mixes its place with its CRC-32: CRCs alone are linear, and the same edit of two blocks would cancel out.
-Every word of the pages in use counts, but for the two that tell of the digest itself.
+It is the exclusive or of a number for each block of pages, so a change of a few words costs a few blocks. The number of
+a block mixes its position with its CRC-32, because CRCs alone are linear: the same edit of two blocks would cancel out.
+All words of the pages in use count, except the header words of the digest itself and of an unfinished change.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, cast
 from zlib import crc32
 
 from ..abi.layout import GROUP_BASE, HEADER_CHANGING, HEADER_DIGEST, HEADER_PAGES, PAGE_BYTES, PAGE_WORDS
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 BLOCK_WORDS = 4 * PAGE_WORDS
 BLOCK_BYTES = 4 * BLOCK_WORDS
 HEADER_BYTES = 4 * GROUP_BASE
-PLACE = struct.Struct("<II")
+POSITION = struct.Struct("<II")
 
 
 class ImageDigest:
-    """The digest of an image, any buffer of whole words, which may change afterwards; `value` is never 0."""
+    """The digest of an image, any buffer of whole words, which may change afterwards."""
 
-    def __init__(self, words: Any) -> None:
-        with memoryview(words).cast("B") as data:
+    def __init__(self, image: Buffer) -> None:
+        with memoryview(image).cast("B") as data:
             used = data[: PAGE_BYTES * _word(data, HEADER_PAGES)]
             self._numbers = [_number(used, block) for block in range(-(-len(used) // BLOCK_BYTES))]
         self._all = 0
@@ -38,13 +41,13 @@ class ImageDigest:
 
     @property
     def value(self) -> int:
-        """What belongs in HEADER_DIGEST."""
+        """The word for HEADER_DIGEST. It is never 0, because 0 means unknown."""
         return self._all or 1
 
-    def follow(self, words, changed: Iterable) -> int:
-        """Return the value after [(first word, words)] changed in pages that were in use before."""
+    def follow(self, image: Buffer, changed: Iterable[tuple[int, int]]) -> int:
+        """Return the value after changes of [(first word, words)] in pages that were in use before."""
         blocks = {block for at, count in changed for block in range(at // BLOCK_WORDS, -(-(at + count) // BLOCK_WORDS))}
-        with memoryview(words).cast("B") as data:
+        with memoryview(image).cast("B") as data:
             for block in blocks:
                 number = _number(data, block)
                 self._all ^= self._numbers[block] ^ number
@@ -54,33 +57,29 @@ class ImageDigest:
 
 def _number(data: memoryview, block: int) -> int:
     content = data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES]
-    crc = crc32(content) if block else crc32(content[HEADER_BYTES:], crc32(_header(content)))
-    return int.from_bytes(sha256(PLACE.pack(block, crc)).digest()[:4], "little")
+    crc = crc32(content) if block else crc32(content[HEADER_BYTES:], crc32(without_digest(content[:HEADER_BYTES])))
+    return int.from_bytes(sha256(POSITION.pack(block, crc)).digest()[:4], "little")
 
 
-def _header(data: memoryview) -> bytes:
-    return bytes(without_digest(data[:HEADER_BYTES]))
-
-
-def without_digest(image) -> bytearray:
-    """Return a copy of an image, or of its header, that says neither whether it is being changed nor its digest."""
+def without_digest(image: Buffer) -> bytearray:
+    """Return a copy of an image, or of its header, with an unknown digest and without an unfinished change."""
     copy = bytearray(image)
     for word in (HEADER_CHANGING, HEADER_DIGEST):
         copy[4 * word : 4 * word + 4] = bytes(4)
     return copy
 
 
-def is_changing(image) -> bool:
-    """Whether an image, or its header, says that a change of it has begun and not ended."""
+def is_changing(image: Buffer) -> bool:
+    """Return whether an image, or its header, has an unfinished change."""
     return bool(_word(memoryview(image).cast("B"), HEADER_CHANGING))
 
 
-def is_edited(words) -> bool:
-    """Whether an image that nobody is changing keeps a digest that is not its own."""
-    with memoryview(words).cast("B") as data:
+def is_edited(image: Buffer) -> bool:
+    """Return whether an image without an unfinished change has another digest than it should have."""
+    with memoryview(image).cast("B") as data:
         kept = _word(data, HEADER_DIGEST)
-    return bool(kept) and not is_changing(words) and kept != ImageDigest(words).value
+    return bool(kept) and not is_changing(image) and kept != ImageDigest(image).value
 
 
 def _word(data: memoryview, word: int) -> int:
-    return struct.unpack_from("=I", data, 4 * word)[0]
+    return cast(int, struct.unpack_from("=I", data, 4 * word)[0])

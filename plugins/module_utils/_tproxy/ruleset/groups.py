@@ -2,74 +2,101 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Interface classes: which interfaces have which rules of their own (bpf/abi.h, page 1 of an image).
+"""Interface groups: interfaces with the same rules that name them (docs/IMAGE.md).
 
-Class 0 has the rules that name no interface. Interfaces that are named by the same rules share one class. A class is
-known by the page that holds its directory: 0, then CLASS_PAGES and those behind it. This room sees names, indexes and
-slots; it compiles nothing.
+Group 0 has the rules that name no interface. The number of a group is the page of its directory: 0, then
+FIRST_GROUP_PAGE and those after it. This module sees names, indexes and slots, and compiles nothing.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ..abi.layout import GROUPED_INTERFACES, PAGE_BYTES, PROBES
+from ..abi.layout import (
+    GROUP_BASE,
+    GROUP_IPV4_INTERCEPT,
+    GROUP_IPV4_TCP,
+    GROUP_IPV4_UDP,
+    GROUP_IPV6_INTERCEPT,
+    GROUP_IPV6_TCP,
+    GROUP_IPV6_UDP,
+    GROUPED_INTERFACES,
+    PAGE_WORDS,
+    PROBES,
+)
 from ..errors import LimitExceeded
+from .records import SlottedRule
 
-CLASS_PAGES = 2
+FIRST_GROUP_PAGE = 2
+ROOT_PAGES = 65536 // PAGE_WORDS  # of the root of an IPv4 table, one word for each upper half of a destination
+INTERCEPT = "intercept"  # in place of a protocol: the lookup of fragments, by destination alone
+DIRECTORY = {
+    (4, "tcp"): GROUP_IPV4_TCP,
+    (4, "udp"): GROUP_IPV4_UDP,
+    (6, "tcp"): GROUP_IPV6_TCP,
+    (6, "udp"): GROUP_IPV6_UDP,
+    (4, INTERCEPT): GROUP_IPV4_INTERCEPT,
+    (6, INTERCEPT): GROUP_IPV6_INTERCEPT,
+}
 
 
-class InterfaceClasses(NamedTuple):
-    """`numbers`: {slots of the rules that name an interface of a class: class}. `bound`: {ifindex: class}."""
+class InterfaceGroups(NamedTuple):
+    """`numbers` is {slots of the rules that name an interface of a group: group}, `group_of` {ifindex: group}."""
 
-    numbers: dict
-    bound: dict
+    numbers: dict[frozenset[int], int]
+    group_of: dict[int, int]
 
 
-def classes_of(slotted: list, ifindexes: Mapping) -> InterfaceClasses:
-    """Return the classes that [(Rule, slot)] need, {name: ifindex} being the interfaces there are now.
+def interface_groups(rules: Iterable[SlottedRule], ifindexes: Mapping[str, int]) -> InterfaceGroups:
+    """Return the groups that rules need, `ifindexes` being {name: ifindex} of the interfaces that exist.
 
-    A name without an index binds nothing yet. Raises LimitExceeded.
+    An interface that does not exist is in no group. Raise LimitExceeded if rules name too many interfaces.
     """
-    named = {}
-    for rule, slot in slotted:
+    named: dict[int, set[int]] = {}
+    for rule, slot in rules:
         for ifindex in (ifindexes[name] for name in rule.interfaces if name in ifindexes):
             named.setdefault(ifindex, set()).add(slot)
     if len(named) > GROUPED_INTERFACES:
         raise LimitExceeded("interfaces named by rules", len(named), GROUPED_INTERFACES, "nothing was changed")
     sets = {ifindex: frozenset(slots) for ifindex, slots in sorted(named.items())}
-    numbers = {slots: number for number, slots in enumerate(dict.fromkeys(sets.values()), CLASS_PAGES)}
-    return InterfaceClasses({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
+    numbers = {slots: number for number, slots in enumerate(dict.fromkeys(sets.values()), FIRST_GROUP_PAGE)}
+    return InterfaceGroups({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
 
 
-def bound_page(bound: Mapping) -> array:
-    """Return page 1: (ifindex, page of its class) pairs, each within PROBES slots from ifindex % GROUPED_INTERFACES.
+def directory_word(group: int, family: int, protocol: str) -> int:
+    """Return the position of a word of a group's directory; `protocol` is tcp, udp or INTERCEPT."""
+    return PAGE_WORDS * group + GROUP_BASE + DIRECTORY[family, protocol]
 
-    Raises LimitExceeded when too many indexes meet at one place.
+
+def group_page(group_of: Mapping[int, int]) -> array[int]:
+    """Return page 1: pairs (ifindex, group), each within PROBES pairs from ifindex modulo GROUPED_INTERFACES.
+
+    Raise LimitExceeded if too many indexes meet at one place.
     """
-    slots = [None] * GROUPED_INTERFACES
-    for ifindex in sorted(bound):
-        _settle(slots, ifindex)
-    page = array("I", bytes(PAGE_BYTES))
-    for slot, ifindex in enumerate(slots):
-        if ifindex is not None:
-            page[2 * slot], page[2 * slot + 1] = ifindex, bound[ifindex]
+    places: list[int | None] = [None] * GROUPED_INTERFACES
+    for ifindex in sorted(group_of):
+        _insert(places, ifindex)
+    page = array("I", bytes(4 * PAGE_WORDS))
+    for place, ifindex_there in enumerate(places):
+        if ifindex_there is not None:
+            page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there]
     return page
 
 
-def _settle(slots: list, ifindex: int) -> None:
-    """Place an index; whoever is nearer to its own place moves on (Robin Hood hashing), so that none goes far."""
+def _insert(places: list[int | None], ifindex: int) -> None:
+    """Insert an index. One that is nearer to its own place moves on (Robin Hood hashing), so that none is far away."""
     distance = 0
     while distance < PROBES:
-        slot = (ifindex + distance) % GROUPED_INTERFACES
-        if slots[slot] is None:
-            slots[slot] = ifindex
+        place = (ifindex + distance) % GROUPED_INTERFACES
+        other = places[place]
+        if other is None:
+            places[place] = ifindex
             return
-        others = (slot - slots[slot]) % GROUPED_INTERFACES
+        others = (place - other) % GROUPED_INTERFACES
         if others < distance:
-            slots[slot], ifindex, distance = ifindex, slots[slot], others
+            places[place], ifindex, distance = ifindex, other, others
         distance += 1
     raise LimitExceeded(
         f"interfaces whose index is near {ifindex} modulo {GROUPED_INTERFACES}",

@@ -2,128 +2,220 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""From overlapping to disjoint: the geometry of the rule compiler.
+"""Overlapping ranges and prefixes as disjoint intervals, and prefixes inside of prefixes.
 
-A *partition* is a list of (start, value), the first start 0, ascending, no value equal to the one before it: value i
-holds from start i up to the next start. Everything that overlaps (prefixes in prefixes, ranges over ranges) becomes a
-partition here. This room knows numbers only: no rule, no image word.
-
-A *candidate* is (network, length, word): a source prefix and what to do for it. A *claim* is (low, high, candidate).
+An interval map is a list of (start, value). The first start is 0, starts ascend, and neighbours have different values.
+A value applies from its start up to the next start. This module knows numbers only: no rule and no node.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 PORTS = 65536
 
+T = TypeVar("T")
+IntervalMap = list[tuple[int, T]]
 
-def disjoint_prefixes(prefixes: list, bits: int, gap: int) -> list:
-    """Return the partition of 2**bits addresses in which each belongs to the longest of `prefixes` around it.
 
-    `prefixes` are (network, length, value), sorted, each network and length once; `gap` holds where there is none.
+class SourceMatch(NamedTuple):
+    """A source prefix, in bits of its family, and the node for packets from it."""
+
+    network: int
+    length: int
+    node: int
+
+
+class PortMatch(NamedTuple):
+    """The part of a rule below its destination: a port range, both ends included, and a source."""
+
+    low: int
+    high: int
+    source: SourceMatch
+
+
+SourceMatches = tuple[SourceMatch, ...]
+
+
+def prefix_intervals(prefixes: Iterable[tuple[int, int, T]], bits: int, gap: T) -> IntervalMap[T]:
+    """Return an interval map of 2**bits addresses: each has the value of the longest prefix around it.
+
+    `prefixes` are sorted (network, length, value), each network and length once. `gap` applies outside of all of them.
     """
-    partition = [(0, gap)]
-    enclosing = []  # (last address, value) of the prefixes around the current one, the longest on top
+    intervals = [(0, gap)]
+    enclosing: list[tuple[int, T]] = []  # (last address, value) of the prefixes around the current one, longest last
     for network, length, value in prefixes:
-        _close(partition, enclosing, network, gap)
-        _append(partition, network, value)
+        _close(intervals, enclosing, network, gap)
+        _append(intervals, network, value)
         enclosing.append((network | (1 << bits - length) - 1, value))
-    _close(partition, enclosing, 1 << bits, gap)
-    return partition
+    _close(intervals, enclosing, 1 << bits, gap)
+    return intervals
 
 
-def _close(partition: list, enclosing: list, start: int, gap: int) -> None:
-    """End the prefixes that end before `start`; beyond each of them the next longer one holds again."""
+def _close(intervals: IntervalMap[T], enclosing: list[tuple[int, T]], start: int, gap: T) -> None:
+    """End the prefixes that end before `start`. After each of them the next longer one applies again."""
     while enclosing and enclosing[-1][0] < start:
         last = enclosing.pop()[0]
         if last + 1 < start:
-            _append(partition, last + 1, enclosing[-1][1] if enclosing else gap)
+            _append(intervals, last + 1, enclosing[-1][1] if enclosing else gap)
 
 
-def _append(partition: list, start: int, value) -> None:
-    """Add a value to the end of a partition, from `start` on."""
-    if partition[-1][0] == start:
-        partition.pop()
-    if not partition or partition[-1][1] != value:
-        partition.append((start, value))
+def _append(intervals: IntervalMap[T], start: int, value: T) -> None:
+    """Let `value` apply from `start` on."""
+    if intervals[-1][0] == start:
+        intervals.pop()
+    if not intervals or intervals[-1][1] != value:
+        intervals.append((start, value))
 
 
-def partition_of_ports(claims: list, bits: int) -> list:
-    """Return the partition of the ports into tuples of candidates, best first.
+def port_intervals(matches: Sequence[PortMatch], bits: int) -> IntervalMap[SourceMatches]:
+    """Return an interval map of the ports. Its values are source matches, best first.
 
-    `claims` come best first. Candidates that can never be reached are left out, so that of two candidates whose
-    sources overlap the longer one is the better.
+    `matches` come best first. Source matches that no packet can reach are left out. So if two of the rest overlap, the
+    one with the longer prefix is the better one.
     """
-    if len(claims) == 1:
-        low, high, candidate = claims[0]
-        return _single_claim(low, high, (candidate,))
-    opening, closing = {}, {}
-    for rank, (low, high, _candidate) in enumerate(claims):
+    if len(matches) == 1:
+        low, high, source = matches[0]
+        intervals: IntervalMap[SourceMatches] = [(0, ()), (low, (source,))] if low else [(0, (source,))]
+        return intervals if high == PORTS - 1 else [*intervals, (high + 1, ())]
+    opening: dict[int, list[int]] = {}
+    closing: dict[int, list[int]] = {}
+    for rank, (low, high, _source) in enumerate(matches):
         opening.setdefault(low, []).append(rank)
         closing.setdefault(high + 1, []).append(rank)
-    partition, active = [], []
+    intervals = []
+    active: list[int] = []
     for port in sorted({0, *opening, *closing} - {PORTS}):
         for rank in closing.get(port, ()):
             del active[bisect_left(active, rank)]
         for rank in opening.get(port, ()):
             insort(active, rank)
-        candidates = _reachable(claims, active, bits)
-        if not partition or partition[-1][1] != candidates:
-            partition.append((port, candidates))
-    return partition
+        sources = _reachable(matches, active, bits)
+        if not intervals or intervals[-1][1] != sources:
+            intervals.append((port, sources))
+    return intervals
 
 
-def _single_claim(low: int, high: int, candidates: tuple) -> list:
-    partition = [(0, ()), (low, candidates)] if low else [(0, candidates)]
-    return partition if high == PORTS - 1 else [*partition, (high + 1, ())]
-
-
-def _reachable(claims: list, active: list, bits: int) -> tuple:
-    """Return the candidates of the active claims, less those whose source lies inside that of a better one."""
-    found, networks = [], {}  # networks: {bits below a source: set of network >> these bits}
+def _reachable(matches: Sequence[PortMatch], active: Iterable[int], bits: int) -> SourceMatches:
+    """Return the sources of the active matches without those inside a better one."""
+    found: list[SourceMatch] = []
+    networks: dict[int, set[int]] = {}  # {bits below a prefix: {network >> these bits}}
     for rank in active:
-        candidate = claims[rank][2]
-        network, length, _word = candidate
+        source = matches[rank].source
+        network, length, _node = source
         if not length:
-            found.append(candidate)
+            found.append(source)
             break
         below = bits - length
         if any(shift >= below and network >> shift in seen for shift, seen in networks.items()):
             continue
-        found.append(candidate)
+        found.append(source)
         networks.setdefault(below, set()).add(network >> below)
     return tuple(found)
 
 
-def overlay(partition: list, under: list) -> list:
-    """Return [(start, candidates, fallback)]: `partition`, cut where what lies under it changes and matters.
+def overlay(intervals: IntervalMap[SourceMatches], under: IntervalMap[T]) -> list[tuple[int, SourceMatches, T]]:
+    """Return [(start, source matches, fallback)]: `intervals` with the values of `under` as fallbacks.
 
-    It matters where the candidates do not cover every source; the fallback is the value of `under` there.
+    An interval is divided at the starts of `under` unless its matches apply to every source.
     """
     merged, at = [], 0
-    ends = [start for start, _candidates in partition[1:]] + [PORTS]
-    for (start, candidates), end in zip(partition, ends):
+    ends = [start for start, _sources in intervals[1:]] + [PORTS]
+    for (start, sources), end in zip(intervals, ends):
         while at + 1 < len(under) and under[at + 1][0] <= start:
             at += 1
-        merged.append((start, candidates, under[at][1]))
-        if covers_all(candidates):
+        merged.append((start, sources, under[at][1]))
+        if matches_all(sources):
             continue
         while at + 1 < len(under) and under[at + 1][0] < end:
             at += 1
-            merged.append((under[at][0], candidates, under[at][1]))
+            merged.append((under[at][0], sources, under[at][1]))
     return merged
 
 
-def covers_all(candidates: tuple) -> bool:
-    """Say whether the candidates answer for every source."""
-    return bool(candidates) and candidates[-1][1] == 0
+def matches_all(sources: SourceMatches) -> bool:
+    """Return whether one of the matches applies to every source."""
+    return bool(sources) and sources[-1].length == 0
 
 
-def joined(partition) -> list:
-    """Return a partition with equal neighbours made one."""
-    out = []
-    for start, value in partition:
-        if not out or out[-1][1] != value:
-            out.append((start, value))
-    return out
+def joined(intervals: Iterable[tuple[int, T]]) -> IntervalMap[T]:
+    """Return an interval map with equal neighbours merged."""
+    merged: IntervalMap[T] = []
+    for start, value in intervals:
+        if not merged or merged[-1][1] != value:
+            merged.append((start, value))
+    return merged
+
+
+# ---- prefixes inside of prefixes ----------------------------------------------------------------
+
+
+class Network(NamedTuple):
+    """A prefix in bits of its family: 32 for IPv4, 128 for IPv6."""
+
+    address: int
+    length: int
+
+
+class PrefixMap(Generic[T]):
+    """Values by Network. `order` is sorted, so a prefix stands directly before those inside of it."""
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+        self.order: list[Network] = []
+        self._values: dict[Network, T] = {}
+        self._lengths: dict[int, int] = {}  # length: number of prefixes with it
+
+    def fill(self, items: Iterable[tuple[Network, T]]) -> None:
+        """Add prefixes, sorted, to an empty map."""
+        self._values = dict(items)
+        self.order = list(self._values)
+        for network in self.order:
+            self._lengths[network.length] = self._lengths.get(network.length, 0) + 1
+
+    def add(self, network: Network, value: T) -> None:
+        """Add a prefix that is not there yet."""
+        self._values[network] = value
+        insort(self.order, network)
+        self._lengths[network.length] = self._lengths.get(network.length, 0) + 1
+
+    def remove(self, network: Network) -> None:
+        """Remove a prefix."""
+        del self._values[network]
+        del self.order[bisect_left(self.order, network)]
+        self._lengths[network.length] -= 1
+        if not self._lengths[network.length]:
+            del self._lengths[network.length]
+
+    def get(self, network: Network) -> T | None:
+        """Return the value of a prefix, None if it is not there."""
+        return self._values.get(network)
+
+    def __getitem__(self, network: Network) -> T:
+        return self._values[network]
+
+    def longest(self, address: int, most: int) -> T | None:
+        """Return the value of the longest prefix of at most `most` bits around an address, None if there is none."""
+        for length in sorted((length for length in self._lengths if length <= most), reverse=True):
+            below = self.bits - length
+            value = self._values.get(Network(address >> below << below, length))
+            if value is not None:
+                return value
+        return None
+
+    def inside(self, network: Network) -> range:
+        """Return the positions in `order` of the prefixes inside of a prefix, itself excluded."""
+        last = network.address | (1 << self.bits - network.length) - 1
+        first = bisect_right(self.order, network)
+        return range(first, bisect_right(self.order, Network(last, self.bits), first))
+
+    def children(self, network: Network) -> Iterator[T]:
+        """Yield the values of the prefixes inside of a prefix that are inside no longer one."""
+        inside = self.inside(network)
+        at = inside.start
+        while at < inside.stop:
+            child = self.order[at]
+            yield self._values[child]
+            at = self.inside(child).stop

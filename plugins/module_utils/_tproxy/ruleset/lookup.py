@@ -2,24 +2,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The walk of an image, step by step as the program does it (bpf/abi.h, "Node word").
+"""Lookups in an image, step by step as the program does them (bpf/lib/trie.h, "A node" in bpf/abi.h).
 
-A walk returns the rule slot, 0 for none. Where the program would read on in damaged words, this room raises
-VerificationFailed: such an image must never be put in force. It never asks what the right answer is (_verify does).
+A lookup returns a rule slot, or 0 for no rule. Where the program would read on in damaged words, this module raises
+VerificationFailed, because such an image must never be put in force. verify.py knows the right answers.
 """
 
 from __future__ import annotations
 
-from array import array
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..abi.layout import (
     ACTION_WORDS,
     FIELD4_DADDR_LOW,
     FIELD4_DPORT,
+    FIELD4_SADDR_HIGH,
+    FIELD4_SADDR_LOW,
     FIELD6_DADDR,
     FIELD6_DPORT,
-    GROUP_BASE,
+    FIELD6_SADDR,
     GROUPED_INTERFACES,
     HEADER_ACTIONS,
     HEADER_GROUPS,
@@ -44,136 +47,163 @@ from ..abi.layout import (
 )
 from ..errors import VerificationFailed
 from ..model.prefix import family_of
-from .compile import CLASS_WORD, COVER, ROOT_PAGES
-from .groups import CLASS_PAGES
+from .groups import FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 STEPS = {4: LOOKUP4_STEPS, 6: LOOKUP6_STEPS}
 PORT_FIELD = {4: FIELD4_DPORT, 6: FIELD6_DPORT}
-DESTINATION_END = {4: FIELD4_DADDR_LOW + 1, 6: FIELD6_DADDR + 8}
-FIELDS = NODE_FIELD_MASK + 1
-PAGE_HALVES = 2 * PAGE_WORDS
-UNIT_HALVES = 2 * UNIT_WORDS
+
+DESTINATION_FIELDS = {4: 1 << FIELD4_DADDR_LOW, 6: 0xFF << FIELD6_DADDR}  # as a mask
+SOURCE_FIELDS = {4: 1 << FIELD4_SADDR_HIGH | 1 << FIELD4_SADDR_LOW, 6: 0xFF << FIELD6_SADDR}
+ALL_FIELDS = (1 << NODE_FIELD_MASK + 1) - 1
 
 
-def walk(image, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
-    """Return the slot of the rule that holds for a packet; addresses are mapped 128-bit numbers."""
-    return Walker(image).slot(ifindex, destination, source, protocol, port)
+# A node that a lookup has reached, the steps that it has left, and a mask of the fields that it has compared. No
+# NamedTuple, because making them is a tenth of a verification.
+Position = tuple[int, int, int]
 
 
-class Walker:
-    """An image to walk in, often."""
+class _Node(NamedTuple):
+    """A node: the field that it compares, the keys of a SEARCH node without the first one, and the nodes behind it.
 
-    def __init__(self, image: Any) -> None:
-        """`image` is any buffer of whole words; what lies beyond the pages in use is not looked at."""
+    A page has no keys. Its index is the value of the field, shifted and masked.
+    """
+
+    field: int
+    keys: list[int] | None
+    shift: int
+    nodes: list[int]
+
+
+class Lookup:
+    """An image, any buffer of whole words, for many lookups. It must not change meanwhile."""
+
+    def __init__(self, image: Buffer) -> None:
         data = memoryview(image).cast("B")
-        header = array("I", bytes(data[:PAGE_BYTES]))
-        used = PAGE_BYTES * header[HEADER_PAGES] if len(header) == PAGE_WORDS else 0
+        used = PAGE_BYTES * data[:PAGE_BYTES].cast("I")[HEADER_PAGES] if len(data) >= PAGE_BYTES else 0
         if not 2 * PAGE_BYTES <= used <= len(data):
             raise VerificationFailed(f"the image says that {used} bytes are in use, it has {len(data)}")
-        raw = bytes(data[:used])
-        self.words, self._halves = array("I", raw), array("H", raw)
+        self._words = data[:used].cast("I")
+        self._keys = data[:used].cast("H")
+        self._nodes: dict[int, _Node] = {}
 
     def slot(self, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
-        """Return what `walk` returns."""
-        family = family_of(destination)
-        word = self.root(self.class_of(ifindex), protocol, destination)
-        return self.follow(word, fields_of(destination, source, port), STEPS[family])[0]
+        """Return the slot of the rule for a packet. Addresses are mapped 128-bit numbers."""
+        root = self.root(self.group_of(ifindex), protocol, destination)
+        return self.finish(root, fields_of(destination, source, port))[0]
 
-    def cover(self, number: int, destination: int) -> int:
-        """Return the slot of the best rule of a class that intercepts something at the destination, 0 for none."""
+    def intercept(self, group: int, destination: int) -> int:
+        """Return the slot of the best rule of a group that intercepts packets to the destination, 0 for none."""
         family = family_of(destination)
         fields = fields_of(destination, 0, 0)
         if family == 4:
             fields[INTERCEPT4_DADDR_HIGH] = destination >> 16 & 0xFFFF
-        return self.follow(self.directory(number, family, COVER), fields, STEPS[family])[0]
+        return self.finish((self.directory(group, family, INTERCEPT), STEPS[family], 0), fields)[0]
 
-    def class_of(self, ifindex: int) -> int:
-        """Return the class of an interface: the page of its directory."""
-        if self.words[HEADER_GROUPS] > 1:
+    def group_of(self, ifindex: int) -> int:
+        """Return the group of an interface: the page of its directory."""
+        if self._words[HEADER_GROUPS] > 1:
             for distance in range(PROBES):
                 pair = PAGE_WORDS + 2 * ((ifindex + distance) % GROUPED_INTERFACES)
-                if self.words[pair] == ifindex:
-                    return self.words[pair + 1]
+                if self._words[pair] == ifindex:
+                    return self._words[pair + 1]
         return 0
 
-    def bound(self) -> dict:
-        """Return {ifindex: class} of page 1."""
-        pairs = self.words[PAGE_WORDS : 2 * PAGE_WORDS]
-        return {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
+    def grouped(self) -> dict[int, int]:
+        """Return {ifindex: group} of page 1."""
+        pairs = self._words[PAGE_WORDS : 2 * PAGE_WORDS].tolist()
+        return {ifindex: group for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
 
-    def directory(self, number: int, family: int, protocol: str) -> int:
-        """Return the word of the class directory, `number` being the class."""
-        end = min(CLASS_PAGES + self.words[HEADER_GROUPS] - 1, self.words[HEADER_PAGES])
-        if number and not CLASS_PAGES <= number < end:
-            raise _damaged(number)
-        return self.words[PAGE_WORDS * number + GROUP_BASE + CLASS_WORD[family, protocol]]
+    def directory(self, group: int, family: int, protocol: str) -> int:
+        """Return a word of the directory of a group."""
+        end = min(FIRST_GROUP_PAGE + self._words[HEADER_GROUPS] - 1, self._words[HEADER_PAGES])
+        if group and not FIRST_GROUP_PAGE <= group < end:
+            raise _damaged(group)
+        return self._words[directory_word(group, family, protocol)]
 
-    def root(self, number: int, protocol: str, destination: int) -> int:
-        """Return the word at which a walk in a class begins."""
+    def root(self, group: int, protocol: str, destination: int) -> Position:
+        """Return the position at which a lookup in a group begins."""
         family = family_of(destination)
-        root = self.directory(number, family, protocol)
-        if family == 6 or not root:
-            return root
-        if root + ROOT_PAGES > self.words[HEADER_PAGES]:
-            raise _damaged(root)
-        return self.words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
+        root = self.directory(group, family, protocol)
+        if family == 4 and root:
+            if root + ROOT_PAGES > self._words[HEADER_PAGES]:
+                raise _damaged(root)
+            root = self._words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
+        return root, STEPS[family], 0
 
-    def follow(self, word: int, fields: list, steps: int, end: int = FIELDS) -> tuple:
-        """Walk from a word to a leaf, or to the first word that examines field `end` or one beyond it.
+    def finish(self, position: Position, fields: Sequence[int], mask: int = ALL_FIELDS) -> Position:
+        """Return the leaf that a lookup from a position reaches. Its node is a slot.
 
-        Returns (word, steps left). Raises VerificationFailed when the steps do not suffice: the program would give up.
+        Raise VerificationFailed if the lookup compares a field that is not in the mask.
         """
-        words, begun = self.words, word
+        leaf = self.follow(position, fields, mask)
+        if leaf[0] >> NODE_TAG_SHIFT != NODE_LEAF:
+            raise _damaged(position[0])
+        return leaf
+
+    def follow(self, position: Position, fields: Sequence[int], mask: int) -> Position:
+        """Continue a lookup to a leaf, or to the first node that compares a field that is not in the mask.
+
+        Raise VerificationFailed if the steps do not suffice: there the program would find no rule.
+        """
+        node, steps, compared = position
         try:
-            while word >> NODE_TAG_SHIFT != NODE_LEAF:
-                tag, field = word >> NODE_TAG_SHIFT, word >> NODE_FIELD_SHIFT & NODE_FIELD_MASK
-                if field >= end:
+            while True:
+                known = self._nodes.get(node)
+                if known is None:
+                    if node >> NODE_TAG_SHIFT == NODE_LEAF:
+                        break
+                    known = self._decode(node)
+                field, keys, shift, nodes = known
+                if not mask >> field & 1:
                     break
                 if not steps:
-                    raise _damaged(begun)
+                    raise _damaged(position[0])
                 steps -= 1
+                compared |= 1 << field
                 value = fields[field]
-                if tag == NODE_SEARCH:
-                    word = self._search(word, value)
-                else:
-                    entry = value >> 8 if tag == NODE_HIGH else value & 0xFF
-                    word = words[(word & NODE_POINTER_MASK) * PAGE_WORDS + entry]
-        except IndexError:  # no such field, or beyond the image
-            raise _damaged(begun) from None
-        return word, steps
+                node = nodes[value >> shift & 0xFF] if keys is None else nodes[bisect_right(keys, value)]
+        except IndexError:  # no such field
+            raise _damaged(position[0]) from None
+        return node, steps, compared
 
     def action(self, slot: int) -> bytes:
         """Return struct action of a rule slot."""
-        at = self.words[HEADER_ACTIONS] * PAGE_WORDS + slot * ACTION_WORDS
-        action = self.words[at : at + ACTION_WORDS]
-        if slot >= self.words[HEADER_SLOTS] or len(action) < ACTION_WORDS:
+        at = self._words[HEADER_ACTIONS] * PAGE_WORDS + slot * ACTION_WORDS
+        action = self._words[at : at + ACTION_WORDS]
+        if slot >= self._words[HEADER_SLOTS] or len(action) < ACTION_WORDS:
             raise _damaged(slot)
         return action.tobytes()
 
-    def _search(self, word: int, value: int) -> int:
-        """Return the value of the last key that is not above `value`; the first key is never looked at."""
-        size = word >> NODE_WIDTH_SHIFT & NODE_WIDTH_MASK
-        keys, at = self._halves, (word & NODE_POINTER_MASK) * UNIT_HALVES
-        if at % PAGE_HALVES + (12 << size) > PAGE_HALVES:
-            raise _damaged(word)
-        if not size:
-            found = (keys[at + 1] <= value) + (keys[at + 2] <= value) + (keys[at + 3] <= value)
+    def _decode(self, node: int) -> _Node:
+        """Return the content of a node. Raise VerificationFailed if it is damaged."""
+        tag, field = node >> NODE_TAG_SHIFT, node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK
+        pointer = node & NODE_POINTER_MASK
+        if tag == NODE_SEARCH:
+            count, at = 4 << (node >> NODE_WIDTH_SHIFT & NODE_WIDTH_MASK), pointer * UNIT_WORDS
+            keys = self._keys[2 * at + 1 : 2 * at + count].tolist()
+            nodes = self._words[at + count // 2 : at + count // 2 + count].tolist()
+            if at % PAGE_WORDS + count // 2 + count > PAGE_WORDS or len(nodes) < count or keys != sorted(keys):
+                raise _damaged(node)
+            decoded = _Node(field, keys, 0, nodes)
         else:
-            found, half = 0, 2 << size
-            while half:
-                if keys[at + found + half] <= value:
-                    found += half
-                half >>= 1
-        return self.words[(at >> 1) + (2 << size) + found]
+            nodes = self._words[pointer * PAGE_WORDS : (pointer + 1) * PAGE_WORDS].tolist()
+            if len(nodes) < PAGE_WORDS:
+                raise _damaged(node)
+            decoded = _Node(field, None, 8 if tag == NODE_HIGH else 0, nodes)
+        self._nodes[node] = decoded
+        return decoded
 
 
-def fields_of(destination: int, source: int, port: int) -> list:
-    """Return the fields of a packet, by their number in a node word."""
+def fields_of(destination: int, source: int, port: int) -> list[int]:
+    """Return the fields of a packet, by their number in a node."""
     if family_of(destination) == 4:
         return [destination & 0xFFFF, port, source >> 16 & 0xFFFF, source & 0xFFFF]
     chunks = (destination << 128 | source).to_bytes(32, "big")
     return [chunks[at] << 8 | chunks[at + 1] for at in range(0, 32, 2)] + [port]
 
 
-def _damaged(word: int) -> VerificationFailed:
-    return VerificationFailed(f"the image is damaged: a walk from {word:#010x} leads nowhere")
+def _damaged(node: int) -> VerificationFailed:
+    return VerificationFailed(f"the image is damaged: a lookup from {node:#010x} leads nowhere")

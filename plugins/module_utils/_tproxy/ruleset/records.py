@@ -2,15 +2,27 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""What a rule does, as struct action of bpf/abi.h and back. It knows one rule at a time and no image."""
+"""The rules in an image, by their slots: actions, the canonical rules, and the journal (docs/IMAGE.md).
+
+A run reads the canonical rules back, so what it reads is what the kernel enforces. Layout, little endian: u32 number of
+records, u32 bytes of a record; the records; the heap. The heap is UTF-8 texts joined by NUL, each once, and records
+have the number of a text. Interface names are one text, joined by '/', which no name contains.
+
+The journal has the changes since the compilation. An entry is a u32 with the bytes of the payload, the CRC-32 of the
+payload, and the payload in whole words. The payload is a slot and a rule in the format above. Without a rule, the slot
+is free again. The first word of an entry is written last, and 0 ends the journal.
+
+This module encodes and decodes. It never reads nodes (lookup.py does).
+"""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..abi.layout import (
     ACTION_DROP,
@@ -31,11 +43,15 @@ from ..abi.layout import (
     IMAGE_FORMAT,
     IMAGE_MAGIC,
     PAGE_BYTES,
+    RULES,
 )
 from ..abi.structs import decode, encode
-from ..errors import LayoutMismatch, VerificationFailed
+from ..errors import LayoutMismatch, LimitExceeded, VerificationFailed
 from ..model.prefix import Prefix, format_address, parse_address
-from ..model.rule import PROTOCOL_NAMES, PROTOCOLS, Rule
+from ..model.rule import PROTOCOL_NAMES, PROTOCOLS, Identity, Rule
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 KINDS = {"pass": ACTION_PASS, "drop": ACTION_DROP, "tproxy": ACTION_TPROXY}
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
@@ -60,23 +76,32 @@ def _encode(action: str, tproxy_ip: str, tproxy_port: int, on_missing: str) -> b
     )
 
 
+class Action(NamedTuple):
+    """The action of a rule in canonical form. Everything but `action` is empty unless that is tproxy."""
+
+    action: str
+    tproxy_ip: str
+    tproxy_port: int
+    on_missing: str
+
+
 @lru_cache(maxsize=4096)
-def decode_action(raw: bytes) -> tuple:
-    """Return (action, tproxy_ip, tproxy_port, on_missing) in the canonical form of a rule; action "" is none."""
+def decode_action(raw: bytes) -> Action:
+    """Return the action in struct action. Its `action` is "" if there is none."""
     values = decode("action", raw)
     action = KIND_NAMES.get(values["kind"], "")
     if action != "tproxy":
-        return action, "", values["tproxy_port"], ""
+        return Action(action, "", values["tproxy_port"], "")
     on_missing = "pass" if values["flags"] & ACTION_PASS_WHEN_MISSING else "drop"
-    return action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing
+    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing)
 
+
+# ---- the canonical rules ----------------------------------------------------------------------
 
 HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
 READABLE = (1, IMAGE_FORMAT)  # format 1 is the same without a journal, whose words are 0 there
-# destination and its length, source and its length; low, high, tproxy_port; protocol, kind, flags;
-# slot; texts: tproxy_ip, name, owner, interfaces
-RECORD = struct.Struct("<17s17s3H3Bx5I")
+RECORD = struct.Struct("<17s17s3H3Bx5I")  # the members of _Record
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 
@@ -88,11 +113,11 @@ class SlottedRule(NamedTuple):
 
 
 class ImageContents(NamedTuple):
-    """What an image says of itself.
+    """The rules in an image, and the interfaces that it was compiled for.
 
-    `rules` is [(Rule, slot)] by ascending slot; `bindings` is {ifindex: class} as _classes.classes_of gives it, so that
-    one can see whether an interface came or went since; `slots` is the highest slot in use + 1. `torn` says that who
-    changed it was killed half way: the rules are those from before, or all but in force.
+    `rules` ascend by slot. `bindings` is {ifindex: interface group}; it differs from that of interface_groups() if an
+    interface has come or gone since. `slots` is the highest slot in use + 1. `interrupted` means that the writer of a
+    change was killed before its end: the rules are those before it, or those after it, and not all in force.
     """
 
     generation: int
@@ -103,16 +128,34 @@ class ImageContents(NamedTuple):
     interrupted: bool = False
 
 
-def encode_source(slotted: list) -> bytes:
-    """Return the bytes of [(Rule, slot)]; the same rules and slots give the same bytes, whatever their order."""
-    texts = {}
-    records = [_record(rule, slot, texts) for rule, slot in sorted(slotted, key=lambda pair: pair[1])]
+class _Record(NamedTuple):
+    """A rule; the last four members are numbers of texts."""
+
+    destination: bytes
+    source: bytes
+    low: int
+    high: int
+    tproxy_port: int
+    protocol: int
+    kind: int
+    flags: int
+    slot: int
+    tproxy_ip: int
+    name: int
+    owner: int
+    interfaces: int
+
+
+def encode_source(rules: Iterable[SlottedRule]) -> bytes:
+    """Return the bytes of rules. The same rules and slots give the same bytes in any order."""
+    texts: dict[str, int] = {}
+    records = [_record(rule, slot, texts) for rule, slot in sorted(rules, key=lambda pair: pair[1])]
     heap = "\0".join(texts).encode("utf-8")
     return b"".join((HEAD.pack(len(records), RECORD.size), *records, heap))
 
 
-def _record(rule: Rule, slot: int, texts: dict) -> bytes:
-    """Return one record; a text not seen before is added to `texts`, {text: number}."""
+def _record(rule: Rule, slot: int, texts: dict[str, int]) -> bytes:
+    """Return one record. A new text is added to `texts`, {text: number}."""
     named = (rule.tproxy_ip, rule.name, rule.owner, "/".join(rule.interfaces))
     return RECORD.pack(
         _prefix_bytes(rule.destination),
@@ -132,8 +175,8 @@ def _prefix_bytes(prefix: Prefix) -> bytes:
     return (prefix.network << 8 | prefix.length).to_bytes(17, "big")
 
 
-def decode_source(source: bytes) -> list:
-    """Return [(Rule, slot)]. Raises LayoutMismatch when another release wrote the records."""
+def decode_source(source: bytes) -> list[SlottedRule]:
+    """Return the rules. Raise LayoutMismatch if another release wrote the records."""
     count, size = HEAD.unpack_from(source)
     if size != RECORD.size:
         raise LayoutMismatch(f"the rules in the image have records of {size} bytes, this release has {RECORD.size}")
@@ -142,13 +185,13 @@ def decode_source(source: bytes) -> list:
     interfaces = [tuple(text.split("/")) if text else () for text in texts]
     prefixes = _Prefixes()
     return [
-        SlottedRule(_rule(record, prefixes, texts, interfaces), record[8])
+        _rule(_Record._make(record), prefixes, texts, interfaces)
         for record in RECORD.iter_unpack(source[HEAD.size : end])
     ]
 
 
-class _Prefixes(dict):
-    """{17 bytes: Prefix}: many rules share theirs."""
+class _Prefixes(dict[bytes, Prefix]):
+    """{17 bytes: Prefix}, because many rules have the same ones."""
 
     def __missing__(self, raw: bytes) -> Prefix:
         number = int.from_bytes(raw, "big")
@@ -156,29 +199,31 @@ class _Prefixes(dict):
         return prefix
 
 
-def _rule(record: tuple, prefixes: _Prefixes, texts: list, interfaces: list) -> Rule:
-    destination, source, low, high, tproxy_port, protocol, kind, flags, _slot, tproxy_ip, name, owner, where = record
-    action = KIND_NAMES[kind]
-    return Rule(
-        prefixes[destination],
-        prefixes[source],
-        PROTOCOL_NAMES[protocol],
-        low,
-        high,
-        interfaces[where],
+def _rule(
+    record: _Record, prefixes: _Prefixes, texts: Sequence[str], interfaces: Sequence[tuple[str, ...]]
+) -> SlottedRule:
+    action = KIND_NAMES[record.kind]
+    rule = Rule(
+        prefixes[record.destination],
+        prefixes[record.source],
+        PROTOCOL_NAMES[record.protocol],
+        record.low,
+        record.high,
+        interfaces[record.interfaces],
         action,
-        texts[tproxy_ip],
-        tproxy_port,
-        MISSING_NAMES[flags] if action == "tproxy" else "",
-        texts[name],
-        texts[owner],
+        texts[record.tproxy_ip],
+        record.tproxy_port,
+        MISSING_NAMES[record.flags] if action == "tproxy" else "",
+        texts[record.name],
+        texts[record.owner],
     )
+    return SlottedRule(rule, record.slot)
 
 
-def read_image(image) -> ImageContents:
-    """Return what an image (any buffer of whole words) says of itself.
+def read_image(image: Buffer) -> ImageContents:
+    """Return the rules in an image, any buffer of whole words.
 
-    Raises LayoutMismatch for the image of another release, VerificationFailed for a damaged one.
+    Raise LayoutMismatch for the image of another release, VerificationFailed for a damaged one.
     """
     data = memoryview(image).cast("B")
     if len(data) < 2 * PAGE_BYTES:
@@ -193,14 +238,14 @@ def read_image(image) -> ImageContents:
     if len(rules) != header[HEADER_RULES]:
         raise VerificationFailed(f"the image's header counts {header[HEADER_RULES]} rules, it holds {len(rules)}")
     rules = _replay(data.cast("I"), rules, header[HEADER_JOURNAL], header[HEADER_JOURNAL_END])
-    bindings = {ifindex: number for ifindex, number in zip(pairs[0::2], pairs[1::2]) if ifindex}
+    bindings = {ifindex: group for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
     slots = 1 + max((slot for _rule, slot in rules), default=0)
     interrupted = bool(header[HEADER_CHANGING])
     return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], slots, interrupted)
 
 
-def _checked_source(data: memoryview, header: memoryview) -> bytes:
-    """Return the bytes of the canonical rules, if they are whole."""
+def _checked_source(data: memoryview, header: Sequence[int]) -> bytes:
+    """Return the bytes of the canonical rules. Raise VerificationFailed if they do not have their checksum."""
     start, size = 4 * header[HEADER_SOURCE], header[HEADER_SOURCE_BYTES]
     source = bytes(data[start : start + size])
     if len(source) != size or size < HEAD.size or zlib.crc32(source) != header[HEADER_SOURCE_CRC]:
@@ -214,16 +259,16 @@ def _checked_source(data: memoryview, header: memoryview) -> bytes:
 # ---- the journal ------------------------------------------------------------------------------
 
 
-def encode_entry(slot: int, rule: Rule | None) -> array:
+def encode_entry(slot: int, rule: Rule | None) -> array[int]:
     """Return the words of one entry of the journal, its length first."""
-    payload = SLOT.pack(slot) + (encode_source([(rule, slot)]) if rule else b"")
+    payload = SLOT.pack(slot) + (encode_source([SlottedRule(rule, slot)]) if rule else b"")
     entry = array("I", (len(payload), zlib.crc32(payload)))
     entry.frombytes(payload.ljust(-(-len(payload) // 4) * 4, b"\0"))
     return entry
 
 
-def _replay(words: memoryview, rules: list, start: int, end: int) -> list:
-    """Return [(Rule, slot)] by ascending slot: `rules`, and what the journal made of them."""
+def _replay(words: Sequence[int], rules: list[SlottedRule], start: int, end: int) -> list[SlottedRule]:
+    """Return the rules after the changes in the journal, by ascending slot."""
     if not start or not words[start]:
         return rules
     by_slot = {slot: rule for rule, slot in rules}
@@ -235,17 +280,44 @@ def _replay(words: memoryview, rules: list, start: int, end: int) -> list:
     return [SlottedRule(rule, slot) for slot, rule in sorted(by_slot.items())]
 
 
-def _entries(words: memoryview, at: int, end: int):
-    """Yield (slot, Rule or None)."""
+def _entries(words: Sequence[int], at: int, end: int) -> Iterator[tuple[int, Rule | None]]:
+    """Yield (slot, rule); no rule frees the slot."""
     while at < end and words[at]:
         size, first = words[at], at + 2
         last = first + -(-size // 4)
-        payload = bytes(words[first:last])[:size] if last <= end else b""
+        payload = array("I", words[first:last]).tobytes()[:size] if last <= end else b""
         if len(payload) != size or size < SLOT.size or zlib.crc32(payload) != words[at + 1]:
             raise VerificationFailed(
                 f"a change of the rules in the image (word {at}) does not have its checksum;"
                 " the image is damaged: commit the rules again"
             )
         rules = decode_source(payload[SLOT.size :]) if size > SLOT.size else []
-        yield SLOT.unpack_from(payload)[0], rules[0][0] if rules else None
+        yield SLOT.unpack_from(payload)[0], rules[0].rule if rules else None
         at = last
+
+
+# ---- slots ------------------------------------------------------------------------------------
+
+
+def assign_slots(rules: Iterable[Rule], previous: Mapping[Identity, int]) -> dict[Identity, int]:
+    """Return {identity: slot}, slots 1 to RULES. Raise LimitExceeded if there are more rules than slots.
+
+    An identity keeps its slot, so that its counters go on. A new one gets the lowest slot that `previous` does not use,
+    because packets are counted under the old image until the new one is in force. Slots that this change frees are used
+    again only if all others are in use.
+    """
+    identities = [rule.identity for rule in rules]
+    if len(identities) > RULES:
+        raise LimitExceeded("rules", len(identities), RULES, "nothing was changed")
+    slots = {identity: previous[identity] for identity in identities if identity in previous}
+    free = _free_slots(set(previous.values()), set(slots.values()))
+    for identity in identities:
+        if identity not in slots:
+            slots[identity] = next(free)
+    return slots
+
+
+def _free_slots(used: set[int], kept: set[int]) -> Iterator[int]:
+    """Yield the slots without a rule, then those that lose their rule now, the lowest first."""
+    yield from (slot for slot in range(1, RULES + 1) if slot not in used)
+    yield from sorted(used - kept)

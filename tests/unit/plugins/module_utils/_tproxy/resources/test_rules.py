@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import COPIES, _settled
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.digest import is_changing, is_edited
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import read_image
-from ansible_collections.netedge.tproxy.tests.unit.plugins.module_utils._tproxy.ruleset.incremental.test_image import (
+from ansible_collections.netedge.tproxy.tests.unit.plugins.module_utils._tproxy.ruleset.test_changes import (
     Machine,
     services,
     steps,

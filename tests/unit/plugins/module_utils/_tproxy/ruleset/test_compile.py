@@ -13,15 +13,15 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import nodes
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import bound_page, classes_of
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import encode_action
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import group_page, interface_groups
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule, encode_action
 from ansible_collections.netedge.tproxy.tests.support import image_reader, rule_sets
 
 
 def slotted_from(*items):
     options = {"protocol": "tcp", "action": "drop"}
     rules, _warnings = rules_from_params([{**options, **item} for item in items])
-    return [(rule, slot) for slot, rule in enumerate(rules, 1)]
+    return [SlottedRule(rule, slot) for slot, rule in enumerate(rules, 1)]
 
 
 def directory(words, number):
@@ -54,7 +54,7 @@ def test_one_rule_word_by_word():
     root = directory(words, 0)
     assert root == [2, 0, 0, 0, 0, 0]
     assert words[layout.HEADER_ACTIONS] == 2 + 256
-    node = 259 * layout.PAGE_WORDS
+    node = 260 * layout.PAGE_WORDS
     search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
     starts = words[2 * layout.PAGE_WORDS :][:65536]
     assert {index: word for index, word in enumerate(starts) if word} == {0x0A00: search, 0x0A01: search}
@@ -122,7 +122,7 @@ def test_action_bytes(option, expected):
 def test_actions_lie_by_slot():
     rules = [rule for rule, _slot in rule_sets.to_slotted(rule_sets.draw_rules(1, 70))]
     slots = random.Random(1).sample(range(1, 200), 70)
-    words = compile_image(list(zip(rules, slots)), {}, 1)
+    words = compile_image(list(map(SlottedRule, rules, slots)), {}, 1)
     first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
     assert words[layout.HEADER_SLOTS] == max(slots) + 1
     actions = {slot: words[first + 8 * slot : first + 8 * slot + 8].tobytes() for slot in range(max(slots) + 1)}
@@ -184,7 +184,7 @@ def test_bound_interfaces():
 def test_every_bound_interface_is_near_its_place(seed):
     chance = random.Random(seed)
     bound = {ifindex: 1 + ifindex % 47 for ifindex in chance.sample(range(1, 1000), 80)}
-    page = bound_page(bound)
+    page = group_page(bound)
     found = {}
     for slot in range(128):
         ifindex, number = page[2 * slot], page[2 * slot + 1]
@@ -196,7 +196,7 @@ def test_every_bound_interface_is_near_its_place(seed):
 
 def test_a_full_page_of_interfaces():
     bound = dict.fromkeys(range(300, 300 + layout.GROUPED_INTERFACES), 1)
-    assert sorted(bound_page(bound)[0::2]) == sorted(bound)
+    assert sorted(group_page(bound)[0::2]) == sorted(bound)
 
 
 def refused(call, *arguments):
@@ -209,8 +209,8 @@ def refused(call, *arguments):
 
 def test_limit_of_indexes_at_one_place():
     indexes = [5 + 128 * step for step in range(layout.PROBES + 1)]
-    bound_page(dict.fromkeys(indexes[:-1], 1))
-    assert refused(bound_page, dict.fromkeys(indexes, 1)) == (9, 8)
+    group_page(dict.fromkeys(indexes[:-1], 1))
+    assert refused(group_page, dict.fromkeys(indexes, 1)) == (9, 8)
 
 
 def on_interfaces(count):
@@ -221,7 +221,7 @@ def on_interfaces(count):
 
 def test_every_bound_interface_may_be_in_a_class_of_its_own():
     slotted, ifindexes = on_interfaces(layout.GROUPED_INTERFACES)
-    assert classes_of(slotted, ifindexes).bound == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
+    assert interface_groups(slotted, ifindexes).group_of == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
     words = compile_image(slotted, ifindexes, 1)
     assert words[layout.HEADER_GROUPS] == layout.GROUPED_INTERFACES + 1
     starts = [directory(words, number)[layout.GROUP_IPV4_TCP] for number in image_reader.directory_pages(words)]
@@ -234,8 +234,8 @@ def test_limit_of_bound_interfaces():
 
 def test_limit_of_slots():
     rule = slotted_from({"destination": "10.0.0.0/8", "ports": 80})[0][0]
-    compile_image([(rule, layout.RULES)], {}, 1)
-    assert refused(compile_image, [(rule, layout.RULES + 1)], {}, 1) == (layout.RULES + 1, layout.RULES)
+    compile_image([SlottedRule(rule, layout.RULES)], {}, 1)
+    assert refused(compile_image, [SlottedRule(rule, layout.RULES + 1)], {}, 1) == (layout.RULES + 1, layout.RULES)
 
 
 @pytest.mark.parametrize(("module", "limit"), [(nodes, "NODE_PAGES_MAX"), (compile_module, "IMAGE_PAGES_MAX")])
@@ -251,10 +251,9 @@ def test_limit_of_pages(monkeypatch, module, limit):
 @pytest.mark.parametrize("seed", range(4))
 def test_every_node_is_well_formed(seed):
     words = compile_image(rule_sets.to_slotted(rule_sets.draw_rules(seed, 300)), rule_sets.INTERFACES, 1)
-    first = words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS
     nodes = [node for node in image_reader.reachable(words).values() if node.words]
     for node in nodes:
-        assert first < node.at < words[layout.HEADER_SOURCE]
+        assert words[layout.HEADER_SOURCE] < node.at < len(words)
         assert node.at % layout.PAGE_WORDS + node.words <= layout.PAGE_WORDS
     for node in (node for node in nodes if node.tag == layout.NODE_SEARCH):
         real = node.keys.index(0xFFFF) + 1 if 0xFFFF in node.keys else len(node.keys)

@@ -8,23 +8,25 @@ import random
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.intervals import (
-    covers_all,
-    disjoint_prefixes,
+    PortMatch,
+    SourceMatch,
     joined,
+    matches_all,
     overlay,
-    partition_of_ports,
+    port_intervals,
+    prefix_intervals,
 )
 
 GAP = "gap"
 
 
-def value_at(partition, point):
-    return [value for start, *value in partition if start <= point][-1]
+def value_at(intervals, point):
+    return [value for start, *value in intervals if start <= point][-1]
 
 
-def is_partition(partition):
-    starts = [start for start, _value in partition]
-    values = [value for _start, value in partition]
+def is_interval_map(intervals):
+    starts = [start for start, _value in intervals]
+    values = [value for _start, value in intervals]
     return starts[0] == 0 and starts == sorted(set(starts)) and all(a != b for a, b in zip(values, values[1:]))
 
 
@@ -42,70 +44,70 @@ def is_partition(partition):
         ([(16, 4, "a"), (32, 4, "a")], [(0, GAP), (16, "a"), (48, GAP)]),
     ],
 )
-def test_disjoint_prefixes(prefixes, expected):
-    assert disjoint_prefixes(prefixes, 8, GAP) == expected
+def test_prefix_intervals(prefixes, expected):
+    assert prefix_intervals(prefixes, 8, GAP) == expected
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_disjoint_prefixes_everywhere(seed):
+def test_prefix_intervals_everywhere(seed):
     chance = random.Random(seed)
     prefixes = {}
     for _number in range(chance.randint(0, 12)):
         length = chance.randint(0, 8)
         prefixes[chance.randrange(256) >> 8 - length << 8 - length, length] = chance.choice("abcd")
-    partition = disjoint_prefixes(sorted((*key, value) for key, value in prefixes.items()), 8, GAP)
-    assert is_partition(partition)
+    intervals = prefix_intervals(sorted((*key, value) for key, value in prefixes.items()), 8, GAP)
+    assert is_interval_map(intervals)
     for point in range(256):
         around = [(length, value) for (network, length), value in prefixes.items() if point ^ network < 1 << 8 - length]
-        assert value_at(partition, point) == [max(around)[1] if around else GAP], f"seed {seed}, {prefixes}"
+        assert value_at(intervals, point) == [max(around)[1] if around else GAP], f"seed {seed}, {prefixes}"
 
 
-ANY, HALF, QUARTER = (0, 0, 1), (0, 1, 2), (64, 2, 3)
+ANY, HALF, QUARTER = SourceMatch(0, 0, 1), SourceMatch(0, 1, 2), SourceMatch(64, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("claims", "expected"),
+    ("matches", "expected"),
     [
         ([(0, 65535, ANY)], [(0, (ANY,))]),
         ([(80, 80, ANY)], [(0, ()), (80, (ANY,)), (81, ())]),
         ([(0, 80, ANY)], [(0, (ANY,)), (81, ())]),
         ([(65535, 65535, ANY)], [(0, ()), (65535, (ANY,))]),
         ([(0, 9, QUARTER), (0, 9, HALF), (5, 9, ANY)], [(0, (QUARTER, HALF)), (5, (QUARTER, HALF, ANY)), (10, ())]),
-        # A candidate behind one that answers for all sources, or behind one that holds its source, is never reached.
+        # A source match behind one that answers for all sources, or behind one that holds its source, is never reached.
         ([(0, 9, ANY), (0, 9, HALF)], [(0, (ANY,)), (10, ())]),
         ([(0, 9, HALF), (0, 9, QUARTER)], [(0, (HALF,)), (10, ())]),
-        ([(0, 9, HALF), (0, 9, (0, 1, 9))], [(0, (HALF,)), (10, ())]),
+        ([(0, 9, HALF), (0, 9, SourceMatch(0, 1, 9))], [(0, (HALF,)), (10, ())]),
     ],
 )
-def test_partition_of_ports(claims, expected):
-    assert partition_of_ports(claims, 8) == expected
+def test_port_intervals(matches, expected):
+    assert port_intervals([PortMatch(*match) for match in matches], 8) == expected
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_partition_of_ports_everywhere(seed):
+def test_port_intervals_everywhere(seed):
     chance = random.Random(seed)
     edges = (0, 1, 2, 5, 6, 7, 100, 65533, 65534, 65535)
-    claims = []
+    matches = []
     for word in range(1, chance.randint(2, 14)):
         length = chance.choice((0, 1, 2, 3))
         source = chance.randrange(8) >> 3 - length << 3 - length, length
-        claims.append((*sorted((chance.choice(edges), chance.choice(edges))), (*source, word)))
-    partition = partition_of_ports(claims, 3)
-    assert is_partition(partition)
+        matches.append(PortMatch(*sorted((chance.choice(edges), chance.choice(edges))), SourceMatch(*source, word)))
+    intervals = port_intervals(matches, 3)
+    assert is_interval_map(intervals)
     for port in edges:
-        (candidates,) = value_at(partition, port)
-        answers = disjoint_prefixes(sorted(candidates), 3, 0)
+        (sources,) = value_at(intervals, port)
+        answers = prefix_intervals(sorted(sources), 3, 0)
         for source in range(8):
             best = [
                 word
-                for low, high, (network, length, word) in claims
+                for low, high, (network, length, word) in matches
                 if low <= port <= high and source ^ network < 1 << 3 - length
             ]
-            assert value_at(answers, source) == [best[0] if best else 0], f"seed {seed}, {claims}"
+            assert value_at(answers, source) == [best[0] if best else 0], f"seed {seed}, {matches}"
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_overlay_looks_through_where_candidates_do_not_answer(seed):
+def test_overlay_looks_through_where_sources_do_not_answer(seed):
     chance = random.Random(seed)
     ports = sorted(chance.sample(range(1, 65536), 6))
     own = joined((start, chance.choice(((), (HALF,), (ANY,)))) for start in [0, *ports[::2]])
@@ -113,7 +115,7 @@ def test_overlay_looks_through_where_candidates_do_not_answer(seed):
     under.sort()
     merged = overlay(own, under)
     for port in {0, 65535, *ports, *(port - 1 for port in ports)}:
-        candidates, fallback = value_at(merged, port)
-        assert [candidates] == value_at(own, port)
-        if not covers_all(candidates):
+        sources, fallback = value_at(merged, port)
+        assert [sources] == value_at(own, port)
+        if not matches_all(sources):
             assert [fallback] == value_at(under, port)

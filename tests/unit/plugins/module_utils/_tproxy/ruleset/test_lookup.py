@@ -10,24 +10,24 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Walker, fields_of, walk
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup, fields_of
 from ansible_collections.netedge.tproxy.tests.support import image_reader, precedence, rule_sets
 
 OTHER_IFINDEX = 9
 
 
 def compare(plain, flows, note):
-    """Compile the plain rules and ask the walk, and brute force, about each flow."""
+    """Compile the plain rules and ask the lookup, and brute force, about each flow."""
     words = compile_image(rule_sets.to_slotted(plain), rule_sets.INTERFACES, 1)
-    walker, splicing = Walker(words), rule_sets.splicing(plain)
+    lookup, splicing = Lookup(words), rule_sets.splicing(plain)
     for flow in flows:
         family, destination, source, protocol, port, interface = flow
         ifindex, address = rule_sets.INTERFACES.get(interface, OTHER_IFINDEX), rule_sets.mapped(family, destination)
-        found = walker.slot(ifindex, address, rule_sets.mapped(family, source), protocol, port)
+        found = lookup.slot(ifindex, address, rule_sets.mapped(family, source), protocol, port)
         assert found == slot_of(precedence.winner(plain, flow)), f"{note}, {flow}, rules {plain}"
-        covered = walker.cover(walker.class_of(ifindex), address)
-        expected = precedence.cover(plain, splicing, (family, destination, interface))
-        assert covered == slot_of(expected), f"{note}, cover for {flow}, rules {plain}"
+        intercepted = lookup.intercept(lookup.group_of(ifindex), address)
+        expected = precedence.intercept(plain, splicing, (family, destination, interface))
+        assert intercepted == slot_of(expected), f"{note}, intercept for {flow}, rules {plain}"
     return words
 
 
@@ -37,13 +37,13 @@ def slot_of(index):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_walk_agrees_with_brute_force(seed):
+def test_lookup_agrees_with_brute_force(seed):
     plain = rule_sets.draw_rules(seed, (3, 25, 80)[seed % 3], families=((4,), (6,), (4, 6))[seed // 3 % 3])
     compare(plain, rule_sets.draw_flows(seed, plain, 300), f"seed {seed}")
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_walk_agrees_in_large_sets(seed):
+def test_lookup_agrees_in_large_sets(seed):
     plain = rule_sets.draw_rules(seed, 700)
     compare(plain, rule_sets.draw_flows(seed, plain, 250), f"seed {seed}")
 
@@ -101,7 +101,7 @@ def test_function_and_walker_agree():
     words = compile_image(rule_sets.to_slotted(plain), rule_sets.INTERFACES, 1)
     for family, destination, source, protocol, port, _interface in rule_sets.draw_flows(8, plain, 20):
         flow = rule_sets.mapped(family, destination), rule_sets.mapped(family, source), protocol, port
-        assert walk(words, 2, *flow) == Walker(words.tobytes()).slot(2, *flow)
+        assert Lookup(words).slot(2, *flow) == Lookup(words.tobytes()).slot(2, *flow)
 
 
 def test_fields():
@@ -137,16 +137,16 @@ def hand_made(word):
         layout.NODE_HIGH << 30 | 2,  # a root as a node: in a circle for ever
     ],
 )
-def test_damaged_words_end_the_walk(word):
+def test_damaged_words_end_the_lookup(word):
     with pytest.raises(VerificationFailed):
-        walk(hand_made(word), 2, HOST, HOST, "tcp", 80)
+        Lookup(hand_made(word)).slot(2, HOST, HOST, "tcp", 80)
 
 
 def test_directory_beyond_the_image():
     words = hand_made(1)
     words[layout.GROUP_BASE] = words[layout.HEADER_PAGES] - 255
     with pytest.raises(VerificationFailed):
-        walk(words, 2, HOST, HOST, "tcp", 80)
+        Lookup(words).slot(2, HOST, HOST, "tcp", 80)
 
 
 @pytest.mark.parametrize("pages", [0, 1, 100000])
@@ -154,19 +154,19 @@ def test_size_in_the_header_differs(pages):
     words = hand_made(1)
     words[layout.HEADER_PAGES] = pages
     with pytest.raises(VerificationFailed):
-        Walker(words)
+        Lookup(words)
 
 
 def test_no_image_at_all():
     with pytest.raises(VerificationFailed):
-        Walker(b"")
+        Lookup(b"")
 
 
 @pytest.mark.parametrize("page", [1, 3, 100000])
-def test_class_without_a_directory(page):
+def test_group_without_a_directory(page):
     slotted = rule_sets.to_slotted([(4, (0, 0), (0, 0), "tcp", 0, 65535, ("eth0",), "ansible")])
     words = compile_image(slotted, rule_sets.INTERFACES, 1)
-    assert walk(words, rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80) == 1
+    assert Lookup(words).slot(rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80) == 1
     words[layout.PAGE_WORDS + 2 * rule_sets.INTERFACES["eth0"] + 1] = page
     with pytest.raises(VerificationFailed):
-        walk(words, rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80)
+        Lookup(words).slot(rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80)

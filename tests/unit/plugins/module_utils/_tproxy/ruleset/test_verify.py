@@ -11,7 +11,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import family_of
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Walker
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
 from ansible_collections.netedge.tproxy.tests.support import image_reader, rule_sets
 
@@ -33,8 +34,8 @@ def test_what_the_compiler_makes_is_right(seed):
 def test_covers_are_looked_at_on_every_edge():
     """A hundred rules on one prefix: its first and last address and those beside it, once."""
     rules = [(6, (0xFD << 120, 8), (0, 0), "udp", port, port, (), "ansible") for port in range(100)]
-    splicing = [(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(rules, 1)]
-    passing = [(rule_sets.to_rule(rule, 0), slot) for slot, rule in enumerate(rules, 1)]
+    splicing = [SlottedRule(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(rules, 1)]
+    passing = [SlottedRule(rule_sets.to_rule(rule, 0), slot) for slot, rule in enumerate(rules, 1)]
     points = [verify_image(compile_image(slotted, {}, 1), slotted, {}) for slotted in (splicing, passing)]
     assert points[0] == points[1] + 4
 
@@ -88,23 +89,23 @@ def test_an_image_that_reaches_too_far(wide, narrow):
 def test_a_wrong_cover(column, interfaces):
     networks = {4: (0x0A000000, 8), 6: (0xFD << 120, 8)}
     plain = [(family, network, (0, 0), "tcp", 80, 80, interfaces, "ansible") for family, network in networks.items()]
-    slotted = [(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
+    slotted = [SlottedRule(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
     words = compile_image(slotted, INTERFACES, 1)
     assert verify_image(words, slotted, INTERFACES)
     words[(2 * layout.PAGE_WORDS if interfaces else 0) + layout.GROUP_BASE + column] = 0
     text = refused(words, slotted)
-    assert "the cover of " in text
+    assert "the intercept lookup of " in text
     assert f"belongs to {slotted[column == layout.GROUP_IPV6_INTERCEPT][0]}, the image gives slot 0" in text
 
 
 def test_a_cover_that_reaches_too_far():
     plain = [(4, (0x0A000000, length), (0, 0), "tcp", 80, 80, (), "ansible") for length in (15, 16)]
-    wide, narrow = ([(rule_sets.to_rule(rule, 2), 1)] for rule in plain)
+    wide, narrow = ([SlottedRule(rule_sets.to_rule(rule, 2), 1)] for rule in plain)
     words, cover = compile_image(narrow, {}, 1), layout.GROUP_BASE + layout.GROUP_IPV4_INTERCEPT
     node = image_reader.read_node(words, words[cover])
     other = compile_image(wide, {}, 1)
     words[node.at : node.at + node.words] = other[image_reader.read_node(other, other[cover]).at :][: node.words]
-    assert "the cover of 10.1.0.0" in refused(words, narrow, {})
+    assert "the intercept lookup of 10.1.0.0" in refused(words, narrow, {})
 
 
 def test_a_wrong_action():
@@ -115,8 +116,8 @@ def test_a_wrong_action():
 
 def test_interfaces_that_came_and_went():
     _plain, slotted, words = made(4, 60)
-    assert "binds the interfaces" in refused(words, slotted, {**INTERFACES, "gone0": 44})
-    assert "binds the interfaces" in refused(words, slotted, {"eth0": 2})
+    assert "groups the interfaces" in refused(words, slotted, {**INTERFACES, "gone0": 44})
+    assert "groups the interfaces" in refused(words, slotted, {"eth0": 2})
 
 
 def test_interface_in_the_class_of_another():
@@ -148,9 +149,9 @@ def cover_corners(plain):
 
 def answers(words, flows, corners):
     """Return the slot for each flow, and the cover at each corner; a walk that ends in damage answers -1."""
-    walker, found = Walker(words), []
-    questions = [(walker.slot, flow) for flow in flows]
-    questions += [(walker.cover, (walker.class_of(ifindex), address)) for ifindex, address in corners]
+    lookup, found = Lookup(words), []
+    questions = [(lookup.slot, flow) for flow in flows]
+    questions += [(lookup.intercept, (lookup.group_of(ifindex), address)) for ifindex, address in corners]
     for ask, arguments in questions:
         try:
             found.append(ask(*arguments))

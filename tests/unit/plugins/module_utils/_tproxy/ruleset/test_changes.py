@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image that changes in place says what a compiled one says, after each change and before it.
+"""An image that changes in place gives the same answers as a new one, after each change and during it.
 
-`LIVE_CHANGES=100000 pytest tests/unit/test__live_image.py` is the longer form of the fuzzer.
+`LIVE_CHANGES=100000 pytest .../ruleset/test_changes.py` is the longer form of the fuzzer.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import RuleImage
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.digest import ImageDigest, is_edited
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.incremental.image import LiveImage
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.incremental.nodes import CompileAnew
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Walker
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import read_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Index
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.nodes import FullCompileNeeded
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule, read_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Reference
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
 from ansible_collections.netedge.tproxy.tests.support import rule_sets
 
@@ -30,9 +30,9 @@ CHECKED_EVERY = 25
 
 
 def steps(writes, words):
-    """Return [(word, value)] in the order in which a change is written."""
+    """Return [(word, value)] in the order of their writing."""
     fresh = [(at + n, words[at + n]) for at, count in writes.fresh for n in range(count)]
-    return [*writes.begin, *fresh, *writes.flips]
+    return [*writes.begin, *fresh, *writes.published]
 
 
 class Machine:
@@ -43,8 +43,8 @@ class Machine:
         self._compile({rule.identity: rule for rule in rules})
 
     def _compile(self, rules):
-        slotted = [(rule, slot) for slot, rule in enumerate(rules.values(), 1)]
-        self.image = LiveImage(slotted, rule_sets.INTERFACES, 1, layout.IMAGE_PAGES_MIN)
+        slotted = [SlottedRule(rule, slot) for slot, rule in enumerate(rules.values(), 1)]
+        self.image = RuleImage(slotted, rule_sets.INTERFACES, 1, layout.IMAGE_PAGES_MIN)
         self.memory = array("I", self.image.words)
         self.anew += 1
 
@@ -53,7 +53,7 @@ class Machine:
         after.update({rule.identity: rule for rule in puts})
         try:
             writes = self.image.change(list(removes), list(puts))
-        except CompileAnew:
+        except FullCompileNeeded:
             self._compile(after)
             return None
         for at, value in steps(writes, self.image.words):
@@ -78,7 +78,7 @@ def drawn(seed, count, **options):
 
 
 def calm(rules):
-    """Rules without what an image in place leaves to the compiler: interfaces."""
+    """Return the rules without interfaces, because those need a full compile most of the time."""
     return [rule for rule in rules if not rule.interfaces]
 
 
@@ -122,11 +122,11 @@ def services(count, ranges):
             yield rule_sets.to_rule(plain, 3 * (service % 7) + 2)
 
 
-def test_rules_with_the_last_slots_leave_room_for_those_that_follow():
+def test_rules_with_the_last_slots_leave_slots_for_those_that_follow():
     """As after a router has inserted as many rules as there are slots, and removed nearly all of them."""
     drawn = [rule_sets.to_rule(plain) for plain in rule_sets.draw_rules("late", 40)]
-    slotted = [(rule, layout.RULES - number) for number, rule in enumerate(drawn[:20])]
-    image = LiveImage(slotted, rule_sets.INTERFACES, 1, layout.IMAGE_PAGES_MIN)
+    slotted = [SlottedRule(rule, layout.RULES - number) for number, rule in enumerate(drawn[:20])]
+    image = RuleImage(slotted, rule_sets.INTERFACES, 1, layout.IMAGE_PAGES_MIN)
     for rule in [rule for rule in drawn[20:] if not rule.interfaces]:
         image.change([], [rule])
     verify_image(image.words, list(image.rules.values()), rule_sets.INTERFACES)
@@ -147,17 +147,15 @@ def _check_words_on_the_way(machine, rule, options):
     if writes is None:
         return
     slots = [{key: slot for key, (_rule, slot) in rules.items()} for rules in (before, machine.image.rules)]
-    indexes = [Index(pair[0] for pair in rules.values()) for rules in (before, machine.image.rules)]
+    indexes = [Reference(pair[0] for pair in rules.values()) for rules in (before, machine.image.rules)]
     address, source = rule.destination.network, rule.source.network
     answers = set()
     for index, known in zip(indexes, slots):
         best = index.best(address, source, rule.protocol, rule.low)
         answers.add(known[best.identity] if best else 0)
-    walker = Walker(memory)
     for at, value in steps(writes, machine.image.words):
-        walker.words[at] = value
-        walker._halves[2 * at : 2 * at + 2] = array("H", array("I", [value]).tobytes())
-        assert walker.slot(0, address, source, rule.protocol, rule.low) in answers
+        memory[at] = value
+        assert Lookup(memory).slot(0, address, source, rule.protocol, rule.low) in answers
 
 
 def test_a_covering_prefix_may_change_while_hosts_fall_through_to_it():
@@ -167,7 +165,7 @@ def test_a_covering_prefix_may_change_while_hosts_fall_through_to_it():
     for plain in wide[1:]:
         writes = machine.change(puts=[rule_sets.to_rule(plain)])
         assert writes
-        assert len(writes.flips) < 8
+        assert len(writes.published) < 8
     machine.check()
 
 
@@ -186,7 +184,7 @@ def test_another_port_of_the_proxy_is_one_word():
     ((rule, _slot),) = machine.image.rules.values()
     changed = replace(rule, tproxy_port=4242)
     writes = machine.change(puts=[changed])
-    assert writes.flips[0][1] & 0xFFFF == 4242 >> 8 | (4242 & 0xFF) << 8
+    assert writes.published[0][1] & 0xFFFF == 4242 >> 8 | (4242 & 0xFF) << 8
     machine.check()
 
 
