@@ -35,7 +35,8 @@ def record_addresses(options: Options, system: System, check_mode: bool) -> Resu
         planned = transaction.plan(desired_state(transaction.current, options, given))
         if not check_mode:
             transaction.apply(planned)
-    assert planned.addresses is not None
+    if planned.addresses is None:
+        raise AssertionError("the plan of recorded addresses has no addresses")
     before, after = planned.addresses.before, planned.addresses.after
     return Result(planned.changed, {"interfaces": _entries(after)}, Diff(_text(before), _text(after)))
 

@@ -52,7 +52,8 @@ def manage_route(options: Options, system: System, check_mode: bool) -> Result:
         planned = transaction.plan(desired_state(transaction.current, options, links, mark))
         if not check_mode:
             transaction.apply(planned)
-    assert planned.routes is not None and planned.policies is not None
+    if planned.routes is None or planned.policies is None:
+        raise AssertionError("the plan of a policy route has no routes or no policies")
     before = _text(planned.routes.before, planned.policies.before)
     after = _text(planned.routes.after, planned.policies.after)
     return Result(

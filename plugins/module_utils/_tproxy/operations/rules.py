@@ -124,7 +124,8 @@ def change_rules(
         warnings = [f"{LOST} ({had.damage})"] if had.damage and ignore_damage else []
         rules = desired(had.rules)
         planned = transaction.plan(HostState(rules=rules, remains=_remains(rules, transaction)))
-        assert planned.rules is not None
+        if planned.rules is None:
+            raise AssertionError("the plan of a rule change has no rules")
         warnings += preflight(transaction, planned.rules)
         if not check_mode:
             transaction.apply(planned)

@@ -296,7 +296,8 @@ class Transaction:
     def _put_filters(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
         """Pin the program as the current one, and attach it to its hooks in place of the filters there."""
         bpf, wanted = self.system.bpf, planned.desired.program
-        assert wanted is not None and wanted.blob is not None
+        if wanted is None or wanted.blob is None:
+            raise AssertionError("a plan with filters has no program")
         number, is_pinned = bpf.program_info(program).id, False
         for hook in planned.puts:
             entry = self.filter_at(hook)
