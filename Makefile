@@ -15,7 +15,7 @@ N ?= 1000000
 # Processes of the unit tests. `make test` sets 0, which is none beside pytest: its lanes use all processors already.
 JOBS ?= auto
 # What tools/check_english.py accepts: percent of texts with indirect words, and a number of metaphors.
-ENGLISH ?= --docstrings 8 --messages 3 --plugin-documentation 3 --markdown 3 --metaphors 120
+ENGLISH ?= --docstrings 3 --messages 3 --plugin-documentation 3 --markdown 3 --metaphors 20
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -10,27 +10,36 @@ import sys
 from typing import NamedTuple
 
 import bench_classify
+import bench_images
 import bench_live
 import bench_program
 import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "program", "update")
+SECTIONS = ("classify", "images", "program", "update")
 
 
 class Extent(NamedTuple):
     """How much is measured: numbers of rules, rounds, seconds of exchanges under traffic."""
 
     classify: tuple
+    images: tuple
     program: tuple
     update: tuple
     rounds: int
     seconds: float
 
 
-FULL = Extent((1, 10, 100, 1000, 10_000, 100_000), (10, 1000, 10_000), (1, 10, 100, 1000, 10_000, 100_000), 15, 5)
-QUICK = Extent((1, 100), (100,), (1, 100, 1000), 3, 1)
+FULL = Extent(
+    (1, 10, 100, 1000, 10_000, 100_000),
+    (10, 1000, 10_000),
+    (10, 1000, 10_000),
+    (1, 10, 100, 1000, 10_000, 100_000),
+    15,
+    5,
+)
+QUICK = Extent((1, 100), (10, 100), (100,), (1, 100, 1000), 3, 1)
 
 
 def main() -> int:
@@ -63,6 +72,8 @@ def _run(section: str, extent: Extent, report: Report) -> int:
     """Run a section; return how many packets were judged wrong."""
     if section == "classify":
         return bench_classify.run(report, extent.classify, extent.rounds)
+    if section == "images":
+        return bench_images.run(report, extent.images, 4 * extent.rounds)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
     wrong = bench_program.run(report, extent.program, extent.rounds)

@@ -10,6 +10,7 @@ their placeholders as SLOT_ defines.
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -32,10 +33,12 @@ PRODUCT = HERE.parents[1] / "bpf"
 FIRST_SLOT = 0x7E000000  # below the product's own placeholders
 TYPE_HASH, NO_PREALLOC = 1, 1
 PROGRESS_BYTES = 16
+MAPPED_TARGET = struct.Struct("=16s16s2sBBI")  # struct mapped_target of c/images.c
 PLACES_AS_PUBLISHED, PLACES_SHRUNK = 65536, RANGES_MAX
 
 # Shapes as in _layout.MAPS. That of the original's rules depends on its places; see original.py.
 SHAPES = {
+    "mapped_targets": (TYPE_ARRAY, 4, MAPPED_TARGET.size, targets.COUNT, FLAG_MMAPABLE),
     "targets": (TYPE_ARRAY, 4, targets.RECORD.size, targets.COUNT, FLAG_MMAPABLE),
     "progress": (TYPE_ARRAY, 4, PROGRESS_BYTES, 1, FLAG_MMAPABLE),
     "either": (TYPE_ARRAY, 4, 8, targets.COUNT, FLAG_MMAPABLE),

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rule sets and the traffic that meets them, the same ones in every run.
 
-It makes Rule objects of the collection and flows of IPv4; it knows no kernel.
+It makes Rule objects of the collection and flows; it knows no kernel.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.rec
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Reference
 
 MAPPED = 0xFFFF << 32
-ANY = Prefix.any_of(4)
-PROXY_IP, PROXY_PORT = "127.0.0.1", 15001
+PROXY_IPS, PROXY_PORT = {4: "127.0.0.1", 6: "::1"}, 15001
+PROXY_IP = PROXY_IPS[4]
+BITS = {4: 32, 6: 128}
 PROTOCOLS = ("tcp", "udp")
 KINDS = ("hit", "port miss", "address miss")
 
 # Half of the rules name hosts, a quarter /24 networks; 13 lengths in all.
-LENGTHS = (32,) * 50 + (24,) * 25 + (16,) * 8 + (28,) * 4 + (20,) * 4 + (22,) * 3 + (8, 12, 14, 19, 26, 30)
+LENGTHS = {
+    4: (32,) * 50 + (24,) * 25 + (16,) * 8 + (28,) * 4 + (20,) * 4 + (22,) * 3 + (8, 12, 14, 19, 26, 30),
+    6: (128,) * 45 + (64,) * 25 + (48,) * 12 + (56,) * 6 + (32,) * 4 + (60,) * 3 + (96,) * 2 + (36, 40, 112),
+}
 SERVICES = (22, 53, 80, 443, 3306, 5060, 5432, 6379, 8080, 8443)
 # Ports that hardly any rule has.
 STRANGE_PORTS = (1, 7, 9, 65535)
@@ -42,13 +46,13 @@ class Flow(NamedTuple):
     port: int
 
 
-def mixed_rules(count: int, seed: int = 1) -> list:
+def mixed_rules(count: int, seed: int = 1, family: int = 4) -> list:
     """Return rules as routers have them: prefixes in prefixes, ranges in one prefix; from ten on a /0 per protocol."""
     chance, rules, prefixes, lows = random.Random(seed), [], [], defaultdict(set)
     if count >= 10:
-        rules += [_rule(ANY, "tcp", 8443, 8443), _rule(ANY, "udp", 5353, 5353)]
+        rules += [_rule(Prefix.any_of(family), *ports) for ports in (("tcp", 8443, 8443), ("udp", 5353, 5353))]
     while len(rules) < count:
-        prefix, protocol = _prefix(chance, prefixes), chance.choice(PROTOCOLS)
+        prefix, protocol = _prefix(chance, prefixes, family), chance.choice(PROTOCOLS)
         low, high = _ports(chance)
         taken = lows[prefix, protocol]
         # The original keeps a range by its low port.
@@ -91,20 +95,24 @@ class Judge:
 
 
 def _rule(prefix: Prefix, protocol: str, low: int, high: int) -> Rule:
-    return Rule(prefix, ANY, protocol, low, high, (), "tproxy", PROXY_IP, PROXY_PORT, "drop")
+    family = prefix.family
+    return Rule(prefix, Prefix.any_of(family), protocol, low, high, (), "tproxy", PROXY_IPS[family], PROXY_PORT, "drop")
 
 
-def _prefix(chance: random.Random, prefixes: list) -> Prefix:
-    """Return a known prefix (40 in 100), one inside a known one (18), or one anywhere, half of these in 10/8."""
+def _prefix(chance: random.Random, prefixes: list, family: int) -> Prefix:
+    """Return a known prefix (40 in 100), one inside a known one (18), or one anywhere.
+
+    Half of the last ones are in 10/8 or fd00::/24.
+    """
     if prefixes and chance.random() < 0.4:
         return chance.choice(prefixes)
-    length, network = 96 + chance.choice(LENGTHS), chance.getrandbits(32)
+    length, network = chance.choice(LENGTHS[family]) + 128 - BITS[family], chance.getrandbits(BITS[family])
     if prefixes and chance.random() < 0.3:
         around = chance.choice(prefixes)
         length, network = max(length, around.length), around.network | network & ~mask(around.length)
     elif chance.random() < 0.5:
-        network = 10 << 24 | network & 0xFFFFFF
-    prefix = Prefix((MAPPED | network) & mask(length), length)
+        network = 10 << 24 | network & 0xFFFFFF if family == 4 else 0xFD << 120 | network & (1 << 104) - 1
+    prefix = Prefix(_address(network, family) & mask(length), length)
     prefixes.append(prefix)
     return prefix
 
@@ -123,11 +131,17 @@ def _ports(chance: random.Random, wide: bool = True) -> tuple:
 
 
 def _flow(chance: random.Random, rule: Rule, kind: str) -> Flow:
-    inside = chance.getrandbits(32) & ~mask(rule.destination.length)
+    family = rule.destination.family
+    inside = chance.getrandbits(BITS[family]) & ~mask(rule.destination.length)
     destination, port = rule.destination.network | inside, chance.randint(rule.low, rule.high)
     if kind == "port miss":
         port = chance.choice(STRANGE_PORTS)
     elif kind == "address miss":
-        destination, port = MAPPED | chance.getrandbits(32), chance.randint(40000, 65000)
-    source = MAPPED | chance.getrandbits(32)
+        destination, port = _address(chance.getrandbits(BITS[family]), family), chance.randint(40000, 65000)
+    source = _address(chance.getrandbits(BITS[family]), family)
     return Flow(destination, source, rule.protocol, chance.randrange(1024, 65536), port)
+
+
+def _address(number: int, family: int) -> int:
+    """Return an address as a mapped 128-bit number."""
+    return MAPPED | number if family == 4 else number

@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The rule table, changed in place: an image with room (_live_image) and the inner map in which it is in force.
+"""The rule table that changes in place: an image with free space, and the inner map that holds it.
 
-1. Whoever commits by RuleTable puts another inner map in force. Its id is compared before each change, so the table
-   here follows: it reads that image, and puts one with room in its place.
-2. What cannot be changed in place is compiled anew, with more room; a set that no image with room can hold is
-   compiled as RuleTable does it, each time.
-3. Who is killed between two words leaves HEADER_CHANGING set; the next load compiles what the journal says. Until then
-   nobody takes the digest at its word.
+1. A commit by RuleTable puts another inner map in force. This table compares the map's id before each change. After a
+   foreign commit it reads the new image and puts an image with free space in its place.
+2. Rules that cannot be changed in place are compiled anew, with more free space. RuleTable compiles a set that no image
+   with free space can hold, each time.
+3. A process that is killed between two stores leaves HEADER_CHANGING set. The next load compiles the rules of the
+   journal. Until then no reader trusts the digest.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LiveTable:
 
     def _change_in_place(self, removes: list, puts: list) -> None:
         if self._image is None:
-            raise FullCompileNeeded("there is no image with room")
+            raise FullCompileNeeded("there is no image with free space")
         if not self._table.ifindexes(puts).keys() <= self._ifindexes.keys():
             raise FullCompileNeeded("an interface is named for the first time")
         image, self._image = self._image, None

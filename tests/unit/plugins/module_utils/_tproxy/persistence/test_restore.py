@@ -204,9 +204,9 @@ def test_a_program_that_the_kernel_refuses_closes_too(monkeypatch):
         return load(instructions, name)
 
     monkeypatch.setattr(system.bpf, "load_program", verify, raising=False)
-    story, given = restoring()
+    operation, given = restoring()
     with pytest.raises(VerificationFailed, match="refused to load program"):
-        story(given, system, False)
+        operation(given, system, False)
     assert closed(machine) == [3, 4]
 
 

@@ -93,7 +93,7 @@ def test_a_run_does_not_forget_what_went_behind_our_back():
 def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
     machine = machine_after(*SAVED)
     before = machine.disk[STATE_FILE]
-    story, given = detaching("lan0")
+    operation, given = detaching("lan0")
     system = machine.system()
     write = system.files.write
 
@@ -103,7 +103,7 @@ def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
         write(path, text)
 
     monkeypatch.setattr(system.files, "write", full, raising=False)
-    result = Operation("test", story, execute).execute(given, system, False)
+    result = Operation("test", operation, execute).execute(given, system, False)
     assert "The change is in force" in result.warnings[0]
     assert machine.disk[STATE_FILE] == before
     assert UNSAVED in machine.disk

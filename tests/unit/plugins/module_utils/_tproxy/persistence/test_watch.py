@@ -82,8 +82,8 @@ def test_a_watcher_outlives_a_refusal_and_says_it_once():
 
 def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
     machine = machine_after(*SAVED)
-    story, given = attaching("lan0", policy=OPEN)
-    change = Operation("test", story, execute, confirmable=True)
+    operation, given = attaching("lan0", policy=OPEN)
+    change = Operation("test", operation, execute, confirmable=True)
     play(machine, (change.execute, {**given, "confirm_timeout": 60}))
     waits = readable(machine)
 

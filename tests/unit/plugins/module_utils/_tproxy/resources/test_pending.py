@@ -18,8 +18,8 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import BOTH, WEB
 @pytest.fixture
 def machine():
     """Return a machine on which a change waits."""
-    story, given = ruling({**WEB, "tproxy_port": "9443"})
-    change = Operation("test", story, execute, confirmable=True)
+    operation, given = ruling({**WEB, "tproxy_port": "9443"})
+    change = Operation("test", operation, execute, confirmable=True)
     scenario = Scenario("rules", (*BOTH, ruling(WEB)), (change.execute, given))
     found = scenario.machine()
     play(found, (scenario.run[0], {**given, "confirm_timeout": 60}))
