@@ -118,7 +118,7 @@ def _rule_table(adapter):
     with splicer_pins(adapter, bpffs, PIN_DIR) as pins:
         pins.ensure()
         try:
-            # No program is attached that would have to follow an image map which outgrew its room.
+            # No program is attached that would have to follow an image map which outgrew its space.
             yield RuleTable(adapter, pins, lambda _name: None, lambda image: pins.replace("image", image)), pins
         finally:
             pins.remove()
@@ -126,7 +126,7 @@ def _rule_table(adapter):
 
 def _put(table: RuleTable, rules: list) -> None:
     want = {rule.identity: rule for rule in rules}
-    reconcile(table, lambda _have: want, check=False)
+    reconcile(table, lambda _have: want)
 
 
 def _under_traffic(report: Report, seconds: float) -> int:
