@@ -125,7 +125,7 @@ class Helper:
         with self._locked(request.operation == "insert") as opened:
             if opened is None:
                 return False, ""
-            pins, table = opened
+            pins, table = opened.pins, opened.table
             removes: list[Identity] = []
             puts: list[Rule] = []
             if request.operation == "flush":
