@@ -13,7 +13,7 @@ from collections import Counter
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import RuleTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules_incremental import LiveTable
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules_incremental import IncrementalTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 
 from .host import INTERFACES
@@ -29,7 +29,7 @@ ON_ALL_INTERFACES = 0.8  # of the setups: a rule that names an interface is most
 
 
 class Maps:
-    """The program's maps, as LiveTable wants them: an image that outgrows its map would be a fault of this test."""
+    """The maps of the program, in place of pins. An image that outgrows its map is a fault of this test."""
 
     def __init__(self, maps: dict):
         self._maps = maps
@@ -50,7 +50,7 @@ class LiveProgram(Program):
         """Put a setup in force, in an image with free space."""
         super().tell(setup)
         table = RuleTable(bpf, Maps(self.maps), INTERFACES.get, None)
-        self._live = LiveTable(bpf, mapped_array, table, lambda _member: None)
+        self._live = IncrementalTable(bpf, mapped_array, table, lambda _member: None)
         self._live.refresh()
         self._table, self.anew, self._number = table, 0, table.number()
 

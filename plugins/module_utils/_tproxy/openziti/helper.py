@@ -22,7 +22,7 @@ from ..resources.lock import lock_for_change, refuse_unconfirmed
 from ..resources.operation import Options
 from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_table import rule_table
-from ..resources.rules_incremental import LiveTable
+from ..resources.rules_incremental import IncrementalTable
 from ..resources.session import lazy_netlink, migrated_pins
 from ..system.system import System
 from .divert import AttachedInterfaces, left_behind, listener_test
@@ -69,7 +69,7 @@ class _Opened(NamedTuple):
     """The open pins, and the rules with their compiled image."""
 
     pins: Pins
-    table: LiveTable
+    table: IncrementalTable
 
 
 class Helper:
@@ -166,7 +166,7 @@ class Helper:
                 return None
         pins = splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir)
         table = rule_table(self._system, pins)
-        return _Opened(pins, LiveTable(self._system.bpf, self._system.words, table, _group_of))
+        return _Opened(pins, IncrementalTable(self._system.bpf, self._system.words, table, _group_of))
 
     def _forget(self) -> None:
         """Close the table and the pins. The next request opens them again."""

@@ -15,123 +15,128 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Callable
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Union
 
 from ..abi.layout import PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded
+from ..model.rule import Identity, Rule
 from ..ruleset.compile import RuleImage, compile_image
 from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
+from ..system.system import Bpf, Words
 from .rule_table import RuleTable
 
+GroupKey = Callable[[Union[Rule, Identity]], Hashable]
 
-class LiveTable:
-    """Rules in force, by identity and by what `key` gives of a Rule or an Identity; None: in no group."""
 
-    def __init__(self, bpf, words, table: RuleTable, key: Callable):
+class IncrementalTable:
+    """The rules in force, by identity and by group. `key` returns the group of a rule or an identity, None for none."""
+
+    def __init__(self, bpf: Bpf, words: Words, table: RuleTable, key: GroupKey) -> None:
         self._bpf, self._words, self._table, self._key = bpf, words, table, key
-        self._number, self._image, self._memory = None, None, None
-        self._rules, self._groups, self._ifindexes = {}, {}, {}
-        self._named = {}  # {interfaces: one rule that names them}
+        self._number: int | None = None  # id of the inner map that this table has put in force
+        self._image: RuleImage | None = None  # None if no image with free space can hold the rules
+        self._memory: Any = None  # the mmap of the image
+        self._rules: dict[Identity, SlottedRule] = {}
+        self._groups: dict[Hashable, dict[Identity, Rule]] = {}
+        self._ifindexes: dict[str, int] = {}
+        self._named: dict[tuple[str, ...], Rule] = {}  # {interfaces: one rule that names them}
 
     def close(self) -> None:
-        """Let go of the memory; the image stays in force."""
+        """Unmap the image. It stays in force."""
         if self._memory is not None:
             self._memory.close()
         self._number, self._image, self._memory = None, None, None
 
     def refresh(self) -> None:
-        """See what is in force, if that is not what was left there."""
+        """Read the rules again if another writer replaced the image. Compile them anew if interfaces changed."""
         if self._number is None or self._table.number() != self._number:
-            self._load()
+            self._commit({rule.identity: rule for rule, _slot in self._table.load().contents.rules})
         elif self._table.ifindexes(self._named.values()) != self._ifindexes:
-            self._commit(dict(self._rules))
+            self._commit({identity: rule for identity, (rule, _slot) in self._rules.items()})
 
-    def rules(self) -> list:
+    def rules(self) -> list[Rule]:
         """Return all rules."""
         return [rule for rule, _slot in self._rules.values()]
 
-    def group(self, member) -> list:
-        """Return the rules that have the same key as a Rule or an Identity."""
+    def group(self, member: Rule | Identity) -> list[Rule]:
+        """Return the rules in the group of a rule or an identity."""
         return list(self._groups.get(self._key(member), {}).values())
 
-    def change(self, removes: Iterable, puts: Iterable) -> bool:
-        """Remove identities and put rules; return whether anything had to be done. Call refresh() before."""
-        removes = [identity for identity in removes if identity in self._rules]
-        puts = [rule for rule in puts if self._rules.get(rule.identity, (None,))[0] != rule]
-        if not removes and not puts:
+    def change(self, removes: Iterable[Identity], puts: Iterable[Rule]) -> bool:
+        """Remove identities and put rules; return whether that changed a rule. Call refresh() before."""
+        gone = [identity for identity in removes if identity in self._rules]
+        new = [rule for rule in puts if rule.identity not in self._rules or self._rules[rule.identity].rule != rule]
+        if not gone and not new:
             return False
         try:
-            self._change_in_place(removes, puts)
+            self._change_in_place(gone, new)
         except FullCompileNeeded:
-            after = {key: pair for key, pair in self._rules.items() if key not in removes}
-            self._commit({**after, **{rule.identity: (rule, after.get(rule.identity, (None, 0))[1]) for rule in puts}})
+            after = {identity: rule for identity, (rule, _slot) in self._rules.items() if identity not in gone}
+            self._commit({**after, **{rule.identity: rule for rule in new}})
         return True
 
-    def _change_in_place(self, removes: list, puts: list) -> None:
+    def _change_in_place(self, removes: Sequence[Identity], puts: Sequence[Rule]) -> None:
         if self._image is None:
             raise FullCompileNeeded("there is no image with free space")
         if not self._table.ifindexes(puts).keys() <= self._ifindexes.keys():
             raise FullCompileNeeded("an interface is named for the first time")
-        image, self._image = self._image, None
+        image, self._image = self._image, None  # after an error it is not used again
         writes = image.change(removes, puts)
-        self._table.zero(image.rules[rule.identity][1] for rule in puts if rule.identity not in self._rules)
+        self._table.zero(image.rules[rule.identity].slot for rule in puts if rule.identity not in self._rules)
         fresh = [(at, image.words[at : at + count]) for at, count in writes.fresh]
         self._words.store(self._memory, writes.begin, fresh, writes.published)
         for identity in removes:
-            self._forget(identity)
+            rule, _slot = self._rules.pop(identity)
+            self._groups.get(self._key(rule), {}).pop(identity, None)
         for rule in puts:
-            self._remember(*image.rules[rule.identity])
+            self._remember(image.rules[rule.identity])
         self._image = image
 
-    def _load(self) -> None:
-        """Take over what is in force."""
-        self._commit({rule.identity: (rule, slot) for rule, slot in self._table.load().contents.rules})
-
-    def _commit(self, rules: dict) -> None:
-        """Compile {identity: (Rule, slot)} anew, slot 0 being none yet, and put it in force."""
+    def _commit(self, rules: Mapping[Identity, Rule]) -> None:
+        """Compile rules anew, and put them in force."""
         self.close()
         contents = self._table.load().contents
         kept = {rule.identity: slot for rule, slot in contents.rules}
-        slots = assign_slots([rule for rule, _slot in rules.values()], kept)
-        slotted = [SlottedRule(rule, slots[identity]) for identity, (rule, _slot) in rules.items()]
-        self._ifindexes = self._table.ifindexes(rule for rule, _slot in slotted)
+        slots = assign_slots(rules.values(), kept)
+        slotted = [SlottedRule(rule, slots[identity]) for identity, rule in rules.items()]
+        self._ifindexes = self._table.ifindexes(rules.values())
         words = self._compile(slotted, contents.generation + 1)
         verify_image(words, slotted, self._ifindexes)
         self._table.zero(slot for identity, slot in slots.items() if identity not in kept)
         self._table.commit(words)
-        self._open(len(words) // PAGE_WORDS)
+        self._map(len(words) // PAGE_WORDS)
         self._rules, self._groups, self._named = {}, {}, {}
-        for rule, slot in slotted:
-            self._remember(rule, slot)
+        for one in slotted:
+            self._remember(one)
 
-    def _compile(self, slotted: list, generation: int):
+    def _compile(self, rules: Sequence[SlottedRule], generation: int) -> array[int]:
         try:
-            self._image = RuleImage(slotted, self._ifindexes, generation, self._table.capacity())
+            self._image = RuleImage(rules, self._ifindexes, generation, self._table.capacity())
         except (FullCompileNeeded, LimitExceeded):
             self._image = None
-            return compile_image(slotted, self._ifindexes, generation)
+            return compile_image(rules, self._ifindexes, generation)
         return self._image.words
 
-    def _open(self, pages: int) -> None:
-        """Map the image in force into memory, for the words to come."""
+    def _map(self, pages: int) -> None:
+        """Map the image in force into memory, for the changes to come."""
         self._number = self._table.number()
         inner = self._table.open_current()
+        if inner is None:
+            return
         try:
             self._memory = self._bpf.window(inner, pages * PAGE_BYTES, True) if self._image else None
         finally:
             os.close(inner)
 
-    def _remember(self, rule, slot: int) -> None:
-        self._rules[rule.identity] = rule, slot
+    def _remember(self, one: SlottedRule) -> None:
+        rule = one.rule
+        self._rules[rule.identity] = one
         key = self._key(rule)
         if key is not None:
             self._groups.setdefault(key, {})[rule.identity] = rule
         if rule.interfaces:
             self._named[rule.interfaces] = rule
-
-    def _forget(self, identity) -> None:
-        rule, _slot = self._rules.pop(identity)
-        self._groups.get(self._key(rule), {}).pop(identity, None)
