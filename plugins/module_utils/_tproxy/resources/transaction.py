@@ -257,7 +257,7 @@ class Transaction:
         with ExitStack() as done, ExitStack() as undo:
             if planned.puts:
                 self.pins.ensure()
-                self._forget_gone_interfaces()
+            self._forget_gone_interfaces()
             if planned.rules is not None:
                 if planned.rules.moving:
                     finish_move(self.system, self.pins)
@@ -281,7 +281,8 @@ class Transaction:
 
     def _forget_gone_interfaces(self) -> None:
         """Remove the markers of clsact qdiscs that went with their interfaces."""
-        for ifindex in clsact_markers(self.pins) - set(self.current.names):
+        markers = clsact_markers(self.pins)
+        for ifindex in markers - set(self.current.names) if markers else ():
             self.pins.clear_marker(clsact_marker(ifindex))
 
     def _open_program(self, planned: TransactionPlan, done: ExitStack) -> int | None:
