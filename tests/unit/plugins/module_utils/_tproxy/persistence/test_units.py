@@ -1,0 +1,39 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texts of the units, and the names of their instances."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import units
+from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
+
+FILES = ROOT / "roles" / "tproxy_splicer" / "files"
+
+
+@pytest.mark.parametrize("name", [*units.persistence_units(), units.HELPER_UNIT])
+def test_the_role_copies_the_same_text(name):
+    text = {**units.persistence_units(), **units.helper_units("ziti")}[name]
+    assert (FILES / name).read_text(encoding="utf-8") == text, "write the text of persistence/units.py to this file"
+
+
+def test_the_socket_belongs_to_the_group():
+    assert "\nSocketGroup=ziti\n" in units.helper_units("ziti")[units.HELPER_SOCKET_UNIT]
+
+
+# The right side is the output of `systemd-escape --template=tproxy-splicer@.service -- NAME` of systemd 252.
+@pytest.mark.parametrize(
+    ("interface", "unit"),
+    [
+        ("lan0", "tproxy-splicer@lan0.service"),
+        ("br-lan", r"tproxy-splicer@br\x2dlan.service"),
+        ("wan0.100", "tproxy-splicer@wan0.100.service"),
+        (".hidden", r"tproxy-splicer@\x2ehidden.service"),
+        ("wg_0:1", "tproxy-splicer@wg_0:1.service"),
+        ("lan@1", r"tproxy-splicer@lan\x401.service"),
+        ("ö0", r"tproxy-splicer@\xc3\xb60.service"),
+    ],
+)
+def test_the_instance_of_an_interface(interface, unit):
+    assert units.instance_of(interface) == unit
