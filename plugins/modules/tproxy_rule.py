@@ -70,7 +70,8 @@ options:
     type: str
   name:
     description:
-      - Free text of up to 63 bytes. It is not part of the identity of a rule.
+      - Free text of up to 63 bytes, without control, bidirectional or line-separator characters.
+      - It is not part of the identity of a rule.
     type: str
   rules:
     description:
@@ -115,7 +116,8 @@ options:
         type: str
   owner:
     description:
-      - Owner of the rules, up to 31 bytes. A run changes the rules of its own owner only.
+      - Owner of the rules, up to 31 bytes, without control, bidirectional or line-separator characters.
+      - A run changes the rules of its own owner only.
       - The identity of a rule is its owner, destination, source, protocol, ports and interfaces.
     type: str
     default: ansible

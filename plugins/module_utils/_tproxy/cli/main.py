@@ -15,12 +15,13 @@ import sys
 
 from ..constants import HELPER_SOCKET, PIN_DIR, VERSION
 from ..errors import Busy, InvalidInput, TproxyError, Unconfirmed
+from ..model.text import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # at run time functions import these, or no function needs them
     import argparse
     from collections.abc import Mapping
-    from typing import TextIO
+    from typing import NoReturn, TextIO
 
     from ..system.system import System
 
@@ -123,8 +124,9 @@ def _fail(fault: str, words: list[str], status: int) -> int:
     import syslog
 
     line = " ".join(fault.split())
+    entry = escaped(f"{line} (asked for: {' '.join(words)})")
     syslog.openlog(NAME, syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, f"{line} (asked for: {' '.join(words)})".encode("utf-8", "replace").decode())
+    syslog.syslog(syslog.LOG_ERR, entry.encode("utf-8", "replace").decode())
     return _output("", f"{NAME}: {line}", status)
 
 
@@ -150,7 +152,14 @@ def _parser(name: str) -> argparse.ArgumentParser:
 
     from .commands import COMMANDS, add_common
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        """A parser that repeats unknown words with their misleading characters escaped."""
+
+        def error(self, message: str) -> NoReturn:
+            """Print the usage and the fault, and exit."""
+            super().error(escaped(message))
+
+    parser = Parser(
         prog=f"{NAME} {name}",
         description=COMMANDS[name].details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -195,10 +204,13 @@ def _output(text: str, complaint: str = "", status: int = DONE) -> int:
 
 
 def _write(stream: TextIO, text: str) -> str:
-    """Write to a stream. Return the reason of a failure; "" also if the reader closed the pipe, as in `show | head`."""
+    """Write to a stream. Return the reason of a failure; "" also if the reader closed the pipe, as in `show | head`.
+
+    A text may come from another program, such as an interface name or an option that is not known.
+    """
     try:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined] # sys.stdout is a TextIOWrapper
-        stream.write(text)
+        stream.write(escaped(text))
         stream.flush()
     except OSError as refusal:
         # Python flushes the stream again at exit, and would print an error.

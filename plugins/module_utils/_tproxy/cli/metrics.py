@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..constants import VERSION
+from ..model.text import replaced
 
 PREFIX = "tproxy_splicer_"
 RULE_LABELS = ("owner", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
@@ -124,4 +125,5 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    # The format knows three escapes only, so other misleading characters are replaced.
+    return replaced(value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))

@@ -18,6 +18,7 @@ import re
 from ..errors import InvalidInput
 from .prefix import Prefix, format_address, parse_address
 from .rule import ACTIONS, ON_MISSING, PORT_MAX, PROTOCOLS, Identity, Rule
+from .text import fault_of_text, misleading_characters
 
 DEFAULT_OWNER = "ansible"
 DEFAULT_TPROXY_IP = {4: "127.0.0.1", 6: "::1"}
@@ -27,7 +28,6 @@ INTERFACE_BYTES = 15
 
 _PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
 _PORT = re.compile(r"[0-9]{1,6}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def rules_from_params(items: list, single: bool = False) -> tuple:
@@ -151,8 +151,8 @@ class _Reader:
             self.fault(option, f"{value!r} is not valid UTF-8")
         elif size > longest:
             self.fault(option, f"{value!r} has {size} bytes in UTF-8; at most {longest} fit")
-        if _CONTROL.search(value):
-            self.fault(option, f"{value!r} contains control characters")
+        if misleading_characters(value):
+            self.fault(option, fault_of_text(value))
         return value
 
     def interfaces(self) -> tuple:
@@ -160,12 +160,9 @@ class _Reader:
         given = self.given("interfaces") or ()
         names = {str(name) for name in ([given] if isinstance(given, str) else given)}
         for name in sorted(names):
-            if not _is_interface_name(name):
-                self.fault(
-                    "interfaces",
-                    f"{name!r} is no interface name; the kernel allows 1 to {INTERFACE_BYTES} bytes without"
-                    " white space, control characters, '/' or ':', and not '.' or '..'",
-                )
+            fault = fault_of_interface_name(name)
+            if fault:
+                self.fault("interfaces", fault)
         return tuple(sorted(names))
 
 
@@ -176,11 +173,19 @@ def _utf8_bytes(text: str) -> int | None:
         return None
 
 
-def _is_interface_name(name: str) -> bool:
-    """Judge as dev_valid_name() in net/core/dev.c does; control characters are refused besides."""
-    if name in ("", ".", "..") or "/" in name or ":" in name or _CONTROL.search(name):
-        return False
-    return (_utf8_bytes(name) or INTERFACE_BYTES + 1) <= INTERFACE_BYTES and not any(map(str.isspace, name))
+def fault_of_interface_name(name: str) -> str:
+    """Return the fault of an interface name as a sentence, or "".
+
+    It judges as dev_valid_name() in net/core/dev.c does, and refuses misleading characters besides.
+    """
+    forbidden = name in ("", ".", "..") or "/" in name or ":" in name or any(map(str.isspace, name))
+    too_long = (_utf8_bytes(name) or INTERFACE_BYTES + 1) > INTERFACE_BYTES
+    if not (forbidden or too_long):
+        return fault_of_text(name)
+    return (
+        f"{name!r} is no interface name; the kernel allows 1 to {INTERFACE_BYTES} bytes without white space,"
+        " control characters, '/' or ':', and not '.' or '..'"
+    )
 
 
 def _identity(reader: _Reader) -> Identity | None:

@@ -21,6 +21,7 @@ from .policy import Mark, Policy, parse_mark, policy_from_params
 from .prefix import format_address, parse_address
 from .rule import is_of_a_service
 from .rule_options import rules_from_params
+from .text import replaced
 
 STATE_FORMAT = 1
 FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"
@@ -94,13 +95,21 @@ def state_of(body: Mapping) -> SavedState:
         return SavedState(
             body["pin_dir"],
             body["blob"],
-            tuple(rules_from_params(body["rules"])[0]),
+            tuple(rules_from_params([_readable(rule) for rule in body["rules"]])[0]),
             tuple(_attachment(entry) for entry in body["attachments"]),
             tuple(SavedRoute(**{**entry, "mark": parse_mark(entry["mark"])}) for entry in body["routes"]),
             body["failure"],
         )
     except (InvalidInput, KeyError, TypeError) as fault:
         raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
+
+
+def _readable(rule: Mapping) -> dict:
+    """Return the options of a rule without misleading characters.
+
+    Release 0.1 saved them, and a boot must restore its state.
+    """
+    return {**rule, "name": replaced(rule["name"]), "owner": replaced(rule["owner"])}
 
 
 def encode_closed(state: SavedState) -> str:

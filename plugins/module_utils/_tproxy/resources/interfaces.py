@@ -34,6 +34,8 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
 from ..model.prefix import ADDRESS_BITS, Prefix
 from ..model.rule import PROTOCOL_NAMES, PROTOCOLS
+from ..model.rule_options import fault_of_interface_name
+from ..model.text import escaped
 from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink
 from .pins import Pins
@@ -208,13 +210,16 @@ class AddressTable(InterfaceTable[InterfaceAddresses]):
 def links_by_name(netlink: Netlink, names: Sequence[str], option: str = "interfaces") -> list[Link]:
     """Return the interfaces of these names.
 
-    Raises InvalidInput with each name that does not exist and with the names that do.
+    Raises InvalidInput with each name that cannot be one; else with each that does not exist and the names that do.
     """
-    found = [netlink.link(name) for name in names]
+    faults = [f"{option}: {fault}" for fault in map(fault_of_interface_name, names) if fault]
+    found = [netlink.link(name) for name in names] if not faults else []
     unknown = [name for name, link in zip(names, found) if link is None]
     if unknown:
-        there = ", ".join(sorted(entry.name for entry in netlink.interfaces()))
-        raise InvalidInput([f"{option}: there is no {name!r} on this machine; it has {there}" for name in unknown])
+        there = escaped(", ".join(sorted(entry.name for entry in netlink.interfaces())))
+        faults = [f"{option}: there is no {name!r} on this machine; it has {there}" for name in unknown]
+    if faults:
+        raise InvalidInput(faults)
     return [link for link in found if link is not None]
 
 

@@ -149,6 +149,32 @@ def test_a_closed_standard_output_is_no_fault(run, monkeypatch):
     assert main.main(["tproxy-splicer", "show"]) == 0
 
 
+FORGED = "--x\x1b[2J\u202e\u2028y"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(FORGED,), ("show", FORGED), ("show", FORGED[2:]), (FORGED[2:],), ("-I", FORGED, "-c", "10.0.0.1")],
+)
+def test_a_word_that_is_repeated_forges_nothing(run, words):
+    status, out, err = run(*words)
+    assert status == 2
+    assert not [each for each in out + err if each != "\n" and not each.isprintable()]
+
+
+def test_an_unknown_option_of_a_router_is_escaped(run):
+    call = ("-I", "-c", "10.9.0.1", "-m", "32", "-p", "tcp", "-l", "80", "-h", "80", "-t", "8080", "-s", "web")
+    assert run(*call, "--new\x1b[2J", "\u202e1").err == (
+        "tproxy-splicer: warning: unknown option --new\\u001b[2J \\u202e1 is ignored\n"
+    )
+
+
+def test_a_name_of_an_interface_is_shown_escaped(run):
+    run.machine.plug("lan\u202e9", 9)
+    play(run.machine, attaching("lan0"))
+    assert "lan\\u202e9" in run("explain", "--interface", "lan7", *EXPLAIN).err
+
+
 @pytest.mark.parametrize("command", ["show", "metrics"])
 def test_without_capabilities_nothing_is_shown(run, monkeypatch, command):
     monkeypatch.setattr(FakeSysctl, "has_capability", lambda _self, _number: False)

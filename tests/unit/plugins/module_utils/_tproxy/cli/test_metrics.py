@@ -72,6 +72,12 @@ def test_a_name_survives_its_escaping(name):
     assert value_of(samples(metrics_text(answer)), "rule_packets_total", name=name) == 12
 
 
+def test_a_name_cannot_forge_a_line():
+    answer = answer_of_info()
+    answer["rules"][0]["name"] = "a\u2028b\u202e\x1b"
+    assert value_of(samples(metrics_text(answer)), "rule_packets_total", name="a?b??") == 12
+
+
 def test_a_counter_ends_in_total_and_a_gauge_does_not():
     for name, kind in re.findall("# TYPE (.*) (.*)", metrics_text(answer_of_info())):
         assert name.endswith("_total") == (kind == "counter"), name

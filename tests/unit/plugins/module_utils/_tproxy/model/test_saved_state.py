@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,12 @@ STATE = SavedState("/sys/fs/bpf/x", '{"blob": 1}\n', tuple(RULES), (LAN, WAN), R
 def test_a_state_comes_back_as_it_was():
     assert decode_state(encode_state(STATE)) == STATE
     assert decode_closed(encode_closed(STATE)) == (STATE.pin_dir, STATE.attachments)
+
+
+def test_a_name_that_release_0_1_saved_does_not_keep_a_boot_from_its_state():
+    forged = tuple(replace(rule, name="a\u202eb\u2028", owner="ansible\x1b") for rule in RULES)
+    found = decode_state(encode_state(replace(STATE, rules=forged))).rules
+    assert found == tuple(replace(rule, name="a?b?", owner="ansible?") for rule in RULES)
 
 
 def test_a_text_cut_anywhere_is_refused():
