@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Reads attachments, policies, rules with their hits, reasons of passes and drops, routes and findings.
   - Changes nothing, and also works if no program is attached.
+  - Fails without the rights of root, because an unprivileged task would find no rule and no program.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -153,12 +154,12 @@ findings:
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_info
 from ..module_utils._tproxy.ansible_module.runner import run
-from ..module_utils._tproxy.operations.info import INSPECT
+from ..module_utils._tproxy.operations.info import LOOK
 
 
 def main() -> None:
     """Run the module."""
-    run(tproxy_info(), INSPECT)
+    run(tproxy_info(), LOOK)
 
 
 if __name__ == "__main__":

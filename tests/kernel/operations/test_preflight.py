@@ -20,8 +20,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.find
     kernel_version,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Refused, Unsupported
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import LOOK
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, procfs
+from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually, transparent
 
 LINK_CREATE, ATTACH_TCX_INGRESS = 28, 46  # include/uapi/linux/bpf.h
@@ -272,10 +274,12 @@ def test_a_listener_with_reuseport_where_the_kernel_cannot_splice_to_it(router):
 # ---- the machine ------------------------------------------------------------------------------------------
 
 
-def test_without_capabilities_everything_is_told_and_nothing_done(router):
+def test_without_capabilities_doctor_says_so_and_modules_fail(router):
     os.seteuid(NOBODY)
     try:
         assert codes(router) >= {"missing_capability"}
+        with pytest.raises(Unsupported, match=r"missing: run it as root \(a task with become: true\)"):
+            LOOK.execute(options("tproxy_info", pin_dir=router.pin_dir), router.system(), False)
         with pytest.raises(Unsupported, match="CAP_NET_ADMIN and CAP_SYS_ADMIN missing"):
             router.attach()
     finally:

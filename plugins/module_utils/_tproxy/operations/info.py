@@ -51,7 +51,7 @@ NOTHING: Answer = {
 
 
 def inspect(options: Options, system: System, _check: bool) -> Result:
-    """Return the values of tproxy_info. Raises LayoutMismatch for pins of another release."""
+    """Return the values of tproxy_info, and of doctor without the rights. Raises LayoutMismatch for foreign pins."""
     facts = machine(system, options["pin_dir"])
     if facts.missing_capabilities:
         return Result(False, {**NOTHING, "findings": findings(facts)})
@@ -206,5 +206,5 @@ def _open() -> System:
     return replace(open_core(), sockets=sock_diag)
 
 
-INSPECT = Operation("tproxy_info", inspect, opens=_open)
-LOOK = Operation("show", look, opens=_open)
+INSPECT = Operation("doctor", inspect, opens=_open)
+LOOK = Operation("tproxy_info", look, opens=_open)
