@@ -148,7 +148,7 @@ def test_list_and_flush_need_nothing_else(operation, name):
         (words(c="10.0.0.0/8"), "no valid prefix length"),
         (words(l="1-5", h="9"), "is no port or range"),
         (words(N="a/b"), "no interface name"),
-        (words(s="a\nb"), "control characters"),
+        (words(s="a\nb"), "control, bidirectional"),
         (words(s="\udcff"), "not valid UTF-8"),
         (words(c="10.0.0.0", o="fd00::1", n="64"), "not of the family of the destination"),
     ],
