@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The action plugin of tc_bpf_attach: it sends the C source, which modules cannot contain, or compiles it here.
 
-With `confirm_timeout` it confirms the change over a new connection. It imports nothing of the collection by name,
-because the checkout loads it also outside of any collection.
+It confirms the change over a new connection, see plugin_utils/confirmation.py. It imports nothing of the collection by
+name, because the checkout loads it also outside of any collection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         if arguments.get("state", "present") == "present":
             self._fill_in(arguments)
-        return confirmation().run(self, arguments, task_vars)
+        return confirmation().run(self, "tc_bpf_attach", arguments, task_vars)
 
     def _fill_in(self, arguments: dict[str, Any]) -> None:
         if arguments.get("source_files") or arguments.get("blob_content"):

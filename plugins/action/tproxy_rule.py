@@ -16,7 +16,7 @@ CONFIRMATION = pathlib.Path(__file__).resolve().parents[1] / "plugin_utils" / "c
 
 
 class ActionModule(ActionBase):
-    """Run the module; with `confirm_timeout`, confirm its change."""
+    """Run the module, and confirm its change."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Run the module on the target."""
         super().run(tmp, task_vars)
-        return confirmation().run(self, dict(self._task.args), task_vars)
+        return confirmation().run(self, "tproxy_rule", dict(self._task.args), task_vars)
 
 
 def confirmation() -> ModuleType:

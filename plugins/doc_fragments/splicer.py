@@ -51,7 +51,7 @@ options:
   confirm_token:
     description:
       - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of that change, and is
-        confirmed or rolled back with it. Without the token a run is refused while a change is pending.
+        confirmed or rolled back with it. Without the token a run waits for the end of a pending change.
     type: str
 """
 
@@ -61,17 +61,29 @@ options:
     description:
       - Time limit for the confirmation of this change in seconds, 5 to 3600. Without a confirmation the host restores
         the previous state. V(0) needs no confirmation.
+      - Over a remote connection the action plugin sets a limit if the task has none. It is 60 seconds for
+        M(netedge.tproxy.tc_bpf_attach) if it attaches or changes a policy. It is 60 seconds for
+        M(netedge.tproxy.tproxy_rule) if the change can drop packets to an address of the host, or give them to a proxy.
+      - There is no default limit for a local connection (C(ansible-pull)), with C(async), or with O(confirm_token). A
+        tool that runs the module without its action plugin must confirm by M(netedge.tproxy.tproxy_confirm). The
+        module then warns, with the token of the change.
       - The task itself confirms over a new connection to the host. If it gets none, the host rolls the change back by
         itself, so the change cannot lock the controller out. The task then fails with a message about the roll-back.
       - At the deadline the program itself uses the previous rules and policies. A watchdog process on the host restores
         program, filter, addresses and routes. Neither needs the controller, a connection or the system time.
-      - While a change is pending, other changes are refused.
+      - While a change is pending, another task waits for its end.
     type: int
     default: 0
+  confirm_by_default:
+    description:
+      - Begin a pending change only if the change can cut the operator off. The action plugin sets it together with its
+        default for O(confirm_timeout).
+    type: bool
+    default: false
   confirm_token:
     description:
       - Token of a change that M(netedge.tproxy.tproxy_confirm) began. This run becomes part of that change, and is
-        confirmed or rolled back with it. Without the token a run is refused while a change is pending.
+        confirmed or rolled back with it. Without the token a run waits for the end of a pending change.
       - With O(confirm_timeout), and without a pending change, token of the new change.
     type: str
 """

@@ -251,6 +251,7 @@ confirm:
   description:
     - The change with confirmation. The task has confirmed it if the state is V(confirmed).
     - Null if nothing was changed, or if no packet meets the change because no program is attached.
+    - Null if O(confirm_by_default) is set and the change cannot cut the operator off.
   returned: O(confirm_timeout) is not 0
   type: dict
   contains:

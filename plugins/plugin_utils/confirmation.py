@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Confirm a pending change from the controller over a new connection, or report its rollback.
 
+Over a remote connection a module is given the time limit of DEFAULT_SECONDS, unless the task has its own. The module
+then begins a pending change only where its change can cut the operator off. It knows the state of the router.
+
 An established connection proves nothing, because the program passes the packets of its session. The file imports
 nothing of the collection by name, because the checkout loads its plugins also outside of any collection.
 """
@@ -16,7 +19,11 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
 
+# The time limit in seconds of each module that is confirmed without being asked to. A single module leads to one change
+# of some seconds. tproxy_router compiles and saves as well.
+DEFAULT_SECONDS = {"tproxy_router": 300, "tc_bpf_attach": 60, "tproxy_rule": 60}
 PATIENCE = 60  # seconds after the deadline until which the controller tries to reach the router again
 PAUSE = 1
 
@@ -24,9 +31,10 @@ Options = dict[str, Any]
 Answer = dict[str, Any]  # the result of a module
 
 
-def run(action: ActionBase, arguments: Options, task_vars: Options | None) -> Answer:
+def run(action: ActionBase, module: str, arguments: Options, task_vars: Options | None) -> Answer:
     """Run the module of the task, and confirm its change if the change is pending."""
     asynchronous = bool(action._task.async_val) and not action._connection.has_native_async
+    arguments = _with_time_limit(action, module, arguments, asynchronous)
     if str(arguments.get("confirm_timeout") or 0).strip() == "0":
         return action._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=asynchronous)
     if asynchronous:
@@ -42,6 +50,35 @@ def run(action: ActionBase, arguments: Options, task_vars: Options | None) -> An
     if answer.get("failed") or not pending:
         return answer
     return {**answer, **confirm(action, {**arguments, **pending}, task_vars)}
+
+
+def _with_time_limit(action: ActionBase, module: str, arguments: Options, asynchronous: bool) -> Options:
+    """Return the options with the default time limit where the task has none of its own.
+
+    A task with a token is part of a larger change, which has a time limit.
+    """
+    is_local = action._connection.transport == "local"
+    if arguments.get("confirm_timeout") is not None:
+        if is_local and str(arguments["confirm_timeout"]).strip() != "0":
+            _warn(
+                f"{module}: the connection to this host is local, so its confirmation does not show that another"
+                " machine reaches the host. Confirm from that machine (tproxy_confirm), or set confirm_timeout: 0"
+            )
+        return arguments
+    if is_local or arguments.get("confirm_token"):
+        return arguments
+    if asynchronous:
+        _warn(
+            f"{module}: async cannot confirm a change, so the host keeps a change that locks this controller out."
+            " Run the task without async, begin the change with tproxy_confirm, or set confirm_timeout: 0"
+        )
+        return arguments
+    return {**arguments, "confirm_timeout": DEFAULT_SECONDS[module], "confirm_by_default": True}
+
+
+def _warn(text: str) -> None:
+    """Show a warning at once: a task with async loses the warnings of its first result."""
+    Display().warning(text)
 
 
 def confirm(action: ActionBase, change: Options, task_vars: Options | None) -> Answer:

@@ -111,6 +111,10 @@ class Unconfirmed(TproxyError):
     """An operator must confirm a change or roll it back first, or it is too late to confirm it."""
 
 
+class ChangePending(Unconfirmed):
+    """The change of another run waits for confirmation: wait for its end, and run again."""
+
+
 class Busy(TproxyError):
     """Another run holds the lock: wait, and run again."""
 

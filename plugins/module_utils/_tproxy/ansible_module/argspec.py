@@ -51,7 +51,11 @@ POLICY = {
 
 # A change of any module can be part of a pending change. The token identifies that change; it is no secret.
 TOKEN = {"confirm_token": {"type": "str", "no_log": False}}
-CONFIRM = {**TOKEN, "confirm_timeout": {"type": "int", "default": 0}}
+CONFIRM = {
+    **TOKEN,
+    "confirm_timeout": {"type": "int", "default": 0},
+    "confirm_by_default": {"type": "bool", "default": False},
+}
 
 
 def tproxy_rule() -> Arguments:

@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..errors import MissingLibrary, TproxyError
+from ..operations.in_turn import run_in_turn
 from ..resources.operation import Operation
 from ..system.system import INTERPRETERS
 
@@ -29,7 +30,7 @@ def run(arguments: dict[str, Any], operation: Operation) -> None:
     module = AnsibleModule(**arguments)
     try:
         options = trimmed(module.params, module.argument_spec)
-        result = operation.execute(options, operation.opens(), module.check_mode)
+        result = run_in_turn(operation, options, operation.opens(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)
         module.fail_json(msg=str(missing), **missing.details)

@@ -243,6 +243,7 @@ def _detach(options: Options, transaction: Transaction, check_mode: bool) -> Res
         {"attachment": None, "program": None, "policy": None},
         Diff(before, shown_attachment(link, None, None, None)),
         released_interfaces=(options["interface"],),
+        may_cut_off=False,
     )
 
 

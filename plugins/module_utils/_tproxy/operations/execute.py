@@ -22,13 +22,14 @@ from ..constants import FUNCTION, STATE_FILE
 from ..errors import InvalidInput, TproxyError
 from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_lock
 from ..resources.attachments import Programs, users
-from ..resources.lock import pending_change, write_record
-from ..resources.older_release import refuse_older_release
+from ..resources.lock import Pending, pending_change, write_record
+from ..resources.older_release import older_release_warnings, refuse_older_release
 from ..resources.operation import Operation, Options, Result, with_absolute_pin_dir
 from ..resources.pins import splicer_pins
 from ..system.system import Compiler, System
 
 UNMET = "no program is attached, so no packet meets this change: there was nothing to confirm"
+OLDER = "the change is not confirmed, because no roll-back could restore the program of an older release"
 
 
 def execute(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
@@ -55,9 +56,13 @@ def _run(operation: Operation, options: Options, system: System, check_mode: boo
 def _run_confirmable(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
     """Run an operation that may have to be confirmed, or that is part of a pending change.
 
-    A run that would change nothing starts no pending change, so check mode predicts exactly what a run does.
+    A run that would change nothing starts no pending change, so check mode predicts exactly what a run does. With
+    `confirm_by_default` no user asked for a confirmation: a change that cannot have one, or needs none, has none.
     """
     seconds, token = options.get("confirm_timeout") or 0, options.get("confirm_token")
+    by_default = bool(options.get("confirm_by_default"))
+    if by_default and options.get("function", FUNCTION) != FUNCTION:
+        seconds = 0
     if seconds:
         _refuse_bad_options(options, seconds)
     finish_expired(options["pin_dir"], system, check_mode)
@@ -65,14 +70,19 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
         return _as_pending(_run(operation, options, system, check_mode), options["pin_dir"], system, check_mode)
     if not seconds:
         return _run(operation, options, system, check_mode)
-    refuse_older_release(system, options["pin_dir"])
     options = {**options, "confirm_token": None}
+    if by_default and older_release_warnings(system, options["pin_dir"]):
+        return _run(operation, options, system, check_mode).with_data(confirm=None).with_warnings([OLDER])
+    refuse_older_release(system, options["pin_dir"])
     system = replace(system, compiler=_CachingCompiler(system.compiler))
     predicted = _run(operation, options, system, True)
     if check_mode or not predicted.changed:
         return predicted.with_data(confirm=None)
+    if by_default and not predicted.may_cut_off:
+        return _run(operation, options, system, False).with_data(confirm=None)
     if not _meets_packets(predicted, options["pin_dir"], system):
-        return _run(operation, options, system, False).with_data(confirm=None).with_warnings([UNMET])
+        unmet = [] if by_default else [UNMET]
+        return _run(operation, options, system, False).with_data(confirm=None).with_warnings(unmet)
     return _run_pending(operation, options, system, seconds, token)
 
 
@@ -111,7 +121,17 @@ def _run_pending(operation: Operation, options: Options, system: System, seconds
     if not result.changed:  # another run made the same change between prediction and run
         confirm(own_change, system, False)
         return result.with_data(confirm=None)
-    return result.with_data(confirm=pending.shown(system))
+    return result.with_data(confirm=pending.shown(system)).with_warnings(_alone(token, pending, system))
+
+
+def _alone(token: str | None, pending: Pending, system: System) -> list[str]:
+    """Return a warning for a change without a token of its caller: no action plugin has started it, or confirms it."""
+    if token is not None:
+        return []
+    return [
+        f"no action plugin confirms this change, so the router rolls it back in {pending.seconds_left(system)} s; to"
+        f" keep it, run tproxy_confirm with token={pending.token} over a new connection"
+    ]
 
 
 def _as_pending(result: Result, pin_dir: str, system: System, check_mode: bool) -> Result:

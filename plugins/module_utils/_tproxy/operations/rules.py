@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..abi.layout import RULES
 from ..checks.findings import enforce
+from ..checks.own_addresses import may_touch_own_addresses
 from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
 from ..model.rule import Identity, Rule, sorted_rules
@@ -50,8 +51,10 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
     Raises InvalidInput, LimitExceeded, Refused, VerificationFailed; then nothing was changed.
     """
     desired, warnings = _desired(options)
+    touches_own = []
 
     def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
+        touches_own.append(may_touch_own_addresses(transaction.current, planned.plan.before, planned.plan.changes))
         return enforce(findings_of_rules(transaction, planned), bool(options.get("force")))
 
     is_present = options["state"] == "present"
@@ -65,7 +68,7 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         ignore_damage=is_present,
         preflight=preflight,
     )
-    return Result(result.changed, result.data, result.diff, (*warnings, *result.warnings))
+    return replace(result, warnings=(*warnings, *result.warnings), may_cut_off=any(touches_own))
 
 
 def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[str]]:

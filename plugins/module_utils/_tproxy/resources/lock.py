@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from ..constants import RUN_DIR
-from ..errors import KernelRefused, Unconfirmed, Unsupported, VerificationFailed
+from ..errors import ChangePending, KernelRefused, Unconfirmed, Unsupported, VerificationFailed
 from ..system.system import System
 from .operation import Answer
 
@@ -111,7 +111,7 @@ def close_change(system: System, pin_dir: str, pending: Pending, outcome: str) -
 def refuse_unconfirmed(system: System, pin_dir: str, token: str | None) -> Pending | None:
     """Return the pending change of `token`, or None where there is neither token nor pending change.
 
-    Raises Unconfirmed while another change is pending, and past the deadline of the caller's own change.
+    Raises ChangePending while another change is pending, and Unconfirmed past the deadline of the caller's own change.
     """
     pending = pending_change(system, pin_dir)
     if pending is None and token is None:
@@ -126,7 +126,7 @@ def refuse_unconfirmed(system: System, pin_dir: str, token: str | None) -> Pendi
             " changed; run tproxy_confirm with state=rolled_back, which puts the state before it back for good"
         )
     if token is None:
-        raise Unconfirmed(
+        raise ChangePending(
             f"a change by {pending.who} waits for confirmation, for {pending.seconds_left(system)} s more: nothing was"
             " changed; confirm it (tproxy_confirm), roll it back (tproxy_confirm with state=rolled_back), or wait"
         )
@@ -167,7 +167,7 @@ def lock_for_change(
 ) -> Iterator[Pending | None]:
     """Hold the pin folder as lock() does, and yield the pending change of `token`, or None.
 
-    Raises Unconfirmed while another change is pending.
+    Raises ChangePending while another change is pending.
     """
     with lock(system, pin_dir, check, mount):
         yield refuse_unconfirmed(system, pin_dir, token)

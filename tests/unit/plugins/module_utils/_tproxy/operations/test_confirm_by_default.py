@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The changes that are confirmed although no task asks for it: those that can cut the operator off.
+
+The fake machine has 10.1.0.1 on lan0. Its program is on lan0 and lan1.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import ATTACH
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import APPLY_RULES
+from ansible_collections.netedge.tproxy.tests.support.scenarios import (
+    BOTH,
+    CLOSED,
+    FOREIGN,
+    OPEN,
+    OTHER,
+    attaching,
+    detaching,
+    prepared,
+    recording,
+    rule,
+    ruling,
+)
+
+OWN = "10.1.0.1"
+PASS = rule(OWN, 22, action="pass")
+
+
+def confirmed(machine, run: tuple, **more) -> bool:
+    """Run with the options of the action plugin; return whether the change is pending."""
+    function, given = run
+    operation = ATTACH if function is ATTACH.function else APPLY_RULES
+    given = {**given, "confirm_timeout": 60, "confirm_by_default": True, "confirm_token": "0123", **more}
+    result = operation.execute(given, machine.system(), False)
+    assert result.changed and result.pending == bool(result.data["confirm"])
+    return result.pending
+
+
+@pytest.mark.parametrize(
+    "run",
+    [attaching("lan0", policy=OPEN), attaching("lan0", "version 2"), attaching("lan0", priority=20)],
+    ids=["policy", "program", "priority"],
+)
+def test_each_attach_is(run):
+    assert confirmed(prepared(*BOTH), run)
+
+
+def test_a_first_attach_is():
+    assert confirmed(prepared(), attaching("lan0", policy=CLOSED))
+
+
+@pytest.mark.parametrize("before", [BOTH, BOTH[:1]], ids=["one of two", "the last"])
+def test_a_detach_is_not(before):
+    assert not confirmed(prepared(*before), detaching("lan0"))
+
+
+def test_the_program_of_another_is_not():
+    machine = prepared(*BOTH, FOREIGN)
+    function, given = attaching("lan0", "table 2", function=OTHER, priority=20)
+    given = {**given, "confirm_timeout": 60, "confirm_by_default": True}
+    assert function is ATTACH.function and ATTACH.execute(given, machine.system(), False).changed
+
+
+@pytest.mark.parametrize(
+    ("before", "run"),
+    [
+        ((), ruling(rule("10.0.0.0/8", 22, action="drop"))),
+        ((), ruling(rule("0.0.0.0/0", 53, action="drop"))),
+        ((), ruling(rule(OWN, 22))),
+        ((recording(),), ruling(rule(OWN, 22))),
+        ((), ruling(rule("10.1.0.0/16", 22))),
+        ((ruling(PASS),), ruling(PASS, state="absent")),
+        ((ruling(PASS),), ruling(purge=True)),
+        ((ruling(PASS),), ruling({**PASS, "source": "192.0.2.0/24"}, purge=True)),
+        ((ruling(PASS),), ruling({**PASS, "action": "drop"})),
+    ],
+    ids=["drop", "drop all", "splice", "splice recorded", "splice unrecorded", "remove", "purge", "narrow", "turn"],
+)
+def test_a_rule_that_can_touch_packets_to_an_own_address_is(before, run):
+    assert confirmed(prepared(*BOTH, *before), run, force=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "run"),
+    [
+        ((), ruling(rule("192.0.2.0/24", 22, action="drop"))),
+        ((), ruling(PASS)),
+        ((recording(),), ruling(rule("10.1.0.0/16", 22))),
+        ((ruling(rule(OWN, 22, action="drop")),), ruling(rule(OWN, 22, action="drop", name="other"))),
+        ((ruling(rule(OWN, 22, action="drop")),), ruling(purge=True)),
+        ((ruling(rule("192.0.2.0/24", 22, action="pass")),), ruling(purge=True)),
+    ],
+    ids=["drop elsewhere", "pass", "splice recorded subnet", "name", "drop removed", "pass removed elsewhere"],
+)
+def test_a_rule_that_cannot_is_not(before, run):
+    assert not confirmed(prepared(*BOTH, *before), run, force=True)
+
+
+def test_a_rule_that_no_packet_meets_is_not_and_needs_no_warning():
+    machine = prepared()
+    function, given = ruling(rule(OWN, 22, action="drop"))
+    given = {**given, "confirm_timeout": 60, "confirm_by_default": True}
+    result = APPLY_RULES.execute(given, machine.system(), False)
+    assert function is APPLY_RULES.function
+    assert (result.changed, result.pending, result.warnings) == (True, False, ())
+
+
+def test_a_change_without_the_token_of_an_action_plugin_names_the_way_to_keep_it():
+    machine = prepared(*BOTH)
+    function, given = attaching("lan0", policy=OPEN)
+    result = ATTACH.execute({**given, "confirm_timeout": 60}, machine.system(), False)
+    token = result.data["confirm"]["token"]
+    assert function is ATTACH.function and result.pending
+    assert f"run tproxy_confirm with token={token}" in result.warnings[-1]
