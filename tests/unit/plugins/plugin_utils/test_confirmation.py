@@ -15,7 +15,7 @@ MODULES = ("tproxy_router", "tc_bpf_attach", "tproxy_rule")
 
 
 class Action:
-    """An action plugin whose module records its options and changes nothing."""
+    """An action plugin. Its module records its options and changes nothing."""
 
     def __init__(self, transport: str = "ssh", seconds_of_async: int = 0):
         self._connection = SimpleNamespace(transport=transport, has_native_async=False)
