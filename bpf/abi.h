@@ -17,7 +17,7 @@
 #include <linux/types.h>
 
 enum layout {
-	LAYOUT = 2,
+	LAYOUT = 3,
 };
 
 enum limits {
@@ -25,7 +25,8 @@ enum limits {
 	INTERFACES = 256,
 	/* INTERFACES * GENERATIONS: the policies in force, then the previous ones */
 	POLICIES = 512,
-	PROBES = 8,	     /* neighbouring slots in which an ifindex can be */
+	/* entries of both tables that can stand outside of their home slots */
+	DISPLACED = 512,
 	UNKNOWN_SLOT = 256,  /* counters of an interface without a policy */
 	ADDRESSES = 32,	     /* recorded addresses per interface */
 	MANAGEMENT = 16,     /* management entries per interface */
@@ -43,14 +44,18 @@ enum image {
 	PAGE_WORDS = 256,
 	PAGE_BYTES = 1024,
 	IMAGE_MAGIC = 0x54505331,
-	IMAGE_FORMAT = 2,
+	IMAGE_FORMAT = 3,
 	IMAGE_PAGES_MIN = 1024,	  /* a new image map holds 1 MiB */
 	IMAGE_PAGES_MAX = 262144, /* 256 MiB */
 	/* first word of a group directory in its page; the directory of group 0 is in page 0 */
 	GROUP_BASE = 16,
 	GROUP_WORDS = 6,
-	/* pairs in page 1: (ifindex, page of the directory of its group), a power of two */
-	GROUPED_INTERFACES = 128,
+	/* Pages 1 to GROUP_PAGES: pairs (ifindex, page of the directory of its group). */
+	GROUP_PAGES = 4,
+	PAIRS_PER_PAGE = 128,
+	PROBES = 8,	       /* neighbouring pairs in which an ifindex can be */
+	GROUP_PAGE_SHIFT = 30, /* of ifindex * HEADER_GROUP_SEED: the page */
+	GROUP_PAIR_SHIFT = 23, /* the first of these pairs, modulo PAIRS_PER_PAGE */
 	ACTION_WORDS = 8,
 	ACTIONS_PER_PAGE = 32,
 };
@@ -74,7 +79,8 @@ enum header_word {
 	HEADER_CHANGING = 13,
 	/* digest of all pages in use; unknown if 0 or while HEADER_CHANGING is 1 */
 	HEADER_DIGEST = 14,
-	/* 15: 0; older releases kept a CRC-32 there, in images that are never changed in place */
+	/* an odd factor, so that each ifindex stands within PROBES pairs of its place */
+	HEADER_GROUP_SEED = 15,
 };
 
 /* Words of a group directory: 0 = no rule of that family and protocol. */
@@ -177,7 +183,21 @@ struct management {
 };
 
 /*
- * Found by ifindex: slot (ifindex + i) % INTERFACES, i < PROBES. ifindex 0: free.
+ * A table of interfaces. An entry stands in its home slot, ifindex % INTERFACES, or
+ * in the slot that the map displaced has for it.
+ */
+enum interface_table {
+	TABLE_POLICY = 0,
+	TABLE_ADDRESSES = 1,
+};
+
+struct displaced_key {
+	__u32 table; /* enum interface_table */
+	__u32 ifindex;
+};
+
+/*
+ * Found by ifindex, as enum interface_table says. ifindex 0: free.
  * The previous policy of slot s is in slot s + INTERFACES. It is in force from
  * the deadline until the operator confirms or the change is rolled back. Its
  * own deadline has no meaning.
@@ -289,7 +309,12 @@ _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS,
 	       "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies in its page");
-_Static_assert((int)HEADER_DIGEST < GROUP_BASE, "the header ends before the directory of group 0");
-_Static_assert(GROUPED_INTERFACES * 2 == PAGE_WORDS, "the grouped interfaces fill page 1");
+_Static_assert((int)HEADER_GROUP_SEED < GROUP_BASE,
+	       "the header ends before the directory of group 0");
+_Static_assert(PAIRS_PER_PAGE * 2 == PAGE_WORDS, "a page of pairs is full");
+_Static_assert(0xffffffff >> GROUP_PAGE_SHIFT == GROUP_PAGES - 1,
+	       "the upper bits of the product are the page");
+_Static_assert(DISPLACED == 2 * INTERFACES, "each entry of both tables can be displaced");
+_Static_assert(sizeof(struct displaced_key) == 8, "struct displaced_key");
 
 #endif

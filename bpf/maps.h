@@ -12,6 +12,7 @@
 #include "abi.h"
 
 enum map_type {
+	TYPE_HASH = 1,
 	TYPE_ARRAY = 2,
 	TYPE_PERCPU_ARRAY = 6,
 	TYPE_ARRAY_OF_MAPS = 12,
@@ -28,6 +29,7 @@ enum map_flag {
 	MAP(policy, TYPE_ARRAY, 4, sizeof(struct policy), POLICIES, FLAG_NONE)                 \
 	MAP(ifindex_ip_map, TYPE_ARRAY, 4, sizeof(struct interface_addresses), INTERFACES,     \
 	    FLAG_NONE)                                                                         \
+	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)       \
 	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)       \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE) \
 	MAP(meta, TYPE_ARRAY, 4, sizeof(struct meta), 1, FLAG_NONE)

@@ -63,13 +63,22 @@ static __always_inline __u32 flags_without_policy(struct __sk_buff *skb)
 	return POLICY_ALLOW_SSH | (-difference >> 31) * POLICY_LAYER3;
 }
 
+/* Return the slot of an entry that is not in its home slot; 0 for none, whose entry is another's. */
+static __always_inline __u32 displaced_slot(enum interface_table table, __u32 ifindex)
+{
+	struct displaced_key key = { .table = table, .ifindex = ifindex };
+	__u32 *slot = bpf_map_lookup_elem(MAP(displaced), &key);
+
+	return slot ? *slot & (INTERFACES - 1) : 0;
+}
+
 static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx *ctx)
 {
-	struct policy *policy = NULL;
-	__u32 i, slot;
+	__u32 slot = skb->ifindex & (INTERFACES - 1);
+	struct policy *policy = policy_at(slot, skb->ifindex);
 
-	for (i = 0; i < PROBES && !policy; i++) {
-		slot = (skb->ifindex + i) & (INTERFACES - 1);
+	if (!policy) {
+		slot = displaced_slot(TABLE_POLICY, skb->ifindex);
 		policy = policy_at(slot, skb->ifindex);
 	}
 	if (policy && deadline_passed(policy))
@@ -79,19 +88,19 @@ static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx 
 	ctx->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
+static __always_inline struct interface_addresses *addresses_at(__u32 slot, __u32 ifindex)
+{
+	struct interface_addresses *entry = bpf_map_lookup_elem(MAP(ifindex_ip_map), &slot);
+
+	return entry && entry->ifindex == ifindex && entry->count ? entry : NULL;
+}
+
 /* Return the recorded addresses of the interface, NULL if there are none. */
 static __always_inline struct interface_addresses *lookup_addresses(__u32 ifindex)
 {
-	struct interface_addresses *entry;
-	__u32 i, slot;
+	struct interface_addresses *entry = addresses_at(ifindex & (INTERFACES - 1), ifindex);
 
-	for (i = 0; i < PROBES; i++) {
-		slot = (ifindex + i) & (INTERFACES - 1);
-		entry = bpf_map_lookup_elem(MAP(ifindex_ip_map), &slot);
-		if (entry && entry->ifindex == ifindex && entry->count)
-			return entry;
-	}
-	return NULL;
+	return entry ?: addresses_at(displaced_slot(TABLE_ADDRESSES, ifindex), ifindex);
 }
 
 static __always_inline bool has_address(struct interface_addresses *entry,

@@ -18,13 +18,13 @@ static __always_inline void *active_image(const struct policy *policy)
 /* Return the page with the directory of the interface's group: page 0 unless a rule names it. */
 static __always_inline struct page *group_directory(void *image, struct page *head, __u32 ifindex)
 {
-	struct page *groups = image_page(image, 1);
-	__u32 i, pair;
+	__u32 i, pair, place = ifindex * head->word[HEADER_GROUP_SEED];
+	struct page *groups = image_page(image, 1 + (place >> GROUP_PAGE_SHIFT));
 
 	if (!groups)
 		return head;
 	for (i = 0; i < PROBES; i++) {
-		pair = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;
+		pair = (((place >> GROUP_PAIR_SHIFT) + i) & (PAIRS_PER_PAGE - 1)) * 2;
 		if (groups->word[pair] == ifindex)
 			return image_page(image, groups->word[pair + 1]);
 	}

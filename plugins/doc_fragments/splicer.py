@@ -17,7 +17,7 @@ requirements:
 options:
   pin_dir:
     description:
-      - Folder in a bpffs for the pins of maps and program. The pins are in a subfolder for the layout, C(v2).
+      - Folder in a bpffs for the pins of maps and program. The pins are in a subfolder for the layout, C(v3).
       - If no bpffs is mounted, the module mounts one at C(/sys/fs/bpf).
     type: path
     default: /sys/fs/bpf/tproxy_splicer

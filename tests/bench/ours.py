@@ -23,14 +23,14 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefi
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     encode_addresses,
     encode_policy,
-    slot_for,
+    home_slot,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 OWN_ADDRESS = "192.0.2.2"
-BESIDE_THE_IMAGE = ("policy", "ifindex_ip_map", "hits", "reasons")
+BESIDE_THE_IMAGE = ("policy", "ifindex_ip_map", "displaced", "hits", "reasons")
 
 
 def fill_image(bench: Bench, slotted: list) -> None:
@@ -53,11 +53,11 @@ def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
     own = InterfaceAddresses(name, (parse_address(OWN_ADDRESS),))
     entries = {"policy": encode_policy(ifindex, Policy()), "ifindex_ip_map": encode_addresses(ifindex, own)}
     for map_name, entry in entries.items():
-        bpf.update(bench.maps[map_name], codec.key(slot_for(ifindex, {})), entry, map_name)
+        bpf.update(bench.maps[map_name], codec.key(home_slot(ifindex)), entry, map_name)
 
 
 def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:
     """Return how many packets of the interface the product counted under a reason and verdict."""
-    index = (slot_for(ifindex, {}) * REASONS + reason) * VERDICTS + verdict
+    index = (home_slot(ifindex) * REASONS + reason) * VERDICTS + verdict
     size = codec.size_of("counter") * bpf.possible_cpus()
     return codec.sum_counters(bpf.lookup(bench.maps["reasons"], codec.key(index), size))["packets"]

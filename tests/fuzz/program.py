@@ -28,7 +28,11 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     blob_from_object,
     placeholders,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
+    displaced_key,
+    home_slot,
+    slot_for,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
@@ -147,6 +151,9 @@ class Program:
             where = structs.key(slot + half * layout.INTERFACES)
             bpf.update(self.maps["policy"], where, structs.encode("policy", values))
         bpf.update(self.maps["ifindex_ip_map"], structs.key(slot), structs.encode("interface_addresses", recorded))
+        if slot != home_slot(ifindex):
+            for table in (layout.TABLE_POLICY, layout.TABLE_ADDRESSES):
+                bpf.update(self.maps["displaced"], displaced_key(table, ifindex), structs.key(slot))
 
     def _put_image(self, generation: int, words) -> None:
         inner = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")

@@ -37,7 +37,8 @@ def read_node(words, word):
 
 def directory_pages(words):
     """Return the pages of the class directories, that of class 0 first."""
-    return [0, *range(2, words[layout.HEADER_GROUPS] + 1)]
+    first = 1 + layout.GROUP_PAGES
+    return [0, *range(first, first + words[layout.HEADER_GROUPS] - 1)]
 
 
 def roots(words):

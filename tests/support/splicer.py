@@ -16,6 +16,7 @@ import struct
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import TABLE_ADDRESSES, TABLE_POLICY
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Policy, interface_addresses
@@ -30,8 +31,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     source_digest,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
+    displaced_key,
     encode_addresses,
     encode_policy,
+    home_slot,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
@@ -128,7 +131,7 @@ class Splicer:
 
     def policy(self, ifindex: int, slot: int | None = None, **fields) -> None:
         """Set the policy of an interface."""
-        self._put("policy", ifindex if slot is None else slot, encode_policy(ifindex, Policy(**fields)))
+        self._put(TABLE_POLICY, ifindex, slot, encode_policy(ifindex, Policy(**fields)))
 
     def previous_policy(self, ifindex: int, policy: Policy) -> None:
         """Set the policy that holds past the deadline."""
@@ -142,7 +145,7 @@ class Splicer:
     def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
         """Record the addresses of an interface."""
         entry = interface_addresses("lan0", [parse_address(text) for text in texts])
-        self._put("ifindex_ip_map", ifindex if slot is None else slot, encode_addresses(ifindex, entry))
+        self._put(TABLE_ADDRESSES, ifindex, slot, encode_addresses(ifindex, entry))
 
     def rules(self, *items: dict, interfaces: dict | None = None, generation: int = 0) -> None:
         """Put rules in force, in slots 1, 2, ...; `interfaces` is {name: ifindex}."""
@@ -158,8 +161,13 @@ class Splicer:
         bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)
 
-    def _put(self, name: str, slot: int, raw: bytes) -> None:
-        bpf.update(self.maps[name], structs.key(slot % layout.INTERFACES), raw, name)
+    def _put(self, table: int, ifindex: int, slot: int | None, raw: bytes) -> None:
+        """Write an entry in a slot, by default in the home slot of its interface."""
+        name = {TABLE_POLICY: "policy", TABLE_ADDRESSES: "ifindex_ip_map"}[table]
+        home = home_slot(ifindex)
+        bpf.update(self.maps[name], structs.key(home if slot is None else slot), raw, name)
+        if slot not in (None, home):
+            bpf.update(self.maps["displaced"], displaced_key(table, ifindex), structs.key(slot), "displaced")
 
     # ---- what it says -------------------------------------------------------------------
 

@@ -145,8 +145,8 @@ MUTANTS = (
     Mutant(IMAGE, "elif seen or 0 in named:", "elif seen:", "groups without rules of their own"),
     Mutant(
         GROUPS,
-        "page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there]",
-        "page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there] - 1",
+        "words[2 * place], words[2 * place + 1] = ifindex, group_of[ifindex]",
+        "words[2 * place], words[2 * place + 1] = ifindex, group_of[ifindex] - 1",
         "pages of the groups",
     ),
     Mutant(RULE, "self.high - self.low,", "self.low - self.high,", "the narrowest range goes first"),

@@ -109,15 +109,15 @@ MUTANTS = (
     ),
     Mutant(
         RULESET,
-        "pair = ((ifindex + i) & (GROUPED_INTERFACES - 1)) * 2;",
-        "pair = (ifindex & (GROUPED_INTERFACES - 1)) * 2;",
-        "interfaces with the same place in page 1",
+        "pair = (((place >> GROUP_PAIR_SHIFT) + i) & (PAIRS_PER_PAGE - 1)) * 2;",
+        "pair = (((place >> GROUP_PAIR_SHIFT) + i + 1) & (PAIRS_PER_PAGE - 1)) * 2;",
+        "interfaces in the first pair of their place",
     ),
     Mutant(
         POLICY,
-        "slot = (skb->ifindex + i) & (INTERFACES - 1);",
-        "slot = skb->ifindex & (INTERFACES - 1);",
-        "interfaces with the same place in the policy table",
+        "slot = displaced_slot(TABLE_POLICY, skb->ifindex);",
+        "slot = 1;",
+        "interfaces with the same home slot in the policy table",
     ),
     Mutant(
         RULESET,

@@ -1,14 +1,15 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A release with layout 1: a copy of this one, with layout, image format and shapes of its maps set back.
+"""Release 0.1: its own program, and a copy of this release with its layout, image format and interface groups.
 
-Its program looks for policies where layout 1 has them, since it asks for others past a deadline only.
+Few interfaces stand in their home slots in both layouts.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import pathlib
 import re
 import shutil
@@ -16,47 +17,50 @@ import sys
 import types
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OTHER_ENTRIES
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import Router
 
 SOURCES = pathlib.Path(layout.__file__).parents[1]
 PACKAGE = "netedge_tproxy_older_release"
-LAYOUT = 1
 
 
 def copy_package(folder: pathlib.Path) -> None:
     """Make the older release importable, its files in a folder."""
     shutil.copytree(SOURCES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    generated = folder / "abi" / "layout.py"
-    generated.write_text(set_back(generated.read_text(encoding="utf-8")), encoding="utf-8")
+    _set_back(folder / "abi" / "layout.py", ("LAYOUT", 2), ("IMAGE_FORMAT", 2), ("GROUP_PAGES", 1), *PLACES)
+    _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
+    _remove_displaced(folder / "abi" / "layout.py")
     package = types.ModuleType(PACKAGE)
     package.__path__ = [str(folder)]
     sys.modules[PACKAGE] = package
 
 
-def set_back(text: str) -> str:
-    """Return the text of layout.py as layout 1 has it."""
-    text, layouts = re.subn(r"^(LAYOUT|IMAGE_FORMAT) = \d+$", rf"\g<1> = {LAYOUT}", text, flags=re.M)
-    shape = r'^(    "%s": \(\d+, \(\d+, \d+, \d+, )\d+'
-    for name, entries in OTHER_ENTRIES[LAYOUT].items():
-        text, maps = re.subn(shape % name, rf"\g<1>{entries}", text, flags=re.M)
-        layouts += maps
-    assert layouts == 2 + len(OTHER_ENTRIES[LAYOUT])
-    return text
+# The place of an interface in page 1 is its ifindex modulo PAIRS_PER_PAGE.
+PLACES = (("GROUP_PAGE_SHIFT", 32), ("GROUP_PAIR_SHIFT", 0))
 
 
-def older_blob(blob):
-    """Return the program of the older release, for maps as layout 1 has them."""
-    maps = {name: _set_back_shape(name, shape) for name, shape in blob.maps.items()}
-    return importlib.import_module(f"{PACKAGE}.program.blob").Blob(
-        **{**vars(blob), "maps": maps, "source_sha256": "01" * 32}
-    )
+def _set_back(path: pathlib.Path, *constants: tuple[str, int]) -> None:
+    """Write other values of constants."""
+    text = path.read_text(encoding="utf-8")
+    for name, value in constants:
+        text, found = re.subn(rf"^{name} = \w+", f"{name} = {value}", text, flags=re.M)
+        assert found == 1, name
+    path.write_text(text, encoding="utf-8")
 
 
-def _set_back_shape(name: str, shape: tuple) -> tuple:
-    kind, key, value, entries, flags = shape
-    return kind, key, value, OTHER_ENTRIES[LAYOUT].get(name, entries), flags
+def _remove_displaced(path: pathlib.Path) -> None:
+    """Remove the map that 0.1 lacks from MAPS. The placeholders of the maps after it go down by one."""
+    above, maps = path.read_text(encoding="utf-8").split("MAPS = {\n")
+    lines = [line for line in maps.splitlines() if not line.startswith('    "displaced"')]
+    slots = itertools.count(int(re.search(r"\((\d+), \(", lines[0]).group(1)))
+    lines = [re.sub(r": \(\d+", lambda _slot: f": ({next(slots)}", line) for line in lines]
+    path.write_text(above + "MAPS = {\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def older_blob():
+    """Return the program of release 0.1, as BCC compiled it."""
+    text = (pathlib.Path(__file__).parent / "release_0_1.json").read_text(encoding="utf-8")
+    return importlib.import_module(f"{PACKAGE}.program.blob").blob_from_json(text)
 
 
 class OlderRouter(Router):

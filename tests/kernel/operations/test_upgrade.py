@@ -32,7 +32,7 @@ def older(router, tmp_path):
     """Return the release before, at work on two interfaces of the same machine."""
     router.netns.veth("lan1", "lan1-peer")
     older_release.copy_package(tmp_path)
-    older = older_release.OlderRouter(router.netns, older_release.older_blob(router.blob), router.folder)
+    older = older_release.OlderRouter(router.netns, older_release.older_blob(), router.folder)
     older.route(LAN, "lan1")
     older.attach(policy=MANAGEMENT)
     older.attach("lan1")
@@ -72,7 +72,7 @@ def test_one_interface_after_the_other_is_taken_over_with_all_that_was_told(rout
     before = told(older)
     with Stream(client) as stream:
         router.attach()
-        assert layouts(router) == ["v1", f"v{LAYOUT}"]
+        assert layouts(router) == ["v2", f"v{LAYOUT}"]
         router.attach("lan1")
     stream.judge(2)
     assert told(router) == before
@@ -165,7 +165,7 @@ def test_a_take_over_that_fails_leaves_the_older_release_as_it_was(router, older
 
 def test_a_removal_takes_what_an_older_release_left(router, older):
     router.attach(state="absent")
-    assert layouts(router) == ["v1", f"v{LAYOUT}"]
+    assert layouts(router) == ["v2", f"v{LAYOUT}"]
     assert router.attach("lan1", state="absent")["changed"]
     assert not os.path.exists(router.pin_dir)
     for interface in (LAN, "lan1"):
@@ -176,7 +176,7 @@ def test_rules_without_a_program_are_taken_over_at_once(router, older):
     older.attach("lan1", state="absent")
     older.attach(state="absent")
     older.rules(SPLICED)
-    assert layouts(router) == ["v1"]
+    assert layouts(router) == ["v2"]
     assert router.rules(purge=True)["removed"] == 1
     assert not os.path.exists(router.pin_dir)
 

@@ -14,7 +14,7 @@ import random
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import format_number
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slot_for
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import slots_for
 from ansible_collections.netedge.tproxy.tests.support import precedence, rule_sets
 from ansible_collections.netedge.tproxy.tests.support.packets import tcp_frame, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.splicer import Splicer
@@ -38,10 +38,7 @@ def roomy(blob):
 def interfaces(netns, roomy):
     """Make every interface of the flows, with a policy that lets no flow pass before the rules."""
     netns.batch("ip", [f"link add name {name} index {number} type bridge" for name, number in INTERFACES.items()])
-    taken = {}
-    for ifindex in INTERFACES.values():
-        slot = slot_for(ifindex, taken)
-        taken[slot] = ifindex
+    for ifindex, slot in slots_for(INTERFACES.values()).items():
         roomy.policy(ifindex, slot, allow_ssh=False)
 
 

@@ -24,6 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     HEADER_PAGES,
     REASON_MANAGEMENT,
     TYPE_ARRAY_OF_MAPS,
+    TYPE_HASH,
     VERDICT_PASS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
@@ -53,10 +54,10 @@ class Map:
         self.memory = Memory()
 
     def bytes(self) -> dict:
-        """Return the entries that are not zero. An image is the digest of its used pages."""
+        """Return the entries that are not zero, and all of a hash. An image is the digest of its used pages."""
         if self.shape[0] == TYPE_ARRAY_OF_MAPS:
             return {key: inner.digest() for key, inner in self.entries.items()}
-        return {key: value for key, value in self.entries.items() if any(value)}
+        return {key: value for key, value in self.entries.items() if any(value) or self.shape[0] == TYPE_HASH}
 
     def holds(self) -> list:
         """Return the maps inside."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     TYPE_ARRAY_OF_MAPS,
+    TYPE_HASH,
     TYPE_PERCPU_ARRAY,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.test_run import CB_OFFSET
@@ -83,7 +84,7 @@ class FakeBpf(Adapter):
         if found.shape[0] == TYPE_ARRAY_OF_MAPS:
             return struct.pack("=I", found.entries[key].id) if key in found.entries else None
         assert size == found.shape[2] * (CPUS if found.shape[0] == TYPE_PERCPU_ARRAY else 1)
-        return found.entries.get(key, bytes(size))
+        return found.entries.get(key, None if found.shape[0] == TYPE_HASH else bytes(size))
 
     @writes
     def update(self, descriptor, key, value, subject="map"):

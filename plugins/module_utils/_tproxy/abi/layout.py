@@ -11,12 +11,12 @@ MAPS holds, for each map, its placeholder and (type, key size, value size, entri
 from __future__ import annotations
 
 # enum layout
-LAYOUT = 2
+LAYOUT = 3
 
 # enum limits
 INTERFACES = 256
 POLICIES = 512
-PROBES = 8
+DISPLACED = 512
 UNKNOWN_SLOT = 256
 ADDRESSES = 32
 MANAGEMENT = 16
@@ -29,12 +29,16 @@ NO_GENERATION = 2
 PAGE_WORDS = 256
 PAGE_BYTES = 1024
 IMAGE_MAGIC = 1414550321
-IMAGE_FORMAT = 2
+IMAGE_FORMAT = 3
 IMAGE_PAGES_MIN = 1024
 IMAGE_PAGES_MAX = 262144
 GROUP_BASE = 16
 GROUP_WORDS = 6
-GROUPED_INTERFACES = 128
+GROUP_PAGES = 4
+PAIRS_PER_PAGE = 128
+PROBES = 8
+GROUP_PAGE_SHIFT = 30
+GROUP_PAIR_SHIFT = 23
 ACTION_WORDS = 8
 ACTIONS_PER_PAGE = 32
 
@@ -54,6 +58,7 @@ HEADER_JOURNAL = 11
 HEADER_JOURNAL_END = 12
 HEADER_CHANGING = 13
 HEADER_DIGEST = 14
+HEADER_GROUP_SEED = 15
 
 # enum group_word
 GROUP_IPV4_TCP = 0
@@ -114,6 +119,10 @@ POLICY_ACCEPT_UNSPEC = 8
 POLICY_LOOPBACK = 16
 POLICY_LAYER3 = 32
 
+# enum interface_table
+TABLE_POLICY = 0
+TABLE_ADDRESSES = 1
+
 # enum reason
 REASON_OTHER = 0
 REASON_ARP = 1
@@ -158,6 +167,7 @@ DEFAULT_MARK = 268435456
 DEFAULT_MARK_MASK = 268435456
 
 # enum map_type
+TYPE_HASH = 1
 TYPE_ARRAY = 2
 TYPE_PERCPU_ARRAY = 6
 TYPE_ARRAY_OF_MAPS = 12
@@ -188,6 +198,13 @@ STRUCTS = {
             "protocol": (17, 1),
             "port": (18, 2),
             "reserved": (20, 4),
+        },
+    ),
+    "displaced_key": (
+        8,
+        {
+            "table": (0, 4),
+            "ifindex": (4, 4),
         },
     ),
     "policy": (
@@ -237,7 +254,8 @@ MAPS = {
     "image": (2130706433, (12, 4, 4, 2, 0)),
     "policy": (2130706434, (2, 4, 416, 512, 0)),
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
-    "hits": (2130706436, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706437, (6, 4, 16, 8224, 0)),
-    "meta": (2130706438, (2, 4, 262224, 1, 0)),
+    "displaced": (2130706436, (1, 8, 4, 512, 0)),
+    "hits": (2130706437, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706438, (6, 4, 16, 8224, 0)),
+    "meta": (2130706439, (2, 4, 262224, 1, 0)),
 }

@@ -22,13 +22,20 @@ from functools import partial
 from typing import Callable, NamedTuple
 
 from ..abi import structs as codec
-from ..abi.layout import PAGE_BYTES, PAGE_WORDS, TYPE_ARRAY_OF_MAPS, TYPE_PERCPU_ARRAY
+from ..abi.layout import (
+    PAGE_BYTES,
+    PAGE_WORDS,
+    TABLE_ADDRESSES,
+    TABLE_POLICY,
+    TYPE_ARRAY_OF_MAPS,
+    TYPE_PERCPU_ARRAY,
+)
 from ..errors import InvalidInput, VerificationFailed
 from ..model.flow import Flow
 from ..model.policy import Policy
 from ..model.prefix import ADDRESS_BITS, family_of, parse_address
 from ..program.blob import Blob
-from ..resources.interfaces import RECORDED_SCOPES, encode_policy, slot_for
+from ..resources.interfaces import RECORDED_SCOPES, AddressTable, displaced_key, encode_policy, slots_for
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Lookup
 from ..system.netlink.messages import Link
@@ -164,6 +171,8 @@ class _Maps:
         """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
         if name == "policy" and policies is not None:
             return self._policies(shape, policies)
+        if name == "displaced" and policies is not None:
+            return self._displaced(shape, policies)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
             return self._image(shape, image)
         if shape[0] == TYPE_PERCPU_ARRAY:
@@ -178,14 +187,18 @@ class _Maps:
     def _policies(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
         """Return a map with the policies, without `layer3`: packets of test runs always have an Ethernet header."""
         made = self._new(shape, "policy")
-        taken: dict[int, int] = {}
-        for ifindex, policy in policies.items():
-            slot = slot_for(ifindex, taken)
-            if slot is None:
-                continue  # the table refuses such policies before the test run
-            taken[slot] = ifindex
-            raw = encode_policy(ifindex, replace(policy, layer3=False))
+        for ifindex, slot in slots_for(policies).items():
+            raw = encode_policy(ifindex, replace(policies[ifindex], layer3=False))
             self._bpf.update(made, codec.key(slot), raw, "policy")
+        return made
+
+    def _displaced(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
+        """Return a map with the slots of the private policies, and of the pinned addresses."""
+        made = self._new(shape, "displaced")
+        addresses = AddressTable(self._bpf, self._pins).load().slots
+        for table, slots in ((TABLE_POLICY, slots_for(policies)), (TABLE_ADDRESSES, addresses)):
+            for ifindex, slot in slots.items():
+                self._bpf.update(made, displaced_key(table, ifindex), codec.key(slot), "displaced")
         return made
 
     def _image(self, shape: Shape, image: array[int] | memoryview | None) -> int:

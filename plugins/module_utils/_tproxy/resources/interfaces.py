@@ -4,14 +4,15 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The tables of interfaces: policies and recorded addresses, keyed by ifindex.
 
-Each entry stands in one of the PROBES slots that follow its ifindex, where the program looks for it. An update writes
-one entry; the entries of other interfaces are never written.
+An entry stands in its home slot, ifindex % INTERFACES, or in any other one. Then the map `displaced` has its slot. So
+any INTERFACES interfaces fit, and the program finds most of them by one look-up in an array. An update writes one
+entry; the entries of other interfaces are never written.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -25,8 +26,9 @@ from ..abi.layout import (
     POLICY_DEFAULT_PASS,
     POLICY_LAYER3,
     POLICY_LOOPBACK,
-    PROBES,
     REASONS,
+    TABLE_ADDRESSES,
+    TABLE_POLICY,
     VERDICTS,
 )
 from ..abi.structs import decode, encode, size_of
@@ -41,6 +43,7 @@ from ..system.system import Bpf, Netlink
 from .pins import Pins
 from .reconcile import Changes, restore_entries
 
+SLOT_BYTES = 4
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
 Entry = TypeVar("Entry")
@@ -65,10 +68,16 @@ class NewEntry(Generic[Entry]):
 
 @dataclass(frozen=True)
 class InterfaceWrites(Generic[Entry]):
-    """The new entries, and the bytes to write as (slot, bytes) in this order."""
+    """The new entries, and the bytes to write as (slot, bytes) in this order.
+
+    `displaced` is {ifindex: slot} of the new entries outside of their home slots. `lost` are the interfaces of such
+    entries that go.
+    """
 
     new: Sequence[NewEntry[Entry]]
     writes: Sequence[tuple[int, bytes]]
+    displaced: Mapping[int, int]
+    lost: Sequence[int]
 
 
 class InterfaceTable(Generic[Entry]):
@@ -76,12 +85,16 @@ class InterfaceTable(Generic[Entry]):
 
     map_name = ""
     struct_name = ""
+    table = TABLE_POLICY  # enum interface_table in bpf/abi.h
 
     def __init__(self, bpf: Bpf, pins: Pins) -> None:
         self._bpf, self._pins = bpf, pins
 
     def load(self) -> InterfaceSnapshot[Entry]:
-        """Return the entries and their slots; none while the map is not pinned."""
+        """Return the entries and their slots; none while the map is not pinned.
+
+        An entry that the program cannot find is no entry, and its slot is free.
+        """
         if self.map_name in self._pins.missing():
             return InterfaceSnapshot({}, {})
         descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
@@ -90,7 +103,8 @@ class InterfaceTable(Generic[Entry]):
             raw = self._bpf.lookup(descriptor, codec.key(slot), size)
             if raw is not None and any(raw[:4]):
                 ifindex, entry = self.decode(raw)
-                entries[ifindex], slots[ifindex] = entry, slot
+                if not self._can_displace() or slot == self._slot_of(ifindex):
+                    entries[ifindex], slots[ifindex] = entry, slot
         return InterfaceSnapshot(entries, slots)
 
     def entries(self, snapshot: InterfaceSnapshot[Entry]) -> Mapping[int, Entry]:
@@ -100,37 +114,44 @@ class InterfaceTable(Generic[Entry]):
     def prepare(
         self, snapshot: InterfaceSnapshot[Entry], changes: Changes[int, Entry], want: Mapping[int, Entry]
     ) -> InterfaceWrites[Entry]:
-        """Return the writes, with a slot for each entry. Raises LimitExceeded when an entry finds no free slot."""
+        """Return the writes, with a slot for each entry. Raises LimitExceeded when the table is full."""
         taken = {slot: ifindex for ifindex, slot in snapshot.slots.items() if ifindex in want}
         nothing = bytes(codec.size_of(self.struct_name))
-        writes = [(slot, nothing) for ifindex, slot in snapshot.slots.items() if ifindex in changes.deletes]
-        new = []
+        lost = [ifindex for ifindex in snapshot.slots if ifindex in changes.deletes]
+        writes = [(snapshot.slots[ifindex], nothing) for ifindex in lost]
+        lost = [ifindex for ifindex in lost if snapshot.slots[ifindex] != home_slot(ifindex)]
+        new, displaced = [], {}
         for ifindex, value in changes.puts.items():
             slot = self._place(ifindex, taken)
             if slot not in taken:
                 new.append(NewEntry(slot, ifindex, value))
+                if slot != home_slot(ifindex):
+                    displaced[ifindex] = slot
             taken[slot] = ifindex
             writes.append((slot, self.encode(ifindex, value)))
-        return InterfaceWrites(new, writes)
+        return InterfaceWrites(new, writes, displaced, lost)
 
     def apply(self, work: InterfaceWrites[Entry]) -> None:
-        """Write the entries."""
+        """Write the entries. The program finds a displaced entry only when it is complete."""
         self._pins.ensure()
         for entry in work.new:
             self.prepare_slot(entry)
         for slot, raw in work.writes:
             self._bpf.update(self._pins.fd(self.map_name), codec.key(slot), raw, self.map_name)
+        for ifindex in work.lost:
+            self._bpf.delete(self._pins.fd("displaced"), displaced_key(self.table, ifindex), "displaced")
+        for ifindex, slot in work.displaced.items():
+            self._bpf.update(
+                self._pins.fd("displaced"), displaced_key(self.table, ifindex), codec.key(slot), "displaced"
+            )
 
     def restore(self, snapshot: InterfaceSnapshot[Entry]) -> None:
         """Write back the entries of a snapshot."""
         restore_entries(self, snapshot.entries)
 
     def has(self, ifindex: int) -> bool:
-        """Return whether an interface has an entry. Only the slots where it may stand are read."""
-        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
-        keys = (codec.key((ifindex + probe) % INTERFACES) for probe in range(PROBES))
-        found = (self._bpf.lookup(descriptor, key, size) for key in keys)
-        return any(raw is not None and struct.unpack_from("=I", raw)[0] == ifindex for raw in found)
+        """Return whether an interface has an entry. Only the slot where it stands is read."""
+        return self._slot_of(ifindex) is not None
 
     def prepare_slot(self, entry: NewEntry[Entry]) -> None:
         """Prepare the slot of a new entry."""
@@ -143,11 +164,28 @@ class InterfaceTable(Generic[Entry]):
         """Return (ifindex, entry)."""
         raise NotImplementedError
 
+    def _slot_of(self, ifindex: int) -> int | None:
+        """Return the slot where the program finds the entry of an interface, or None."""
+        if self._stands_in(home_slot(ifindex), ifindex):
+            return home_slot(ifindex)
+        if not self._can_displace() or "displaced" in self._pins.missing():
+            return None
+        raw = self._bpf.lookup(self._pins.fd("displaced"), displaced_key(self.table, ifindex), SLOT_BYTES)
+        slot = struct.unpack("=I", raw)[0] if raw else None
+        return slot if slot is not None and self._stands_in(slot, ifindex) else None
+
+    def _can_displace(self) -> bool:
+        """Return whether these maps are of our layout. In an older one an entry stands in one of 8 slots."""
+        return "displaced" in self._pins.shapes
+
+    def _stands_in(self, slot: int, ifindex: int) -> bool:
+        raw = self._bpf.lookup(self._pins.fd(self.map_name), codec.key(slot), codec.size_of(self.struct_name))
+        return raw is not None and struct.unpack_from("=I", raw)[0] == ifindex
+
     def _place(self, ifindex: int, taken: Mapping[int, int]) -> int:
         slot = slot_for(ifindex, taken)
         if slot is None:
-            crowd = f"the {PROBES} slots of interface {ifindex} are taken"
-            raise LimitExceeded(f"interfaces in {self.map_name}", len(taken) + 1, INTERFACES, crowd)
+            raise LimitExceeded(f"interfaces in {self.map_name}", len(taken) + 1, INTERFACES, "nothing was changed")
         return slot
 
 
@@ -197,6 +235,7 @@ class AddressTable(InterfaceTable[InterfaceAddresses]):
 
     map_name = "ifindex_ip_map"
     struct_name = "interface_addresses"
+    table = TABLE_ADDRESSES
 
     def encode(self, ifindex: int, value: InterfaceAddresses) -> bytes:
         """Return struct interface_addresses."""
@@ -331,12 +370,32 @@ def decode_addresses(raw: bytes) -> tuple[int, InterfaceAddresses]:
 
 
 def slot_for(ifindex: int, taken: Mapping[int, int]) -> int | None:
-    """Return the slot of an interface's entry: where it stands, else the first free one of its neighbours, else None.
+    """Return the slot of an interface's entry: where it stands, else its home slot, else the first free one, else None.
 
-    `taken` is {slot: ifindex}. This is the order in which the program probes (bpf/tproxy_splicer.c).
+    `taken` is {slot: ifindex}. The program looks in the home slot, then where `displaced` says (bpf/lib/policy.h).
     """
-    slots = [(ifindex + i) % INTERFACES for i in range(PROBES)]
-    for slot in slots:
-        if taken.get(slot) == ifindex:
-            return slot
-    return next((slot for slot in slots if slot not in taken), None)
+    home = home_slot(ifindex)
+    stands = next((slot for slot, other in taken.items() if other == ifindex), None)
+    if stands is not None:
+        return stands
+    return next((slot for slot in (home, *range(INTERFACES)) if slot not in taken), None)
+
+
+def slots_for(ifindexes: Iterable[int]) -> dict[int, int]:
+    """Return {ifindex: slot} for the entries of an empty table, of which there are at most INTERFACES."""
+    taken: dict[int, int] = {}
+    for ifindex in ifindexes:
+        slot = slot_for(ifindex, taken)
+        if slot is not None:
+            taken[slot] = ifindex
+    return {ifindex: slot for slot, ifindex in taken.items()}
+
+
+def home_slot(ifindex: int) -> int:
+    """Return the slot that needs no entry in `displaced`."""
+    return ifindex % INTERFACES
+
+
+def displaced_key(table: int, ifindex: int) -> bytes:
+    """Return struct displaced_key."""
+    return encode("displaced_key", {"table": table, "ifindex": ifindex})

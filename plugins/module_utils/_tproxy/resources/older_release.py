@@ -21,21 +21,17 @@ from .attachments import Attachment, Programs, users
 from .current_state import CurrentState
 from .pins import Pins, splicer_pins
 
-# The maps that are read, where their shape differs from ours: {layout: {map: entries}}.
-OTHER_ENTRIES = {1: {"policy": 256}}
-READ = ("image", "policy", "ifindex_ip_map")
+OLDER_LAYOUTS = (2,)  # of release 0.1
+READ = ("image", "policy", "ifindex_ip_map")  # the maps that are read; their shapes are ours
 
 
 def older_pins(system: System, pin_dir: str) -> Pins | None:
     """Return the pins of the newest older release that are there, or None."""
     names = system.bpffs.names(pin_dir) if system.bpffs.is_mounted(pin_dir) else []
-    found = [layout for layout in OTHER_ENTRIES if layout < LAYOUT and f"v{layout}" in names]
+    found = [layout for layout in OLDER_LAYOUTS if layout < LAYOUT and f"v{layout}" in names]
     if not found:
         return None
     shapes = {name: MAPS[name][1] for name in READ}
-    for name, entries in OTHER_ENTRIES[max(found)].items():
-        kind, key, value, _entries, flags = shapes[name]
-        shapes[name] = (kind, key, value, entries, flags)
     return Pins(system.bpf, system.bpffs, f"{pin_dir}/v{max(found)}", shapes)
 
 

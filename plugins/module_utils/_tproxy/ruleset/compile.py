@@ -4,10 +4,10 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The rule image: a rule set as one array of u32 words in pages (bpf/abi.h, docs/IMAGE.md).
 
-    page 0   header, directory of group 0     then  actions, by rule slot
-    page 1   interface groups                 then  the canonical rules (records), and their journal
-    page 2   directories of other groups      then  nodes
-    then     IPv4 roots, 256 pages each
+    page 0       header, directory of group 0     then  actions, by rule slot
+    pages 1 - 4  interface groups                 then  the canonical rules (records), and their journal
+    page 5       directories of other groups      then  nodes
+    then         IPv4 roots, 256 pages each
 
 compile_image() returns an image that is never changed, and that is as small as it can be. A RuleImage with a capacity
 has space for changes in place: spare slots and pages, a journal, and each root of each group.
@@ -28,6 +28,7 @@ from ..abi.layout import (
     HEADER_DIGEST,
     HEADER_FORMAT,
     HEADER_GENERATION,
+    HEADER_GROUP_SEED,
     HEADER_GROUPS,
     HEADER_JOURNAL,
     HEADER_JOURNAL_END,
@@ -48,7 +49,7 @@ from ..errors import LimitExceeded
 from ..model.prefix import MAPPED_BITS, Prefix
 from ..model.rule import Identity, Rule
 from .digest import ImageDigest
-from .groups import DIRECTORY, FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, group_page, interface_groups
+from .groups import DIRECTORY, FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, group_pages, interface_groups
 from .intervals import Network, PortMatch, SourceMatch
 from .nodes import FullCompileNeeded, LookupOrder, NodeTable
 from .records import SlottedRule, encode_action, encode_entry, encode_source
@@ -182,7 +183,8 @@ class RuleImage:
         words = self._nodes.words
         for (group, table), trie in self._tries.items():
             words[directory_word(group, *table)] = trie.root
-        words[PAGE_WORDS : 2 * PAGE_WORDS] = group_page(self._group_of)
+        pairs = group_pages(self._group_of)
+        words[PAGE_WORDS : FIRST_GROUP_PAGE * PAGE_WORDS] = pairs.words
         for rule, slot in rules:
             at = actions * PAGE_WORDS + slot * ACTION_WORDS
             words[at : at + ACTION_WORDS] = array("I", encode_action(rule))
@@ -195,6 +197,7 @@ class RuleImage:
             HEADER_RULES: len(rules),
             HEADER_SLOTS: self._slots,
             HEADER_GROUPS: len(self._groups),
+            HEADER_GROUP_SEED: pairs.seed,
             HEADER_ACTIONS: actions,
             HEADER_SOURCE: start,
             HEADER_SOURCE_BYTES: len(source),

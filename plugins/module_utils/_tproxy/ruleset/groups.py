@@ -22,14 +22,20 @@ from ..abi.layout import (
     GROUP_IPV6_INTERCEPT,
     GROUP_IPV6_TCP,
     GROUP_IPV6_UDP,
-    GROUPED_INTERFACES,
+    GROUP_PAGE_SHIFT,
+    GROUP_PAGES,
+    GROUP_PAIR_SHIFT,
+    INTERFACES,
     PAGE_WORDS,
+    PAIRS_PER_PAGE,
     PROBES,
 )
 from ..errors import LimitExceeded
 from .records import SlottedRule
 
-FIRST_GROUP_PAGE = 2
+FIRST_GROUP_PAGE = 1 + GROUP_PAGES
+SEEDS = 1000  # tried in turn; one of the first few fits almost every set of indexes
+GOLDEN = 0x9E3779B1  # 2**32 / the golden ratio, made odd: the usual factor of multiplicative hashing
 ROOT_PAGES = 65536 // PAGE_WORDS  # of the root of an IPv4 table, one word for each upper half of a destination
 INTERCEPT = "intercept"  # in place of a protocol: the lookup of fragments, by destination alone
 DIRECTORY = {
@@ -58,8 +64,8 @@ def interface_groups(rules: Iterable[SlottedRule], ifindexes: Mapping[str, int])
     for rule, slot in rules:
         for ifindex in (ifindexes[name] for name in rule.interfaces if name in ifindexes):
             named.setdefault(ifindex, set()).add(slot)
-    if len(named) > GROUPED_INTERFACES:
-        raise LimitExceeded("interfaces named by rules", len(named), GROUPED_INTERFACES, "nothing was changed")
+    if len(named) > INTERFACES:
+        raise LimitExceeded("interfaces named by rules", len(named), INTERFACES, "nothing was changed")
     sets = {ifindex: frozenset(slots) for ifindex, slots in sorted(named.items())}
     numbers = {slots: number for number, slots in enumerate(dict.fromkeys(sets.values()), FIRST_GROUP_PAGE)}
     return InterfaceGroups({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
@@ -70,37 +76,63 @@ def directory_word(group: int, family: int, protocol: str) -> int:
     return PAGE_WORDS * group + GROUP_BASE + DIRECTORY[family, protocol]
 
 
-def group_page(group_of: Mapping[int, int]) -> array[int]:
-    """Return page 1: pairs (ifindex, group), each within PROBES pairs from ifindex modulo GROUPED_INTERFACES.
+class GroupPages(NamedTuple):
+    """Pages 1 to GROUP_PAGES, and HEADER_GROUP_SEED, by which the program finds a pair in them."""
 
-    Raise LimitExceeded if too many indexes meet at one place.
+    words: array[int]
+    seed: int
+
+
+def group_pages(group_of: Mapping[int, int]) -> GroupPages:
+    """Return the pairs (ifindex, group), each within PROBES pairs from its place, and the seed of the places.
+
+    Half of the pairs stay free, so a few seeds are enough for any indexes. Raise LimitExceeded if none of SEEDS fits.
     """
-    places: list[int | None] = [None] * GROUPED_INTERFACES
-    for ifindex in sorted(group_of):
-        _insert(places, ifindex)
-    page = array("I", bytes(4 * PAGE_WORDS))
-    for place, ifindex_there in enumerate(places):
-        if ifindex_there is not None:
-            page[2 * place], page[2 * place + 1] = ifindex_there, group_of[ifindex_there]
-    return page
+    for number in range(SEEDS):
+        seed = GOLDEN * (2 * number + 1) & 0xFFFFFFFF
+        pages = [_pairs(members) for members in _by_page(group_of, seed)]
+        if None not in pages:
+            words = array("I", bytes(4 * PAGE_WORDS * GROUP_PAGES))
+            for place, ifindex in enumerate(ifindex for page in pages for ifindex in page or ()):
+                if ifindex is not None:
+                    words[2 * place], words[2 * place + 1] = ifindex, group_of[ifindex]
+            return GroupPages(words, seed)
+    raise LimitExceeded("interfaces at such indexes", len(group_of), INTERFACES, "nothing was changed")
 
 
-def _insert(places: list[int | None], ifindex: int) -> None:
-    """Insert an index. One that is nearer to its own place moves on (Robin Hood hashing), so that none is far away."""
-    distance = 0
-    while distance < PROBES:
-        place = (ifindex + distance) % GROUPED_INTERFACES
-        other = places[place]
-        if other is None:
-            places[place] = ifindex
-            return
-        others = (place - other) % GROUPED_INTERFACES
-        if others < distance:
-            places[place], ifindex, distance = ifindex, other, others
-        distance += 1
-    raise LimitExceeded(
-        f"interfaces whose index is near {ifindex} modulo {GROUPED_INTERFACES}",
-        PROBES + 1,
-        PROBES,
-        "nothing was changed; name fewer interfaces, or create one of them anew for another index",
-    )
+def pair_place(ifindex: int, seed: int) -> tuple[int, int]:
+    """Return the page of an ifindex, from 0, and the first of its pairs there."""
+    product = ifindex * seed & 0xFFFFFFFF
+    return product >> GROUP_PAGE_SHIFT, product >> GROUP_PAIR_SHIFT & PAIRS_PER_PAGE - 1
+
+
+def _by_page(group_of: Mapping[int, int], seed: int) -> list[list[tuple[int, int]]]:
+    """Return [(first pair, ifindex)] of each page."""
+    pages: list[list[tuple[int, int]]] = [[] for _page in range(GROUP_PAGES)]
+    for ifindex in group_of:
+        page, first = pair_place(ifindex, seed)
+        pages[page].append((first, ifindex))
+    return pages
+
+
+def _pairs(members: list[tuple[int, int]]) -> list[int | None] | None:
+    """Return the ifindex of each pair of one page, or None if one is more than PROBES pairs away from its place.
+
+    An index that is nearer to its own place moves on (Robin Hood hashing), so that none is far away.
+    """
+    pairs: list[tuple[int, int] | None] = [None] * PAIRS_PER_PAGE
+    for entry in sorted(members):
+        moving, distance = entry, 0
+        while distance < PROBES:
+            pair = (moving[0] + distance) % PAIRS_PER_PAGE
+            there = pairs[pair]
+            if there is None:
+                pairs[pair] = moving
+                break
+            others = (pair - there[0]) % PAIRS_PER_PAGE
+            if others < distance:
+                pairs[pair], moving, distance = moving, there, others
+            distance += 1
+        else:
+            return None
+    return [None if entry is None else entry[1] for entry in pairs]

@@ -23,8 +23,9 @@ from ..abi.layout import (
     FIELD6_DADDR,
     FIELD6_DPORT,
     FIELD6_SADDR,
-    GROUPED_INTERFACES,
+    GROUP_PAGES,
     HEADER_ACTIONS,
+    HEADER_GROUP_SEED,
     HEADER_GROUPS,
     HEADER_PAGES,
     HEADER_SLOTS,
@@ -42,12 +43,13 @@ from ..abi.layout import (
     NODE_WIDTH_SHIFT,
     PAGE_BYTES,
     PAGE_WORDS,
+    PAIRS_PER_PAGE,
     PROBES,
     UNIT_WORDS,
 )
 from ..errors import VerificationFailed
 from ..model.prefix import family_of
-from .groups import FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word
+from .groups import FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, pair_place
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -105,15 +107,16 @@ class Lookup:
     def group_of(self, ifindex: int) -> int:
         """Return the group of an interface: the page of its directory."""
         if self._words[HEADER_GROUPS] > 1:
+            page, first = pair_place(ifindex, self._words[HEADER_GROUP_SEED])
             for distance in range(PROBES):
-                pair = PAGE_WORDS + 2 * ((ifindex + distance) % GROUPED_INTERFACES)
+                pair = PAGE_WORDS * (1 + page) + 2 * ((first + distance) % PAIRS_PER_PAGE)
                 if self._words[pair] == ifindex:
                     return self._words[pair + 1]
         return 0
 
     def grouped(self) -> dict[int, int]:
-        """Return {ifindex: group} of page 1."""
-        pairs = self._words[PAGE_WORDS : 2 * PAGE_WORDS].tolist()
+        """Return {ifindex: group} of the pages of pairs."""
+        pairs = self._words[PAGE_WORDS : (1 + GROUP_PAGES) * PAGE_WORDS].tolist()
         return {ifindex: group for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
 
     def directory(self, group: int, family: int, protocol: str) -> int:

@@ -29,6 +29,7 @@ from ..abi.layout import (
     ACTION_PASS,
     ACTION_PASS_WHEN_MISSING,
     ACTION_TPROXY,
+    GROUP_PAGES,
     HEADER_CHANGING,
     HEADER_FORMAT,
     HEADER_GENERATION,
@@ -100,7 +101,9 @@ def decode_action(raw: bytes) -> Action:
 
 HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
-READABLE = (1, IMAGE_FORMAT)  # format 1 is the same without a journal, whose words are 0 there
+# The image formats that this release reads, and the pages of interface groups in each. The canonical rules and the
+# journal are the same.
+READABLE = {2: 1, IMAGE_FORMAT: GROUP_PAGES}
 RECORD = struct.Struct("<17s17s3H3Bx5I")  # the members of _Record
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
@@ -226,9 +229,9 @@ def read_image(image: Buffer) -> ImageContents:
     Raise LayoutMismatch for the image of another release, VerificationFailed for a damaged one.
     """
     data = memoryview(image).cast("B")
-    if len(data) < 2 * PAGE_BYTES:
-        raise VerificationFailed(f"an image has at least {2 * PAGE_BYTES} bytes, this one has {len(data)}")
-    header, pairs = data[:PAGE_BYTES].cast("I"), data[PAGE_BYTES : 2 * PAGE_BYTES].cast("I").tolist()
+    if len(data) < PAGE_BYTES:
+        raise VerificationFailed(f"an image has at least {PAGE_BYTES} bytes, this one has {len(data)}")
+    header = data[:PAGE_BYTES].cast("I")
     if header[HEADER_MAGIC] != IMAGE_MAGIC or header[HEADER_FORMAT] not in READABLE:
         raise LayoutMismatch(
             f"the image has magic {header[HEADER_MAGIC]:#x} and format {header[HEADER_FORMAT]}, this release reads"
@@ -238,7 +241,10 @@ def read_image(image: Buffer) -> ImageContents:
     if len(rules) != header[HEADER_RULES]:
         raise VerificationFailed(f"the image's header counts {header[HEADER_RULES]} rules, it holds {len(rules)}")
     rules = _replay(data.cast("I"), rules, header[HEADER_JOURNAL], header[HEADER_JOURNAL_END])
-    bindings = {ifindex: group for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
+    group_pages = READABLE[header[HEADER_FORMAT]]
+    pairs = data[PAGE_BYTES : (1 + group_pages) * PAGE_BYTES].cast("I").tolist()
+    shift = GROUP_PAGES - group_pages  # the number of a group is a page behind these
+    bindings = {ifindex: group + shift for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
     slots = 1 + max((slot for _rule, slot in rules), default=0)
     interrupted = bool(header[HEADER_CHANGING])
     return ImageContents(header[HEADER_GENERATION], rules, bindings, header[HEADER_PAGES], slots, interrupted)

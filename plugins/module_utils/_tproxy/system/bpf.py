@@ -143,7 +143,7 @@ def update(descriptor: int, key: bytes, value: bytes, subject: str = "map") -> N
 
 
 def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
-    """Remove one entry of a map of maps, if it exists. Raises KernelRefused."""
+    """Remove one entry of a hash or of a map of maps, if it exists. Raises KernelRefused."""
     key_buffer = _buffer(key)
     try:
         _call(MAP_DELETE, struct.pack("=IxxxxQQQ", descriptor, _pointer(key_buffer), 0, 0))

@@ -17,7 +17,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     INTERFACES,
     MANAGEMENT,
     NO_GENERATION,
-    PROBES,
     STRUCTS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import (
@@ -33,6 +32,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.i
     encode_addresses,
     encode_policy,
     slot_for,
+    slots_for,
 )
 
 WORDS = draw.integers(0, 2**32 - 1)
@@ -111,26 +111,20 @@ def test_an_unknown_member_is_refused():
         (5, {}, 5),
         (261, {}, 5),
         (256, {}, 0),
-        (261, {5: 5}, 6),
-        (261, {5: 5, 6: 261}, 6),
+        (261, {5: 5}, 0),
+        (261, {5: 5, 0: 256}, 1),
+        (261, {5: 5, 77: 261}, 77),
         (261, {6: 261}, 6),  # it stays where it stands
-        (517, {5: 5, 6: 261, 7: 7}, 8),
-        (255, {255: 511}, 0),
-        (255, {255: 511, 0: 256, 1: 1}, 2),
-        (5, {slot: 1000 + slot for slot in range(5, 5 + PROBES - 1)}, 5 + PROBES - 1),
-        (5, {slot: 1000 + slot for slot in range(5, 5 + PROBES)}, None),
-        (5, {5 + PROBES: 5}, 5),  # beyond where the program looks
+        (5, {slot: 1000 + slot for slot in range(INTERFACES - 1)}, INTERFACES - 1),
+        (5, {slot: 1000 + slot for slot in range(INTERFACES)}, None),
     ],
 )
-def test_an_entry_stands_where_it_stood_or_in_the_first_free_slot(ifindex, taken, slot):
+def test_an_entry_stands_where_it_stood_or_in_its_home_slot_or_in_the_first_free_one(ifindex, taken, slot):
     assert slot_for(ifindex, taken) == slot
 
 
 @given(draw.lists(IFINDEXES, unique=True, max_size=300))
-def test_every_place_is_one_at_which_the_program_looks(ifindexes):
-    taken = {}
-    for ifindex in ifindexes:
-        slot = slot_for(ifindex, taken)
-        if slot is not None:
-            assert slot not in taken and (slot - ifindex) % INTERFACES < PROBES
-            taken[slot] = ifindex
+def test_any_interfaces_have_slots_of_their_own(ifindexes):
+    slots = slots_for(ifindexes)
+    assert list(slots) == ifindexes[:INTERFACES]
+    assert len(set(slots.values())) == len(slots) and set(slots.values()) <= set(range(INTERFACES))

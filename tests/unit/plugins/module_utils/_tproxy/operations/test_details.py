@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import PROBES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import INTERFACES, LAYOUT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Conflict,
     InvalidInput,
@@ -103,7 +103,7 @@ def test_an_interface_that_comes_later_is_bound_by_the_next_run(ifindexes):
 def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
     machine = prepared(*BOTH, ruling(WEB, MAIL))
     for slot in (1, 2):
-        machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"].entries[struct.pack("=I", slot)] = struct.pack(
+        machine.files["/sys/fs/bpf/tproxy_splicer/v3/hits"].entries[struct.pack("=I", slot)] = struct.pack(
             "=4Q", 3, 9, 4, 8
         )
     assert [one["hits"] for one in told(machine)["rules"]] == [{"packets": 7, "bytes": 17}] * 2
@@ -181,7 +181,7 @@ def test_an_interface_that_is_not_there_is_named_with_those_that_are():
 
 def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
     machine = prepared(*BOTH, ruling(WEB))
-    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/reasons"]
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v3/reasons"]
     play(machine, detaching("lan0"))
     assert {"image", "policy", "program"} <= {path.rpartition("/")[2] for path in machine.files}
     assert play(machine, attaching("lan1"))["changed"]
@@ -194,23 +194,45 @@ def test_maps_in_use_stay_although_one_of_them_lost_its_pin():
 
 def test_what_was_told_of_an_interface_that_is_gone_is_forgotten():
     machine = prepared(*BOTH, recording())
-    for ifindex in range(100, 100 + 3 * PROBES):
+    for ifindex in range(100, 124):
         machine.unplug("lan1")
         machine.plug("lan1", ifindex)
         play(machine, attaching("lan1"))
         play(machine, recording())
     entries = machine.everything()["maps"]
-    assert [len(entries[f"/sys/fs/bpf/tproxy_splicer/v2/{name}"]) for name in ("policy", "ifindex_ip_map")] == [2, 2]
+    assert [len(entries[f"/sys/fs/bpf/tproxy_splicer/v3/{name}"]) for name in ("policy", "ifindex_ip_map")] == [2, 2]
 
 
-def test_more_interfaces_of_one_slot_than_it_has_neighbours_are_refused_with_the_figures():
+SAME_HOME = [5 + INTERFACES * number for number in range(INTERFACES + 1)]
+
+
+def test_any_interfaces_fit_and_one_more_is_refused_with_the_figures():
     machine = prepared()
-    for number in range(PROBES + 1):
-        machine.plug(f"if{number}", 5 + 256 * number)
-    for number in range(PROBES):
-        play(machine, attaching(f"if{number}"))
-    words = refused(machine, attaching(f"if{PROBES}"), LimitExceeded)
-    assert f"the {PROBES} slots of interface {5 + 256 * PROBES} are taken" in words
+    for number, ifindex in enumerate(SAME_HOME):
+        machine.plug(f"if{number}", ifindex)
+    names = [f"if{number}" for number in range(INTERFACES)]
+    for name in names:
+        play(machine, attaching(name))
+    play(machine, recording(*names))
+    attachments = told(machine)["attachments"]
+    assert sorted(entry["interface"] for entry in attachments) == sorted(names)
+    assert not any(entry["drift"] for entry in attachments)
+    words = refused(machine, attaching(f"if{INTERFACES}"), LimitExceeded)
+    assert f"interfaces in policy: {INTERFACES + 1} wanted, at most {INTERFACES} fit" in words
+
+
+def test_a_displaced_entry_goes_with_its_interface():
+    machine = prepared()
+    for name, ifindex in (("if0", SAME_HOME[0]), ("if1", SAME_HOME[1])):
+        machine.plug(name, ifindex)
+        play(machine, attaching(name))
+    displaced = f"/sys/fs/bpf/tproxy_splicer/v{LAYOUT}/displaced"
+    assert len(machine.everything()["maps"][displaced]) == 1
+    play(machine, detaching("if0"))
+    assert [entry["interface"] for entry in told(machine)["attachments"]] == ["if1"]
+    play(machine, attaching("if0"))
+    play(machine, detaching("if1"))
+    assert machine.everything()["maps"][displaced] == {}
 
 
 # ---- routes -------------------------------------------------------------------------------------------------
@@ -262,7 +284,7 @@ def test_a_bare_machine_has_nothing_to_tell():
 def test_drift_is_seen():
     machine = prepared(*BOTH)
     FakeNetlink(machine).delete_filter(3, "ingress", 10, 1)
-    del machine.files["/sys/fs/bpf/tproxy_splicer/v2/hits"]
+    del machine.files["/sys/fs/bpf/tproxy_splicer/v3/hits"]
     assert [entry["drift"] for entry in told(machine)["attachments"]] == [["no_filter"], ["other_maps"]]
     errors = [finding["interface"] for finding in told(machine)["findings"] if finding["severity"] == "error"]
     assert errors == ["lan0", "lan1", None]

@@ -115,7 +115,7 @@ def test_a_change_that_cannot_be_saved_stands_and_is_saved_later(monkeypatch):
 
 def test_a_program_without_a_blob_cannot_be_saved():
     machine = machine_after(*BOTH)
-    meta = machine.files[f"{snapshot(machine).pin_dir}/v2/meta"]
+    meta = machine.files[f"{snapshot(machine).pin_dir}/v3/meta"]
     meta.entries = {key: value[:-1] + b"x" for key, value in meta.entries.items()}
     meta.entries = {key: value.replace(b'"digest"', b'"digset"') for key, value in meta.entries.items()}
     with pytest.raises(LayoutMismatch, match="no blob is kept"):

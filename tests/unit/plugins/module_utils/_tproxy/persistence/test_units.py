@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import units
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 

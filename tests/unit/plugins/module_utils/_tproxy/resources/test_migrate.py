@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OTHER_ENTRIES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OLDER_LAYOUTS
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,
@@ -23,14 +23,12 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     readable,
 )
 
-OURS, OLDER = f"{PIN_DIR}/v{LAYOUT}", f"{PIN_DIR}/v{max(OTHER_ENTRIES)}"
+OURS, OLDER = f"{PIN_DIR}/v{LAYOUT}", f"{PIN_DIR}/v{max(OLDER_LAYOUTS)}"
 
 
 def grow_old(machine) -> None:
     """Turn the pins of this release into the pins of the older one."""
-    for name, entries in OTHER_ENTRIES[max(OTHER_ENTRIES)].items():
-        made = machine.files[f"{OURS}/{name}"]
-        made.shape = (*made.shape[:3], entries, made.shape[4])
+    del machine.files[f"{OURS}/displaced"]
     for path in [path for path in machine.files if path == OURS or path.startswith(f"{OURS}/")]:
         machine.files[path.replace(OURS, OLDER, 1)] = machine.files.pop(path)
 

@@ -6,14 +6,21 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as draw
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LimitExceeded
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import nodes
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import groups, nodes
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import group_page, interface_groups
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import (
+    FIRST_GROUP_PAGE,
+    group_pages,
+    interface_groups,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule, encode_action
 from ansible_collections.netedge.tproxy.tests.support import image_reader, rule_sets
 
@@ -32,31 +39,32 @@ def directory(words, number):
 
 def test_no_rules():
     words = compile_image([], {}, 3)
-    assert len(words) == 4 * layout.PAGE_WORDS  # header, interfaces, one page of actions, an empty source
+    actions = FIRST_GROUP_PAGE
+    assert len(words) == (actions + 2) * layout.PAGE_WORDS  # one page of actions, an empty source
     expected = {
         layout.HEADER_MAGIC: layout.IMAGE_MAGIC,
         layout.HEADER_FORMAT: layout.IMAGE_FORMAT,
         layout.HEADER_GENERATION: 3,
-        layout.HEADER_PAGES: 4,
+        layout.HEADER_PAGES: actions + 2,
         layout.HEADER_RULES: 0,
         layout.HEADER_SLOTS: 1,
         layout.HEADER_GROUPS: 1,
-        layout.HEADER_ACTIONS: 2,
-        layout.HEADER_SOURCE: 3 * layout.PAGE_WORDS,
+        layout.HEADER_ACTIONS: actions,
+        layout.HEADER_SOURCE: (actions + 1) * layout.PAGE_WORDS,
         layout.HEADER_SOURCE_BYTES: 8,
     }
     assert {word: words[word] for word in expected} == expected
-    assert not any(words[layout.GROUP_BASE : 3 * layout.PAGE_WORDS])
+    assert not any(words[layout.GROUP_BASE : (actions + 1) * layout.PAGE_WORDS])
 
 
 def test_one_rule_word_by_word():
     words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
     root = directory(words, 0)
-    assert root == [2, 0, 0, 0, 0, 0]
-    assert words[layout.HEADER_ACTIONS] == 2 + 256
-    node = 260 * layout.PAGE_WORDS
+    assert root == [FIRST_GROUP_PAGE, 0, 0, 0, 0, 0]
+    assert words[layout.HEADER_ACTIONS] == FIRST_GROUP_PAGE + 256
+    node = (FIRST_GROUP_PAGE + 258) * layout.PAGE_WORDS
     search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
-    starts = words[2 * layout.PAGE_WORDS :][:65536]
+    starts = words[FIRST_GROUP_PAGE * layout.PAGE_WORDS :][:65536]
     assert {index: word for index, word in enumerate(starts) if word} == {0x0A00: search, 0x0A01: search}
     keys = memoryview(words[node : node + 2]).cast("B").cast("H").tolist()
     assert keys == [0, 80, 444, 0xFFFF]
@@ -66,8 +74,8 @@ def test_one_rule_word_by_word():
 def test_one_rule_for_everything_needs_no_node():
     items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
     words = compile_image(slotted_from(*items), {}, 1)
-    assert directory(words, 0) == [0, 2, 0, 2, 0, 0]
-    assert set(words[2 * layout.PAGE_WORDS :][:65536]) == {1}
+    assert directory(words, 0) == [0, FIRST_GROUP_PAGE, 0, 2, 0, 0]
+    assert set(words[FIRST_GROUP_PAGE * layout.PAGE_WORDS :][:65536]) == {1}
 
 
 def test_cover_word_by_word():
@@ -88,7 +96,7 @@ def test_cover_of_everything_needs_no_node():
     ]
     words = compile_image(slotted_from(*items), {"eth0": 7}, 1)
     assert directory(words, 0) == [0] * 6
-    assert directory(words, 2)[4:] == [1, 2]
+    assert directory(words, FIRST_GROUP_PAGE)[4:] == [1, 2]
 
 
 def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
@@ -146,13 +154,13 @@ def test_classes_share_what_is_equal():
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3, "eth2": 4, "eth3": 5}, 1)
     assert words[layout.HEADER_GROUPS] == 3
-    everyone, eth01, eth2 = (directory(words, number) for number in (0, 2, 3))
+    everyone, eth01, eth2 = (directory(words, number) for number in (0, FIRST_GROUP_PAGE, FIRST_GROUP_PAGE + 1))
     assert eth01[:2] == everyone[:2]
     assert (everyone[2], eth2[2]) == (0, 0)
     assert eth01[2] != 0
     assert eth2[0] != everyone[0]
     assert eth2[1] == everyone[1]
-    assert words[layout.HEADER_ACTIONS] == 4 + 3 * 256
+    assert words[layout.HEADER_ACTIONS] == FIRST_GROUP_PAGE + 2 + 3 * 256
 
 
 def test_classes_share_covers():
@@ -162,7 +170,9 @@ def test_classes_share_covers():
         {"destination": "10.0.0.0/8", "ports": 80, "interfaces": ["eth1"], "action": "tproxy", "tproxy_port": 1},
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3}, 1)
-    everyone, eth0, eth1 = (directory(words, number)[layout.GROUP_IPV4_INTERCEPT] for number in (0, 2, 3))
+    everyone, eth0, eth1 = (
+        directory(words, number)[layout.GROUP_IPV4_INTERCEPT] for number in (0, FIRST_GROUP_PAGE, FIRST_GROUP_PAGE + 1)
+    )
     assert eth0 == everyone
     assert 3 in image_reader.read_node(words, eth1).values
 
@@ -173,30 +183,32 @@ def test_bound_interfaces():
         {"destination": "10.0.0.0/8", "ports": 81, "interfaces": ["wan"]},
     )
     words = compile_image(slotted, {"eth0": 2, "wan": 130, "lo": 1}, 1)
-    pairs = words[layout.PAGE_WORDS : 2 * layout.PAGE_WORDS]
-    assert {slot: tuple(pairs[2 * slot : 2 * slot + 2]) for slot in range(128) if pairs[2 * slot]} == {
-        2: (2, 2),
-        3: (130, 3),
-    }
+    assert Lookup(words).grouped() == {2: FIRST_GROUP_PAGE, 130: FIRST_GROUP_PAGE + 1}
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_every_bound_interface_is_near_its_place(seed):
-    chance = random.Random(seed)
-    bound = {ifindex: 1 + ifindex % 47 for ifindex in chance.sample(range(1, 1000), 80)}
-    page = group_page(bound)
+@given(draw.lists(draw.integers(1, 2**31 - 1), unique=True, max_size=layout.INTERFACES))
+@example([5 + 256 * number for number in range(layout.INTERFACES)])
+@example([5 + 128 * number for number in range(layout.INTERFACES)])
+@example([1 + number << 23 for number in range(layout.INTERFACES - 1)])
+@example(list(range(300, 300 + layout.INTERFACES)))
+def test_every_bound_interface_is_near_its_place(ifindexes):
+    bound = {ifindex: 1 + ifindex % 47 for ifindex in ifindexes}
+    words, seed = group_pages(bound)
     found = {}
-    for slot in range(128):
-        ifindex, number = page[2 * slot], page[2 * slot + 1]
+    for place in range(layout.GROUP_PAGES * layout.PAIRS_PER_PAGE):
+        ifindex, number = words[2 * place], words[2 * place + 1]
         if ifindex:
-            assert (slot - ifindex) % 128 < layout.PROBES
+            product = ifindex * seed % 2**32
+            page, pair = divmod(place, layout.PAIRS_PER_PAGE)
+            assert page == product >> layout.GROUP_PAGE_SHIFT
+            assert (pair - (product >> layout.GROUP_PAIR_SHIFT)) % layout.PAIRS_PER_PAGE < layout.PROBES
             found[ifindex] = number
     assert found == bound
 
 
-def test_a_full_page_of_interfaces():
-    bound = dict.fromkeys(range(300, 300 + layout.GROUPED_INTERFACES), 1)
-    assert sorted(group_page(bound)[0::2]) == sorted(bound)
+def test_indexes_that_no_seed_places_are_refused(monkeypatch):
+    monkeypatch.setattr(groups, "SEEDS", 0)
+    assert refused(group_pages, {5: 1}) == (1, layout.INTERFACES)
 
 
 def refused(call, *arguments):
@@ -207,12 +219,6 @@ def refused(call, *arguments):
     return refusal.value.wanted, refusal.value.allowed
 
 
-def test_limit_of_indexes_at_one_place():
-    indexes = [5 + 128 * step for step in range(layout.PROBES + 1)]
-    group_page(dict.fromkeys(indexes[:-1], 1))
-    assert refused(group_page, dict.fromkeys(indexes, 1)) == (9, 8)
-
-
 def on_interfaces(count):
     """Return rules that put `count` interfaces into classes of their own, and their indexes."""
     items = [{"destination": "10.0.0.0/8", "ports": n, "interfaces": [f"v{n}"]} for n in range(count)]
@@ -220,16 +226,19 @@ def on_interfaces(count):
 
 
 def test_every_bound_interface_may_be_in_a_class_of_its_own():
-    slotted, ifindexes = on_interfaces(layout.GROUPED_INTERFACES)
-    assert interface_groups(slotted, ifindexes).group_of == {ifindex: ifindex + 1 for ifindex in ifindexes.values()}
+    slotted, ifindexes = on_interfaces(layout.INTERFACES)
+    assert interface_groups(slotted, ifindexes).group_of == {
+        ifindex: ifindex + FIRST_GROUP_PAGE - 1 for ifindex in ifindexes.values()
+    }
     words = compile_image(slotted, ifindexes, 1)
-    assert words[layout.HEADER_GROUPS] == layout.GROUPED_INTERFACES + 1
+    assert words[layout.HEADER_GROUPS] == layout.INTERFACES + 1
+    first = FIRST_GROUP_PAGE + layout.INTERFACES
     starts = [directory(words, number)[layout.GROUP_IPV4_TCP] for number in image_reader.directory_pages(words)]
-    assert starts == [0, *range(130, 130 + 256 * 128, 256)]
+    assert starts == [0, *range(first, first + 256 * layout.INTERFACES, 256)]
 
 
 def test_limit_of_bound_interfaces():
-    assert refused(compile_image, *on_interfaces(129), 1) == (129, 128)
+    assert refused(compile_image, *on_interfaces(257), 1) == (257, 256)
 
 
 def test_limit_of_slots():

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import FIRST_GROUP_PAGE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup, fields_of
 from ansible_collections.netedge.tproxy.tests.support import image_reader, precedence, rule_sets
 
@@ -115,7 +116,7 @@ def test_fields():
     assert ipv6[layout.FIELD6_DPORT] == 80
 
 
-ROOT = 2 * layout.PAGE_WORDS
+ROOT = FIRST_GROUP_PAGE * layout.PAGE_WORDS
 HOST = 0xFFFF << 32
 
 
@@ -134,7 +135,7 @@ def hand_made(word):
         layout.NODE_SEARCH << 30 | 0x7FFFFF,
         layout.NODE_SEARCH << 30 | 3 << 28 | 63,  # 32 keys at the end of a page
         layout.NODE_HIGH << 30 | 17 << 23,  # no such field
-        layout.NODE_HIGH << 30 | 2,  # a root as a node: in a circle for ever
+        layout.NODE_HIGH << 30 | FIRST_GROUP_PAGE,  # a root as a node: in a circle for ever
     ],
 )
 def test_damaged_words_end_the_lookup(word):
@@ -162,11 +163,12 @@ def test_no_image_at_all():
         Lookup(b"")
 
 
-@pytest.mark.parametrize("page", [1, 3, 100000])
+@pytest.mark.parametrize("page", [1, FIRST_GROUP_PAGE + 1, 100000])
 def test_group_without_a_directory(page):
     slotted = rule_sets.to_slotted([(4, (0, 0), (0, 0), "tcp", 0, 65535, ("eth0",), "ansible")])
     words = compile_image(slotted, rule_sets.INTERFACES, 1)
     assert Lookup(words).slot(rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80) == 1
-    words[layout.PAGE_WORDS + 2 * rule_sets.INTERFACES["eth0"] + 1] = page
+    (pair,) = [at for at in range(layout.PAGE_WORDS, FIRST_GROUP_PAGE * layout.PAGE_WORDS, 2) if words[at]]
+    words[pair + 1] = page
     with pytest.raises(VerificationFailed):
         Lookup(words).slot(rule_sets.INTERFACES["eth0"], HOST, HOST, "tcp", 80)

@@ -11,6 +11,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import family_of
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import FIRST_GROUP_PAGE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
@@ -92,7 +93,7 @@ def test_a_wrong_cover(column, interfaces):
     slotted = [SlottedRule(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
     words = compile_image(slotted, INTERFACES, 1)
     assert verify_image(words, slotted, INTERFACES)
-    words[(2 * layout.PAGE_WORDS if interfaces else 0) + layout.GROUP_BASE + column] = 0
+    words[(FIRST_GROUP_PAGE * layout.PAGE_WORDS if interfaces else 0) + layout.GROUP_BASE + column] = 0
     text = refused(words, slotted)
     assert "the intercept lookup of " in text
     assert f"belongs to {slotted[column == layout.GROUP_IPV6_INTERCEPT][0]}, the image gives slot 0" in text
@@ -122,7 +123,7 @@ def test_interfaces_that_came_and_went():
 
 def test_interface_in_the_class_of_another():
     _plain, slotted, words = made(5, 60)
-    numbers = [at for at in range(layout.PAGE_WORDS + 1, 2 * layout.PAGE_WORDS, 2) if words[at]]
+    numbers = [at for at in range(layout.PAGE_WORDS + 1, FIRST_GROUP_PAGE * layout.PAGE_WORDS, 2) if words[at]]
     words[numbers[0]], words[numbers[1]] = words[numbers[1]], words[numbers[0]]
     refused(words, slotted)
 
