@@ -12,6 +12,7 @@ import copy
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.install import install
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.router import manage_router
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import record_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
@@ -135,6 +136,19 @@ def befalling(what: str) -> tuple:
     return (lambda _options, system, _check: getattr(system.bpf.kernel, what)()), {}
 
 
+def steering(*rules: dict, interfaces: tuple = ("lan0", "lan1"), text: str = "version 1", **given) -> tuple:
+    """Return a run of tproxy_router: our program with these rules on these interfaces."""
+    source = {"source": "a.c", "source_files": {"a.c": text}}
+    listed = [each if isinstance(each, dict) else {"name": each, "policy": CLOSED} for each in interfaces]
+    given = {"persist": False, "cli": False, "interfaces": listed, "rules": list(rules), **source, **given}
+    return manage_router, options("tproxy_router", **given)
+
+
+def lasting(*rules: dict, **given) -> tuple:
+    """Return a run of tproxy_router that saves the state and installs the command line."""
+    return steering(*rules, **{"persist": True, "cli": True, **given})
+
+
 def rule(destination: str, port: int = 443, **given) -> dict:
     """Return a rule for TCP that splices, unless told otherwise."""
     outcome = {"action": "tproxy", "tproxy_port": 8443} if "action" not in given else {}
@@ -156,6 +170,8 @@ ALL = (*BOTH, recording(), ruling(WEB, MAIL), routing("lan0", "lan1"))
 SAVED = (*ALL, saving(failure="fail_closed"))
 OPEN_SAVED = (*ALL, saving(failure="fail_open"))
 FOREIGN = attaching("lan0", "a table", function=OTHER, priority=20)
+
+OPEN_LAN, NO_LAN = {"name": "lan0", "policy": OPEN}, {"name": "lan0", "state": "absent"}
 
 SCENARIOS = (
     Scenario("attach to a bare machine", (), attaching("lan0", policy=CLOSED)),
@@ -199,5 +215,25 @@ SCENARIOS = (
     Scenario(
         "restore an older policy and program", (*OPEN_SAVED, attaching("lan0", "version 2", policy=OPEN)), restoring()
     ),
+    Scenario("a whole router", (), steering(WEB, MAIL)),
+    Scenario("a whole router over single parts", ALL, steering(WEB, state="replaced", interfaces=("lan1",))),
+    Scenario("another policy and rule of a router", (steering(WEB),), steering(MAIL, interfaces=(OPEN_LAN,))),
+    Scenario("one interface of a router less", (steering(WEB),), steering(interfaces=(NO_LAN,), purge=True)),
+    Scenario("a router that grows out of its image", (steering(WEB),), steering(*MANY_ROOTS, text="version 2")),
+    Scenario("no router any more", (steering(WEB),), steering(state="absent")),
     Scenario("no route any more", (*BOTH, routing("lan0", "lan1")), routing("lan0", "lan1", state="absent")),
+)
+
+# With files of ours: a run that fails after its change in the kernel leaves the change in force.
+ROUTERS = (
+    Scenario("a whole router that lasts", (), lasting(WEB, MAIL)),
+    Scenario("a router that lasts over single parts", SAVED, lasting(WEB, state="replaced", interfaces=("lan1",))),
+    Scenario("one interface of a router that lasts less", (lasting(WEB),), lasting(WEB, interfaces=(NO_LAN,))),
+    Scenario("another failure policy of a router", (lasting(WEB),), lasting(WEB, failure="fail_closed")),
+    Scenario("a router with a helper", (lasting(WEB),), lasting(WEB, helper={"group": "ziti"})),
+    Scenario("a helper for another group", (lasting(helper={"group": "a"}),), lasting(helper={"group": "b"})),
+    Scenario("a router without its helper", (lasting(helper={"group": "a"}),), lasting(helper={"group": ""})),
+    Scenario("a router that no boot restores", (lasting(WEB),), steering(WEB)),
+    Scenario("a lasting router no more", (lasting(WEB, helper={"group": "a"}),), steering(state="absent")),
+    Scenario("single parts no more", SAVED, steering(state="absent")),
 )

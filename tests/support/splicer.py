@@ -53,7 +53,7 @@ VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
 def program_source() -> dict:
     """Return {path: text} as the action plugin ships it; the plugin needs all of Ansible."""
-    from ansible_collections.netedge.tproxy.plugins.action.tc_bpf_attach import source_files
+    from ansible_collections.netedge.tproxy.plugins.plugin_utils.program import source_files
 
     return source_files(ROOT / "bpf" / ENTRY)
 

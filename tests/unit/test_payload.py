@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 72
 # An operation that takes part in a pending change must be able to roll back, so it ships the compiler of rules.
 LIMITS = {"tproxy_info": 50, "tproxy_verdict": 45, "ifindex_ip": 60}
-CARRIES_THE_COMMAND_LINE = {"tproxy_cli"}
+CARRIES_THE_COMMAND_LINE = {"tproxy_cli", "tproxy_router"}
 MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
 
 

@@ -18,3 +18,6 @@ HANDLE = 1
 ROUTE_TABLE = 1080
 ROUTE_PRIORITY = 1080
 CONFIRM_MIN, CONFIRM_MAX = 5, 3600  # seconds
+MERGED, REPLACED, GATHERED, ABSENT = ROUTER_STATES = ("merged", "replaced", "gathered", "absent")  # of tproxy_router
+AUTO = "auto"  # the addresses that an interface has
+FAMILY_NAMES = ("ipv4", "ipv6")

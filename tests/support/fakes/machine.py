@@ -26,7 +26,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.syst
 
 from .kernel import Kernel, Killed
 from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
-from .system import Adapter, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, reads, writes
+from .system import Adapter, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, FakeServices, reads, writes
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
@@ -179,6 +179,7 @@ class Machine(Kernel):
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.ways, self.processes = {}, FakeProcesses()
+        self.units: set = set()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 
@@ -197,7 +198,7 @@ class Machine(Kernel):
 
     def reboot(self) -> None:
         """Lose all but the disk."""
-        self.files, self.mounted = {}, True
+        self.files, self.mounted, self.units = {}, True, set()
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
 
     def replug(self) -> None:
@@ -230,6 +231,7 @@ class Machine(Kernel):
             background=FakeBackground(self),
             words=FakeWords(),
             requests=FakeRequests(self),
+            services=FakeServices(self),
         )
 
     def attached(self) -> list:
@@ -259,4 +261,11 @@ class Machine(Kernel):
         """Return all there is, down to the numbers of pinned objects."""
         pins = {path: thing if isinstance(thing, str) else thing.id for path, thing in self.files.items()}
         maps = {path: thing.bytes() for path, thing in self.files.items() if hasattr(thing, "bytes")}
-        return {**self.in_force(), "mounted": self.mounted, "pins": pins, "maps": maps, "disk": dict(self.disk)}
+        return {
+            **self.in_force(),
+            "mounted": self.mounted,
+            "pins": pins,
+            "maps": maps,
+            "disk": dict(self.disk),
+            "units": set(self.units),
+        }

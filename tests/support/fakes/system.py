@@ -280,6 +280,35 @@ class FakeFiles(Adapter):
     def link(self, path, target):
         self.kernel.disk[path] = {LINK: target}
 
+    @reads
+    def names(self, folder):
+        inside = [path[len(folder) + 1 :] for path in self.kernel.disk if path.startswith(f"{folder}/")]
+        return sorted({path.split("/")[0] for path in inside})
+
     @contextmanager
     def lock(self, folder):
         yield
+
+
+class FakeServices(Adapter):
+    """As systemd. `kernel.units` are the active units."""
+
+    @reads
+    def is_present(self):
+        return True
+
+    @reads
+    def is_active(self, unit):
+        return unit in self.kernel.units
+
+    @writes
+    def reload(self):
+        pass
+
+    @writes
+    def start(self, unit):
+        self.kernel.units.add(unit)
+
+    @writes
+    def stop(self, unit):
+        self.kernel.units.discard(unit)

@@ -9,8 +9,22 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from ..constants import EXECUTABLE, FUNCTION, HANDLE, PIN_DIR, PRIORITY, ROUTE_PRIORITY, ROUTE_TABLE, STATE_FILE
-from ..model.policy import Mark
+from ..constants import (
+    AUTO,
+    EXECUTABLE,
+    FAMILY_NAMES,
+    FUNCTION,
+    HANDLE,
+    MERGED,
+    PIN_DIR,
+    PRIORITY,
+    ROUTE_PRIORITY,
+    ROUTE_TABLE,
+    ROUTER_STATES,
+    STATE_FILE,
+)
+from ..model.policy import CHOICES, Mark
+from ..model.rule_options import DEFAULT_OWNER
 from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
 
 Arguments = dict[str, Any]  # of AnsibleModule
@@ -41,10 +55,10 @@ MANAGEMENT = {
 }
 
 POLICY = {
-    "default_action": {"type": "str", "choices": ["drop", "pass"], "default": "drop"},
+    "default_action": {"type": "str", "choices": list(CHOICES["default_action"]), "default": "drop"},
     "allow_ssh": {"type": "bool", "default": True},
     "allow_echo": {"type": "bool", "default": False},
-    "accept": {"type": "str", "choices": ["ok", "unspec"], "default": "ok"},
+    "accept": {"type": "str", "choices": list(CHOICES["accept"]), "default": "ok"},
     "management": {"type": "list", "elements": "dict", "default": [], "options": MANAGEMENT},
 }
 
@@ -56,6 +70,8 @@ CONFIRM = {
     "confirm_timeout": {"type": "int", "default": 0},
     "confirm_by_default": {"type": "bool", "default": False},
 }
+
+FAILURE = {"type": "str", "choices": [FAIL_OPEN, FAIL_CLOSED], "default": FAIL_OPEN}
 
 
 def tproxy_rule() -> Arguments:
@@ -77,6 +93,17 @@ def tproxy_rule() -> Arguments:
     )
 
 
+PROGRAM = {
+    "source": {"type": "str"},
+    "source_files": {"type": "dict"},
+    "defines": {"type": "dict", "default": {}},
+    "compile_on": {"type": "str", "choices": ["target", "controller"], "default": "target"},
+    "compiled": {"type": "dict"},
+    "blob": {"type": "str"},
+    "blob_content": {"type": "str"},
+}
+
+
 def tc_bpf_attach() -> Arguments:
     """Return the arguments of AnsibleModule for tc_bpf_attach."""
     return _copy(
@@ -84,18 +111,54 @@ def tc_bpf_attach() -> Arguments:
             "interface": {"type": "str", "required": True, "aliases": ["dev"]},
             "direction": {"type": "str", "choices": ["ingress", "egress"], "default": "ingress"},
             "state": STATE,
-            "source": {"type": "str"},
-            "source_files": {"type": "dict"},
+            **PROGRAM,
             "function": {"type": "str", "default": FUNCTION},
-            "defines": {"type": "dict", "default": {}},
-            "compile_on": {"type": "str", "choices": ["target", "controller"], "default": "target"},
-            "compiled": {"type": "dict"},
-            "blob": {"type": "str"},
-            "blob_content": {"type": "str"},
             "priority": {"type": "int", "default": PRIORITY},
             "handle": {"type": "int", "default": HANDLE},
             "policy": {"type": "dict", "options": POLICY},
             "force": FORCE,
+            **CONFIRM,
+            "pin_dir": PIN,
+        },
+        mutually_exclusive=[("source", "blob")],
+    )
+
+
+ROUTER_INTERFACE = {
+    "name": {"type": "str", "required": True},
+    "state": STATE,
+    "policy": {"type": "dict", "options": POLICY},
+    "mark": {"type": "str"},
+    "priority": {"type": "int", "default": PRIORITY},
+    "handle": {"type": "int", "default": HANDLE},
+    "addresses": {**NAMES, "default": [AUTO]},
+}
+
+ROUTER_ROUTE = {
+    "interfaces": {**NAMES, "required": True},
+    "mark": {"type": "str", "default": str(Mark())},
+    "table": {"type": "int", "default": ROUTE_TABLE},
+    "priority": {"type": "int", "default": ROUTE_PRIORITY},
+    "families": {"type": "list", "elements": "str", "choices": list(FAMILY_NAMES), "default": list(FAMILY_NAMES)},
+}
+
+
+def tproxy_router() -> Arguments:
+    """Return the arguments of AnsibleModule for tproxy_router."""
+    return _copy(
+        argument_spec={
+            "state": {"type": "str", "choices": list(ROUTER_STATES), "default": MERGED},
+            "interfaces": {"type": "list", "elements": "dict", "options": ROUTER_INTERFACE},
+            "rules": {"type": "list", "elements": "dict", "options": {**RULE, "owner": {"type": "str"}}},
+            "owner": {"type": "str", "default": DEFAULT_OWNER},
+            "purge": {"type": "bool", "default": False},
+            "routes": {"type": "list", "elements": "dict", "options": ROUTER_ROUTE},
+            "persist": {"type": "bool", "default": True},
+            "failure": FAILURE,
+            "cli": {"type": "bool", "default": True},
+            "helper": {"type": "dict", "options": {"group": {"type": "str", "default": ""}}},
+            "force": FORCE,
+            **PROGRAM,
             **CONFIRM,
             "pin_dir": PIN,
         },
@@ -170,7 +233,7 @@ def tproxy_state() -> Arguments:
     return _copy(
         argument_spec={
             "path": {"type": "path", "default": STATE_FILE},
-            "failure": {"type": "str", "choices": [FAIL_OPEN, FAIL_CLOSED], "default": FAIL_OPEN},
+            "failure": FAILURE,
             "state": STATE,
             "pin_dir": PIN,
         },

@@ -21,7 +21,7 @@ from ..resources.operation import Operation
 from ..system.system import INTERPRETERS
 
 F_SETPIPE_SZ = 1031  # include/uapi/linux/fcntl.h; Python has it since 3.10
-# 1 MiB of source (plugins/action/tc_bpf_attach.py) with the escapes of JSON, and the default of fs.pipe-max-size.
+# 1 MiB of source (plugins/plugin_utils/program.py) with the escapes of JSON, and the default of fs.pipe-max-size.
 PIPE_BYTES, PIPE_BYTES_UNPRIVILEGED = 1 << 21, 1 << 20
 
 

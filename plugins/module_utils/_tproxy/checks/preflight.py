@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Checks that tc_bpf_attach and tproxy_rule run before they change anything. Check mode runs the same ones."""
+"""Checks that tc_bpf_attach, tproxy_rule and tproxy_router run before a change. Check mode runs the same ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..resources.attachments import Hook, runs
 from ..resources.current_state import CurrentState
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
 from ..system.netlink.messages import Link
-from .collect import ahead, interface, machine, with_listeners, with_networks
+from .collect import ahead, interface, machine, with_listeners, with_networks, with_routing
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface
 from .findings import Finding, findings
@@ -59,6 +59,47 @@ def _cut_by_program(transaction: Transaction, link: Link, planned: TransactionPl
     if planned.rules is not None and planned.rules.compiled is not None:
         image = planned.rules.compiled.words
         others = {ifindex: policy for ifindex, policy in policies.items() if ifindex != link.ifindex}
+        asked += affected(questions(system, netlink, others), planned.rules.snapshot.words, image)
+    return rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+
+
+def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], planned: TransactionPlan) -> list[Finding]:
+    """Return the findings about all hooks of a router, about its rules, and about connections that would be cut off."""
+    system, netlink = transaction.system, transaction.netlink
+    if planned.rules is None or planned.policies is None or planned.addresses is None:
+        raise AssertionError("the plan of a router has no rules, no policies or no addresses")
+    facts = machine(system, transaction.pin_dir)
+    before = []
+    for hook, link in hooks.items():
+        filters = [each for each in netlink.filters(link.ifindex, hook.direction) if not runs(each, FUNCTION)]
+        found = ahead(system, link, hook.direction, filters, hook.priority)
+        before += [DriftFact(link.name, *each) for each in found]
+    policies, recorded = planned.policies.after, planned.addresses.after
+    links = [link for link in transaction.current.links if link.ifindex in policies]
+    looked_at = [interface(system, link, policies[link.ifindex].mark) for link in links]
+    facts = with_routing(facts._replace(drift=tuple(before)), system, netlink)
+    if not planned.changed:
+        return findings(facts._replace(interfaces=tuple(looked_at)))
+    facts = with_listeners(facts, system, planned.rules.plan.changes.puts.values())
+    intercepts = tuple(rule for rule in planned.rules.plan.after.values() if rule.action == "tproxy")
+    addresses = {key: recorded[key].addresses if key in recorded else () for key in policies}
+    networks = with_networks(netlink, links, looked_at, addresses) if intercepts else tuple(looked_at)
+    facts = facts._replace(interfaces=networks, intercepts=intercepts)
+    return findings(facts) + _cut_by_router(transaction, planned)
+
+
+def _cut_by_router(transaction: Transaction, planned: TransactionPlan) -> list[Finding]:
+    """Return the findings about connections that would be cut off. An interface that stays is asked about new rules."""
+    system, netlink, wanted = transaction.system, transaction.netlink, planned.desired.program
+    blob = (wanted and wanted.blob) or transaction.current.blob
+    if blob is None or planned.policies is None or planned.rules is None:
+        return []
+    policies, compiled = planned.policies.after, planned.rules.compiled
+    image = None if compiled is None else compiled.words
+    changed = {hook.ifindex for hook in planned.puts} | set(planned.policies.changes.puts)
+    asked = questions(system, netlink, {key: policy for key, policy in policies.items() if key in changed})
+    if image is not None:
+        others = {key: policy for key, policy in policies.items() if key not in changed}
         asked += affected(questions(system, netlink, others), planned.rules.snapshot.words, image)
     return rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
 

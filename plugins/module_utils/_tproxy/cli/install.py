@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ..errors import Conflict, InvalidInput
@@ -19,7 +20,7 @@ from ..operations.execute import execute
 from ..resources.operation import Diff, Operation, Options, Result
 from ..system.system import System
 from . import main
-from .zipapp import executable, fingerprint, is_executable
+from .zipapp import executable, fingerprint, is_current, is_executable
 
 if TYPE_CHECKING:
     from importlib.abc import ResourceLoader
@@ -34,43 +35,91 @@ def install(options: Options, system: System, check: bool) -> Result:
     Raise Conflict, before any change, if a foreign file has the place of one of ours.
     """
     path, present = options["path"], options["state"] == "present"
-    if not os.path.basename(path):
-        raise InvalidInput([f"path: {path!r} names a folder; give the file's name too, as {main.NAME}"])
-    files, target = system.files, os.path.basename(path)
-    places = [os.path.join(os.path.dirname(path), name) for name in LINKS]
-    content = executable(_source, files.exists, options["pin_dir"]) if present else b""
-    before = _State(system, path, places)
-    wanted = places if present and options["links"] else []
-    if present:
-        before.refuse_foreign(target, wanted)
-    writes = present and not before.is_same(content)
-    links = [place for place in wanted if before.links[place] is None]
-    gone = [place for place in places if place not in wanted and before.links[place] == target]
-    removes = not present and before.is_ours
+    planned = plan_install(path, present, present and options["links"], options["pin_dir"], system)
     if not check:
         with ExitStack() as undo:
-            if writes:
-                undo.callback(before.put_back, system)
-                files.write_bytes(path, content, MODE)
-            for place in links:
-                files.link(place, target)
-                undo.callback(files.remove, place)
-            for place in gone:
-                files.remove(place)
-                undo.callback(files.link, place, target)
-            if removes:
-                files.remove(path)
+            planned.apply(system, undo)
             undo.pop_all()
-    after = content if present else None if removes else before.content
-    links_after = {**before.links, **dict.fromkeys(links, target), **dict.fromkeys(gone)}
     data = {
         "file": path,  # Ansible would add facts about a `path`
-        "fingerprint": fingerprint(content) if present else "",
-        "bytes": len(content),
-        "links": wanted,
+        "fingerprint": fingerprint(planned.content) if present else "",
+        "bytes": len(planned.content),
+        "links": list(planned.wanted),
     }
-    changed = bool(writes or links or gone or removes)
-    return Result(changed, data, Diff(before.text(), _text(path, after, links_after)))
+    return Result(planned.changed, data, Diff(planned.before, planned.after))
+
+
+@dataclass(frozen=True)
+class InstallPlan:
+    """The way from the files at the places of the command line to the wanted ones.
+
+    `wanted` are the links that exist afterwards, `links` those of them to make, `gone` those to remove.
+    """
+
+    state: _State
+    content: bytes
+    wanted: tuple[str, ...]
+    writes: bool
+    removes: bool
+    links: tuple[str, ...]
+    gone: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Return whether a file changes."""
+        return bool(self.writes or self.links or self.gone or self.removes)
+
+    @property
+    def before(self) -> str:
+        """Return the files as they are, for a diff."""
+        return self.state.text()
+
+    @property
+    def after(self) -> str:
+        """Return the files as they will be, for a diff."""
+        content = self.content if self.writes else None if self.removes else self.state.content
+        links = {**self.state.links, **dict.fromkeys(self.links, self.state.target), **dict.fromkeys(self.gone)}
+        return _text(self.state.path, content, links)
+
+    def apply(self, system: System, undo: ExitStack) -> None:
+        """Write and remove the files. `undo` gets the callbacks that bring the files before back."""
+        files, path, target = system.files, self.state.path, self.state.target
+        if self.writes:
+            undo.callback(self.state.put_back, system)
+            files.write_bytes(path, self.content, MODE)
+        for place in self.links:
+            files.link(place, target)
+            undo.callback(files.remove, place)
+        for place in self.gone:
+            files.remove(place)
+            undo.callback(files.link, place, target)
+        if self.removes:
+            files.remove(path)
+            undo.callback(self.state.put_back, system)
+
+
+def plan_install(path: str, present: bool, with_links: bool, pin_dir: str, system: System) -> InstallPlan:
+    """Return the plan of the command line at a path. Raise InvalidInput for a folder, Conflict for a foreign file."""
+    if not os.path.basename(path):
+        raise InvalidInput([f"path: {path!r} names a folder; give the file's name too, as {main.NAME}"])
+    places = [os.path.join(os.path.dirname(path), name) for name in LINKS]
+    state = _State(system, path, places)
+    wanted = places if with_links else []
+    content, writes = b"", False
+    if present:
+        state.refuse_foreign(wanted)
+        have = state.content or b""
+        writes = not (state.can_be_run and is_current(have, _source, system.files.exists, pin_dir))
+        content = executable(_source, system.files.exists, pin_dir) if writes else have
+    return InstallPlan(
+        state,
+        content,
+        tuple(wanted),
+        writes=writes,
+        removes=not present and state.is_ours,
+        links=tuple(place for place in wanted if state.links[place] is None),
+        gone=tuple(place for place in places if place not in wanted and state.links[place] == state.target),
+    )
 
 
 class _State:
@@ -78,22 +127,23 @@ class _State:
 
     def __init__(self, system: System, path: str, places: list[str]) -> None:
         files = system.files
-        self.path, self.content = path, files.read_bytes(path)
+        self.path, self.content, self.target = path, files.read_bytes(path), os.path.basename(path)
         self.links = {place: files.target_of(place) for place in places}
         self._mode = files.mode_of(path)
 
-    def is_same(self, content: bytes) -> bool:
-        """Return whether the file has the same parts and can be executed."""
-        return self.content is not None and self._mode == MODE and fingerprint(self.content) == fingerprint(content)
+    @property
+    def can_be_run(self) -> bool:
+        """Return whether the file has the mode of a command."""
+        return self._mode == MODE
 
     @property
     def is_ours(self) -> bool:
         """Return whether the file at the path is a tproxy-splicer."""
         return self.content is not None and is_executable(self.content)
 
-    def refuse_foreign(self, target: str, wanted: list[str]) -> None:
+    def refuse_foreign(self, wanted: list[str]) -> None:
         """Raise Conflict if foreign files have our places. The message names all of them."""
-        foreign = [place for place in wanted if self.links[place] not in (None, target)]
+        foreign = [place for place in wanted if self.links[place] not in (None, self.target)]
         if self.content is not None and not self.is_ours:
             foreign.append(self.path)
         if foreign:

@@ -12,6 +12,7 @@ builds the archive. Python does not compare it with the source (PEP 552). Anothe
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import io
@@ -48,6 +49,47 @@ def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_
     packages = {f"{PACKAGE}/{folder}/__init__.py": b"" for folder in folders}
     first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
     return zipapp({**first, **packages, **package}, script_for(exists).encode())
+
+
+def is_current(
+    content: bytes, read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR
+) -> bool:
+    """Return whether executable() would build the same parts, without parsing or compiling a module.
+
+    A file has all modules that its first one imports. If each of them has the source of today, no other is needed.
+    """
+    if not content.startswith(script_for(exists).encode() + b"PK\3\4"):
+        return False
+    first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            names = packed.namelist()
+            sources = [name for name in names if name.endswith(".py")]
+            return f"{PACKAGE}/{MAIN_MODULE}.py" in sources and all(
+                f"{name}c" in names and _is_of_today(packed, name, _source_of(name, first, read)) for name in sources
+            )
+    except zipfile.BadZipFile:
+        return False
+
+
+def _source_of(path: str, first: Mapping[str, bytes], read: Callable[[str], bytes]) -> bytes | None:
+    """Return the source of a file of the archive as executable() has it, or None without such a module."""
+    if path in first:
+        return first[path]
+    if path.endswith("/__init__.py"):
+        return b""
+    try:
+        return read(path[len(PACKAGE) + 1 : -len(".py")])
+    except OSError:
+        return None
+
+
+def _is_of_today(packed: zipfile.ZipFile, path: str, source: bytes | None) -> bool:
+    """Return whether a file of the archive has this source, and bytecode that this Python made of it."""
+    if source is None or packed.read(path) != source:
+        return False
+    with packed.open(f"{path}c") as bytecode:
+        return bytecode.read(HEADER_BYTES) == _header(source)
 
 
 def is_executable(content: bytes) -> bool:
@@ -108,11 +150,17 @@ def zipapp(sources: Mapping[str, bytes], prologue: bytes) -> bytes:
 def _imports(module: str, source: bytes, read: Callable[[str], bytes]) -> list[str]:
     """Return the modules that a module imports by relative imports, at its head or inside functions."""
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = "/".join(module.split("/")[: -node.level] + (node.module or "").split(".")).strip("/")
-            found += [base] if _is_module(base, read) else [f"{base}/{name.name}" for name in node.names]
+    for level, name, members in _relative_imports(source):
+        base = "/".join(module.split("/")[:-level] + name.split(".")).strip("/")
+        found += [base] if _is_module(base, read) else [f"{base}/{member}" for member in members]
     return found
+
+
+@functools.cache  # a run predicts its change and then makes it
+def _relative_imports(source: bytes) -> list[tuple[int, str, tuple[str, ...]]]:
+    """Return (level, module, names) of each relative import of a source."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and node.level]
+    return [(node.level, node.module or "", tuple(name.name for name in node.names)) for node in nodes]
 
 
 def _is_module(path: str, read: Callable[[str], bytes]) -> bool:
@@ -124,12 +172,15 @@ def _is_module(path: str, read: Callable[[str], bytes]) -> bool:
     return True
 
 
+@functools.cache  # a run predicts its change and then makes it
 def _bytecode(path: str, source: bytes) -> bytes:
     """Return the content of a .pyc file with an unchecked hash (PEP 552).
 
     marshal writes its newest format, as importlib has it. Python 3.14 keeps constant slices in the code, and no format
     before 5 has slices.
     """
-    code = compile(source, path, "exec", dont_inherit=True)
-    header = importlib.util.MAGIC_NUMBER + struct.pack("<I", UNCHECKED_HASH) + importlib.util.source_hash(source)
-    return header + marshal.dumps(code)
+    return _header(source) + marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+
+
+def _header(source: bytes) -> bytes:
+    return importlib.util.MAGIC_NUMBER + struct.pack("<I", UNCHECKED_HASH) + importlib.util.source_hash(source)

@@ -19,6 +19,8 @@ from .prefix import Prefix, format_address
 from .rule import PORT_MAX, PROTOCOLS
 
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
+RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
+CHOICES = {"default_action": ("drop", "pass"), "accept": ("ok", "unspec")}
 
 
 @dataclass(frozen=True)
@@ -154,3 +156,23 @@ def interface_addresses(name: str, addresses) -> InterfaceAddresses:
     if len(unique) > ADDRESSES:
         raise LimitExceeded(f"addresses of {name}", len(unique), ADDRESSES, "list in `addresses` those that matter")
     return InterfaceAddresses(name, unique)
+
+
+def hook_faults(priority: int, handle: int) -> list[str]:
+    """Return the faults of the place of a filter."""
+    faults = []
+    if not 1 <= priority <= 65535:
+        faults.append(f"priority: {priority} is out of range, 1 to 65535")
+    if not 1 <= handle < 2**32:
+        faults.append(f"handle: {handle} is out of range, 1 to 4294967295")
+    return faults
+
+
+def route_faults(table: int, priority: int) -> list[str]:
+    """Return the faults of the table and the priority of a policy route."""
+    faults = []
+    if table in RESERVED_TABLES or not 0 < table < 2**32:
+        faults.append(f"table: {table} is reserved or no table; take one of your own, such as the default")
+    if not 0 < priority < 32766:
+        faults.append(f"priority: {priority} must lie between table local (0) and table main (32766)")
+    return faults

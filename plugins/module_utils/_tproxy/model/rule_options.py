@@ -33,7 +33,7 @@ _PORT = re.compile(r"[0-9]{1,6}")
 def rules_from_params(items: list, single: bool = False) -> tuple:
     """Return (rules, warnings) of option dicts. Raises InvalidInput with every fault of the whole list.
 
-    `single`: the one item stands at the top level of a module, so texts say `ports` and not `rules[0].ports`.
+    `single`: the one item stands at the top level of a module, so texts say `ports` and not `rule number 1: ports`.
     """
     return _read_all(items, single, _rule)
 
@@ -44,15 +44,22 @@ def identities_from_params(items: list, single: bool = False) -> tuple:
 
 
 def _read_all(items: list, single: bool, read) -> tuple:
-    readers = [_Reader(item, "" if single else f"rules[{index}]") for index, item in enumerate(items)]
+    readers = [_Reader(item, "" if single else place_of(item, index)) for index, item in enumerate(items)]
     found = [read(reader) for reader in readers]
-    faults = [fault for reader in readers for fault in reader.faults] + _duplicates(found)
+    faults = [fault for reader in readers for fault in reader.faults] + _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
     return found, [warning for reader in readers for warning in reader.warnings]
 
 
-def _duplicates(found: list) -> list:
+def place_of(item: dict, index: int) -> str:
+    """Return the name and the number of a rule in its list, for messages. A bad name is left to its own fault."""
+    name = str(item.get("name") or "")
+    is_good = name.isprintable() and 0 < (_utf8_bytes(name) or 0) <= NAME_BYTES
+    return f"rule {name!r} (number {index + 1})" if is_good else f"rule number {index + 1}"
+
+
+def _duplicates(items: list, found: list) -> list:
     """Return a fault for each item that names the same flows, for the same owner, as an earlier one."""
     first, faults = {}, []
     for index, item in enumerate(found):
@@ -61,7 +68,8 @@ def _duplicates(found: list) -> list:
         identity = item if isinstance(item, Identity) else item.identity
         earlier = first.setdefault(identity, index)
         if earlier != index:
-            faults.append(f"rules[{index}] and rules[{earlier}] are the same rule ({identity}); keep one of them")
+            both = f"{place_of(items[index], index)} and {place_of(items[earlier], earlier)}"
+            faults.append(f"{both} are the same rule ({identity}); keep one of them")
     return faults
 
 
@@ -81,7 +89,7 @@ class _Reader:
 
     def at(self, option: str) -> str:
         """Return the full name of an option, for messages."""
-        return f"{self._path}.{option}" if self._path else option
+        return f"{self._path}: {option}" if self._path else option
 
     def fault(self, option: str, sentence: str) -> None:
         """Note a fault of an option."""

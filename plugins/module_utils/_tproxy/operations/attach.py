@@ -16,7 +16,7 @@ from ..checks.findings import enforce
 from ..checks.preflight import findings_of_hook
 from ..constants import FUNCTION
 from ..errors import InvalidInput
-from ..model.policy import Mark, Policy, masked_sources, policy_from_params
+from ..model.policy import Mark, Policy, hook_faults, masked_sources, policy_from_params
 from ..program.blob import Attached
 from ..program.select import Wanted, wanted_program
 from ..resources.attachments import Hook
@@ -64,10 +64,7 @@ def _validated(options: Options) -> Answer:
         given = policy_from_params(options["policy"])
     except InvalidInput as fault:
         faults += fault.faults
-    if not 1 <= options["priority"] <= 65535:
-        faults.append(f"priority: {options['priority']} is out of range, 1 to 65535")
-    if not 1 <= options["handle"] < 2**32:
-        faults.append(f"handle: {options['handle']} is out of range, 1 to 4294967295")
+    faults += hook_faults(options["priority"], options["handle"])
     if options["function"] == FUNCTION and options["direction"] != "ingress":
         faults.append("direction: the splicer belongs on ingress; bpf_sk_assign works nowhere else")
     if options["function"] != FUNCTION and options["policy"] is not None:

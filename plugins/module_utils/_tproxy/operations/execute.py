@@ -78,7 +78,7 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
     predicted = _run(operation, options, system, True)
     if check_mode or not predicted.changed:
         return predicted.with_data(confirm=None)
-    if by_default and not predicted.may_cut_off:
+    if predicted.meets_packets is False or (by_default and not predicted.may_cut_off):
         return _run(operation, options, system, False).with_data(confirm=None)
     if not _meets_packets(predicted, options["pin_dir"], system):
         unmet = [] if by_default else [UNMET]
@@ -100,7 +100,7 @@ def _is_part(pin_dir: str, token: str | None, system: System) -> bool:
 
 def _meets_packets(predicted: Result, pin_dir: str, system: System) -> bool:
     """Return whether a program of ours is attached, or will be."""
-    if predicted.data.get("attachment"):
+    if predicted.data.get("attachment") or predicted.meets_packets:
         return True
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         return bool(users(netlink, Programs(system.bpf, pins), FUNCTION))

@@ -19,7 +19,7 @@ from ..checks.collect import interface, with_routing
 from ..checks.facts import Facts
 from ..checks.findings import findings, warnings_of
 from ..errors import InvalidInput
-from ..model.policy import Mark, Policy, parse_mark
+from ..model.policy import Mark, Policy, parse_mark, route_faults
 from ..resources.current_state import CurrentState
 from ..resources.interfaces import links_by_name
 from ..resources.operation import Diff, Operation, Options, Result
@@ -29,8 +29,6 @@ from ..resources.transaction import HostState
 from ..system.netlink.messages import Link
 from ..system.system import System
 from .execute import execute
-
-RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 
 
 def manage_route(options: Options, system: System, check_mode: bool) -> Result:
@@ -71,10 +69,7 @@ def _validated(options: Options) -> Mark:
         mark = parse_mark(options["mark"])
     except InvalidInput as fault:
         faults += fault.faults
-    if options["table"] in RESERVED_TABLES or not 0 < options["table"] < 2**32:
-        faults.append(f"table: {options['table']} is reserved or no table; take one of your own, such as the default")
-    if not 0 < options["priority"] < 32766:
-        faults.append(f"priority: {options['priority']} must lie between table local (0) and table main (32766)")
+    faults += route_faults(options["table"], options["priority"])
     if faults:
         raise InvalidInput(faults)
     return mark

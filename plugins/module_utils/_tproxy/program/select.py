@@ -41,25 +41,32 @@ class Wanted(NamedTuple):
         return Attached(filter_name(self.function, self.identity))
 
 
-def wanted_program(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
+def wanted_program(
+    options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None, trusts_kept: bool = False
+) -> Wanted:
     """Return the program that the options ask for.
 
-    `kept` is the blob beside the pinned program, `running` the filter on the hook. Raises InvalidInput, CompileFailed,
-    MissingLibrary.
+    `kept` is the blob beside the pinned program, `running` the filter on the hook. With `trusts_kept` a kept blob of
+    the same source is the program, whatever compiler made it: to ask a compiler for its version starts a process.
+    Raises InvalidInput, CompileFailed, MissingLibrary.
     """
-    wanted = _choose(options, compiler, kept, running)
+    wanted = _choose(options, compiler, kept, running, trusts_kept)
     if wanted.blob is not None:
         _refuse_foreign_maps(wanted.blob)
     return wanted
 
 
-def _choose(options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None) -> Wanted:
+def _choose(
+    options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None, trusts_kept: bool
+) -> Wanted:
     function = options["function"]
     if options["blob_content"]:
         return of_blob(_read_blob(options["blob_content"], function), False)
     digest = source_digest(options["source_files"], options["source"], function, options["defines"])
     if options["compiled"]:
         return of_blob(blob_from_object(options["compiled"], function, digest), True)
+    if trusts_kept and kept is not None and kept.source_sha256 == digest:
+        return of_blob(kept, False)
     try:
         identity = program_identity(digest, compiler().version())
     except MissingLibrary:

@@ -39,7 +39,8 @@ class Result:
     `data` has the return values of the module beside `changed`. `released_interfaces` are the names of the interfaces
     that the operation stopped managing on purpose: the state file forgets them. `pending` says that the change waits
     for confirmation, so the state file must not have it yet. `may_cut_off`: the change can cut the operator off, so it
-    is confirmed without being asked to.
+    is confirmed without being asked to. `meets_packets` says whether a packet can meet the change; None: the pipeline
+    looks for an attached program.
     """
 
     changed: bool
@@ -49,6 +50,7 @@ class Result:
     released_interfaces: tuple[str, ...] = ()
     pending: bool = False
     may_cut_off: bool = True
+    meets_packets: bool | None = None
 
     def with_warnings(self, warnings: Iterable[str]) -> Result:
         """Return the result with more warnings behind its own."""

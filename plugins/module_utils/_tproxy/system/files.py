@@ -131,9 +131,17 @@ def target_of(path: str) -> str | None:
 
 
 def link(path: str, target: str) -> None:
-    """Make a symbolic link. It never replaces an existing file."""
+    """Make a symbolic link, and its folder if that is missing. It never replaces an existing file."""
     with kernel_refusals("link", path):
+        _make_folder(os.path.dirname(path), PUBLIC_FOLDER)
         os.symlink(target, path)
+
+
+def names(folder: str) -> list[str]:
+    """Return the sorted names in a folder; [] without such a folder."""
+    with kernel_refusals("list", folder), suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(os.listdir(folder))
+    return []
 
 
 # ---- locks -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import mapped_array, sock_diag, unix_socket
+from . import mapped_array, sock_diag, systemd, unix_socket
 from .bcc import Compiler
 from .netlink.monitor import Events
 from .open_core import open_core
@@ -18,5 +18,11 @@ from .system import System
 def open_system() -> System:
     """Return every adapter of this machine."""
     return replace(
-        open_core(), compiler=Compiler, sockets=sock_diag, events=Events, words=mapped_array, requests=unix_socket
+        open_core(),
+        compiler=Compiler,
+        sockets=sock_diag,
+        events=Events,
+        words=mapped_array,
+        requests=unix_socket,
+        services=systemd,
     )

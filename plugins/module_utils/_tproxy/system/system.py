@@ -202,6 +202,8 @@ class Files(Protocol):
 
     def link(self, path: str, target: str, /) -> None: ...
 
+    def names(self, folder: str, /) -> Sequence[str]: ...
+
     def lock(self, folder: str, /) -> AbstractContextManager[None]: ...
 
 
@@ -227,6 +229,20 @@ class Networkd(Protocol):
         """The name of its process."""
 
     def keeps_foreign_rules(self) -> bool: ...
+
+
+class Services(Protocol):
+    """The service manager. Each call but `is_active` starts a process."""
+
+    def is_present(self) -> bool: ...
+
+    def is_active(self, unit: str, /) -> bool: ...
+
+    def reload(self) -> None: ...
+
+    def start(self, unit: str, /) -> None: ...
+
+    def stop(self, unit: str, /) -> None: ...
 
 
 class Background(Protocol):
@@ -325,3 +341,4 @@ class System:
     events: Callable[[], AbstractContextManager[Events]] = ABSENT
     words: Words = ABSENT
     requests: Requests = ABSENT
+    services: Services = ABSENT

@@ -104,8 +104,8 @@ def test_masked_host_bits_warn():
     (_first, rule), warnings = rules_from_params(items)
     assert (str(rule.destination), str(rule.source)) == ("10.1.0.0/16", "192.0.2.0/24")
     assert warnings == [
-        "rules[1].destination: 10.1.2.3/16 has host bits set; it means 10.1.0.0/16",
-        "rules[1].source: 192.0.2.1/24 has host bits set; it means 192.0.2.0/24",
+        "rule number 2: destination: 10.1.2.3/16 has host bits set; it means 10.1.0.0/16",
+        "rule number 2: source: 192.0.2.1/24 has host bits set; it means 192.0.2.0/24",
     ]
 
 
@@ -174,10 +174,10 @@ FAULTS = [
 @pytest.mark.parametrize(("item", "option", "words"), FAULTS)
 def test_fault(item, option, words):
     (fault,) = faults_of(rules_from_params, {}, item)
-    assert fault.startswith(f"rules[1].{option}: ")
+    assert fault.startswith(f"rule number 2: {option}: ")
     assert words in fault
     (alone,) = faults_of(rules_from_params, item, single=True)
-    assert alone == fault[len("rules[1].") :]
+    assert alone == fault[len("rule number 2: ") :]
 
 
 IDENTITY_OPTIONS = ("destination", "source", "protocol", "ports", "interfaces", "owner")
@@ -202,15 +202,15 @@ def test_all_faults_come_together():
         {},
         {"protocol": "icmp", "tproxy_port": None, "tproxy_ip": "::1", "interfaces": ["/", "a b"]},
     )
-    assert [fault.split(":")[0] for fault in faults] == [
-        "rules[0].destination",
-        "rules[0].ports",
-        "rules[0].name",
-        "rules[2].protocol",
-        "rules[2].interfaces",
-        "rules[2].interfaces",
-        "rules[2].tproxy_ip",
-        "rules[2].tproxy_port",
+    assert [fault.rpartition(": ")[0] for fault in faults] == [
+        "rule number 1: destination",
+        "rule number 1: ports",
+        "rule number 1: name",
+        "rule number 3: protocol",
+        "rule number 3: interfaces",
+        "rule number 3: interfaces",
+        "rule number 3: tproxy_ip",
+        "rule number 3: tproxy_port",
     ]
 
 
@@ -218,7 +218,7 @@ def test_all_faults_come_together():
 def test_the_same_rule_twice(read):
     other = {"destination": "10.255.0.1/8", "ports": 80, "tproxy_port": 9090, "interfaces": []}
     (fault,) = faults_of(read, {}, {"protocol": "udp"}, other)
-    assert "rules[2] and rules[0]" in fault
+    assert "rule number 3 and rule number 1" in fault
     assert "tcp 10.0.0.0/8 ports 80" in fault
 
 

@@ -116,7 +116,7 @@ def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
 
 def test_faults_of_rules_are_told_all_at_once():
     words = refused(prepared(), ruling({**WEB, "ports": "70000"}, {**MAIL, "destination": "x"}), InvalidInput)
-    assert words.startswith("2 faults: rules[0].ports: ") and "; rules[1].destination: " in words
+    assert words.startswith("2 faults: rule number 1: ports: ") and "; rule number 2: destination: " in words
 
 
 # ---- programs --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system impo
     files,
     procfs,
     sock_diag,
+    systemd,
     unix_socket,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
@@ -36,10 +37,11 @@ from ansible_collections.netedge.tproxy.tests.support.fakes.system import (
     FakeBpffs,
     FakeFiles,
     FakeRequests,
+    FakeServices,
 )
-from ansible_collections.netedge.tproxy.tests.support.scenarios import SCENARIOS, play, readable
+from ansible_collections.netedge.tproxy.tests.support.scenarios import ROUTERS, SCENARIOS, play, readable
 
-EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
+EACH = pytest.mark.parametrize("scenario", (*SCENARIOS, *ROUTERS), ids=lambda scenario: scenario.name.replace(" ", "-"))
 # on maps that nobody else sees, and that end with the run
 REHEARSED = {"create_map", "update", "load_program"}
 # what no run can know before it has happened
@@ -100,6 +102,7 @@ def test_what_is_read_is_what_packets_meet(scenario):
         *((FakeBpf, bpf), (FakeBpffs, bpffs), (FakeNetlink, Netlink), (FakeCompiler, Compiler)),
         *((FakeSysctl, procfs), (FakeSockets, sock_diag), (FakeFiles, files), (FakeBackground, daemon)),
         *((FakeProcesses, procfs), (FakeNetworkd, procfs), (FakeRequests, unix_socket)),
+        (FakeServices, systemd),
     ],
     ids=lambda adapter: adapter.__name__.split(".")[-1],
 )

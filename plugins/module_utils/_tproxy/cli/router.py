@@ -1,0 +1,348 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The operation of tproxy_router: the whole state of one router in one run.
+
+1. All input is checked, the state is read once, and all parts are planned. Check mode stops here.
+2. Command line and unit files are written, then the transaction changes the kernel. A failure undoes both.
+3. The state is saved, and systemd starts units whose text or program changed.
+
+While the change waits for confirmation, only the kernel changes. The rest is deferred: the caller runs the operation
+again after the confirmation. It stands in this package, because only this package can build the command line.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
+
+from ..checks.findings import enforce
+from ..checks.preflight import findings_of_router
+from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
+from ..errors import TproxyError
+from ..model.policy import InterfaceAddresses, Policy
+from ..model.prefix import format_address
+from ..model.router_options import WantedRouter, router_from_params
+from ..model.rule import Identity, Rule, sorted_rules
+from ..operations.execute import execute
+from ..operations.router import Target, desired_state, gathered, state_without_router, targets
+from ..persistence import setup
+from ..persistence.setup import UnitPlan, plan_units
+from ..program.select import Wanted, wanted_program
+from ..resources.attachments import Hook
+from ..resources.current_state import CurrentState
+from ..resources.older_release import older_release_warnings
+from ..resources.operation import Answer, Diff, Operation, Options, Result
+from ..resources.reconcile import Changes, diff
+from ..resources.routes import lines
+from ..resources.session import open_transaction
+from ..resources.transaction import InterfacePlan, Transaction, TransactionPlan
+from ..system import sock_diag, systemd
+from ..system.bcc import Compiler
+from ..system.open_core import open_core
+from ..system.system import System
+from .install import InstallPlan, plan_install
+
+Entry = TypeVar("Entry")
+OPEN_AT_BOOT = "persist is off: the next boot opens the router until tproxy_router runs again; set persist to true"
+
+
+def manage_router(options: Options, system: System, check: bool) -> Result:
+    """Bring the whole router to the wanted state, or return its state. Return the values of tproxy_router.
+
+    Raises InvalidInput with every fault of the input, Conflict, Refused and the errors of a transaction; then nothing
+    was changed.
+    """
+    if options["state"] == GATHERED:
+        return _gather(options, system)
+    if options["state"] == ABSENT:
+        return _remove(options, system, check)
+    return _configure(options, router_from_params(options), system, check)
+
+
+# ---- merged, replaced -----------------------------------------------------------------------------
+
+
+class _Files(NamedTuple):
+    """The plans of the files of ours. `saves`: the state file has to be written, `forgets`: it has to be removed."""
+
+    command: InstallPlan
+    units: UnitPlan
+    saves: bool
+    forgets: bool
+
+    @property
+    def changed(self) -> bool:
+        """Return whether a file changes or a unit has to start."""
+        return self.command.changed or self.units.changed or self.saves or self.forgets
+
+
+def _configure(options: Options, wanted: WantedRouter, system: System, check: bool) -> Result:
+    with open_transaction(
+        system,
+        options["pin_dir"],
+        check,
+        mount=bool(wanted.present or wanted.rules),
+        token=options.get("confirm_token"),
+        route_tables=sorted({route.table for route in wanted.routes}),
+        ignore_damage=True,
+    ) as transaction:
+        transaction.pins.check()
+        current, is_deferred = transaction.current, bool(options.get("confirm_token"))
+        found = targets(current, wanted)
+        program = _program(options, found, transaction)
+        planned = transaction.plan(desired_state(current, wanted, found, program, transaction.deadline))
+        hooks = {each.hook: each.link for each in found}
+        warnings = [*wanted.warnings, *_input_warnings(options, wanted, current)]
+        warnings += enforce(findings_of_router(transaction, hooks, planned), bool(options["force"]))
+        files = _plan_files(options, planned, current)
+        released = _released(wanted, planned, current)
+        if not check:
+            _apply(transaction, planned, None if is_deferred else files, system)
+        warnings += older_release_warnings(system, options["pin_dir"])
+        result = _result(planned, program, files, current, is_deferred)
+    if not check and not is_deferred:
+        warnings += _finish(options, files, released, system)
+    return replace(result, warnings=tuple(warnings), released_interfaces=released)
+
+
+def _program(options: Options, found: list[Target], transaction: Transaction) -> Wanted | None:
+    """Return the program of the interfaces, None where there is no interface. Refuse a foreign filter in its place."""
+    if not found:
+        return None
+    policies, kept = transaction.current.policies.entries, transaction.current.blob
+    for each in found:
+        transaction.filter_at(each.hook).refuse_foreign(was_ours=each.link.ifindex in policies)
+    return wanted_program({**options, "function": FUNCTION}, transaction.system.compiler, kept, None, trusts_kept=True)
+
+
+def _input_warnings(options: Options, wanted: WantedRouter, current: CurrentState) -> list[str]:
+    """Return warnings about input that has no effect now."""
+    there, found = set(current.names.values()), []
+    for rule in sorted_rules(wanted.rules or {}):
+        gone = sorted(set(rule.interfaces) - there)
+        if gone:
+            word = f"rule {rule.name!r}" if rule.name else f"the rule {rule.identity}"
+            found.append(
+                f"{word}: there is no interface {', '.join(gone)} on this machine, so it applies to none of them; it"
+                f" has {', '.join(sorted(there))}"
+            )
+    return found if options["persist"] else [*found, OPEN_AT_BOOT]
+
+
+def _released(wanted: WantedRouter, planned: TransactionPlan, current: CurrentState) -> tuple[str, ...]:
+    """Return the interfaces that the run stops managing: the state file forgets them."""
+    gone = {current.names.get(hook.ifindex, "") for hook in planned.removes} - {each.name for each in wanted.present}
+    return tuple(sorted({*gone, *wanted.leaving} - {""}))
+
+
+def _plan_files(options: Options, planned: TransactionPlan, current: CurrentState) -> _Files:
+    system, persist = current.system, options["persist"]
+    command = plan_install(EXECUTABLE, options["cli"], options["cli"], options["pin_dir"], system)
+    helper = options["helper"]
+    group = helper["group"] if helper is not None else None if options["state"] != REPLACED else ""
+    interfaces = _managed(planned, current) if persist else None
+    units = plan_units(system, interfaces, group, command.changed)
+    saves = persist and (planned.changed or not setup.is_saved(current, options["pin_dir"], options["failure"]))
+    return _Files(command, units, saves, not persist and system.files.exists(STATE_FILE))
+
+
+def _managed(planned: TransactionPlan, current: CurrentState) -> set[str]:
+    """Return the names of the interfaces that have a policy after the run."""
+    policies = planned.policies.after if planned.policies else {}
+    return {current.names[ifindex] for ifindex in policies if ifindex in current.names}
+
+
+def _apply(transaction: Transaction, planned: TransactionPlan, files: _Files | None, system: System) -> None:
+    """Write the files, then the kernel. A failure brings both back."""
+    with ExitStack() as undo:
+        if files is not None:
+            if files.forgets:
+                files.units.stop(system)  # the watcher would put back what the run removes
+                setup.forget(system, undo)
+            files.command.apply(system, undo)
+            files.units.write(system, undo)
+        transaction.apply(planned)
+        undo.pop_all()
+
+
+def _finish(options: Options, files: _Files, released: Iterable[str], system: System) -> list[str]:
+    """Save the state and start the units. Return warnings: the change stands although it cannot be saved."""
+    warnings = []
+    if files.saves:
+        try:
+            warnings += setup.save(options["pin_dir"], options["failure"], system, released)
+        except TproxyError as fault:
+            warnings.append(f"{fault}. The change is in force but not saved: the next boot opens the router")
+    if files.units.changed:
+        if not files.forgets:
+            files.units.stop(system)
+        files.units.start(system)
+    return warnings
+
+
+# ---- result ---------------------------------------------------------------------------------------
+
+
+def _result(
+    planned: TransactionPlan, program: Wanted | None, files: _Files, current: CurrentState, is_deferred: bool
+) -> Result:
+    before, after, changes = _rules_of(planned, current)
+    changed_rules = [key for key in changes.puts if key in before]
+    data = {
+        "interfaces": sorted(_managed(planned, current)),
+        "program": program and {"identity": program.identity, "source_sha256": program.source_sha256},
+        "rules": len(after),
+        "added": len(changes.puts) - len(changed_rules),
+        "changed_rules": len(changed_rules),
+        "removed": len(changes.deletes),
+        "generation": current.rules.contents.generation + bool(planned.rules and planned.rules.changed),
+        "deferred": is_deferred and files.changed,
+    }
+    sides = zip(_rule_lines(planned, current), _kernel_lines(planned, current), _file_lines(files))  # before, after
+    texts = ("".join(f"{line}\n" for line in itertools.chain(*parts)) for parts in sides)
+    policies = planned.policies.before or planned.policies.after if planned.policies else {}
+    changed = planned.changed or bool(changes) or files.changed
+    return Result(changed, data, Diff(*texts), meets_packets=bool(policies) and planned.changed)
+
+
+def _rules_of(
+    planned: TransactionPlan, current: CurrentState
+) -> tuple[Mapping[Identity, Rule], Mapping[Identity, Rule], Changes[Identity, Rule]]:
+    """Return the rules before and after, and their changes. Without a plan of their own they go with their pins."""
+    if planned.rules is None:
+        return current.rules.rules, {}, diff(current.rules.rules, {})
+    return planned.rules.plan.before, planned.rules.plan.after, planned.rules.plan.changes
+
+
+def _rule_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[str], list[str]]:
+    """Return both sides of the diff of the rules: only what changes."""
+    before, _after, changes = _rules_of(planned, current)
+    gone = {key: before[key] for key in [*changes.deletes, *changes.puts] if key in before}
+    bound = ["rules: compiled and bound anew for the interfaces of today"]
+    new = [str(rule) for rule in sorted_rules(changes.puts)]
+    is_bound = planned.rules is not None and planned.rules.recompiled
+    return [str(rule) for rule in sorted_rules(gone)], new + (bound if is_bound else [])
+
+
+def _kernel_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[str], list[str]]:
+    """Return both sides of the diff of routes, addresses, policies and filters: only what changes."""
+    before: list[str] = []
+    after: list[str] = []
+    if planned.routes is not None:
+        before += lines(planned.routes.changes.deletes)
+        after += lines(planned.routes.changes.puts)
+    if planned.addresses is not None:
+        before += _table_lines(planned.addresses, planned.addresses.before, current, _shown_addresses)
+        after += _table_lines(planned.addresses, planned.addresses.after, current, _shown_addresses)
+    if planned.policies is not None:
+        before += _table_lines(planned.policies, planned.policies.before, current, _shown_policy)
+        after += _table_lines(planned.policies, planned.policies.after, current, _shown_policy)
+    attached = {each.hook: each.filter.name for each in current.attachments}
+    for hook in planned.removes:
+        before.append(f"{_place(hook, current)}: {attached.get(hook, 'a filter of ours')}")
+    for hook in planned.puts:
+        wanted = planned.desired.filters[hook]
+        if hook in attached:
+            before.append(f"{_place(hook, current)}: {attached[hook]}")
+        state = " (bound anew)" if wanted is not None and attached.get(hook) == wanted.name else ""
+        after.append(f"{_place(hook, current)}: {wanted.name if wanted else ''}{state}")
+    return before, after
+
+
+def _table_lines(
+    part: InterfacePlan[Entry], entries: Mapping[int, Entry], current: CurrentState, show: Callable[[Entry], str]
+) -> list[str]:
+    changed = sorted({*part.changes.puts, *part.changes.deletes} & set(entries))
+    return [f"{current.names.get(ifindex, f'interface {ifindex}')} {show(entries[ifindex])}" for ifindex in changed]
+
+
+def _shown_addresses(entry: InterfaceAddresses) -> str:
+    return f"addresses: {' '.join(format_address(address) for address in entry.addresses) or 'none'}"
+
+
+def _shown_policy(policy: Policy) -> str:
+    params = {**policy.to_params(), **({"damaged": True} if policy.damaged else {})}
+    params["management"] = [" ".join(str(value) for value in entry.values()) for entry in params["management"]]
+    return f"policy: {', '.join(f'{name}={value}' for name, value in params.items())}"
+
+
+def _place(hook: Hook, current: CurrentState) -> str:
+    name = current.names.get(hook.ifindex, f"interface {hook.ifindex}")
+    return f"{name} {hook.direction} priority {hook.priority} handle {hook.handle:#x}"
+
+
+def _file_lines(files: _Files) -> tuple[list[str], list[str]]:
+    command, units = files.command, files.units.lines()
+    sides = ([], []) if not command.changed else (command.before.splitlines(), command.after.splitlines())
+    before, after = sides[0] + units[0], sides[1] + units[1]
+    if files.saves:
+        after.append(f"{STATE_FILE}: has the state in force")
+    if files.forgets:
+        before.append(f"{STATE_FILE}: has a saved state")
+    return before, after
+
+
+# ---- gathered ---------------------------------------------------------------------------------------
+
+
+def _gather(options: Options, system: System) -> Result:
+    """Return the state in force as options of tproxy_router, which with state=replaced make the same state."""
+    with open_transaction(system, options["pin_dir"], True, mount=False, ignore_damage=True) as transaction:
+        transaction.pins.check()
+        found = gathered(transaction.current)
+    return Result(False, {"gathered": {**found, **_gathered_files(options, system)}})
+
+
+def _gathered_files(options: Options, system: System) -> Answer:
+    """Return the other options. Saved state and helper need the command line."""
+    kept, group = setup.saved_failure(system, options["pin_dir"]), setup.helper_group(system)
+    return {
+        "persist": kept is not None,
+        "failure": kept or options["failure"],
+        "cli": kept is not None or bool(group) or system.files.exists(EXECUTABLE),
+        "helper": {"group": group},
+    }
+
+
+# ---- absent ---------------------------------------------------------------------------------------
+
+
+def _remove(options: Options, system: System, check: bool) -> Result:
+    """Remove everything of this collection from the router. It needs no confirmation, as it lets every packet in."""
+    pin_dir = options["pin_dir"]
+    with open_transaction(
+        system, pin_dir, check, mount=False, route_tables=[ROUTE_TABLE], ignore_damage=True
+    ) as transaction:
+        current = transaction.current
+        command = plan_install(EXECUTABLE, False, False, pin_dir, system)
+        units = plan_units(system, None, "", False)
+        files = _Files(command, units, False, system.files.exists(STATE_FILE))
+        planned = transaction.plan(state_without_router(current))
+        has_pins = bool(transaction.pins.names())
+        result = _result(planned, None, files, current, False)
+        leftovers = setup.runtime_files(system)
+        if not check:
+            units.stop(system)
+            with ExitStack() as undo:
+                setup.forget(system, undo)
+                command.apply(system, undo)
+                units.write(system, undo)
+                transaction.apply(planned)
+                undo.pop_all()
+            for path in leftovers:
+                system.files.remove(path, True)
+    if not check and units.changed:
+        units.start(system)
+    return replace(result, changed=result.changed or has_pins or bool(leftovers), meets_packets=False)
+
+
+def _open() -> System:
+    return replace(open_core(), compiler=Compiler, sockets=sock_diag, services=systemd)
+
+
+MANAGE_ROUTER = Operation("tproxy_router", manage_router, execute, confirmable=True, opens=_open)

@@ -1,0 +1,255 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The desired state of a whole router, as tproxy_router describes it, and the way back: the state as options.
+
+`desired_state` and `gathered` are pure: they read the current state, and change nothing. gathered() returns what
+desired_state() with is_whole turns into the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..constants import AUTO, FAMILY_NAMES, HANDLE, PRIORITY
+from ..errors import InvalidInput
+from ..model.policy import InterfaceAddresses, Mark, Policy, interface_addresses
+from ..model.prefix import format_address
+from ..model.router_options import WantedInterface, WantedRoute, WantedRouter
+from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
+from ..program.blob import Attached
+from ..program.select import Wanted
+from ..resources.attachments import Hook, is_fail_closed, runs
+from ..resources.current_state import CurrentState
+from ..resources.interfaces import kernel_addresses
+from ..resources.operation import Answer
+from ..resources.routes import FAMILIES, RouteKey, Routes, with_local_routes
+from ..resources.routes import FAMILY_NAMES as FAMILY_NAME
+from ..resources.transaction import HostState, Remains
+from ..system.netlink.messages import Link
+
+
+class Target(NamedTuple):
+    """An interface that is to run the program, and its link."""
+
+    wanted: WantedInterface
+    link: Link
+
+    @property
+    def hook(self) -> Hook:
+        """Return the place of its filter."""
+        return Hook(self.link.ifindex, "ingress", self.wanted.priority, self.wanted.handle)
+
+
+def targets(current: CurrentState, wanted: WantedRouter) -> list[Target]:
+    """Return the interfaces that are to run the program. Raises InvalidInput for those that do not exist."""
+    links = {link.name: link for link in current.links}
+    unknown = [each.name for each in wanted.present if each.name not in links]
+    routed = {route.interface for route in wanted.routes} - set(unknown) - set(links)
+    routed -= {key.interface for key in current.routes.rules}  # its interface may come back
+    if unknown or routed:
+        there = ", ".join(sorted(links))
+        faults = [f"interface {name!r}: there is none on this machine; it has {there}" for name in unknown]
+        faults += [f"routes: there is no interface {name!r} on this machine; it has {there}" for name in sorted(routed)]
+        raise InvalidInput(faults)
+    return [Target(each, links[each.name]) for each in wanted.present]
+
+
+# ---- desired state ------------------------------------------------------------------------------
+
+
+def desired_state(
+    current: CurrentState, wanted: WantedRouter, found: Iterable[Target], program: Wanted | None, deadline: int
+) -> HostState:
+    """Return the state that a user wants. `deadline` is that of the pending change, or 0.
+
+    The parts that the user leaves out stay; with `is_whole` they are removed.
+    """
+    found = list(found)
+    leaving = _leaving(current, wanted, found)
+    rules = _rules(current, wanted)
+    policies = _policies(current, wanted, found, leaving, deadline)
+    return HostState(
+        rules=rules,
+        routes=_routes(current, wanted),
+        addresses=_addresses(current, wanted, found, leaving),
+        policies=policies,
+        filters=_filters(current, found, leaving, program),
+        program=program if found else None,
+        remains=Remains.EVERYTHING if rules or policies else Remains.NOTHING,
+    )
+
+
+def state_without_router(current: CurrentState) -> HostState:
+    """Return the state without anything of this collection.
+
+    The rules go with their pins, after the last filter: an empty rule set would drop flows until then.
+    """
+    everywhere = {link.ifindex for link in current.links}
+    return HostState(
+        routes=with_local_routes([], current.routes.entries, current.routes.shared),
+        addresses={},
+        policies={},
+        filters=_filters(current, [], everywhere, None),
+        remains=Remains.NOTHING,
+    )
+
+
+def _leaving(current: CurrentState, wanted: WantedRouter, found: Iterable[Target]) -> set[int]:
+    """Return the interfaces that lose filter, policy and addresses, by ifindex."""
+    if not wanted.is_whole:
+        return {link.ifindex for link in current.links if link.name in wanted.leaving}
+    have = {each.link.ifindex for each in current.attachments}
+    have |= set(current.policies.entries) | set(current.addresses.entries)
+    return have - {each.link.ifindex for each in found}
+
+
+def _rules(current: CurrentState, wanted: WantedRouter) -> Mapping[Identity, Rule]:
+    have = current.rules.rules
+    if wanted.rules is None:
+        return have
+    kept = {key: rule for key, rule in have.items() if _stays(rule, wanted)}
+    return {**kept, **wanted.rules}
+
+
+def _stays(rule: Rule, wanted: WantedRouter) -> bool:
+    """Return whether a rule stays that is not listed. Rules of services belong to the OpenZiti router."""
+    if wanted.is_whole:
+        return is_of_a_service(rule)
+    return not (wanted.purge and rule.owner == wanted.owner)
+
+
+def _routes(current: CurrentState, wanted: WantedRouter) -> Routes:
+    have = current.routes
+    named = {route.interface for route in wanted.routes} | set(wanted.leaving)
+    kept = [] if wanted.is_whole else [key for key in have.rules if key.interface not in named]
+    return with_local_routes([*kept, *map(_route_key, wanted.routes)], have.entries, have.shared)
+
+
+def _route_key(route: WantedRoute) -> RouteKey:
+    mark = route.mark
+    return RouteKey(FAMILIES[route.family], route.interface, route.priority, mark.value, mark.mask, route.table)
+
+
+def _addresses(
+    current: CurrentState, wanted: WantedRouter, found: Iterable[Target], leaving: set[int]
+) -> Mapping[int, InterfaceAddresses]:
+    kept = {
+        ifindex: entry
+        for ifindex, entry in current.addresses.entries.items()
+        if ifindex not in leaving and current.names.get(ifindex) == entry.name
+    }
+    for each, link in found:
+        if each.addresses is None:
+            kept[link.ifindex] = interface_addresses(link.name, kernel_addresses(current.netlink, link))
+        elif each.addresses:
+            kept[link.ifindex] = interface_addresses(link.name, each.addresses)
+        elif link.ifindex in kept and kept[link.ifindex].addresses:
+            del kept[link.ifindex]
+    return kept
+
+
+def _policies(
+    current: CurrentState, wanted: WantedRouter, found: Iterable[Target], leaving: set[int], deadline: int
+) -> Mapping[int, Policy]:
+    """Return the policies. Those of interfaces that no longer exist go, or the table would fill up."""
+    have = current.policies.entries
+    kept = {key: policy for key, policy in have.items() if key in current.names and key not in leaving}
+    routed = {route.interface: route.mark for route in reversed(wanted.routes)}
+    for each, link in found:
+        had = have.get(link.ifindex)
+        base = had if had is not None and each.policy is None else Policy(**(each.policy or {}))
+        mark = each.mark or routed.get(each.name) or (had.mark if had is not None else Mark())
+        kept[link.ifindex] = replace(
+            base, mark=mark, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=deadline
+        )
+    return kept
+
+
+def _filters(
+    current: CurrentState, found: Iterable[Target], leaving: set[int], program: Wanted | None
+) -> dict[Hook, Attached | None]:
+    """Return the filters: the program on each target, and nothing on other hooks of these and of leaving interfaces.
+
+    A leaving interface may run the program of an older release, or on maps that are no longer pinned. A killed run may
+    have left its qdisc without a filter.
+    """
+    stay = {each.link.ifindex for each in found}
+    gone: dict[Hook, Attached | None] = {each.hook: None for each in current.attachments if each.link.ifindex in stay}
+    for ifindex in sorted(leaving & set(current.names)):
+        ours = [entry for entry in current.netlink.filters(ifindex, "ingress") if runs(entry, current.function)]
+        places = [(entry.priority, entry.handle) for entry in ours] or [(PRIORITY, HANDLE)]
+        gone.update(dict.fromkeys(Hook(ifindex, "ingress", *place) for place in places))
+    if program is None:
+        return gone
+    return {**gone, **{each.hook: program.attached for each in found}}
+
+
+# ---- gathered state -------------------------------------------------------------------------------
+
+
+def gathered(current: CurrentState) -> Answer:
+    """Return the state in force as the options `interfaces`, `rules` and `routes` of tproxy_router.
+
+    Values that the defaults give are left out where a rule has them, so that the text reads as an operator writes it.
+    """
+    return {
+        "interfaces": _gathered_interfaces(current),
+        "rules": [_filled(rule.to_params()) for rule in sorted_rules(current.rules.rules) if not is_of_a_service(rule)],
+        "routes": _gathered_routes(current),
+    }
+
+
+def _filled(params: Answer) -> Answer:
+    """Return the parameters that have a value."""
+    return {name: value for name, value in params.items() if value not in ("", 0, [])}
+
+
+def _gathered_interfaces(current: CurrentState) -> list[Answer]:
+    policies, recorded = current.policies.entries, current.addresses.entries
+    marks = {key.interface: Mark(key.mark, key.mask) for key in reversed(current.routes.rules)}
+    found = []
+    for link, direction, entry in current.attachments:
+        if direction != "ingress" or is_fail_closed(entry):
+            continue
+        policy = policies.get(link.ifindex, Policy())
+        params = policy.to_params()
+        mark = params.pop("mark")
+        entry_of = recorded.get(link.ifindex)
+        addresses = entry_of.addresses if entry_of else ()
+        follows = entry_of and addresses == tuple(sorted(set(kernel_addresses(current.netlink, link))))
+        found.append(
+            {
+                "name": link.name,
+                "priority": entry.priority,
+                "handle": entry.handle,
+                "policy": params,
+                "addresses": [AUTO] if follows else [format_address(address) for address in addresses],
+                **({} if marks.get(link.name, Mark()) == policy.mark else {"mark": mark}),
+            }
+        )
+    return sorted(found, key=lambda entry: str(entry["name"]))
+
+
+def _gathered_routes(current: CurrentState) -> list[Answer]:
+    """Return one entry for each mark, table and priority that interfaces share."""
+    families: dict[tuple[str, int, Mark, int], list[str]] = {}
+    for key in sorted(current.routes.rules):
+        place = key.interface, key.priority, Mark(key.mark, key.mask), key.table
+        families.setdefault(place, []).append(FAMILY_NAME[key.family])
+    names: dict[tuple[int, Mark, int, tuple[str, ...]], list[str]] = {}
+    for (name, priority, mark, table), found in families.items():
+        names.setdefault((priority, mark, table, tuple(sorted(found))), []).append(name)
+    return [
+        {
+            "interfaces": sorted(listed),
+            "mark": str(mark),
+            "table": table,
+            "priority": priority,
+            **({} if known == FAMILY_NAMES else {"families": list(known)}),
+        }
+        for (priority, mark, table, known), listed in names.items()
+    ]

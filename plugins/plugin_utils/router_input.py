@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The check of the input of tproxy_router on the controller, before anything is sent to a router.
+
+It reads the options by the code that the module uses. It imports nothing of the collection by name, because the
+checkout loads its plugins also outside of any collection.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+COLLECTION = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = "netedge_tproxy_package"
+ALIASES = {"port": "ports"}
+
+
+def refusal(faults: Iterable[str]) -> str:
+    """Return the message of a task that is refused for these faults."""
+    faults = list(faults)
+    count = f"{len(faults)} faults: " if len(faults) > 1 else ""
+    return f"{count}{'; '.join(faults)}. Nothing was changed"
+
+
+def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options in the form that the module takes, and every fault of them."""
+    options, errors = load("model.router_options"), load("errors")
+    specification = load("ansible_module.argspec").tproxy_router()["argument_spec"]
+    arguments = {**arguments}
+    faults: list[str] = []
+    if arguments.get("interfaces") is not None:
+        arguments["interfaces"] = named(arguments["interfaces"])
+    faults += _unknown_names(arguments, specification)
+    if not faults:
+        found = ArgumentSpecValidator(specification).validate(arguments)
+        faults += found.error_messages
+        if not faults and arguments.get("state", "merged") in (options.MERGED, options.REPLACED):
+            try:
+                options.router_from_params(found.validated_parameters)
+            except errors.InvalidInput as wrong:
+                faults += wrong.faults
+    return arguments, faults
+
+
+def named(interfaces: Any) -> Any:
+    """Return the interfaces as dictionaries: one name is a list of one, and a name is an entry without options."""
+    listed = [interfaces] if isinstance(interfaces, (str, Mapping)) else interfaces
+    if not isinstance(listed, (list, tuple)):
+        return interfaces
+    return [{"name": each} if isinstance(each, str) else each for each in listed]
+
+
+def _unknown_names(arguments: Mapping[str, Any], specification: Mapping[str, Any]) -> list[str]:
+    """Return a fault for each entry that is no dictionary, and for each option that there is not."""
+    place_of = load("model.rule_options").place_of
+    faults = unknown(arguments, specification, "tproxy_router")
+    for name, word in (("interfaces", "interface"), ("rules", "rule"), ("routes", "route")):
+        entries = arguments.get(name)
+        if entries is None:
+            continue
+        if not isinstance(entries, (list, tuple)):
+            faults.append(f"{name}: expected a list, got {entries!r:.60}")
+            continue
+        known = specification[name]["options"]
+        for index, entry in enumerate(entries):
+            place = f"{word} number {index + 1}"
+            if not isinstance(entry, Mapping):
+                faults.append(f"{place}: expected a dictionary with {', '.join(known)}, got {entry!r:.60}")
+                continue
+            if name == "rules":
+                place = place_of(entry, index)
+            elif name == "interfaces" and entry.get("name"):
+                place = f"interface {str(entry['name'])!r}"
+            faults += unknown(entry, known, place)
+            policy = entry.get("policy")
+            if name == "interfaces" and isinstance(policy, Mapping):
+                faults += unknown(policy, known["policy"]["options"], f"{place}: policy")
+    return faults
+
+
+def unknown(given: Iterable[str], known: Iterable[str], place: str) -> list[str]:
+    """Return a fault for each name that is not known, with the nearest one that is."""
+    known = [*known, *ALIASES] if "ports" in known else list(known)
+    return [f"{place}: there is no option {name!r}{nearest(name, known)}" for name in given if name not in known]
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return the end of a sentence about a name that is not known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(known)}"
+
+
+def load(name: str) -> ModuleType:
+    """Import a module of module_utils/_tproxy by the path of its package."""
+    if PACKAGE not in sys.modules:
+        folder = COLLECTION / "plugins" / "module_utils" / "_tproxy"
+        spec = importlib.util.spec_from_loader(PACKAGE, None, is_package=True)
+        package = importlib.util.module_from_spec(spec)
+        package.__path__ = [str(folder)]
+        sys.modules[PACKAGE] = package
+    return importlib.import_module(f"{PACKAGE}.{name}")
