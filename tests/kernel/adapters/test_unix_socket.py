@@ -97,11 +97,44 @@ def test_the_whole_request_of_a_client_in_time_is_read(queue, connect):
     assert queue.next(60).data == b"slow"
 
 
-def test_a_request_that_is_too_long_is_refused(queue, connect):
+def test_a_request_that_is_too_long_is_refused_with_its_size(queue, connect):
     connect(b"x" * (unix_socket.REQUEST_BYTES + 1), is_all=True)
-    assert queue.next(60).data is None
+    request = queue.next(60)
+    assert request.data is None
+    assert request.refusal == "the request is too long: expected at most 4096 bytes, got 4097"
     connect(b"x" * unix_socket.REQUEST_BYTES, is_all=True)
     assert len(queue.next(60).data) == unix_socket.REQUEST_BYTES
+
+
+@pytest.mark.parametrize("size", [5000, 1 << 20])
+def test_a_client_whose_request_is_too_long_gets_the_answer(queue, path, size):
+    def serve():
+        request = queue.next(60)
+        request.answer(f"2 {request.refusal}\n")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    answer = unix_socket.ask(path, ["-I", "x" * size])
+    served.join()
+    assert answer == (2, f"the request is too long: expected at most 4096 bytes, got {size + 3}")
+
+
+def test_a_client_that_never_ends_its_request_is_refused(queue, path, monkeypatch):
+    monkeypatch.setattr(unix_socket, "DROPPED_BYTES", 1 << 16)
+
+    def serve():
+        request = queue.next(60)
+        request.answer(f"2 {request.refusal}\n")
+
+    served = threading.Thread(target=serve)
+    served.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while True:
+                client.send(b"x" * 4096)
+    served.join()
+    assert queue._clients == {}
 
 
 def test_disconnected_clients_leave_nothing(queue, connect):

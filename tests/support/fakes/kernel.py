@@ -45,6 +45,9 @@ class Memory(bytearray):
     def __exit__(self, *_fault):
         pass
 
+    def close(self):
+        """Do as mmap.close()."""
+
 
 class Map:
     """A map: entries by key, or one memory for an image."""
@@ -102,6 +105,7 @@ class Kernel:
         self.fate = REASON_MANAGEMENT, VERDICT_PASS
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}
+        self.locked_files: set = set()
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
         self.start_over()
 

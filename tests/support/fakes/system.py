@@ -228,6 +228,10 @@ class FakeBackground(Adapter):
         self.kernel.guarded.update(list(self.kernel.open)[before:])
         return len(self.kernel.guards), 0
 
+    def started(self, pid):
+        """The number of guards that wait is the highest number of a living one."""
+        return 0 if pid <= len(self.kernel.guards) else None
+
     @writes
     def wake(self, pid, start):
         self.kernel.woken.append(pid)
@@ -289,6 +293,16 @@ class FakeFiles(Adapter):
     def lock(self, folder):
         yield
 
+    @contextmanager
+    def lock_file(self, path, seconds=120.0):
+        if path in self.kernel.locked_files and self.kernel.is_meanwhile:
+            raise Busy(f"another run holds {path}")
+        assert path not in self.kernel.locked_files, f"{path} is held already, and flock(2) would wait for ever"
+        self.kernel.locked_files.add(path)
+        try:
+            yield
+        finally:
+            self.kernel.locked_files.discard(path)
 
 class FakeServices(Adapter):
     """As systemd. `kernel.units` are the active units."""

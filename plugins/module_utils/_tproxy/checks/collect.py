@@ -19,7 +19,7 @@ from ..model.rule import Rule, is_routers
 from ..resources.attachments import is_fail_closed, is_moving, runs
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.interfaces import RECORDED_SCOPES
-from ..resources.lock import missing_capabilities
+from ..resources.lock import missing_capabilities, pending_change
 from ..system.netlink.messages import Filter, Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import InterfaceStatus
@@ -27,6 +27,7 @@ from .facts import Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
+WATCHDOG_NS = 10 * 10**9  # after the deadline, in which a watchdog waits for a run and rolls back
 ANYWHERE = {4: Prefix.any_of(4).network, 6: 0}
 NO_LISTING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT)
 
@@ -236,6 +237,19 @@ def collect_status(current: CurrentState, older: Container[int] = ()) -> list[In
 def _kernel_addresses(netlink: Netlink, link: Link) -> tuple[bytes, ...]:
     found = {entry.address for entry in netlink.addresses(link.ifindex) if entry.scope in RECORDED_SCOPES}
     return tuple(sorted(found))
+
+
+def change_drift(system: System, pin_dir: str) -> list[DriftEntry]:
+    """Return the drift of a pending change: its watchdog has ended, or has not rolled it back in time."""
+    pending = pending_change(system, pin_dir)
+    if pending is None:
+        return []
+    if pending.is_over(system, WATCHDOG_NS):
+        return [DriftEntry("change_overdue", f"{pending.who} did not confirm it within {pending.seconds} s")]
+    if system.background.started(pending.watchdog.pid) != pending.watchdog.start:
+        left = pending.seconds_left(system)
+        return [DriftEntry("change_unguarded", f"a change by {pending.who} ends in {left} s")]
+    return []
 
 
 def leftovers(current: CurrentState) -> list[DriftEntry]:

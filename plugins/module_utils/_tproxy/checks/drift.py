@@ -114,6 +114,16 @@ DRIFT = {
         "the saved state differs from the state in force: {detail}",
         "run tproxy_state to save the state in force, or `tproxy-splicer restore` to return to the saved state",
     ),
+    "change_unguarded": About(
+        "error",
+        "the watchdog of a pending change is gone: {detail}",
+        "confirm the change or roll it back (tproxy_confirm); after its deadline the next run, call or watcher does so",
+    ),
+    "change_overdue": About(
+        "error",
+        "a change is out of force but not rolled back: {detail}",
+        "run `tproxy-splicer rollback`; the next run, the helper's next call and the watcher do so too",
+    ),
     "move_unfinished": About("warning", "a run was killed while it moved programs to a larger image", RULES),
 }
 

@@ -138,7 +138,7 @@ def _add_restore(parser: ArgumentParser) -> None:
 
 
 def _watch() -> Stream:
-    from ..persistence.watch import watch
+    from ..operations.watch import watch
 
     return Stream(watch)
 

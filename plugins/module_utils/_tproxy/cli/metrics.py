@@ -66,6 +66,9 @@ def _families(answer: Answer) -> list[Family]:
         *_attachments(answer["attachments"]),
         *_rules(answer["rules"]),
         Family("findings", "gauge", "Findings by severity.", _findings(answer["findings"])),
+        Family(
+            "drift", "gauge", "1 for each drift of the machine.", [Sample({"drift": one}, 1) for one in answer["drift"]]
+        ),
     ]
 
 

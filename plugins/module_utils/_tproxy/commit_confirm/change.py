@@ -15,9 +15,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from ..constants import CONFIRM_MAX, CONFIRM_MIN
-from ..errors import InvalidInput, Unconfirmed
+from ..errors import InvalidInput, TproxyError, Unconfirmed
 from ..model.saved_state import encode_state
 from ..resources.current_state import CurrentState, observe_state
+from ..resources.image_lock import image_lock
 from ..resources.lock import (
     CONFIRMED,
     PENDING,
@@ -74,8 +75,9 @@ def start(pin_dir: str, seconds: int, token: str | None, system: System) -> Pend
         undo.callback(close_change, system, pin_dir, pending, ROLLED_BACK)
         write_record(system, pin_dir, pending)
         table = rule_table(system, pins)
-        undo.callback(confirm_deadline.disarm, system.bpf, pins, table)
         attached = {each.link.ifindex for each in current.attachments}
+        held.enter_context(image_lock(system, pin_dir))
+        undo.callback(confirm_deadline.disarm, system.bpf, pins, table)
         confirm_deadline.arm(system.bpf, pins, table, attached, pending.deadline)
         undo.pop_all()
         return pending
@@ -107,7 +109,7 @@ def confirm(options: Options, system: System, check: bool) -> Result:
         pending = _the_one(pending, token)
         _refuse_too_late(pin_dir, system, pending, check)
         if not check:
-            with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+            with image_lock(system, pin_dir), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
                 confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
             _refuse_too_late(pin_dir, system, pending, check)  # the watchdog may have begun, see watchdog.GRACE
             close_change(system, pin_dir, pending, CONFIRMED)
@@ -155,17 +157,37 @@ def _refuse_too_late(pin_dir: str, system: System, pending: Pending, check: bool
         )
 
 
-def finish_expired(pin_dir: str, system: System, check: bool) -> None:
-    """Roll back a change past its deadline. Its watchdog may have been killed."""
-    if pending_change(system, pin_dir) is not None:
-        with lock(system, pin_dir, check, mount=False):
-            _finish_expired(pin_dir, system, check)
+def finish_expired(pin_dir: str, system: System, check: bool, seconds: float | None = None) -> list[str]:
+    """Roll back a change past its deadline, whose watchdog may have been killed; return one line if there was one.
 
-
-def _finish_expired(pin_dir: str, system: System, check: bool) -> None:
+    Each process that comes does so. It waits `seconds` for another run, by default longer than any run takes.
+    """
     pending = pending_change(system, pin_dir)
-    if pending is not None and pending.is_over(system) and not check:
-        _roll_back(pin_dir, system, pending)
+    if pending is None or check or not pending.is_over(system):
+        return []
+    with lock(system, pin_dir, check, mount=False, seconds=seconds):
+        return _finish_expired(pin_dir, system, check)
+
+
+def _finish_expired(pin_dir: str, system: System, check: bool) -> list[str]:
+    pending = pending_change(system, pin_dir)
+    if pending is None or check or not pending.is_over(system):
+        return []
+    _roll_back(pin_dir, system, pending)
+    return [f"rolled back: a change by {pending.who} that was not confirmed within {pending.seconds} s"]
+
+
+def finish_before_call(pin_dir: str, system: System) -> None:
+    """Roll back a change past its deadline before a call of an OpenZiti router, which must not fail for it.
+
+    The call does not wait for a run that holds the lock. It changes the state to which the change returns, too.
+    """
+    try:
+        lines = finish_expired(pin_dir, system, False, seconds=0)
+    except TproxyError as fault:
+        lines = [f"a change that was not confirmed in time is not rolled back yet: {fault}"]
+    for line in lines:
+        system.background.log(line)
 
 
 def _roll_back(pin_dir: str, system: System, pending: Pending) -> list[str]:

@@ -22,6 +22,7 @@ from ..constants import FUNCTION
 from ..errors import Busy, TproxyError
 from ..model.saved_state import decode_state
 from ..resources.attachments import Attachment, Hook, Programs, users
+from ..resources.image_lock import image_lock
 from ..resources.lock import ROLLED_BACK, Pending, close_change, lock, pending_change
 from ..resources.pins import splicer_pins
 from ..resources.restore import restore
@@ -53,11 +54,14 @@ class Watch(NamedTuple):
 
 
 def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) -> list[str]:
-    """Put the state before the change in force again, within the caller's lock; return one line for each change."""
+    """Put the state before the change in force again, within the caller's lock; return one line for each change.
+
+    Calls of OpenZiti routers changed the previous image too, so their rules are those of that image.
+    """
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.trip(system.bpf, pins)
     changes = restore(decode_state(pending.snapshot), system, netlink, exact=True).changes
-    with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+    with image_lock(system, pin_dir), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
     close_change(system, pin_dir, pending, ROLLED_BACK)
     return changes

@@ -4,7 +4,8 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The operation for a call of an OpenZiti router. The change is in force when the call returns.
 
-It compiles the whole rule set for one change, as tproxy_rule does.
+It compiles the whole rule set for one change, as tproxy_rule does. A call waits for no run and for no pending change:
+it changes the image in force, and the image to which a pending change returns.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable
 
+from ..commit_confirm.change import finish_before_call
 from ..errors import Unsupported
 from ..model.prefix import parse_address
 from ..model.rule import Identity, Rule, is_routers, reading_order
-from ..operations.rules import change_rules
+from ..operations.rules import change_rules_of_calls
 from ..resources.interfaces import PolicyTable
 from ..resources.lock import missing_capabilities
 from ..resources.operation import Operation, Options, Result
@@ -34,7 +36,8 @@ def divert(options: Options, system: System, check: bool) -> Result:
     """
     _refuse_without_rights(system)
     request, pin_dir = options["request"], options["pin_dir"]
-    result = change_rules(_intention(request, system), pin_dir, system, check, request.operation == "insert")
+    finish_before_call(pin_dir, system)
+    result = change_rules_of_calls(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
         return Result(result.changed, {"not_enforced_reason": ""})
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
@@ -112,15 +115,16 @@ class AttachedInterfaces:
 
 def collect(options: Options, system: System, check: bool) -> Result:
     """Remove the rules of routers that have no listener, in one commit. `removed` has the rules."""
-    gone: list[Rule] = []
+    gone: dict[Identity, Rule] = {}
 
     def intend(have: Rules) -> Rules:
-        gone.extend(left_behind(have.values(), system))
-        identities = {rule.identity for rule in gone}
-        return {key: rule for key, rule in have.items() if key not in identities}
+        found = left_behind(have.values(), system)
+        gone.update((rule.identity, rule) for rule in found)
+        return {key: rule for key, rule in have.items() if key not in gone}
 
-    result = change_rules(intend, options["pin_dir"], system, check, False)
-    removed = [rule.to_params() for rule in sorted(gone, key=reading_order)]
+    finish_before_call(options["pin_dir"], system)
+    result = change_rules_of_calls(intend, options["pin_dir"], system, check, False)
+    removed = [rule.to_params() for rule in sorted(gone.values(), key=reading_order)]
     return Result(result.changed, {"removed": removed}, warnings=result.warnings)
 
 

@@ -7,6 +7,9 @@
 One request is one change, and it is in force before the answer. The helper keeps the compiled rules in its memory, so
 the cost of a request does not grow with the number of rules. The kernel holds the only authoritative state, so the
 helper may be killed at any time.
+
+A request waits for no other run, and for no change that waits for confirmation: it changes the image in force, and the
+image to which that change returns.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
-from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError, Unconfirmed
+from ..commit_confirm.change import finish_before_call
+from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError
 from ..model.rule import Identity, Rule, is_routers
-from ..resources.lock import lock_for_change, refuse_unconfirmed
+from ..resources.image_lock import image_lock
 from ..resources.operation import Options
 from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_table import rule_table
+from ..resources.rules import CURRENT, PREVIOUS
 from ..resources.rules_incremental import IncrementalTable
-from ..resources.session import lazy_netlink, migrated_pins
+from ..resources.session import lazy_netlink, pins_for_call
 from ..system.system import System
 from .divert import AttachedInterfaces, left_behind, listener_test
 from .diverter_args import Request, flow_of, parse, removed_by
@@ -44,7 +49,7 @@ def run_helper(options: Options, system: System, check: bool) -> Iterator[str]:
             yield from log.sums()
             yield from _collect(helper, log)
             continue
-        answer = helper.answer(request.data, request.user)
+        answer = helper.answer(request.data, request.user, request.refusal)
         request.answer(f"{answer.status} {answer.line}\n")
         yield from log.answered(request.user, _command_line(request.data), answer)
 
@@ -66,10 +71,34 @@ class Answer(NamedTuple):
 
 
 class _Opened(NamedTuple):
-    """The open pins, and the rules with their compiled image."""
+    """The open pins, and the rules of two images with their compiled form: in force, and previous."""
 
     pins: Pins
+    current: IncrementalTable
+    previous: IncrementalTable
+
+    def refresh(self) -> list[IncrementalTable]:
+        """Return the tables to change, the one in force last, as other writers left them."""
+        self.pins.drop_stale()
+        self.current.refresh()
+        return [self.previous, self.current] if self.previous.refresh() else [self.current]
+
+    def close(self) -> None:
+        """Close tables and pins."""
+        for each in (self.previous, self.current, self.pins):
+            each.close()
+
+
+class _Change(NamedTuple):
+    """The change of one table."""
+
     table: IncrementalTable
+    removes: list[Identity]
+    puts: list[Rule]
+
+    def apply(self) -> bool:
+        """Apply it; return whether that changed a rule."""
+        return self.table.change(self.removes, self.puts)
 
 
 class Helper:
@@ -80,14 +109,14 @@ class Helper:
         self._opened: _Opened | None = None
         self._attached = AttachedInterfaces()
 
-    def answer(self, data: bytes | None, user: int) -> Answer:
-        """Execute the request of a user. `data` is None if the request was too long or too slow."""
+    def answer(self, data: bytes | None, user: int, refusal: str = "") -> Answer:
+        """Execute the request of a user. `data` is None if the request was refused before, for that reason."""
         try:
-            request = _read(data, user)
+            request = _read(data, user, refusal)
             changed, not_enforced_reason = self._execute(request)
         except InvalidInput as fault:
             return Answer(USAGE, _line(str(fault)))
-        except (Busy, Unconfirmed) as fault:
+        except Busy as fault:
             return Answer(BUSY, _line(str(fault)))
         except TproxyError as fault:
             self._forget()
@@ -98,15 +127,16 @@ class Helper:
 
     def collect(self) -> list[Rule]:
         """Remove the rules of crashed routers, and return them. Raise the errors of a change."""
+        gone: list[Rule] = []
         try:
-            with self._locked() as opened:
-                gone = left_behind(opened.table.rules(), self._system) if opened else []
-                if opened and gone:
-                    opened.table.change([rule.identity for rule in gone], [])
-                return gone
+            with self._locked() as tables:
+                for table in tables:
+                    gone = left_behind(table.rules(), self._system)
+                    table.change([rule.identity for rule in gone], [])
         except TproxyError:
             self._forget()
             raise
+        return gone
 
     def _execute(self, request: Request) -> tuple[bool, str]:
         """Execute a request. Repeat it once if another run has removed or replaced the pins since the last request."""
@@ -121,58 +151,62 @@ class Helper:
 
     def _execute_once(self, request: Request) -> tuple[bool, str]:
         """Return whether the request changed anything, and why an inserted rule is not in force, or ""."""
+        with self._locked(request.operation == "insert") as tables:
+            changes = [self._change_of(table, request) for table in tables]
+            changed = [change.apply() for change in changes]
+            puts = changes[-1].puts if changes else []
+            if self._opened is None or not puts:
+                return any(changed), ""
+            return any(changed), self._attached.not_enforced_reason(puts, self._opened.pins, self._system)
+
+    def _change_of(self, table: IncrementalTable, request: Request) -> _Change:
         listens = listener_test(self._system)
-        with self._locked(request.operation == "insert") as opened:
-            if opened is None:
-                return False, ""
-            pins, table = opened.pins, opened.table
-            removes: list[Identity] = []
-            puts: list[Rule] = []
-            if request.operation == "flush":
-                removes = [rule.identity for rule in table.rules() if is_routers(rule.owner)]
-            for one in request.rules:
-                removes += [rule.identity for rule in removed_by(one, table.group(one), listens)]
-                puts += [one] if isinstance(one, Rule) else []
-            changed = table.change(removes, puts)
-            return changed, self._attached.not_enforced_reason(puts, pins, self._system) if puts else ""
+        change = _Change(table, [], [])
+        if request.operation == "flush":
+            change.removes.extend(rule.identity for rule in table.rules() if is_routers(rule.owner))
+        for one in request.rules:
+            change.removes.extend(rule.identity for rule in removed_by(one, table.group(one), listens))
+            change.puts.extend([one] if isinstance(one, Rule) else [])
+        return change
 
     @contextmanager
-    def _locked(self, adds: bool = False) -> Iterator[_Opened | None]:
-        """Hold the lock of the pin folder, and yield its pins and rules, or None while no maps are pinned.
+    def _locked(self, adds: bool = False) -> Iterator[list[IncrementalTable]]:
+        """Hold the image lock, and yield the tables to change, the one in force last; none while no maps are pinned.
 
-        lock_for_change() checks the rights and the bpffs once: while the pins are open, both are there.
+        A pending change has a table of its own: the previous rules, to which its roll-back and its deadline return.
         """
+        finish_before_call(self._pin_dir, self._system)
         if self._opened is None:
-            with lock_for_change(self._system, self._pin_dir, False, adds):
-                self._opened = self._open(adds)
-                if self._opened:
-                    self._opened.table.refresh()
-                yield self._opened
+            self._opened = self._open(adds)
+        if self._opened is None:
+            yield []
             return
-        with self._system.bpffs.lock(self._pin_dir):
-            refuse_unconfirmed(self._system, self._pin_dir, None)
-            self._opened.pins.drop_stale()
-            self._opened.table.refresh()
-            yield self._opened
+        with image_lock(self._system, self._pin_dir):
+            yield self._opened.refresh()
 
     def _open(self, adds: bool) -> _Opened | None:
+        """Return the open pins. The rights, the bpffs and an older release are checked once, here."""
+        system, pin_dir = self._system, self._pin_dir
         with ExitStack() as held:
-            netlink = lazy_netlink(self._system, held)
-            pins = held.enter_context(migrated_pins(self._system, self._pin_dir, False, netlink))
+            netlink = lazy_netlink(system, held)
+            pins = held.enter_context(pins_for_call(system, pin_dir, False, adds, netlink))
             if adds:
-                pins.ensure()
-                pins.keep()
+                with image_lock(system, pin_dir):
+                    pins.ensure()
+                    pins.keep()
             if not pins.complete:
                 return None
-        pins = splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir)
-        table = rule_table(self._system, pins)
-        return _Opened(pins, IncrementalTable(self._system.bpf, self._system.words, table, _group_of))
+        pins = splicer_pins(system.bpf, system.bpffs, pin_dir)
+        table = rule_table(system, pins)
+        current, previous = (
+            IncrementalTable(system.bpf, system.words, table, _group_of, entry) for entry in (CURRENT, PREVIOUS)
+        )
+        return _Opened(pins, current, previous)
 
     def _forget(self) -> None:
         """Close the table and the pins. The next request opens them again."""
         if self._opened is not None:
-            self._opened.table.close()
-            self._opened.pins.close()
+            self._opened.close()
         self._opened = None
 
 
@@ -182,10 +216,10 @@ def _group_of(member: Rule | Identity) -> Identity | None:
     return flow_of(member) if not owner or is_routers(owner) else None
 
 
-def _read(data: bytes | None, user: int) -> Request:
+def _read(data: bytes | None, user: int, refusal: str) -> Request:
     """Return the parsed request. Raise InvalidInput."""
     if data is None:
-        raise InvalidInput(["the request is too long, or was not sent in time"])
+        raise InvalidInput([refusal])
     try:
         request = parse(data.decode("utf-8").split("\0"))
     except UnicodeDecodeError:

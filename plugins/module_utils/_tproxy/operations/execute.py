@@ -39,7 +39,7 @@ def execute(operation: Operation, options: Options, system: System, check_mode: 
     that confirms a pending change saves it.
     """
     options = with_absolute_pin_dir(options)
-    run = _run_confirmable if operation.confirmable else _run
+    run = _run_confirmable if operation.confirmable else _run_finished
     if check_mode or not system.files.exists(STATE_FILE):
         return run(operation, options, system, check_mode)
     with state_file_lock(system):
@@ -47,6 +47,13 @@ def execute(operation: Operation, options: Options, system: System, check_mode: 
         if result.pending or not (result.changed or system.files.exists(UNSAVED)):
             return result
         return result.with_warnings(refresh_state_file(options["pin_dir"], result.released_interfaces, system))
+
+
+def _run_finished(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    """Run an operation that cannot be confirmed, after the roll-back of an expired change."""
+    if "pin_dir" in options:
+        finish_expired(options["pin_dir"], system, check_mode)
+    return _run(operation, options, system, check_mode)
 
 
 def _run(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:

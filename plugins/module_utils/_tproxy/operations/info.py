@@ -13,6 +13,7 @@ from ..abi import layout
 from ..abi import structs as codec
 from ..abi.structs import REASON_NAMES
 from ..checks.collect import (
+    change_drift,
     collect_status,
     interface,
     leftovers,
@@ -65,7 +66,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         facts = _facts(facts, current, statuses)
         drift = {status.link.name: _drift(status, facts, current.routes) for status in statuses}
         saved = [] if older else saved_drift(current, options["pin_dir"])
-        of_machine = leftovers(current) + _image_drift(current) + saved
+        of_machine = [*change_drift(system, options["pin_dir"]), *leftovers(current), *_image_drift(current), *saved]
         everything = [DriftFact(name, *each) for name, found in drift.items() for each in found]
         everything += [DriftFact(None, *each) for each in of_machine]
         facts = facts._replace(drift=tuple(everything))

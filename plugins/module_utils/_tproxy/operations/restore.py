@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ..commit_confirm.change import finish_expired
 from ..persistence.restore import restore_state
 from ..persistence.state_file import state_file_lock
 from ..resources.operation import Operation, Options, Result
@@ -13,8 +14,12 @@ from ..system.system import System
 
 
 def restore_saved_state(options: Options, system: System, check: bool) -> Result:
-    """Put back the state that a file holds, while no other run writes the file. Raises as restore_state()."""
+    """Put back the state that a file holds, while no other run writes the file. Raises as restore_state().
+
+    A change past its deadline is rolled back first, whose watchdog may have died.
+    """
     with state_file_lock(system):
+        finish_expired(options["pin_dir"], system, check)
         return restore_state(options, system, check)
 
 

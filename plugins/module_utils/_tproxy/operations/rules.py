@@ -18,7 +18,7 @@ from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import identities_from_params, rules_from_params
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Diff, Operation, Options, Result
-from ..resources.session import open_transaction
+from ..resources.session import open_call, open_transaction
 from ..resources.transaction import HostState, Remains, RulePlan, Transaction
 from ..system import sock_diag
 from ..system.open_core import open_core
@@ -130,10 +130,28 @@ def change_rules(
         if planned.rules is None:
             raise AssertionError("the plan of a rule change has no rules")
         warnings += preflight(transaction, planned.rules)
-        if not check_mode:
-            transaction.apply(planned)
+        written = planned if check_mode else transaction.apply(planned)
         warnings += older_release_warnings(system, pin_dir)
-    return _result(planned.rules, warnings)
+    return _result(written.rules or planned.rules, warnings)
+
+
+def change_rules_of_calls(
+    desired: Callable[[RulesByIdentity], RulesByIdentity], pin_dir: str, system: System, check_mode: bool, adds: bool
+) -> Result:
+    """Change rules as change_rules() does, for a call of an OpenZiti router: beside runs and pending changes.
+
+    `desired` changes rules of OpenZiti routers only. It is applied to the previous image of a pending change, too.
+    """
+    with open_call(system, pin_dir, check_mode, adds) as transaction:
+        transaction.pins.check()
+        rules = desired(transaction.current.rules.rules)
+        state = HostState(rules=rules, remains=_remains(rules, transaction), previous_rules=desired)
+        planned = transaction.plan(state)
+        if planned.rules is None:
+            raise AssertionError("the plan of a rule change has no rules")
+        written = planned if check_mode else transaction.apply(planned)
+        warnings = older_release_warnings(system, pin_dir)
+    return _result(written.rules or planned.rules, warnings)
 
 
 def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:

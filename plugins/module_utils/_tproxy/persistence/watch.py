@@ -10,7 +10,7 @@ that was deleted, an interface that was created again, an address that changed, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import TproxyError, Unconfirmed
 from ..resources.operation import Options
@@ -28,14 +28,19 @@ UNCONFIRMED_SECONDS = 5
 UNCONFIRMED = "a change waits for confirmation: nothing is put back until then"
 
 
-def watch(options: Options, system: System, _check_mode: bool) -> Iterator[str]:
-    """Yield a line for each part that was restored or could not be, as long as there are events."""
+def watch(
+    options: Options, system: System, _check_mode: bool, finish: Callable[[], Iterable[str]] = tuple
+) -> Iterator[str]:
+    """Yield a line for each part that was restored or could not be, as long as there are events.
+
+    `finish` rolls back a change past its deadline, and returns a line if there was one.
+    """
     with system.events() as events:
         last: list[str] = []
         cache = RestoreCache()
         while True:
             began = system.background.monotonic_ns()
-            found = list(_repair(options, system, cache))
+            found = list(_repair(options, system, cache, finish))
             ended = system.background.monotonic_ns()
             # A failure that lasts is reported once, not at each event.
             yield from (line for line in found if line not in last)
@@ -50,8 +55,14 @@ def watch(options: Options, system: System, _check_mode: bool) -> Iterator[str]:
                     break
 
 
-def _repair(options: Options, system: System, cache: RestoreCache) -> Iterator[str]:
+def _repair(
+    options: Options, system: System, cache: RestoreCache, finish: Callable[[], Iterable[str]]
+) -> Iterator[str]:
     """Restore the file unless it is outdated; yield one line for each change or failure."""
+    try:
+        yield from finish()
+    except TproxyError as fault:
+        yield f"not rolled back: {fault}"
     if not system.files.exists(options["path"]):
         yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
         return

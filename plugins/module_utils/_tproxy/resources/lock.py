@@ -51,9 +51,9 @@ class Pending(NamedTuple):
         """Return the seconds left, rounded up; 0 past the deadline."""
         return max(0, -((system.background.monotonic_ns() - self.deadline) // 10**9))
 
-    def is_over(self, system: System) -> bool:
-        """Return whether the deadline has passed."""
-        return system.background.monotonic_ns() > self.deadline
+    def is_over(self, system: System, margin_ns: int = 0) -> bool:
+        """Return whether the deadline, and a margin after it, has passed."""
+        return system.background.monotonic_ns() > self.deadline + margin_ns
 
     def shown(self, system: System) -> Answer:
         """Return the change as tproxy_confirm returns it."""
@@ -61,10 +61,15 @@ class Pending(NamedTuple):
         return {"state": self.outcome, "token": self.token, "seconds": self.seconds, "seconds_left": left}
 
 
-def record_path(pin_dir: str) -> str:
-    """Return the path of the record of a pin folder. It is escaped as by `systemd-escape --path`, so it is unique."""
+def run_path(pin_dir: str, kind: str) -> str:
+    """Return the path of a file in /run for a pin folder, escaped as by `systemd-escape --path` and so unique."""
     escaped = pin_dir.strip("/").replace("\\", "\\x5c").replace("-", "\\x2d")
-    return f"{RUN_DIR}/{escaped.replace('/', '-')}.change"
+    return f"{RUN_DIR}/{escaped.replace('/', '-')}.{kind}"
+
+
+def record_path(pin_dir: str) -> str:
+    """Return the path of the record of a pin folder."""
+    return run_path(pin_dir, "change")
 
 
 def latest_change(system: System, pin_dir: str) -> Pending | None:

@@ -5,7 +5,8 @@
 """The restoration of a SavedState: at boot, by the watcher, and when a change is rolled back.
 
 1. An interface that is absent is skipped and reported. Rules and routes go by its name, so they are restored anyway.
-2. Rules of services belong to the OpenZiti router. They stay as they are.
+2. Rules of services belong to the OpenZiti router. They stay as they are. A roll-back takes them from the previous
+   image, which has the changes of all calls since. If the change has removed all maps, it takes those of the state.
 3. Reading 20,000 rules takes seconds from a file and some 100 ms from an image. An interface that flaps makes the
    watcher look several times a second. So it keeps the state of the file and the stamp of the right image, and reads
    them again only when they have changed. A stamp has the digest of all words, so an edit by hand counts as a change.
@@ -14,9 +15,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from ..abi.layout import ADDRESSES
+from ..errors import LayoutMismatch, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule, is_of_a_service
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_state
@@ -29,7 +32,7 @@ from .current_state import CurrentState
 from .interfaces import kernel_addresses
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
-from .rules import RuleReader, Stamp
+from .rules import PREVIOUS, RuleReader, Stamp
 from .transaction import HostState, InterfacePlan, Remains, RulePlan, Transaction, TransactionPlan
 
 Entry = TypeVar("Entry")
@@ -131,7 +134,7 @@ def restore(
             transaction.filter_at(target.hook).refuse_foreign()
         rules_are_right = not is_moving(pins) and cache.is_right(current.rule_reader)
         desired = HostState(
-            rules=None if rules_are_right else _rules(state, current.rules.rules, exact),
+            rules=None if rules_are_right else _rules(state, current, exact),
             routes=_routes(routes, current, exact),
             addresses=_addresses(targets, current, exact),
             policies=_policies(targets, current, exact),
@@ -150,9 +153,21 @@ def restore(
     return Restored(planned.changed, changes, sorted({entry.interface for entry in entries}), absent)
 
 
-def _rules(state: SavedState, have: Mapping[Identity, Rule], exact: bool) -> dict[Identity, Rule]:
-    kept = {key: rule for key, rule in have.items() if not exact or is_of_a_service(rule)}
+def _rules(state: SavedState, current: CurrentState, exact: bool) -> dict[Identity, Rule]:
+    kept = _services(state, current) if exact else current.rules.rules
     return {**kept, **{rule.identity: rule for rule in state.rules if not is_of_a_service(rule)}}
+
+
+def _services(state: SavedState, current: CurrentState) -> dict[Identity, Rule]:
+    """Return the rules of services to which a roll-back returns."""
+    found = {rule.identity: rule for rule in state.rules}
+    if current.rules.words is not None:
+        found = current.rules.rules
+    with suppress(LayoutMismatch, VerificationFailed):  # then the image in force is the better source
+        previous = current.rule_reader.load(PREVIOUS)
+        if previous.words is not None:
+            found = previous.rules
+    return {key: rule for key, rule in found.items() if is_of_a_service(rule)}
 
 
 def _routes(saved: list[SavedRoute], current: CurrentState, exact: bool) -> Routes:
@@ -215,7 +230,7 @@ def _remains(state: SavedState, current: CurrentState, exact: bool) -> Remains:
     """Return MAPS where the state had no program, and NOTHING where it had no rules either."""
     if not exact or state.attachments:
         return Remains.EVERYTHING
-    return Remains.MAPS if _rules(state, current.rules.rules, True) else Remains.NOTHING
+    return Remains.MAPS if _rules(state, current, True) else Remains.NOTHING
 
 
 # ---- the changes as lines --------------------------------------------------------------------

@@ -7,6 +7,8 @@
 1. A new image is filled aside, verified there, and put in force by one update of the outer map.
 2. A rule keeps its slot, and so its counters, as long as its identity exists.
 3. An image that outgrows its map gets a bigger outer map. The attached programs are moved to that map.
+4. Calls of OpenZiti routers may change the image in force while a run compiles. Then the run compiles an image with
+   free space, in which it repeats the changes of later calls under the image lock.
 """
 
 from __future__ import annotations
@@ -14,30 +16,40 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from ..abi import structs as codec
 from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
-from ..errors import TproxyError
+from ..errors import LimitExceeded, TproxyError
 from ..model.rule import Identity, Rule
-from ..ruleset.compile import compile_image
+from ..ruleset.compile import RuleImage, compile_image
+from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, System
 from .attachments import Programs, move_to_image
 from .pins import Pins, inner_shape
-from .reconcile import Changes
+from .reconcile import Changes, diff
 from .rules import CURRENT, EMPTY, PREVIOUS, RuleReader, RuleSnapshot
 
 
 @dataclass(frozen=True)
 class CompiledRules:
-    """A verified image that is not in force yet. `new_slots` are those of rules that the image before did not have."""
+    """A verified image that is not in force yet. `new_slots` are those of rules that the image before did not have.
+
+    `image` is the compiled form of an image with free space, or None.
+    """
 
     words: array[int]
     new_slots: tuple[int, ...]
+    image: RuleImage | None = None
+
+    @property
+    def pages(self) -> int:
+        """The size of the image."""
+        return len(self.words) // PAGE_WORDS
 
 
 class RuleTable(RuleReader):
@@ -54,6 +66,13 @@ class RuleTable(RuleReader):
     ) -> None:
         super().__init__(bpf, pins, ifindex_of, ignore_damage, empty)
         self._move = move
+        self._with_space = False
+
+    def with_space(self) -> RuleTable:
+        """Return the same table, which compiles images with free space where that is possible."""
+        other = RuleTable(self._bpf, self._pins, self._ifindex_of, self._move, self._ignore_damage, self._empty)
+        other._with_space = True
+        return other
 
     def entries(self, snapshot: RuleSnapshot) -> Mapping[Identity, Rule]:
         """Return the rules of a snapshot by their identity."""
@@ -67,9 +86,35 @@ class RuleTable(RuleReader):
         slots = assign_slots(want.values(), kept)
         slotted = [SlottedRule(rule, slots[identity]) for identity, rule in want.items()]
         ifindexes = self.ifindexes(want.values())
-        words = compile_image(slotted, ifindexes, snapshot.contents.generation + 1)
+        image, words = self._compile(slotted, ifindexes, snapshot.contents.generation + 1)
         verify_image(words, slotted, ifindexes)
-        return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept))
+        return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept), image)
+
+    def _compile(
+        self, rules: Sequence[SlottedRule], ifindexes: Mapping[str, int], generation: int
+    ) -> tuple[RuleImage | None, array[int]]:
+        if self._with_space:
+            with suppress(FullCompileNeeded, LimitExceeded):
+                image = RuleImage(rules, ifindexes, generation, self.capacity())
+                return image, image.words
+        return None, compile_image(rules, ifindexes, generation)
+
+    def follow(self, work: CompiledRules, now: RuleSnapshot, want: Mapping[Identity, Rule]) -> CompiledRules | None:
+        """Return an image with free space, changed to the wanted rules; None if it must be compiled again.
+
+        Another writer has put `now` in force since the image was compiled. A rule keeps the slot that it has now.
+        """
+        if work.image is None:
+            return None
+        slots = {rule.identity: slot for rule, slot in now.contents.rules}
+        changes = diff({identity: rule for identity, (rule, _slot) in work.image.rules.items()}, want)
+        try:
+            work.image.change(changes.deletes, changes.puts.values(), slots)
+        except FullCompileNeeded:
+            return None
+        work.image.set_generation(now.contents.generation + 1)
+        new = (slot for identity, (_rule, slot) in work.image.rules.items() if identity not in slots)
+        return CompiledRules(work.image.words, tuple(new), work.image)
 
     def apply(self, work: CompiledRules) -> None:
         """Put the whole set in force with one update."""
@@ -80,7 +125,7 @@ class RuleTable(RuleReader):
     def restore(self, snapshot: RuleSnapshot) -> None:
         """Put the image of a snapshot back, if another one is in force. A refusal does not hide the first error."""
         with suppress(TproxyError):
-            if self.number() == snapshot.number:
+            if self.number() == snapshot.version.number:
                 return
             if snapshot.words is None:
                 self._bpf.delete(self._pins.fd("image"), CURRENT, "image")
@@ -99,43 +144,61 @@ class RuleTable(RuleReader):
         """Remove the copy that keep_previous() made."""
         self._bpf.delete(self._pins.fd("image"), PREVIOUS, "image")
 
+    def change_previous(self, desired: Callable[[Mapping[Identity, Rule]], Mapping[Identity, Rule]]) -> RuleSnapshot:
+        """Change the rules of the previous image, if there is one; return that image before the change."""
+        had = self.load(PREVIOUS)
+        if had.words is not None:
+            want = desired(had.rules)
+            changes = diff(had.rules, want)
+            if changes:
+                self.commit(self.prepare(had, changes, want).words, PREVIOUS)
+        return had
+
+    def restore_previous(self, had: RuleSnapshot) -> None:
+        """Put the previous image back that change_previous() returned. A refusal does not hide the first error."""
+        with suppress(TproxyError):
+            if had.words is not None and self.number(PREVIOUS) != had.version.number:
+                self.commit(had.words, PREVIOUS)
+
     def zero(self, slots: Iterable[int]) -> None:
         """Set the counters of these slots to zero."""
         descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())
         for slot in slots:
             self._bpf.update(descriptor, codec.key(slot), zero, "hits")
 
-    def commit(self, words: array[int] | memoryview) -> None:
-        """Put an image in force, in a new inner map."""
+    def commit(self, words: array[int] | memoryview, entry: bytes = CURRENT) -> None:
+        """Put an image in a new inner map, and that map in force or beside the one in force."""
         pages = len(words) // PAGE_WORDS
         capacity = self.capacity()
         if pages <= capacity:
-            self._fill(self._pins.fd("image"), words, capacity)
+            self._fill(self._pins.fd("image"), words, capacity, entry)
             return
-        outer = self._pins.create("image", _pages_for(pages))
+        capacity = _pages_for(pages)
+        outer = self._pins.create("image", capacity)
         try:
-            previous = self._open(PREVIOUS)
-            if previous is not None:
-                self._copy(previous, outer, _pages_for(pages))
-            self._fill(outer, words, _pages_for(pages))
+            other = CURRENT if entry == PREVIOUS else PREVIOUS
+            kept = self._open(other)
+            if kept is not None:
+                self._copy(kept, outer, capacity, other)
+            self._fill(outer, words, capacity, entry)
             self._move(outer)
         finally:
             os.close(outer)
 
-    def _copy(self, inner: int, outer: int, capacity: int) -> None:
-        """Put a copy of an image, which it closes, beside the one in force; all in a map have the same capacity."""
+    def _copy(self, inner: int, outer: int, capacity: int, entry: bytes = PREVIOUS) -> None:
+        """Put a copy of an image, which it closes, into a map; all in a map have the same capacity."""
         try:
-            self._fill(outer, self._words(inner), capacity, PREVIOUS)
+            self._fill(outer, self._words(inner), capacity, entry)
         finally:
             os.close(inner)
 
-    def _fill(self, outer: int, words: array[int] | memoryview, capacity: int, slot: bytes = CURRENT) -> None:
-        """Write the words into a new inner map and put it in force, or in another slot."""
+    def _fill(self, outer: int, words: array[int] | memoryview, capacity: int, entry: bytes) -> None:
+        """Write the words into a new inner map and put that in an entry of the outer map."""
         inner = self._bpf.create_map(inner_shape(capacity), "pages")
         try:
             with self._bpf.window(inner, capacity * PAGE_BYTES, True) as memory:
                 memory[: 4 * len(words)] = words.tobytes()
-            self._bpf.update(outer, slot, struct.pack("=I", inner), "image")
+            self._bpf.update(outer, entry, struct.pack("=I", inner), "image")
         finally:
             os.close(inner)
 

@@ -33,17 +33,27 @@ EMPTY = ImageContents(generation=0, rules=[], bindings={}, pages=0, slots=1)
 EDITED = "its words do not have their digest"
 
 
+class Version(NamedTuple):
+    """The id of an inner map and the header of its image. Each change in place gives the header another generation."""
+
+    number: int | None
+    header: bytes
+
+
+NO_IMAGE = Version(None, b"")
+
+
 @dataclass(frozen=True)
 class RuleSnapshot:
-    """The image in force, read and decoded once.
+    """An image, read and decoded once.
 
-    `words` is None while there is no image. `number` is the id of its inner map. `damage` tells how the image differs
-    from one that a run has written, or is "".
+    `words` is None while there is no image. `version` tells whether the image was replaced or changed since. `damage`
+    tells how the image differs from one that a run has written, or is "".
     """
 
     contents: ImageContents
     words: memoryview | None = None
-    number: int | None = None
+    version: Version = NO_IMAGE
     damage: str = ""
 
     @cached_property
@@ -61,7 +71,7 @@ class Stamp(NamedTuple):
 
 
 class RuleReader:
-    """The rules in the image map, to read.
+    """The rules in the image map, to read. `entry` is that of an image: CURRENT or PREVIOUS.
 
     `ifindex_of` returns the index of an interface, or None while it does not exist. `ignore_damage`: an image that
     cannot be read counts as none. `empty` are the contents of pins without an image.
@@ -79,21 +89,22 @@ class RuleReader:
         self._ifindex_of = ifindex_of
         self._ignore_damage, self._empty = ignore_damage, empty
 
-    def load(self) -> RuleSnapshot:
-        """Return the image in force, decoded. Raises LayoutMismatch or VerificationFailed for one that is damaged."""
+    def load(self, entry: bytes = CURRENT) -> RuleSnapshot:
+        """Return an image, decoded. Raises LayoutMismatch or VerificationFailed for one that is damaged."""
+        version = NO_IMAGE
+        inner = None if "image" in self._pins.missing() else self._open(entry)
+        if inner is None:
+            return RuleSnapshot(self._empty)
         try:
-            inner = None if "image" in self._pins.missing() else self._open(CURRENT)
-            if inner is None:
-                return RuleSnapshot(self._empty)
-            try:
-                number, words = self._bpf.map_info(inner).id, self._words(inner)
-            finally:
-                os.close(inner)
-            return RuleSnapshot(read_image(words), words, number, EDITED if is_edited(words) else "")
+            version = self._version(inner)
+            words = self._words(inner)
+            return RuleSnapshot(read_image(words), words, version, EDITED if is_edited(words) else "")
         except (LayoutMismatch, VerificationFailed) as fault:
             if self._ignore_damage:
-                return RuleSnapshot(self._empty, damage=str(fault))
+                return RuleSnapshot(self._empty, version=version, damage=str(fault))
             raise
+        finally:
+            os.close(inner)
 
     def is_stale(self, snapshot: RuleSnapshot) -> bool:
         """Return whether an interface that a rule names has come, gone or got another index since the compilation."""
@@ -139,18 +150,31 @@ class RuleReader:
         found = {name: self._ifindex_of(name) for name in sorted(names)}
         return {name: ifindex for name, ifindex in found.items() if ifindex is not None}
 
-    def number(self) -> int | None:
-        """Return the id of the inner map in force. Each commit puts another one in force."""
-        found = self._bpf.lookup(self._pins.fd("image"), CURRENT, 4)
+    def number(self, entry: bytes = CURRENT) -> int | None:
+        """Return the id of an inner map. Each commit puts another one in force."""
+        found = self._bpf.lookup(self._pins.fd("image"), entry, 4)
         return None if found is None else struct.unpack("=I", found)[0]
 
-    def open_current(self) -> int | None:
-        """Return a descriptor of the inner map in force, or None before the first commit."""
-        return self._open(CURRENT)
+    def open_image(self, entry: bytes) -> int | None:
+        """Return a descriptor of an inner map, or None while there is none."""
+        return self._open(entry)
 
-    def _open(self, slot: bytes) -> int | None:
-        """Return a descriptor of the inner map in a slot, or None when there is none."""
-        number = self._bpf.lookup(self._pins.fd("image"), slot, 4)
+    def version(self) -> Version:
+        """Return the version of the image in force, without reading the image."""
+        inner = None if "image" in self._pins.missing() else self._open(CURRENT)
+        if inner is None:
+            return NO_IMAGE
+        try:
+            return self._version(inner)
+        finally:
+            os.close(inner)
+
+    def _version(self, inner: int) -> Version:
+        with self._bpf.window(inner, PAGE_BYTES, False) as memory:
+            return Version(self._bpf.map_info(inner).id, bytes(memory[:HEADER_BYTES]))
+
+    def _open(self, entry: bytes) -> int | None:
+        number = self._bpf.lookup(self._pins.fd("image"), entry, 4)
         return None if number is None else self._bpf.map_by_id(struct.unpack("=I", number)[0])
 
     def _words(self, inner: int) -> memoryview:

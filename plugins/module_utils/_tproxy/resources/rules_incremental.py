@@ -28,15 +28,19 @@ from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, Words
 from .rule_table import RuleTable
+from .rules import CURRENT
 
 GroupKey = Callable[[Union[Rule, Identity]], Hashable]
 
 
 class IncrementalTable:
-    """The rules in force, by identity and by group. `key` returns the group of a rule or an identity, None for none."""
+    """The rules of an image, by identity and by group. `key` returns the group of a rule or an identity, or None.
 
-    def __init__(self, bpf: Bpf, words: Words, table: RuleTable, key: GroupKey) -> None:
-        self._bpf, self._words, self._table, self._key = bpf, words, table, key
+    `entry` is CURRENT, or PREVIOUS for the image to which a pending change returns.
+    """
+
+    def __init__(self, bpf: Bpf, words: Words, table: RuleTable, key: GroupKey, entry: bytes = CURRENT) -> None:
+        self._bpf, self._words, self._table, self._key, self._entry = bpf, words, table, key, entry
         self._number: int | None = None  # id of the inner map that this table has put in force
         self._image: RuleImage | None = None  # None if no image with free space can hold the rules
         self._memory: Any = None  # the mmap of the image
@@ -51,12 +55,19 @@ class IncrementalTable:
             self._memory.close()
         self._number, self._image, self._memory = None, None, None
 
-    def refresh(self) -> None:
-        """Read the rules again if another writer replaced the image. Compile them anew if interfaces changed."""
-        if self._number is None or self._table.number() != self._number:
-            self._commit({rule.identity: rule for rule, _slot in self._table.load().contents.rules})
+    def refresh(self) -> bool:
+        """Read the rules again if another writer replaced the image; return whether there is an image to change.
+
+        The rules are compiled anew if interfaces changed. Only the image in force is made where there is none.
+        """
+        if self._entry != CURRENT and self._table.number(self._entry) is None:
+            self.close()
+            return False
+        if self._number is None or self._table.number(self._entry) != self._number:
+            self._commit({rule.identity: rule for rule, _slot in self._table.load(self._entry).contents.rules})
         elif self._table.ifindexes(self._named.values()) != self._ifindexes:
             self._commit({identity: rule for identity, (rule, _slot) in self._rules.items()})
+        return True
 
     def rules(self) -> list[Rule]:
         """Return all rules."""
@@ -86,7 +97,7 @@ class IncrementalTable:
             raise FullCompileNeeded("an interface is named for the first time")
         image, self._image = self._image, None  # after an error it is not used again
         writes = image.change(removes, puts)
-        self._table.zero(image.rules[rule.identity].slot for rule in puts if rule.identity not in self._rules)
+        self._zero(image.rules[rule.identity].slot for rule in puts if rule.identity not in self._rules)
         fresh = [(at, image.words[at : at + count]) for at, count in writes.fresh]
         self._words.store(self._memory, writes.begin, fresh, writes.published)
         for identity in removes:
@@ -99,19 +110,24 @@ class IncrementalTable:
     def _commit(self, rules: Mapping[Identity, Rule]) -> None:
         """Compile rules anew, and put them in force."""
         self.close()
-        contents = self._table.load().contents
+        contents = self._table.load(self._entry).contents
         kept = {rule.identity: slot for rule, slot in contents.rules}
         slots = assign_slots(rules.values(), kept)
         slotted = [SlottedRule(rule, slots[identity]) for identity, rule in rules.items()]
         self._ifindexes = self._table.ifindexes(rules.values())
         words = self._compile(slotted, contents.generation + 1)
         verify_image(words, slotted, self._ifindexes)
-        self._table.zero(slot for identity, slot in slots.items() if identity not in kept)
-        self._table.commit(words)
+        self._zero(slot for identity, slot in slots.items() if identity not in kept)
+        self._table.commit(words, self._entry)
         self._map(len(words) // PAGE_WORDS)
         self._rules, self._groups, self._named = {}, {}, {}
         for one in slotted:
             self._remember(one)
+
+    def _zero(self, slots: Iterable[int]) -> None:
+        """Set the counters of new rules to zero. The slots of the previous image may have other rules now."""
+        if self._entry == CURRENT:
+            self._table.zero(slots)
 
     def _compile(self, rules: Sequence[SlottedRule], generation: int) -> array[int]:
         try:
@@ -123,8 +139,8 @@ class IncrementalTable:
 
     def _map(self, pages: int) -> None:
         """Map the image in force into memory, for the changes to come."""
-        self._number = self._table.number()
-        inner = self._table.open_current()
+        self._number = self._table.number(self._entry)
+        inner = self._table.open_image(self._entry)
         if inner is None:
             return
         try:

@@ -19,7 +19,7 @@ from ..constants import FUNCTION
 from ..system.system import Netlink, System
 from .attachments import clsact_marker, clsact_markers
 from .current_state import CurrentState
-from .lock import lock_for_change
+from .lock import lock, lock_for_change, refuse_without_capabilities
 from .older_release import drop_older_pins, migration_is_due, migration_marker, older_pins
 from .pins import Pins, other_pins, splicer_pins
 from .rules import EMPTY
@@ -55,6 +55,33 @@ def open_transaction(
         yield Transaction(
             system, netlink, pins, pin_dir, function, route_tables, ignore_damage=ignore_damage, deadline=deadline
         )
+
+
+@contextmanager
+def open_call(system: System, pin_dir: str, check_mode: bool, mount: bool = True) -> Iterator[Transaction]:
+    """Yield the transaction of a call of an OpenZiti router, which changes rules of its own.
+
+    It waits for no other run and for no pending change, unless maps must be made or migrated first.
+    Raises Busy, NotMounted, Unsupported.
+    """
+    with ExitStack() as held:
+        netlink = lazy_netlink(system, held)
+        pins = held.enter_context(pins_for_call(system, pin_dir, check_mode, mount, netlink))
+        yield Transaction(system, netlink, pins, pin_dir)
+
+
+@contextmanager
+def pins_for_call(
+    system: System, pin_dir: str, check_mode: bool, mount: bool, netlink: Callable[[], Netlink]
+) -> Iterator[Pins]:
+    """Yield the pins for a call. The lock for one run at a time is held only if maps must be made or migrated."""
+    refuse_without_capabilities(system)
+    with ExitStack() as held:
+        pins = splicer_pins(system.bpf, system.bpffs, pin_dir)
+        if not pins.complete or older_pins(system, pin_dir) is not None:
+            held.enter_context(lock(system, pin_dir, check_mode, mount))
+            pins = migrated_pins(system, pin_dir, check_mode, netlink)
+        yield held.enter_context(pins)
 
 
 def lazy_netlink(system: System, held: ExitStack) -> Callable[[], Netlink]:

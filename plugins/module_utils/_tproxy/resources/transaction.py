@@ -16,6 +16,9 @@ order:
 5. Pins and program, when nothing uses them.
 
 A failure on the way undoes what was done, backwards.
+
+The writes hold the image lock. Calls of OpenZiti routers take that lock alone, so they may have changed rules since the
+plan was made. Then the rules of the plan are made again from the rules in force, outside of the lock. See `write`.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import enum
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from ..constants import FUNCTION
@@ -37,15 +40,18 @@ from ..ruleset.records import ImageContents
 from ..system.system import Netlink, System
 from .attachments import Hook, HookFilter, clsact_marker, clsact_markers, is_moving
 from .current_state import CurrentState
+from .image_lock import image_lock
 from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
 from .older_release import drop_older_pins
 from .pins import Pins
 from .reconcile import Changes, Plan, diff, plan, reconcile
 from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
-from .rule_table import CompiledRules, finish_move, rule_table
+from .rule_table import CompiledRules, RuleTable, finish_move, rule_table
 from .rules import EMPTY, RuleSnapshot
 
 Entry = TypeVar("Entry")
+
+COMPILED_OUTSIDE = 3  # attempts to compile rules without the image lock
 
 
 class Remains(enum.Enum):
@@ -64,6 +70,7 @@ class HostState:
     removed. `rules` are compiled again when the image in force is damaged, interrupted or stale.
     `filters` names hooks: with an Attached, a filter must stand there; with None, no filter of ours. Other hooks stay.
     `program` is the program of these filters. With `pins_program` it is pinned again, too, if another one is pinned.
+    `previous_rules` changes the rules of the previous image too, while a change waits for confirmation.
     """
 
     rules: Mapping[Identity, Rule] | None = None
@@ -74,6 +81,7 @@ class HostState:
     program: Wanted | None = None
     pins_program: bool = False
     remains: Remains = Remains.EVERYTHING
+    previous_rules: Callable[[Mapping[Identity, Rule]], Mapping[Identity, Rule]] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,12 @@ class TransactionPlan:
     policies: InterfacePlan[Policy] | None
     puts: tuple[Hook, ...]
     removes: tuple[Hook, ...]
+
+    @property
+    def remains(self) -> Remains:
+        """Return the pins that stay. Maps stay for rules that came after the plan was made."""
+        has_rules = self.rules is not None and bool(self.rules.plan.after)
+        return Remains.MAPS if has_rules and self.desired.remains is Remains.NOTHING else self.desired.remains
 
     @property
     def changed(self) -> bool:
@@ -244,24 +258,66 @@ class Transaction:
 
     # ---- apply ---------------------------------------------------------------------------------
 
-    def apply(self, planned: TransactionPlan) -> None:
-        """Apply a plan of this transaction, and remove pins that nothing uses. A failure undoes everything."""
-        self.write(planned)
+    def apply(self, planned: TransactionPlan) -> TransactionPlan:
+        """Apply a plan of this transaction, and remove pins that nothing uses; return the plan as it was written.
+
+        A failure undoes everything.
+        """
+        planned = self.write(planned)
         self.pins.keep()
-        if self.is_splicer and (planned.puts or planned.removes or planned.desired.remains is Remains.NOTHING):
+        if self.is_splicer and (planned.puts or planned.removes or planned.remains is Remains.NOTHING):
             drop_older_pins(self.system, self.pin_dir)
         self.pins.sweep()
+        return planned
 
-    def write(self, planned: TransactionPlan) -> None:
-        """Write the parts of a plan in order. A failure undoes everything that was written."""
+    def write(self, planned: TransactionPlan) -> TransactionPlan:
+        """Write the parts of a plan in order, and return the plan as it was written. A failure undoes everything.
+
+        A plan of rules that another writer has overtaken is made again outside of the lock, with free space for the
+        changes that follow. The last attempt compiles within the lock, so the number of compilations is bounded.
+        """
+        for _attempt in range(COMPILED_OUTSIDE):
+            with image_lock(self.system, self.pin_dir):
+                current = self._followed(planned)
+                if current is not None:
+                    self._write(current)
+                    return current
+            planned = self._replanned(planned, self.rule_table.with_space())
+        with image_lock(self.system, self.pin_dir):
+            planned = self._replanned(planned, self.rule_table)
+            self._write(planned)
+            return planned
+
+    def _followed(self, planned: TransactionPlan) -> TransactionPlan | None:
+        """Return the plan for the rules in force now, or None if their image must be compiled first."""
+        rules = planned.rules
+        if rules is None or rules.compiled is None or rules.snapshot.version == self.rule_table.version():
+            return planned
+        now = self.rule_table.load()
+        want = _with_changes(now.rules, rules.plan.changes)
+        work = self.rule_table.follow(rules.compiled, now, want)
+        if work is None:
+            return None
+        changes = diff(now.rules, want)
+        followed = replace(rules.plan, snapshot=now, before=now.rules, after=want, changes=changes, work=work)
+        return _with_rules(planned, followed)
+
+    def _replanned(self, planned: TransactionPlan, table: RuleTable) -> TransactionPlan:
+        """Return the plan with the same changes of the rules in force now."""
+        if planned.rules is None:
+            return planned
+        now = table.load()
+        want = _with_changes(now.rules, planned.rules.plan.changes)
+        return _with_rules(planned, plan(table, now, want, rewrite=planned.rules.recompiled))
+
+    def _write(self, planned: TransactionPlan) -> None:
+        """Write the parts of a plan in order, within the image lock. A failure undoes everything that was written."""
         with ExitStack() as done, ExitStack() as undo:
             if planned.puts:
                 self.pins.ensure()
             self._forget_gone_interfaces()
             if planned.rules is not None:
-                if planned.rules.moving:
-                    finish_move(self.system, self.pins)
-                planned.rules.plan.apply(undo)
+                self._write_rules(planned.desired, planned.rules, undo)
             if planned.routes is not None:
                 planned.routes.apply(undo)
             if planned.addresses is not None:
@@ -276,8 +332,16 @@ class Transaction:
                 _finish(planned.policies, undo)
             if planned.addresses is not None:
                 _finish(planned.addresses, undo)
-            self._leave(planned.desired.remains)
+            self._leave(planned.remains)
             undo.pop_all()
+
+    def _write_rules(self, desired: HostState, planned: RulePlan, undo: ExitStack) -> None:
+        if planned.moving:
+            finish_move(self.system, self.pins)
+        if desired.previous_rules is not None and self.pins.complete:
+            had = self.rule_table.change_previous(desired.previous_rules)
+            undo.callback(self.rule_table.restore_previous, had)
+        planned.plan.apply(undo)
 
     def _forget_gone_interfaces(self) -> None:
         """Remove the markers of clsact qdiscs that went with their interfaces."""
@@ -347,6 +411,19 @@ class Transaction:
             self.current.programs.forget()
         else:
             self.pins.retire()
+
+
+def _with_changes(have: Mapping[Identity, Rule], changes: Changes[Identity, Rule]) -> dict[Identity, Rule]:
+    """Return rules after changes."""
+    gone = set(changes.deletes)
+    return {**{identity: rule for identity, rule in have.items() if identity not in gone}, **changes.puts}
+
+
+def _with_rules(planned: TransactionPlan, rules: Plan[RuleSnapshot, Identity, Rule, CompiledRules]) -> TransactionPlan:
+    """Return a plan with another plan of its rules."""
+    if planned.rules is None:
+        raise AssertionError("only a plan of rules is made again")
+    return replace(planned, rules=replace(planned.rules, plan=rules))
 
 
 def _plan_interfaces(

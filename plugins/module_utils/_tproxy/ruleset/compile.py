@@ -62,6 +62,7 @@ ENTRY_WORDS = 40  # of a journal entry with names of usual length
 INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(4)  # phases of a change
 ACTION_PORT = 4  # word of an action that holds port, kind and flags: the only one that may change in place
 
+NO_SLOTS: Mapping[Identity, int] = {}
 Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
 
@@ -243,10 +244,12 @@ class RuleImage:
 
     # ---- changes in place -------------------------------------------------------------------
 
-    def change(self, removes: Iterable[Identity], puts: Iterable[Rule]) -> Writes:
+    def change(
+        self, removes: Iterable[Identity], puts: Iterable[Rule], slots: Mapping[Identity, int] = NO_SLOTS
+    ) -> Writes:
         """Remove identities, add rules, and replace the actions of rules; return the words to write.
 
-        Raise FullCompileNeeded if that is impossible in place.
+        A new rule gets its slot of `slots`, if that is free. Raise FullCompileNeeded if that is impossible in place.
         """
         if not self._may_change:
             raise FullCompileNeeded("the image has no space for changes")
@@ -255,7 +258,7 @@ class RuleImage:
         for identity in removes:
             self._remove(*self.rules.pop(identity))
         for rule in puts:
-            self._put(rule)
+            self._put(rule, slots)
         self._check_groups()
         if not self._entries:
             return Writes([], [], [])
@@ -270,7 +273,12 @@ class RuleImage:
         self.words[HEADER_DIGEST] = digest
         return Writes([(HEADER_CHANGING, 1)], nodes.fresh, [*published, (HEADER_DIGEST, digest), (HEADER_CHANGING, 0)])
 
-    def _put(self, rule: Rule) -> None:
+    def set_generation(self, generation: int) -> None:
+        """Give the image another number, before it is in force."""
+        self.words[HEADER_GENERATION] = generation
+        self.words[HEADER_DIGEST] = self._digest.follow(self.words, [(HEADER_GENERATION, 1)])
+
+    def _put(self, rule: Rule, slots: Mapping[Identity, int]) -> None:
         old, slot = self.rules.get(rule.identity, (None, 0))
         if old == rule:
             return
@@ -279,7 +287,7 @@ class RuleImage:
         else:
             if not self._free:
                 raise FullCompileNeeded("no slot is left")
-            slot = self._free.pop()
+            slot = self._take_slot(slots.get(rule.identity, 0))
             self._nodes.write(self._action(slot), array("I", encode_action(rule)))
             for trie, row in self._tries_of(rule, slot, INTERCEPT_ADDED):
                 trie.add(row.network, row.ranked)
@@ -288,6 +296,13 @@ class RuleImage:
                     self._groups[group].add(slot)
         self.rules[rule.identity] = SlottedRule(rule, slot)
         self._append(slot, rule)
+
+    def _take_slot(self, wanted: int) -> int:
+        """Return a free slot, the wanted one if it is free."""
+        if wanted in self._free:
+            self._free.remove(wanted)
+            return wanted
+        return self._free.pop()
 
     def _remove(self, rule: Rule, slot: int) -> None:
         for trie, row in self._tries_of(rule, slot, INTERCEPT_REMOVED):

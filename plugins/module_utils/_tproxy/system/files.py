@@ -168,6 +168,19 @@ def hold(folder: str, seconds: float) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def lock_file(path: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of a file, which is created with access for root only, and stays. Raises Busy, KernelRefused."""
+    with kernel_refusals("make lock", path):
+        _make_folder(os.path.dirname(path), PRIVATE_FOLDER)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _acquire(descriptor, path, seconds)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(descriptor: int, folder: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while True:

@@ -206,6 +206,8 @@ class Files(Protocol):
 
     def lock(self, folder: str, /) -> AbstractContextManager[None]: ...
 
+    def lock_file(self, path: str, seconds: float = 120.0, /) -> AbstractContextManager[None]: ...
+
 
 class Events(Protocol):
     """Events of rtnetlink. `wait` returns whether one came within the seconds; None waits without end."""
@@ -259,6 +261,8 @@ class Background(Protocol):
     def spawn(self, prepare: Callable[[], Callable[[], None]], /) -> Sequence[int]:
         """Return (pid, start time) of the process that runs the function returned by `prepare`."""
 
+    def started(self, pid: int, /) -> int | None: ...
+
     def wake(self, pid: int, start: int, /) -> bool: ...
 
     def sleep_until(self, deadline: int, /) -> None: ...
@@ -280,13 +284,16 @@ class Words(Protocol):
 
 
 class Request(Protocol):
-    """A request that came over the helper's socket; `data` is None when it was too long or too late."""
+    """A request that came over the helper's socket; `data` is None if it was too long or too late: see `refusal`."""
 
     @property
     def data(self) -> bytes | None: ...
 
     @property
     def user(self) -> int: ...
+
+    @property
+    def refusal(self) -> str: ...
 
     def answer(self, text: str, /) -> None: ...
 

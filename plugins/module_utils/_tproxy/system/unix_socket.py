@@ -26,17 +26,19 @@ from ..errors import Unsupported
 FIRST_DESCRIPTOR = 3
 REQUEST_BYTES = 4096
 REQUEST_SECONDS = 2.0
+DROPPED_BYTES = 1 << 22  # of a request that is too long: twice what execve(2) accepts
 CLIENTS_MAX = 128
 CREDENTIALS = struct.Struct("=iii")  # struct ucred: pid, uid, gid
 TRIES = 5
 
 
 class Request(NamedTuple):
-    """A request and the number of the asking user. `data` is None for a request that was too long or too late."""
+    """A request and the number of the asking user. `data` is None if the request was refused; `refusal` says why."""
 
     data: bytes | None
     user: int
     connection: socket.socket
+    refusal: str = ""
 
     def answer(self, text: str) -> None:
         """Send the answer and close the connection. A client that has closed its end gets no answer."""
@@ -48,14 +50,18 @@ class Client:
     """A connected client, and the part of its request that has arrived."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self.connection, self._data = connection, b""
+        self.connection, self._data, self._size = connection, b"", 0
         self.deadline = time.monotonic() + REQUEST_SECONDS
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         self.user: int = CREDENTIALS.unpack(credentials)[1]
 
     def read(self) -> Request | None:
-        """Read the bytes that have arrived. Return the request if it is complete or too long, else None."""
-        while len(self._data) <= REQUEST_BYTES:
+        """Read the bytes that have arrived. Return the request if it is complete, else None.
+
+        The end of a request that is too long is read and dropped: close() would reset a connection with unread bytes
+        (unix_release_sock() in net/unix/af_unix.c), and the client would lose the answer.
+        """
+        while self._size <= DROPPED_BYTES:
             try:
                 part = self.connection.recv(REQUEST_BYTES + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -63,13 +69,16 @@ class Client:
             except OSError:  # the client closed the connection
                 part = b""
             if not part:
-                return Request(self._data, self.user, self.connection)
-            self._data += part
-        return self.refused()
+                break
+            self._size += len(part)
+            self._data = self._data + part if self._size <= REQUEST_BYTES else b""
+        if self._size > REQUEST_BYTES:
+            return self.refused(f"the request is too long: expected at most {REQUEST_BYTES} bytes, got {self._size}")
+        return Request(self._data, self.user, self.connection)
 
-    def refused(self) -> Request:
+    def refused(self, refusal: str) -> Request:
         """Return a request without data, which the caller must refuse."""
-        return Request(None, self.user, self.connection)
+        return Request(None, self.user, self.connection, refusal)
 
 
 class Queue:
@@ -88,7 +97,7 @@ class Queue:
             now, oldest = time.monotonic(), next(iter(self._clients.values()), None)
             if oldest and oldest.deadline <= now:
                 self._forget(oldest)
-                return oldest.refused()
+                return oldest.refused(f"the request was not sent within {REQUEST_SECONDS:g} s")
             if until <= now:
                 return None
             ends = min(until, oldest.deadline) if oldest else until

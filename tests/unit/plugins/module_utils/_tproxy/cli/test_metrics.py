@@ -57,6 +57,7 @@ def test_metrics_of_rules_reasons_generation_image_and_drift():
     assert value_of(found, "image_bytes") == 561152
     assert value_of(found, "image_capacity_bytes") == 1048576
     assert value_of(found, "attachment_drift", interface="lan0", drift="") == 0
+    assert value_of(found, "drift", drift="change_overdue") == 1
     assert value_of(found, "attachment_drift", interface="lan1", drift="no_filter") == 1
     assert value_of(found, "packets_total", interface="lan0", reason="spliced", verdict="pass") == 12
     assert value_of(found, "bytes_total", interface="lan0", reason="default", verdict="drop") == 700

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.commands import COMMANDS
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, VerificationFailed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import record_path
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.restore import restore
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import map_loads
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
@@ -227,11 +228,13 @@ def test_the_command_reads_the_file_when_no_run_is_between_its_change_and_saving
         held.remove(folder)
 
     def held_while(path):
+        if path == record_path(PIN_DIR):
+            return None
         assert held == [os.path.dirname(STATE_FILE)]
         return read(path)
 
     monkeypatch.setattr(system.files, "lock", lock, raising=False)
     monkeypatch.setattr(system.files, "read", held_while, raising=False)
     operation, _printer = COMMANDS["restore"].load()
-    assert not operation.execute(restoring()[1], system, False).changed
+    assert not operation.execute({**restoring()[1], "pin_dir": PIN_DIR}, system, False).changed
     assert not held
