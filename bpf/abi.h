@@ -141,7 +141,7 @@ enum intercept_field {
 /* Nodes that a lookup can visit. */
 enum lookup_steps {
 	LOOKUP4_STEPS = 40,
-	LOOKUP6_STEPS = 64,
+	LOOKUP6_STEPS = 64, /* of the program's loop, which serves both families */
 };
 
 enum action_kind {
@@ -309,6 +309,9 @@ _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS,
 	       "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies in its page");
+_Static_assert((int)INTERCEPT4_DADDR_LOW == FIELD4_DADDR_LOW &&
+		       (int)INTERCEPT4_DADDR_HIGH == FIELD4_DPORT,
+	       "an intercept lookup has the upper half of the destination in place of the port");
 _Static_assert((int)HEADER_GROUP_SEED < GROUP_BASE,
 	       "the header ends before the directory of group 0");
 _Static_assert(PAIRS_PER_PAGE * 2 == PAGE_WORDS, "a page of pairs is full");

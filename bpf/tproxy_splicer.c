@@ -81,10 +81,19 @@ static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pk
 	return verdict_pass(ctx, reason);
 }
 
-static __always_inline enum reason handle_fragment(struct __sk_buff *skb, struct pkt_ctx *ctx,
-						   const struct flow *flow)
+/* Let the verifier merge what it knows of kinds, families and protocols. */
+static __always_inline void forget_kind(struct __sk_buff *skb, struct pkt_ctx *ctx,
+					struct flow *flow)
 {
-	match_rule(skb, ctx, flow);
+	__u32 packed = forget(skb, ctx->kind | flow->ipv6 << 8 | flow->protocol << 16);
+
+	ctx->kind = packed & 0xff;
+	flow->ipv6 = packed >> 8 & 1;
+	flow->protocol = packed >> 16;
+}
+
+static __always_inline enum reason handle_fragment(struct pkt_ctx *ctx)
+{
 	if (is_intercept(ctx))
 		return verdict_drop(ctx, REASON_FRAGMENT);
 	return default_action(ctx, REASON_FRAGMENT);
@@ -92,12 +101,8 @@ static __always_inline enum reason handle_fragment(struct __sk_buff *skb, struct
 
 /* Accept an error about a session of this host, an intercept, or a flow that a rule passes. */
 static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, struct pkt_ctx *ctx,
-						     const struct flow *flow)
+						     const struct flow *flow, enum session session)
 {
-	enum session session;
-
-	match_rule(skb, ctx, flow);
-	session = lookup_session(skb, flow);
 	if (session == SESSION_LOCAL || is_intercept(ctx))
 		return accept_local(skb, ctx, REASON_ICMP);
 	if (ctx->action && ctx->action->kind == ACTION_PASS)
@@ -112,20 +117,29 @@ static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, stru
 }
 
 static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt_ctx *ctx,
-					       const struct flow *flow)
+					       const struct flow *flow, enum session session)
 {
-	if (ctx->policy && is_management(ctx->policy, flow))
-		return verdict_pass(ctx, REASON_MANAGEMENT);
-	if (is_dhcp(flow))
-		return verdict_pass(ctx, REASON_DHCP);
-	if (is_ssh(skb, ctx, flow))
-		return verdict_pass(ctx, REASON_SSH);
-	match_rule(skb, ctx, flow);
-	if (lookup_session(skb, flow) == SESSION_LOCAL)
+	if (session == SESSION_LOCAL)
 		return accept_local(skb, ctx, REASON_ESTABLISHED);
 	if (ctx->action)
 		return apply_rule(skb, ctx, flow);
 	return default_action(ctx, REASON_DEFAULT);
+}
+
+/* Give the verdict on a flow, a fragment or an ICMP error, by rules and sessions. */
+static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						struct flow *flow)
+{
+	enum session session;
+
+	forget_kind(skb, ctx, flow);
+	match_rule(skb, ctx, flow);
+	if (ctx->kind == PKT_FRAGMENT)
+		return handle_fragment(ctx);
+	session = lookup_session(skb, flow);
+	if (ctx->kind == PKT_ICMP_ERROR)
+		return handle_icmp_error(skb, ctx, flow, session);
+	return handle_flow(skb, ctx, flow, session);
 }
 
 static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx)
@@ -149,14 +163,19 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_ECHO:
 		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :
 							default_action(ctx, REASON_ICMP);
-	case PKT_FRAGMENT:
-		return handle_fragment(skb, ctx, &flow);
-	case PKT_ICMP_ERROR:
-		return handle_icmp_error(skb, ctx, &flow);
 	case PKT_FLOW:
-		return handle_flow(skb, ctx, &flow);
+		if (ctx->policy && is_management(ctx->policy, &flow))
+			return verdict_pass(ctx, REASON_MANAGEMENT);
+		if (is_dhcp(&flow))
+			return verdict_pass(ctx, REASON_DHCP);
+		if (is_ssh(skb, ctx, &flow))
+			return verdict_pass(ctx, REASON_SSH);
+		break;
+	case PKT_FRAGMENT:
+	case PKT_ICMP_ERROR:
+		break;
 	}
-	return verdict_drop(ctx, REASON_MALFORMED);
+	return handle_rules(skb, ctx, &flow);
 }
 
 int tproxy_splicer(struct __sk_buff *skb)

@@ -76,6 +76,23 @@ static __always_inline __u32 ip_length(__u32 in_header, __u32 in_buffer)
 	return !in_header && in_buffer > IP_MAX_MTU ? in_buffer : in_header;
 }
 
+/*
+ * Return the value, of which the verifier knows nothing from here on: it does not
+ * follow what goes through the control block of a packet. So it merges the states
+ * of kinds, families and protocols before the lookups, which are most of its work
+ * (docs/BENCHMARKS.md). The word keeps its content for later programs.
+ */
+static __always_inline __u32 forget(struct __sk_buff *skb, __u32 value)
+{
+	volatile __u32 *word = &skb->cb[4];
+	__u32 kept = *word;
+
+	*word = value;
+	value = *word;
+	*word = kept;
+	return value;
+}
+
 static __always_inline bool has_ports(__u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;

@@ -31,45 +31,39 @@ static __always_inline struct page *group_directory(void *image, struct page *he
 	return head;
 }
 
-/* Return the slot of the best rule for the flow, 0 for none. */
+/*
+ * Return the slot of the best rule for the flow, 0 for none. The ports of a
+ * fragment are unknown: then it is a rule that intercepts the destination on any
+ * port.
+ */
 static __always_inline __u32 lookup_rule(void *image, struct page *directory,
-					 const struct flow *flow)
+					 const struct flow *flow, bool fragment)
 {
-	__u32 is_udp = flow->protocol == IPPROTO_UDP;
 	__u32 daddr = bpf_ntohl(flow->daddr.addr32[3]);
 	__u32 saddr = bpf_ntohl(flow->saddr.addr32[3]);
+	__u64 second = fragment ? daddr >> 16 : flow->dport;
 	struct page *page;
-	__u32 root;
+	__u32 word, node;
 
-	root = directory
-		       ->word[GROUP_BASE + (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) + is_udp];
-	if (!root)
+	if (fragment)
+		word = flow->ipv6 ? GROUP_IPV6_INTERCEPT : GROUP_IPV4_INTERCEPT;
+	else
+		word = (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) +
+		       (flow->protocol == IPPROTO_UDP);
+	node = directory->word[GROUP_BASE + word];
+	if (!node)
 		return 0;
-	if (flow->ipv6)
-		return lookup_ipv6(image, root, flow);
-	page = image_page(image, root + (daddr >> 24));
-	if (!page)
-		return 0;
-	return lookup_ipv4(image, page->word[daddr >> 16 & (PAGE_WORDS - 1)],
+	if (!flow->ipv6 && !fragment) {
+		page = image_page(image, node + (daddr >> 24));
+		if (!page)
+			return 0;
+		node = page->word[daddr >> 16 & (PAGE_WORDS - 1)];
+	}
+	return lookup_node(image, node, flow,
 			   (__u64)(daddr & 0xffff) << 16 * FIELD4_DADDR_LOW |
-				   (__u64)flow->dport << 16 * FIELD4_DPORT |
+				   second << 16 * FIELD4_DPORT |
 				   (__u64)(saddr >> 16) << 16 * FIELD4_SADDR_HIGH |
 				   (__u64)saddr << 16 * FIELD4_SADDR_LOW);
-}
-
-/* Return the slot of a rule that intercepts the destination on any port, 0 for none. */
-static __always_inline __u32 lookup_intercept(void *image, struct page *directory,
-					      const struct flow *flow)
-{
-	__u32 daddr = bpf_ntohl(flow->daddr.addr32[3]);
-	__u32 node = directory->word[GROUP_BASE +
-				     (flow->ipv6 ? GROUP_IPV6_INTERCEPT : GROUP_IPV4_INTERCEPT)];
-
-	if (flow->ipv6)
-		return lookup_ipv6(image, node, flow);
-	return lookup_ipv4(image, node,
-			   (__u64)(daddr & 0xffff) << 16 * INTERCEPT4_DADDR_LOW |
-				   (__u64)(daddr >> 16) << 16 * INTERCEPT4_DADDR_HIGH);
 }
 
 /* Set the rule and the action of the context. */
@@ -88,8 +82,7 @@ static __always_inline void match_rule(struct __sk_buff *skb, struct pkt_ctx *ct
 		directory = group_directory(image, head, skb->ifindex);
 	if (!directory)
 		return;
-	ctx->rule = ctx->kind == PKT_FRAGMENT ? lookup_intercept(image, directory, flow) :
-						lookup_rule(image, directory, flow);
+	ctx->rule = lookup_rule(image, directory, flow, ctx->kind == PKT_FRAGMENT);
 	if (!ctx->rule)
 		return;
 	actions = image_page(image, head->word[HEADER_ACTIONS] + ctx->rule / ACTIONS_PER_PAGE);

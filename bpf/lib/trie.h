@@ -83,40 +83,35 @@ static __always_inline __u32 leaf_rule(__u32 node)
 	return is_leaf(node) ? node & NODE_SLOT_MASK : 0;
 }
 
-/* `fields` has four fields of 16 bits, enum field (or enum intercept_field) from the low end. */
-static __always_inline __u32 lookup_ipv4(void *image, __u32 node, __u64 fields)
+/*
+ * The field of a packet that a node compares. IPv4 has four, in `fields` from the
+ * low end: enum field, or enum intercept_field.
+ */
+static __always_inline __u32 packet_field(const struct flow *flow, __u64 fields, __u32 number)
 {
-	struct page *page;
-	int i;
-
-	for (i = 0; i < LOOKUP4_STEPS && !is_leaf(node); i++) {
-		page = image_page(image, node_page(node));
-		if (!page)
-			return 0;
-		node = node_step(page, node,
-				 fields >> 16 * (node >> NODE_FIELD_SHIFT & 3) & 0xffff);
-	}
-	return leaf_rule(node);
+	if (!flow->ipv6)
+		return fields >> 16 * (number & 3) & 0xffff;
+	if (number & FIELD6_DPORT)
+		return flow->dport;
+	if (number & FIELD6_SADDR)
+		return bpf_ntohs(flow->saddr.addr16[number & 7]);
+	return bpf_ntohs(flow->daddr.addr16[number & 7]);
 }
 
-static __always_inline __u32 lookup_ipv6(void *image, __u32 node, const struct flow *flow)
+/* One loop for both families: a second one would double the work of the verifier. */
+static __always_inline __u32 lookup_node(void *image, __u32 node, const struct flow *flow,
+					 __u64 fields)
 {
 	struct page *page;
-	__u32 field, x;
+	__u32 number;
 	int i;
 
 	for (i = 0; i < LOOKUP6_STEPS && !is_leaf(node); i++) {
 		page = image_page(image, node_page(node));
 		if (!page)
 			return 0;
-		field = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
-		if (field & FIELD6_DPORT)
-			x = flow->dport;
-		else if (field & FIELD6_SADDR)
-			x = bpf_ntohs(flow->saddr.addr16[field & 7]);
-		else
-			x = bpf_ntohs(flow->daddr.addr16[field & 7]);
-		node = node_step(page, node, x);
+		number = node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK;
+		node = node_step(page, node, packet_field(flow, fields, number));
 	}
 	return leaf_rule(node);
 }

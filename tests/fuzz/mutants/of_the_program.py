@@ -94,11 +94,11 @@ MUTANTS = (
     Mutant(TRIE, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),
     Mutant(TRIE, "values = base + (8ULL << width);", "values = base + (4ULL << width);", "where a node's values are"),
     Mutant(ABI, "LOOKUP6_STEPS = 64,", "LOOKUP6_STEPS = 16,", "long lookups"),
-    Mutant(TRIE, "if (field & FIELD6_DPORT)", "if (field == FIELD6_SADDR)", "ports of IPv6 rules"),
+    Mutant(TRIE, "if (number & FIELD6_DPORT)", "if (number == FIELD6_SADDR)", "ports of IPv6 rules"),
     Mutant(
         RULESET,
-        "(__u64)flow->dport << 16 * FIELD4_DPORT |",
-        "(__u64)flow->sport << 16 * FIELD4_DPORT |",
+        "__u64 second = fragment ? daddr >> 16 : flow->dport;",
+        "__u64 second = fragment ? daddr >> 16 : flow->sport;",
         "ports of IPv4 rules",
     ),
     Mutant(
@@ -121,14 +121,14 @@ MUTANTS = (
     ),
     Mutant(
         RULESET,
-        "(__u64)(daddr >> 16) << 16 * INTERCEPT4_DADDR_HIGH);",
-        "(__u64)(daddr & 0xffff) << 16 * INTERCEPT4_DADDR_HIGH);",
+        "__u64 second = fragment ? daddr >> 16 : flow->dport;",
+        "__u64 second = fragment ? daddr & 0xffff : flow->dport;",
         "intercept lookups of IPv4",
     ),
     Mutant(
         RULESET,
-        "ctx->kind == PKT_FRAGMENT ? lookup_intercept(image, directory, flow) :",
-        "ctx->kind == PKT_TAGGED ? lookup_intercept(image, directory, flow) :",
+        "lookup_rule(image, directory, flow, ctx->kind == PKT_FRAGMENT);",
+        "lookup_rule(image, directory, flow, ctx->kind == PKT_TAGGED);",
         "fragments that lie in an intercept",
     ),
     Mutant(POLICY, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
@@ -249,7 +249,7 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (ctx->policy && is_management(ctx->policy, flow))",
+        "if (ctx->policy && is_management(ctx->policy, &flow))",
         "if (0)",
         "management",
     ),
