@@ -5,7 +5,7 @@
 """Compile bpf/; with --check only compare.
 
 There are two results: the blob that the role ships for routers without BCC, and the fail_closed program as a Python
-constant. The collection's own action plugin and modules do the work, so a router would compile the same.
+constant. The code of the action plugins and of the modules does the work, so a router would compile the same.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ FAIL_CLOSED = (
 '''
 
 
-def action():
-    """Import the action plugin of tc_bpf_attach, which collects the sources and finds the modules."""
-    path = COLLECTION / "plugins" / "action" / "tc_bpf_attach.py"
-    spec = importlib.util.spec_from_file_location("tc_bpf_attach_action", path)
+def shipper():
+    """Import the code of the action plugins, which collects the sources and finds the modules."""
+    path = COLLECTION / "plugins" / "plugin_utils" / "program.py"
+    spec = importlib.util.spec_from_file_location("netedge_tproxy_program", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -66,7 +66,7 @@ def build_fail_closed(shipped, files: dict) -> str:
 
 def main() -> int:
     """Write or compare; 1 when --check finds a difference."""
-    shipped = action()
+    shipped = shipper()
     files = shipped.source_files(shipped.DEFAULT_SOURCE)
     status = 0
     for target, text in ((BLOB, build_splicer(shipped, files)), (PREBUILT, build_fail_closed(shipped, files))):
