@@ -14,7 +14,7 @@ BASE_SUITE=bookworm
 BASE_PACKAGES=(
   systemd-sysv udev dbus openssh-server python3 python3-apt iproute2 nftables python3-bpfcc python3-pyroute2 bpftool
   ca-certificates procps kmod iputils-ping netcat-openbsd curl tcpdump haproxy squid unbound
-  iperf3 bind9-dnsutils
+  iperf3 bind9-dnsutils ifupdown libpam-systemd network-manager
 )
 
 BASE_MASKED=(
@@ -42,6 +42,9 @@ finish_base() {  # what is the same on every router; boot adds what is its own
     'PasswordAuthentication no' 'UsePAM no' 'UseDNS no' 'MaxStartups 200' 'MaxSessions 200' \
     'Subsystem sftp internal-sftp' > "$root/etc/ssh/sshd_config"
   rm -f "$root"/etc/systemd/system/multi-user.target.wants/{cron,haproxy,squid,unbound}.service
+  # Network managers: a test enables the one that it needs.
+  rm -f "$root"/etc/systemd/system/multi-user.target.wants/{networking,NetworkManager,wpa_supplicant}.service \
+    "$root"/etc/systemd/system/network-online.target.wants/{networking,NetworkManager-wait-online}.service
   for unit in "${BASE_MASKED[@]}"; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
   done

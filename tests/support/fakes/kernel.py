@@ -107,6 +107,7 @@ class Kernel:
         self.disk: dict = {}
         self.locked_files: set = set()
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
+        self.trail: list = []
         self.start_over()
 
     def start_over(self, refuse_at: int = 0, kill_at: int = 0, meanwhile: tuple = (0, None)) -> None:

@@ -26,7 +26,18 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.syst
 
 from .kernel import Kernel, Killed
 from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
-from .system import Adapter, FakeBackground, FakeBpf, FakeBpffs, FakeFiles, FakeRequests, FakeServices, reads, writes
+from .system import (
+    Adapter,
+    FakeBackground,
+    FakeBpf,
+    FakeBpffs,
+    FakeFiles,
+    FakeJournal,
+    FakeRequests,
+    FakeServices,
+    reads,
+    writes,
+)
 
 INTERFACES = {"lo": 1, "lan0": 3, "lan1": 4}
 ADDRESSES = {"lan0": ("10.1.0.1", "fe80::1"), "lan1": ("10.2.0.1",)}
@@ -229,6 +240,7 @@ class Machine(Kernel):
             processes=self.processes,
             networkd=FakeNetworkd(),
             background=FakeBackground(self),
+            journal=FakeJournal(self),
             words=FakeWords(),
             requests=FakeRequests(self),
             services=FakeServices(self),

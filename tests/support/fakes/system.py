@@ -244,6 +244,16 @@ class FakeBackground(Adapter):
         self.kernel.journal.append(text)
 
 
+class FakeJournal(Adapter):
+    """As journal. The kernel's `trail` has the lines, each with its fields."""
+
+    def record(self, text, fields):
+        self.kernel.trail.append((text, dict(fields)))
+
+    def login_user(self):
+        return 1000
+
+
 class FakeFiles(Adapter):
     """As files. Only a real disk shows whether a file is written as a whole."""
 

@@ -94,7 +94,7 @@ def _command(words: list[str]) -> int:
 
 def _divert(words: list[str]) -> int:
     """Execute the diverter call of a router, or let the helper execute it."""
-    from ..openziti.divert import divert
+    from ..openziti.divert import DIVERT
     from ..openziti.diverter_args import parse
 
     socket = os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
@@ -107,7 +107,7 @@ def _divert(words: list[str]) -> int:
         request = parse(words)
         if request.operation == "list":
             return _command(["show", "rules"])
-        result = divert({"request": request, "pin_dir": pin_dir()}, _system(), False)
+        result = DIVERT.execute({"request": request, "pin_dir": pin_dir()}, _system(), False)
         not_enforced_reason = result.data["not_enforced_reason"]
     except TproxyError as error:
         return _fail(str(error), words, status_of(error))

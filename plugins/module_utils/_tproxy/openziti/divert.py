@@ -11,12 +11,14 @@ it changes the image in force, and the image to which a pending change returns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Callable
 
 from ..commit_confirm.change import finish_before_call
 from ..errors import Unsupported
 from ..model.prefix import parse_address
 from ..model.rule import Identity, Rule, is_routers, reading_order
+from ..operations.execute import execute_unsaved
 from ..operations.rules import change_rules_of_calls
 from ..resources.interfaces import PolicyTable
 from ..resources.lock import missing_capabilities
@@ -39,10 +41,10 @@ def divert(options: Options, system: System, check: bool) -> Result:
     finish_before_call(pin_dir, system)
     result = change_rules_of_calls(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
-        return Result(result.changed, {"not_enforced_reason": ""})
+        return replace(result, data={"not_enforced_reason": ""}, diff=None)
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         why = "; ".join(result.warnings) or AttachedInterfaces().not_enforced_reason(request.rules, pins, system)
-    return Result(result.changed, {"not_enforced_reason": why})
+    return replace(result, data={"not_enforced_reason": why}, diff=None, warnings=())
 
 
 def _refuse_without_rights(system: System) -> None:
@@ -125,7 +127,7 @@ def collect(options: Options, system: System, check: bool) -> Result:
     finish_before_call(options["pin_dir"], system)
     result = change_rules_of_calls(intend, options["pin_dir"], system, check, False)
     removed = [rule.to_params() for rule in sorted(gone.values(), key=reading_order)]
-    return Result(result.changed, {"removed": removed}, warnings=result.warnings)
+    return replace(result, data={"removed": removed}, diff=None)
 
 
 def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
@@ -141,5 +143,5 @@ def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
     return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]
 
 
-DIVERT = Operation("divert", divert)
-COLLECT = Operation("gc", collect)
+DIVERT = Operation("divert", divert, execute_unsaved)
+COLLECT = Operation("gc", collect, execute_unsaved)

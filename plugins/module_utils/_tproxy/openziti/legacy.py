@@ -10,6 +10,7 @@ Both record the addresses of the interfaces, as those programs did. Their rules 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ..errors import InvalidInput
 from ..model.prefix import Prefix
@@ -41,7 +42,7 @@ def map_update(options: Options, system: System, check: bool) -> Result:
     result = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
     with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         not_enforced_reason = AttachedInterfaces().not_enforced_reason([rule], pins, system)
-    return Result(result.changed, {"rules": [str(rule)], "not_enforced_reason": not_enforced_reason})
+    return replace(result, data={"rules": [str(rule)], "not_enforced_reason": not_enforced_reason}, diff=None, warnings=())
 
 
 def map_delete_elem(options: Options, system: System, check: bool) -> Result:
@@ -56,7 +57,7 @@ def map_delete_elem(options: Options, system: System, check: bool) -> Result:
 
     _record(options, system, check)
     result = change_rules(intend, options["pin_dir"], system, check, False)
-    return Result(result.changed, {"rules": [str(rule) for rule in gone], "not_enforced_reason": ""})
+    return replace(result, data={"rules": [str(rule) for rule in gone], "not_enforced_reason": ""}, diff=None, warnings=())
 
 
 def _key(rule: Rule) -> tuple[str, Prefix, str, int]:

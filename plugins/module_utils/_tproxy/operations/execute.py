@@ -7,6 +7,7 @@
 1. Finish an expired change, whose watchdog may have been killed.
 2. With `confirm_timeout`: predict the change, start the pending change, run. Otherwise run.
 3. Save the state file, unless the change is pending.
+4. Leave a line in the audit trail for a change.
 
 A run holds the lock of the state file until it has saved. So the watcher never restores from an outdated file.
 """
@@ -24,21 +25,39 @@ from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_loc
 from ..resources.attachments import Programs, users
 from ..resources.lock import Pending, pending_change, write_record
 from ..resources.older_release import older_release_warnings, refuse_older_release
-from ..resources.operation import Operation, Options, Result, with_absolute_pin_dir
+from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
 from ..resources.pins import splicer_pins
 from ..system.system import Compiler, System
+from .audit import audit
 
 UNMET = "no program is attached, so no packet meets this change: there was nothing to confirm"
 OLDER = "the change is not confirmed, because no roll-back could restore the program of an older release"
 
 
 def execute(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    """Run an operation, save the state file where there is one, and leave the line of a change in the audit trail."""
+    options = with_absolute_pin_dir(options)
+    result = _saved(operation, options, system, check_mode)
+    return _audited(operation, options, result, system, check_mode)
+
+
+def execute_unsaved(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
+    """Run an operation whose changes are no part of the state file, and leave the line of a change."""
+    return _audited(operation, options, run_once(operation, options, system, check_mode), system, check_mode)
+
+
+def _audited(operation: Operation, options: Options, result: Result, system: System, check_mode: bool) -> Result:
+    if not check_mode:
+        audit(operation.name, options, result, system)
+    return result
+
+
+def _saved(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
     """Run an operation and save the state file where there is one.
 
     A change stands although it cannot be saved: a warning says so, and the watcher ignores the outdated file. The run
     that confirms a pending change saves it.
     """
-    options = with_absolute_pin_dir(options)
     run = _run_confirmable if operation.confirmable else _run_finished
     if check_mode or not system.files.exists(STATE_FILE):
         return run(operation, options, system, check_mode)

@@ -11,6 +11,7 @@ from ..persistence.restore import restore_state
 from ..persistence.state_file import state_file_lock
 from ..resources.operation import Operation, Options, Result
 from ..system.system import System
+from .execute import execute_unsaved
 
 
 def restore_saved_state(options: Options, system: System, check: bool) -> Result:
@@ -23,4 +24,4 @@ def restore_saved_state(options: Options, system: System, check: bool) -> Result
         return restore_state(options, system, check)
 
 
-RESTORE = Operation("restore", restore_saved_state)
+RESTORE = Operation("restore", restore_saved_state, execute_unsaved)

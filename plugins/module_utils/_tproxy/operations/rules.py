@@ -17,7 +17,7 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import identities_from_params, rules_from_params
 from ..resources.older_release import older_release_warnings
-from ..resources.operation import Diff, Operation, Options, Result
+from ..resources.operation import Diff, Operation, Options, Result, RuleChanges
 from ..resources.session import open_call, open_transaction
 from ..resources.transaction import HostState, Remains, RulePlan, Transaction
 from ..system import sock_diag
@@ -172,7 +172,11 @@ def _result(planned: RulePlan, warnings: list[str]) -> Result:
         "generation": planned.snapshot.contents.generation + planned.changed,
     }
     diff = Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
-    return Result(planned.changed, data, diff, tuple(warnings))
+    owners = sorted({key.owner for key in (*changes.puts, *changes.deletes)})
+    counts = (data["added"], data["changed_rules"], data["removed"], data["generation"])
+    return Result(
+        planned.changed, data, diff, tuple(warnings), rule_changes=RuleChanges(tuple(owners), *counts)
+    )
 
 
 def _text(rules: RulesByIdentity) -> str:

@@ -32,6 +32,16 @@ class Diff(NamedTuple):
     after: str | Answer
 
 
+class RuleChanges(NamedTuple):
+    """The rules that an operation changed, as numbers, their owners, and the generation that has them."""
+
+    owners: tuple[str, ...]
+    added: int
+    changed: int
+    removed: int
+    generation: int
+
+
 @dataclass(frozen=True)
 class Result:
     """The result of one operation; in check mode the predicted result.
@@ -40,7 +50,7 @@ class Result:
     that the operation stopped managing on purpose: the state file forgets them. `pending` says that the change waits
     for confirmation, so the state file must not have it yet. `may_cut_off`: the change can cut the operator off, so it
     is confirmed without being asked to. `meets_packets` says whether a packet can meet the change; None: the pipeline
-    looks for an attached program.
+    looks for an attached program. The audit trail names the `rule_changes`.
     """
 
     changed: bool
@@ -51,6 +61,7 @@ class Result:
     pending: bool = False
     may_cut_off: bool = True
     meets_packets: bool | None = None
+    rule_changes: RuleChanges | None = None
 
     def with_warnings(self, warnings: Iterable[str]) -> Result:
         """Return the result with more warnings behind its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 
-from . import bpf, bpffs, daemon, files, procfs
+from . import bpf, bpffs, daemon, files, journal, procfs
 from .netlink.client import Netlink
 from .system import System
 
@@ -25,6 +25,7 @@ def open_core() -> System:
         processes=procfs,
         networkd=procfs,
         background=daemon,
+        journal=journal,
     )
 
 

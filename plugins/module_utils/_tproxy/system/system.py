@@ -270,6 +270,14 @@ class Background(Protocol):
     def log(self, text: str, /) -> None: ...
 
 
+class Journal(Protocol):
+    """The journal, for the audit trail, and the user that logged in to start this process."""
+
+    def record(self, text: str, fields: Mapping[str, str], /) -> None: ...
+
+    def login_user(self) -> int | None: ...
+
+
 class Words(Protocol):
     """Stores to a mapped array that packets read at the same time."""
 
@@ -343,6 +351,7 @@ class System:
     processes: Processes
     networkd: Networkd
     background: Background
+    journal: Journal
     compiler: Callable[[], Compiler] = ABSENT
     sockets: Sockets = ABSENT
     events: Callable[[], AbstractContextManager[Events]] = ABSENT
