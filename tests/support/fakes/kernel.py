@@ -106,6 +106,7 @@ class Kernel:
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}
         self.locked_files: set = set()
+        self.full = ""  # paths that begin so have no room
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
         self.trail: list = []
         self.start_over()

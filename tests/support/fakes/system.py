@@ -263,6 +263,8 @@ class FakeFiles(Adapter):
 
     @writes
     def write(self, path, text):
+        if self.kernel.full and path.startswith(self.kernel.full):
+            raise KernelRefused(errno.ENOSPC, "write", path)
         self.kernel.disk[path] = text
 
     @reads

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from ..constants import STATE_FILE
 from ..persistence.state_file import (
-    UNSAVED,
     closed_path,
+    forget_unsaved,
     read_state,
     state_texts,
     state_to_save,
@@ -32,8 +32,8 @@ def save_state(options: Options, system: System, check: bool) -> Result:
     want = state_texts(state, path)
     if want != texts and not check:
         write_texts(system, texts, want)
-    if state and not check and path == STATE_FILE and system.files.exists(UNSAVED):
-        system.files.remove(UNSAVED, True)
+    if not check and path == STATE_FILE:
+        forget_unsaved(system.files)
     data = {
         "file": path,  # Ansible would add facts about a `path`
         "failure": state and state.failure,

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidInput, TproxyError, Unconfirmed, VerificationFailed
+from ..model.saved_state import SavedState
 from ..resources.lock import lock_for_change
 from ..resources.operation import Diff, Options, Result
 from ..resources.restore import RestoreCache, restore
@@ -35,11 +36,23 @@ def restore_state(options: Options, system: System, check: bool, cache: RestoreC
 
 
 def _restored(path: str, only: str | None, system: System, check: bool, cache: RestoreCache) -> Result:
-    text = system.files.read(path)
-    if text is None:
-        raise InvalidInput([f"path: there is no {path}; tproxy_state makes it"])
-    state = cache.read(text)
+    state, warnings = _state(path, system, cache)
     with lock_for_change(system, state.pin_dir, check), system.netlink() as netlink:
         found = restore(state, system, netlink, only, check_mode=check, cache=cache)
     data = {"changes": found.changes, "absent": found.absent, "interfaces": found.interfaces}
-    return Result(found.changed, data, Diff("", "".join(f"{line}\n" for line in found.changes)))
+    return Result(found.changed, data, Diff("", "".join(f"{line}\n" for line in found.changes)), tuple(warnings))
+
+
+def _state(path: str, system: System, cache: RestoreCache) -> tuple[SavedState, list[str]]:
+    """Return the state of a file and warnings. A file that became unreadable does not stop a watcher, which has it."""
+    try:
+        text = system.files.read(path)
+        if text is None:
+            raise InvalidInput([f"path: there is no {path}; tproxy_state makes it"])
+        return cache.read(text), []
+    except InvalidInput:
+        raise
+    except TproxyError as fault:
+        if cache.state is None:
+            raise
+        return cache.state, [f"{path} cannot be read ({fault}): restored from the state that it had before"]

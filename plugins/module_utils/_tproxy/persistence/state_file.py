@@ -8,6 +8,7 @@
 2. Only the persistent part is saved: no rule of a service, no pending change.
 3. Parts that the kernel lost without a run (an interface that is gone, a filter deleted by hand) stay in the file.
 4. With fail_closed a second file lists the interfaces to close if the first file is unreadable.
+5. A state that the disk refuses is kept in /run until a run or the watcher has saved it. The watcher restores from it.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ from ..resources.lock import lock_for_change, pending_change
 from ..resources.pins import splicer_pins
 from ..system.system import Files, System
 
+# In RUN_DIR, which is never removed: the sandbox of the watcher (units.py) would keep the old folder.
 # Exists while the file is older than the state in force, because it could not be written or is being written.
 UNSAVED = f"{RUN_DIR}/unsaved"
 KILLED = "a run was killed before it had saved its change"
+# The state that the disk refused. It counts only while UNSAVED exists.
+REFUSED_STATE = f"{RUN_DIR}/state.json"
 
 
 def closed_path(path: str) -> str:
@@ -57,19 +61,64 @@ def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) ->
     """Write the state file again, without the released interfaces; return warnings."""
     files = system.files
     try:
-        had, warnings = read_state(files.read(STATE_FILE), STATE_FILE)
+        text = files.read(STATE_FILE)
+        had, warnings = read_state(text, STATE_FILE)
+        if had is None and text is not None:
+            files.write(UNSAVED, warnings[0])  # or the watcher would restore the state that it read before the damage
         if had is None or had.pin_dir != pin_dir:
             return warnings
-        trusted = None if files.exists(UNSAVED) else had
+        trusted = _newest(files, had)
+        _forget_refused(files)
         with suppress(TproxyError):  # the disk may have room for the state file nevertheless
             files.write(UNSAVED, KILLED)
         state = state_to_save(pin_dir, had.failure, system, trusted, released)
-        before = {name: files.read(name) for name in state_texts(had, STATE_FILE)}
-        write_texts(system, before, state_texts(state, STATE_FILE))
-        files.remove(UNSAVED, True)
+        _write_or_keep(state, system)
+        files.remove(UNSAVED)
         return warnings
     except TproxyError as fault:
         return [_stale(files, fault)]
+
+
+def _newest(files: Files, had: SavedState) -> SavedState | None:
+    """Return the state after the last change, of which the kernel may have lost parts. None: no file has it."""
+    if not files.exists(UNSAVED):
+        return had
+    return read_state(files.read(REFUSED_STATE), REFUSED_STATE)[0]
+
+
+def _write_or_keep(state: SavedState, system: System) -> None:
+    """Write the state file. Raises KernelRefused; then the state is kept in /run, if that has room for it."""
+    try:
+        _write_state(state, system)
+    except TproxyError:
+        with suppress(TproxyError):
+            write_texts(system, dict.fromkeys(state_texts(state, REFUSED_STATE)), state_texts(state, REFUSED_STATE))
+        raise
+
+
+def _write_state(state: SavedState, system: System) -> None:
+    after = state_texts(state, STATE_FILE)
+    write_texts(system, {name: system.files.read(name) for name in after}, after)
+
+
+def save_refused(system: System) -> None:
+    """Write the state that the disk refused before. Raises KernelRefused while it refuses."""
+    state = decode_state(system.files.read(REFUSED_STATE) or "")
+    _write_state(state, system)
+    forget_unsaved(system.files)
+
+
+def forget_unsaved(files: Files) -> None:
+    """Remove the mark of an outdated state file. In this order a kill leaves no old state that counts."""
+    if files.exists(UNSAVED):
+        files.remove(UNSAVED)
+    _forget_refused(files)
+
+
+def _forget_refused(files: Files) -> None:
+    for path in (REFUSED_STATE, closed_path(REFUSED_STATE)):
+        if files.exists(path):
+            files.remove(path)
 
 
 def _stale(files: Files, fault: TproxyError) -> str:
@@ -79,7 +128,7 @@ def _stale(files: Files, fault: TproxyError) -> str:
         files.write(UNSAVED, note)
     except TproxyError as second:
         note = f"{note} ({second})"
-    return f"{note}; remedy that, then run tproxy_state"
+    return f"{note}; remedy that: the watcher then saves by itself, and tproxy_state at once"
 
 
 def read_state(text: str | None, path: str) -> tuple[SavedState | None, list[str]]:

@@ -4,28 +4,43 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The watcher of `tproxy-splicer watch`: it restores parts of the saved state that the kernel loses, within a second.
 
-It wakes at events of rtnetlink, waits until they end, and restores the differences from the file: a filter or qdisc
-that was deleted, an interface that was created again, an address that changed, a flushed policy rule or table.
+It wakes at events of rtnetlink and at mounts, waits until they end, and restores the differences from the file: a
+filter or qdisc that was deleted, an interface that was created again, an address that changed, a flushed policy rule or
+table, a bpffs that was unmounted.
+
+The watcher outlives a broken disk. It restores from the state that a run could not save (state_file.py), and saves that
+state when it can. If it cannot read the file any more, it restores from the state that it read before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from ..errors import TproxyError, Unconfirmed
-from ..resources.operation import Options
+from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
 from ..system.system import System
 from .restore import restore_state
-from .state_file import UNSAVED, state_file_lock
+from .state_file import REFUSED_STATE, UNSAVED, save_refused, state_file_lock
 
 # The watcher takes at most a fifth of a processor: after each look it rests four times as long.
 REST, REST_MAX = 4, 2 * 10**9
 # The creation of an interface sends a dozen messages.
 QUIET_SECONDS, WAITS = 0.05, 10
-# No event tells that a change was confirmed or rolled back.
-UNCONFIRMED_SECONDS = 5
+# No event tells that a change was confirmed or rolled back, or that a disk has room again.
+LOOK_AGAIN_SECONDS = 5
 UNCONFIRMED = "a change waits for confirmation: nothing is put back until then"
+
+
+class Said(NamedTuple):
+    """A line for the journal. One that `lasts` tells a condition, and is said again only after it has ended."""
+
+    line: str
+    lasts: bool = True
+
+
+WAITS_FOR_CONFIRMATION = Said(UNCONFIRMED)
 
 
 def watch(
@@ -36,17 +51,16 @@ def watch(
     `finish` rolls back a change past its deadline, and returns a line if there was one.
     """
     with system.events() as events:
-        last: list[str] = []
+        last: list[Said] = []
         cache = RestoreCache()
         while True:
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
             ended = system.background.monotonic_ns()
-            # A failure that lasts is reported once, not at each event.
-            yield from (line for line in found if line not in last)
+            yield from (said.line for said in found if not (said.lasts and said in last))
             last = found
-            if UNCONFIRMED in found:
-                events.wait(UNCONFIRMED_SECONDS)
+            if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
+                events.wait(LOOK_AGAIN_SECONDS)
             elif not events.wait(None):
                 return
             system.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
@@ -57,22 +71,40 @@ def watch(
 
 def _repair(
     options: Options, system: System, cache: RestoreCache, finish: Callable[[], Iterable[str]]
-) -> Iterator[str]:
-    """Restore the file unless it is outdated; yield one line for each change or failure."""
+) -> Iterator[Said]:
+    """Save a state that waits for it, and restore the newest one; yield one line for each change or failure."""
     try:
-        yield from finish()
+        yield from (Said(line, lasts=False) for line in finish())
     except TproxyError as fault:
-        yield f"not rolled back: {fault}"
-    if not system.files.exists(options["path"]):
-        yield f"{options['path']} is gone: nothing is put back until tproxy_state has saved again"
-        return
+        yield Said(f"not rolled back: {fault}")
+    path = options["path"]
     try:
         with state_file_lock(system):
             if system.files.exists(UNSAVED):
-                yield f"{options['path']} is older than the state in force: it restores nothing; run tproxy_state"
+                if not system.files.exists(REFUSED_STATE):
+                    yield Said(f"{path} is older than the state in force: it restores nothing; run tproxy_state")
+                    return
+                yield from _save_refused(path, system)
+                path = REFUSED_STATE if system.files.exists(REFUSED_STATE) else path
+            elif not system.files.exists(path):
+                yield Said(f"{path} is gone: nothing is put back until tproxy_state has saved again")
                 return
-            yield from restore_state({**options, "interface": None}, system, False, cache).data["changes"]
+            yield from _lines(restore_state({**options, "path": path, "interface": None}, system, False, cache))
     except Unconfirmed:
-        yield UNCONFIRMED
+        yield WAITS_FOR_CONFIRMATION
     except TproxyError as fault:
-        yield f"not put back: {fault}"
+        yield Said(f"not put back: {fault}")
+
+
+def _save_refused(path: str, system: System) -> Iterator[Said]:
+    """Save the state that a run could not save, unless the disk still refuses it."""
+    try:
+        save_refused(system)
+        yield Said(f"{path}: the last change is saved now", lasts=False)
+    except TproxyError as fault:
+        yield Said(f"{path} is older than the state in force, which {REFUSED_STATE} has until it can be saved: {fault}")
+
+
+def _lines(result: Result) -> Iterator[Said]:
+    yield from (Said(warning) for warning in result.warnings)
+    yield from (Said(change, lasts=False) for change in result.data["changes"])

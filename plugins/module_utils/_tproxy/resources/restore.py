@@ -58,11 +58,17 @@ class RestoreCache:
         self._right: RightImage | None = None
         self._named: tuple[Rule, ...] = ()
 
+    @property
+    def state(self) -> SavedState | None:
+        """The state of the last valid text."""
+        return self._state
+
     def read(self, text: str) -> SavedState:
-        """Return the state of a text. Raises as decode_state()."""
+        """Return the state of a text. Raises as decode_state(); then the state before is kept."""
         if text != self._text or self._state is None:
+            state = decode_state(text)
             self._forget()
-            self._state, self._text = decode_state(text), text
+            self._state, self._text = state, text
         return self._state
 
     def wanted(self, state: SavedState) -> Wanted:

@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
+import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import REFUSED_STATE, UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleReader
+from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     OPEN,
     SAVED,
@@ -34,8 +38,11 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
 
 def watched(machine: Machine, *events) -> list:
     """Return the messages of a watcher for these events."""
-    machine.to_come = list(events)
-    return list(watch({"path": STATE_FILE}, machine.system(), False))
+    machine.to_come, said = list(events), []
+    with suppress(Killed):  # it would look again after some seconds, without end
+        for line in watch({"path": STATE_FILE}, machine.system(), False):
+            said.append(line)
+    return said
 
 
 def test_a_watcher_puts_back_what_went():
@@ -172,3 +179,92 @@ def test_after_a_look_a_watcher_rests_four_times_as_long(monkeypatch):
     began = machine.clock
     watched(machine, lambda: None, lambda: None, lambda: None)
     assert machine.clock - began == 4 * 10**8 + 3 * (4 * 10**8 + 1)
+
+
+# ---- a disk that refuses ---------------------------------------------------------------------------------------------
+
+
+def refused(machine: Machine, run: tuple) -> list:
+    """Run an operation while the disk of the state file refuses every write; return its warnings."""
+    machine.full = "/var"
+    operation, given = run
+    found = Operation("test", operation, execute).execute(given, machine.system(), False).warnings
+    return list(found)
+
+
+def test_a_watcher_goes_on_from_the_state_that_the_disk_refused():
+    machine = machine_after(*SAVED)
+    old = machine.disk[STATE_FILE]
+    assert "The change is in force" in refused(machine, attaching("lan0", policy=OPEN))[0]
+    before = in_force(machine)
+    said = watched(machine, machine.lose_filters, machine.lose_filters)
+    assert sum("filter tproxy_splicer:" in line for line in said) == 4
+    assert len([line for line in said if "until it can be saved" in line]) == 1
+    assert in_force(machine) == before
+    assert machine.disk[STATE_FILE] == old
+
+
+def test_a_watcher_saves_what_the_disk_refused_as_soon_as_it_can():
+    machine = machine_after(*SAVED)
+    refused(machine, detaching("lan0"))
+    before = in_force(machine)
+
+    def has_room():
+        machine.full = ""
+
+    said = watched(machine, lambda: None, has_room)
+    assert [line for line in said if "is saved now" in line] == said[1:]
+    assert [entry.interface for entry in saved(machine).attachments] == ["lan1"]
+    assert not {UNSAVED, REFUSED_STATE} & set(machine.disk)
+    assert in_force(machine) == before
+
+
+def test_what_the_kernel_lost_is_kept_through_two_refused_changes():
+    machine = machine_after(*SAVED)
+    refused(machine, attaching("lan0", policy=OPEN))
+    machine.lose_filters()
+    refused(machine, ruling(WEB, state="absent"))
+    assert {line.split(":")[0] for line in watched(machine) if "filter" in line} == {"lan0", "lan1"}
+
+
+def test_a_saved_state_that_was_removed_on_purpose_is_not_saved_again():
+    machine = machine_after(*SAVED)
+    refused(machine, attaching("lan0", policy=OPEN))
+    machine.full = ""
+    play(machine, (save_state, options("tproxy_state", state="absent")))
+    said = watched(machine, lambda: None)
+    assert [line for line in said if "is gone" in line] == said
+    assert STATE_FILE not in machine.disk
+
+
+@pytest.mark.parametrize("damage", ["damage", ""])
+def test_a_watcher_goes_on_when_the_file_can_no_longer_be_read(damage):
+    machine = machine_after(*SAVED)
+    before = in_force(machine)
+
+    def lose():
+        machine.disk[STATE_FILE] = damage
+        machine.lose_filters()
+
+    said = watched(machine, lose, machine.lose_filters)
+    assert sum("filter tproxy_splicer:" in line for line in said) == 4
+    assert len([line for line in said if "restored from the state that it had before" in line]) == 1
+    assert in_force(machine) == before
+
+
+def test_after_a_change_beside_a_damaged_file_a_watcher_reverts_nothing():
+    machine = machine_after(*SAVED)
+
+    def change():
+        machine.disk[STATE_FILE] = "damage"
+        kept(machine, detaching("lan0"))
+
+    said = watched(machine, change)
+    assert any("older than the state in force" in line for line in said)
+    assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
+
+
+def in_force(machine: Machine) -> tuple:
+    """Return the attachments and rules, which do not tell whether a file can be read."""
+    found = readable(machine)
+    return found["attachments"], found["rules"], found["routes"]
