@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Notifications of rtnetlink, while the distribution's tools change the namespace."""
+"""Notifications of rtnetlink and of mounts, while the distribution's tools change the namespace."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ def test_relevant_changes_are_reported_and_learnt_routes_are_not(netns, events, 
     netns.run(command)
     assert events.wait(0.5) == relevant
     assert not events.wait(0)
+
+
+def test_a_mount_and_an_unmount_are_reported(netns, events, tmp_path):
+    for command in (f"mount -t tmpfs none {tmp_path}", f"umount -l {tmp_path}"):
+        netns.run(command)
+        assert events.wait(0.5)
+        assert not events.wait(0)
 
 
 def test_what_did_not_fit_may_have_mattered(netns, events):

@@ -99,7 +99,9 @@ def watched(kept: Kept):
             return False
 
     system, said = replace(kept.router.system(), events=UntilOver), []
-    watcher = threading.Thread(target=lambda: said.extend(watch({"path": kept.path}, system, False)))
+    watcher = threading.Thread(
+        target=lambda: said.extend(watch({"path": kept.path, "pin_dir": kept.router.pin_dir}, system, False))
+    )
     watcher.start()
     try:
         yield said

@@ -42,7 +42,9 @@ def map_update(options: Options, system: System, check: bool) -> Result:
     result = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
     with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         not_enforced_reason = AttachedInterfaces().not_enforced_reason([rule], pins, system)
-    return replace(result, data={"rules": [str(rule)], "not_enforced_reason": not_enforced_reason}, diff=None, warnings=())
+    return replace(
+        result, data={"rules": [str(rule)], "not_enforced_reason": not_enforced_reason}, diff=None, warnings=()
+    )
 
 
 def map_delete_elem(options: Options, system: System, check: bool) -> Result:
@@ -57,7 +59,9 @@ def map_delete_elem(options: Options, system: System, check: bool) -> Result:
 
     _record(options, system, check)
     result = change_rules(intend, options["pin_dir"], system, check, False)
-    return replace(result, data={"rules": [str(rule) for rule in gone], "not_enforced_reason": ""}, diff=None, warnings=())
+    return replace(
+        result, data={"rules": [str(rule) for rule in gone], "not_enforced_reason": ""}, diff=None, warnings=()
+    )
 
 
 def _key(rule: Rule) -> tuple[str, Prefix, str, int]:

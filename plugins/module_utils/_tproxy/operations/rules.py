@@ -163,20 +163,23 @@ def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
 
 def _result(planned: RulePlan, warnings: list[str]) -> Result:
     before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
-    changed_rules = [key for key in changes.puts if key in before]
+    replaced = sum(key in before for key in changes.puts)
+    counts = RuleChanges(
+        owners=tuple(sorted({key.owner for key in (*changes.puts, *changes.deletes)})),
+        added=len(changes.puts) - replaced,
+        changed=replaced,
+        removed=len(changes.deletes),
+        generation=planned.snapshot.contents.generation + planned.changed,
+    )
     data = {
         "rules": [rule.to_params() for rule in sorted_rules(after)],
-        "added": len(changes.puts) - len(changed_rules),
-        "changed_rules": len(changed_rules),
-        "removed": len(changes.deletes),
-        "generation": planned.snapshot.contents.generation + planned.changed,
+        "added": counts.added,
+        "changed_rules": counts.changed,
+        "removed": counts.removed,
+        "generation": counts.generation,
     }
     diff = Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
-    owners = sorted({key.owner for key in (*changes.puts, *changes.deletes)})
-    counts = (data["added"], data["changed_rules"], data["removed"], data["generation"])
-    return Result(
-        planned.changed, data, diff, tuple(warnings), rule_changes=RuleChanges(tuple(owners), *counts)
-    )
+    return Result(planned.changed, data, diff, tuple(warnings), rule_changes=counts)
 
 
 def _text(rules: RulesByIdentity) -> str:

@@ -9,9 +9,10 @@ A module ships Python only, so the texts stand here and not in files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
-from ..constants import EXECUTABLE, HELPER_SOCKET, STATE_FILE
+from ..constants import EXECUTABLE, HELPER_SOCKET, RUN_DIR, STATE_FILE
 from .state_file import closed_path
 
 UNIT_FOLDER = "/etc/systemd/system"
@@ -21,6 +22,53 @@ WATCH_UNIT = "tproxy-splicer-watch.service"
 HELPER_UNIT = "tproxy-splicer-helper.service"
 HELPER_SOCKET_UNIT = "tproxy-splicer-helper.socket"
 
+# The capabilities: CAP_NET_ADMIN for filters and routes. CAP_SYS_ADMIN to open a map or a program by its id, which the
+# kernel grants to no process with CAP_BPF and CAP_PERFMON alone (BPF_MAP_GET_FD_BY_ID: EPERM on 6.18).
+# ProtectKernelTunables is missing: it makes the bpffs below /sys read-only (systemd 252).
+# MemoryMax: 131,072 rules took 894 MiB at the peak.
+SANDBOX = f"""\
+LimitMEMLOCK=infinity
+MemoryMax=1536M
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/sys/fs/bpf
+ReadWritePaths=-{os.path.dirname(STATE_FILE)}
+RuntimeDirectory={os.path.basename(RUN_DIR)}
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+ProtectHome=yes
+PrivateDevices=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictNamespaces=yes
+RestrictAddressFamilies=AF_UNIX AF_NETLINK
+IPAddressDeny=any
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources @keyring @setuid
+SystemCallFilter=bpf
+SystemCallErrorNumber=EPERM
+UMask=0077
+"""
+# systemd.exec(5): PrivateTmp would order a unit of the early boot behind the cleaning of /tmp.
+EARLY_TMP = "InaccessiblePaths=-/tmp -/var/tmp\n"
+LATE_TMP = "PrivateTmp=yes\n"
+
+# systemd mounts the BPF file system at boot, and refuses a mount unit for it (tried with 252). After an unmount, the
+# next start of a unit mounts it again. The plus sign means: outside of the unit's own mount namespace, because no other
+# process would see a mount inside it, or the pins there.
+MOUNT = """\
+ExecStartPre=+/bin/sh -c 'mountpoint -q /sys/fs/bpf || mount -t bpf -o mode=0700,nosuid,nodev,noexec bpf /sys/fs/bpf'
+"""
+
 BOOT = f"""\
 # Restores the saved state before any network manager brings an interface up.
 [Unit]
@@ -28,19 +76,19 @@ Description=Transparent proxy splicer: restore the saved state
 DefaultDependencies=no
 Wants=network-pre.target
 Before=network-pre.target shutdown.target
-After=systemd-sysctl.service systemd-modules-load.service
+After=systemd-sysctl.service systemd-modules-load.service local-fs.target sys-fs-bpf.mount
 Conflicts=shutdown.target
-RequiresMountsFor=/var/lib/tproxy_splicer /usr/local/sbin /sys/fs/bpf
+RequiresMountsFor=/var/lib/tproxy_splicer /usr/local/sbin
 # With fail_closed the second file exists as well, so a deleted state closes the interfaces.
 ConditionPathExists=|{STATE_FILE}
 ConditionPathExists=|{closed_path(STATE_FILE)}
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-LimitMEMLOCK=infinity
-ExecStart={EXECUTABLE} restore
-
+{MOUNT}ExecStart={EXECUTABLE} restore
+{SANDBOX}{EARLY_TMP}
 [Install]
 WantedBy=sysinit.target
 """
@@ -50,38 +98,41 @@ INTERFACE = f"""\
 #
 # The unit ends after its work and is bound to no device. systemd starts a unit for an interface only if the unit is
 # neither active nor stopping. If the interface disappears and returns at once, a bound unit would still be stopping.
+# An interface may come any number of times, so the unit has no start limit.
 [Unit]
 Description=Transparent proxy splicer: restore the saved state of %I
 DefaultDependencies=no
-After=sys-subsystem-net-devices-%i.device tproxy-splicer.service
+After=sys-subsystem-net-devices-%i.device tproxy-splicer.service sys-fs-bpf.mount
 Before=shutdown.target
 Conflicts=shutdown.target
-RequiresMountsFor=/var/lib/tproxy_splicer /usr/local/sbin /sys/fs/bpf
+RequiresMountsFor=/var/lib/tproxy_splicer /usr/local/sbin
 ConditionPathExists=|{STATE_FILE}
 ConditionPathExists=|{closed_path(STATE_FILE)}
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-LimitMEMLOCK=infinity
-ExecStart={EXECUTABLE} restore %I
-
+{MOUNT}ExecStart={EXECUTABLE} restore %I
+{SANDBOX}{EARLY_TMP}
 [Install]
 WantedBy=sys-subsystem-net-devices-%i.device
 """
 
+# However often a process dies, systemd starts it again half a second later: StartLimitIntervalSec, and in the socket
+# TriggerLimitIntervalSec. With the limits of systemd it would stay dead after five deaths in ten seconds.
 WATCH = f"""\
 # Restores lost parts of the saved state while the router runs.
 [Unit]
 Description=Transparent proxy splicer: restore losses
-After=tproxy-splicer.service
+After=tproxy-splicer.service sys-fs-bpf.mount
 ConditionPathExists={STATE_FILE}
+StartLimitIntervalSec=0
 
 [Service]
-LimitMEMLOCK=infinity
-ExecStart={EXECUTABLE} watch
+{MOUNT}ExecStart={EXECUTABLE} watch
 Restart=always
-RestartSec=1
-
+RestartSec=500ms
+{SANDBOX}{LATE_TMP}
 [Install]
 WantedBy=multi-user.target
 """
@@ -90,19 +141,20 @@ HELPER = f"""\
 # Executes diverter calls of a router without root privileges (tproxy-splicer -I, -D). Its socket starts it.
 [Unit]
 Description=Transparent proxy splicer: helper for OpenZiti routers
-After=tproxy-splicer.service
-Requires=tproxy-splicer-helper.socket
+After=tproxy-splicer.service sys-fs-bpf.mount
+Requires={HELPER_SOCKET_UNIT}
+StartLimitIntervalSec=0
 
 [Service]
-LimitMEMLOCK=infinity
-ExecStart={EXECUTABLE} helper
-Restart=on-failure
-RestartSec=1
-"""
+{MOUNT}ExecStart={EXECUTABLE} helper
+Restart=always
+RestartSec=500ms
+{SANDBOX}{LATE_TMP}"""
 
 HELPER_OF_GROUP = """\
 [Unit]
 Description=Transparent proxy splicer: socket of the helper for OpenZiti routers
+StartLimitIntervalSec=0
 
 [Socket]
 ListenStream={socket}
@@ -110,6 +162,7 @@ SocketMode=0660
 SocketGroup={group}
 RemoveOnStop=yes
 Backlog=128
+TriggerLimitIntervalSec=0
 
 [Install]
 WantedBy=sockets.target

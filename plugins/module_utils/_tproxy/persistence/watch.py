@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ..errors import TproxyError, Unconfirmed
+from ..errors import NotMounted, TproxyError, Unconfirmed
 from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
 from ..system.system import System
@@ -94,6 +94,13 @@ def _repair(
         yield WAITS_FOR_CONFIRMATION
     except TproxyError as fault:
         yield Said(f"not put back: {fault}")
+        _end_without_bpffs(options["pin_dir"], system)
+
+
+def _end_without_bpffs(pin_dir: str, system: System) -> None:
+    """Raise NotMounted if the bpffs is gone. The sandbox of the unit can mount none, but its next start does."""
+    if not system.bpffs.is_mounted(pin_dir):
+        raise NotMounted(f"{pin_dir} is in no bpffs: this process ends, and the next start of its unit mounts one")
 
 
 def _save_refused(path: str, system: System) -> Iterator[Said]:

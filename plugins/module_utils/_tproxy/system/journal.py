@@ -17,7 +17,8 @@ from collections.abc import Mapping
 JOURNALD, SYSLOG = "/run/systemd/journal/socket", "/dev/log"
 IDENTIFIER = "tproxy-splicer-audit"
 LINE_LENGTH = 2000
-UNSET = 2**32 - 1  # of /proc/self/loginuid: no user has logged in to start this process
+LOGIN_USER = "/proc/self/loginuid"
+UNSET = 2**32 - 1  # no user has logged in to start this process
 
 
 def record(text: str, fields: Mapping[str, str]) -> None:
@@ -47,7 +48,7 @@ def _printable(text: str) -> str:
 def login_user() -> int | None:
     """Return the number of the user that logged in; su and sudo keep it. None for a service, or without audit."""
     try:
-        with open("/proc/self/loginuid", encoding="ascii") as file:
+        with open(LOGIN_USER, encoding="ascii") as file:
             number = int(file.read())
     except (OSError, ValueError):
         return None

@@ -210,7 +210,7 @@ class Files(Protocol):
 
 
 class Events(Protocol):
-    """Events of rtnetlink. `wait` returns whether one came within the seconds; None waits without end."""
+    """Events of rtnetlink and of mounts. `wait` returns whether one came within the seconds; None waits without end."""
 
     def wait(self, seconds: float | None, /) -> bool: ...
 

@@ -2,15 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""Notifications of rtnetlink, without pyroute2.
+"""Notifications of rtnetlink, without pyroute2, and of mounts.
 
-They tell that an attachment, an address or a policy route may be gone. The caller then reads the current state itself.
-The import of a whole BGP table wakes no caller.
+They tell that an attachment, an address, a policy route or the bpffs may be gone. The caller then reads the current
+state itself. The import of a whole BGP table wakes no caller.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import struct
@@ -24,10 +25,11 @@ GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
 RTMSG = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 BUFFER_BYTES = 1 << 20  # for some thousand routes
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
+MOUNTS = "/proc/self/mountinfo"  # its poll(2) tells of each mount and unmount in the namespace (proc(5))
 
 
 class Events:
-    """An open socket for notifications of the network namespace of the calling thread; a context manager.
+    """Open notifications of the network and mount namespaces of the calling thread; a context manager.
 
     Raises KernelRefused.
     """
@@ -41,19 +43,28 @@ class Events:
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             self._socket.bind((0, sum(1 << group - 1 for group in GROUPS)))
             self._socket.setblocking(False)
+        with kernel_refusals("open", MOUNTS):
+            self._mounts = os.open(MOUNTS, os.O_RDONLY | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._mounts, select.POLLPRI)
 
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *_fault: object) -> None:
         self._socket.close()
+        os.close(self._mounts)
 
     def wait(self, seconds: float | None) -> bool:
         """Return True after a relevant notification, or False if none arrives within `seconds`. None waits forever."""
-        while select.select([self._socket], [], [], seconds)[0]:
-            if self._drain():
+        while True:
+            ready = {descriptor for descriptor, _events in self._poll.poll(None if seconds is None else seconds * 1000)}
+            if not ready:
+                return False
+            drained = self._socket.fileno() in ready and self._drain()
+            if drained or self._mounts in ready:
                 return True
-        return False
 
     def _drain(self) -> bool:
         """Read all notifications. Return whether one is relevant, or whether the kernel had to drop some."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import main as cli
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import COLLECT
@@ -92,7 +93,7 @@ def test_a_restoration_leaves_a_line():
 def test_the_commands_of_routers_leave_a_line(monkeypatch):
     machine = prepared()
     monkeypatch.setattr(cli, "_system", machine.system)
-    flow = "-c 172.16.9.0 -m 24 -p tcp -o 0.0.0.0 -n 0 -l 80 -h 80 -t 33401 -s farm".split()
+    flow = ["-c", "172.16.9.0", "-m", "24", "-p", "tcp", "-l", "80", "-h", "80", "-t", "33401", "-s", "farm"]
     for _once_more in range(2):
         cli.main(["tproxy-splicer", "-I", *flow])
     cli.main(["map_update", "192.0.2.0", "24", "53", "53", "4000", "17"])

@@ -136,7 +136,7 @@ def test_where_a_run_is_killed_while_it_saves_no_watcher_mixes_what_was_with_wha
             kept(machine, run)
         machine.start_over()
         left, machine.to_come = readable(machine), [lambda: None]
-        list(watch({"path": STATE_FILE}, machine.system(), False))
+        list(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
         assert readable(machine) == left, number
         kept(machine, ruling(WEB))
         assert UNSAVED not in machine.disk

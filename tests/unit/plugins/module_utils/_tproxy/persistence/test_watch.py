@@ -5,22 +5,29 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from contextlib import suppress
 
 import pytest
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, NotMounted
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import REFUSED_STATE, UNSAVED
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import (
+    REFUSED_STATE,
+    UNSAVED,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleReader
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.fakes.system import FakeBpffs
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
@@ -40,7 +47,7 @@ def watched(machine: Machine, *events) -> list:
     """Return the messages of a watcher for these events."""
     machine.to_come, said = list(events), []
     with suppress(Killed):  # it would look again after some seconds, without end
-        for line in watch({"path": STATE_FILE}, machine.system(), False):
+        for line in watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False):
             said.append(line)
     return said
 
@@ -268,3 +275,22 @@ def in_force(machine: Machine) -> tuple:
     """Return the attachments and rules, which do not tell whether a file can be read."""
     found = readable(machine)
     return found["attachments"], found["rules"], found["routes"]
+
+
+# ---- a bpffs that is gone --------------------------------------------------------------------------------------------
+
+
+def test_a_watcher_that_may_mount_no_bpffs_ends_so_that_the_next_start_mounts_one(monkeypatch):
+    machine = machine_after(*SAVED)
+    monkeypatch.setattr(FakeBpffs, "mount", refuse_to_mount)
+
+    def unmount():
+        machine.mounted = False
+
+    machine.to_come, said = [unmount], []
+    with pytest.raises(NotMounted, match="the next start of its unit mounts one"):
+        said.extend(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
+
+
+def refuse_to_mount(_bpffs):
+    raise KernelRefused(errno.EPERM, "mount a bpffs at", "/sys/fs/bpf")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import journal
 
 
@@ -70,5 +71,9 @@ def test_a_name_forges_neither_a_line_nor_a_field(sockets):
     ]
 
 
-def test_a_service_has_no_login_user(monkeypatch, tmp_path):
-    assert journal.login_user() is None or journal.login_user() >= 0
+@pytest.mark.parametrize(("text", "user"), [("1000", 1000), ("0", 0), ("4294967295", None), (None, None)])
+def test_the_user_that_logged_in(monkeypatch, tmp_path, text, user):
+    monkeypatch.setattr(journal, "LOGIN_USER", str(tmp_path / "loginuid"))
+    if text:
+        (tmp_path / "loginuid").write_text(text, encoding="ascii")
+    assert journal.login_user() == user
