@@ -33,7 +33,7 @@ REUSEPORT_WORKS = kernel_version(os.uname().release) >= KERNEL_REUSEPORT
 
 
 def codes(router) -> set:
-    return {finding["code"] for finding in router.info()["findings"]} - {"kernel_without_reuseport"}
+    return {finding["code"] for finding in router.info()["findings"]} - {"kernel_without_reuseport", "not_persistent"}
 
 
 def setting(name: str, value: int) -> None:

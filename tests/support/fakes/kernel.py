@@ -109,6 +109,7 @@ class Kernel:
         self.full = ""  # paths that begin so have no room
         self.clock, self.guards, self.guarded, self.woken, self.journal = 10**9, [], set(), [], []
         self.trail: list = []
+        self.shown: list = []  # locks of running processes
         self.start_over()
 
     def start_over(self, refuse_at: int = 0, kill_at: int = 0, meanwhile: tuple = (0, None)) -> None:

@@ -49,16 +49,23 @@ class FakeSockets:
 
 
 class FakeProcesses:
-    """As the processes of procfs. `ssh` is the SSH session of the calling process, None without one."""
+    """As the processes of procfs.
+
+    `ssh` is the SSH session of the calling process, None without one. `sockets` are the unix sockets that listen.
+    """
 
     def __init__(self):
         self.ssh = None
+        self.sockets = set()
 
     def ssh_connection(self, process="self"):
         return self.ssh
 
     def is_running(self, name):
         return False
+
+    def listens(self, path):
+        return path in self.sockets
 
 
 class FakeNetworkd:

@@ -316,6 +316,16 @@ class FakeFiles(Adapter):
         finally:
             self.kernel.locked_files.discard(path)
 
+    @contextmanager
+    def show_running(self, path):
+        self.kernel.shown.append(path)
+        yield
+        self.kernel.shown.remove(path)
+
+    def is_shown(self, path):
+        return path in self.kernel.shown
+
+
 class FakeServices(Adapter):
     """As systemd. `kernel.units` are the active units."""
 

@@ -11,7 +11,18 @@ import socket
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..constants import FUNCTION, HANDLE, PRIORITY
+from ..constants import (
+    BOOT_UNIT,
+    FUNCTION,
+    HANDLE,
+    HELPER_SOCKET,
+    HELPER_SOCKET_UNIT,
+    PRIORITY,
+    STATE_FILE,
+    UNIT_FOLDER,
+    WATCH_UNIT,
+    WATCHER_LOCK,
+)
 from ..errors import KernelRefused
 from ..model.policy import Mark
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
@@ -23,9 +34,10 @@ from ..resources.lock import missing_capabilities, pending_change
 from ..system.netlink.messages import Filter, Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import InterfaceStatus
-from .facts import Delivery, Facts, Interface, Listener
+from .facts import Daemons, Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
 
+SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 WATCHDOG_NS = 10 * 10**9  # after the deadline, in which a watchdog waits for a run and rolls back
 ANYWHERE = {4: Prefix.any_of(4).network, 6: 0}
@@ -36,6 +48,23 @@ def machine(system: System, pin_dir: str) -> Facts:
     """Return the facts about the whole machine."""
     mounted = system.bpffs.is_mounted(pin_dir)
     return Facts(system.sysctl.kernel_release(), tuple(missing_capabilities(system)), pin_dir, mounted)
+
+
+def daemons(system: System) -> Daemons:
+    """Return the facts about the saved state and the processes. Without systemd, no unit is expected.
+
+    A unit is expected to run if a link in /etc enables it (systemd.unit(5)).
+    """
+    exists, saved = system.files.exists, system.files.exists(STATE_FILE)
+    boots = exists(f"{UNIT_FOLDER}/sysinit.target.wants/{BOOT_UNIT}") if exists(SYSTEMD) else None
+    watches = exists(f"{UNIT_FOLDER}/multi-user.target.wants/{WATCH_UNIT}")
+    helps = exists(f"{UNIT_FOLDER}/sockets.target.wants/{HELPER_SOCKET_UNIT}")
+    return Daemons(
+        saved,
+        boots,
+        system.files.is_shown(WATCHER_LOCK) if watches else None,
+        system.processes.listens(HELPER_SOCKET) if helps else None,
+    )
 
 
 def ahead(

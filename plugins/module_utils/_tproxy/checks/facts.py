@@ -72,12 +72,25 @@ class DriftFact(NamedTuple):
     detail: str
 
 
+class Daemons(NamedTuple):
+    """The saved state and the processes of this machine: whether they exist. None means that none is configured.
+
+    `boots`: the unit that restores the saved state at boot is enabled. `watcher` and `helper` run, or are listened for.
+    """
+
+    saved: bool = True
+    boots: bool | None = None
+    watcher: bool | None = None
+    helper: bool | None = None
+
+
 class Facts(NamedTuple):
     """Facts about one machine. A member that was not collected is empty.
 
     `release` is that of the kernel. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
     address family) that delivers all packets to this host. `networkd_prunes` means that systemd-networkd deletes
-    foreign policy rules. `intercepts` are the rules with action tproxy, `listeners` their proxy addresses.
+    foreign policy rules. `intercepts` are the rules with action tproxy, `listeners` their proxy addresses. `attached`
+    means that an interface has the program.
     """
 
     release: str
@@ -91,3 +104,5 @@ class Facts(NamedTuple):
     intercepts: tuple[Rule, ...] = ()
     listeners: tuple[Listener, ...] = ()
     drift: tuple[DriftFact, ...] = ()
+    attached: bool = False
+    daemons: Daemons = Daemons()

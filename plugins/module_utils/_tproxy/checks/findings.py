@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypedDict
 
+from ..constants import BOOT_UNIT, HELPER_SOCKET, HELPER_SOCKET_UNIT, WATCH_UNIT
 from ..errors import Refused
 from ..model.policy import Mark
 from ..model.prefix import ADDRESS_BITS, Prefix, format_number
@@ -45,7 +46,7 @@ class Finding(TypedDict):
 
 def findings(facts: Facts) -> list[Finding]:
     """Return the findings for the facts, errors first."""
-    checks = (_machine, _drift, _links, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
+    checks = (_machine, _drift, _daemons, _links, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
     found = [finding for check in checks for finding in check(facts)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
@@ -109,6 +110,22 @@ def _drift(facts: Facts) -> Iterator[Finding]:
         about = DRIFT[code]
         found = about.found.format(interface=interface, detail=detail)
         yield finding(about.severity, code, found, about.remedy.format(interface=interface), interface)
+
+
+def _daemons(facts: Facts) -> Iterator[Finding]:
+    daemons = facts.daemons
+    if facts.attached and not (daemons.saved and daemons.boots is not False):
+        found = "the state is not saved" if not daemons.saved else f"{BOOT_UNIT} is not enabled"
+        remedy = f"set tproxy_splicer_persist: true in the role, or run tproxy_state and enable {BOOT_UNIT}"
+        yield finding("warning", "not_persistent", f"{found}, so the next boot opens the router", remedy)
+    if daemons.saved and daemons.watcher is False:
+        found = "no watcher runs: a filter or an interface that is lost is not restored"
+        remedy = f"see `journalctl -u {WATCH_UNIT}`, then `systemctl restart {WATCH_UNIT}`"
+        yield finding("warning", "watcher_missing", found, remedy)
+    if daemons.helper is False:
+        found = f"no process listens at {HELPER_SOCKET}: calls of routers without the rights of root are refused"
+        remedy = f"see `journalctl -u {HELPER_SOCKET_UNIT}`, then `systemctl restart {HELPER_SOCKET_UNIT}`"
+        yield finding("warning", "helper_missing", found, remedy)
 
 
 # ---- the interface ------------------------------------------------------------------

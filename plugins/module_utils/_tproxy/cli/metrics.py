@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ def _families(answer: Answer) -> list[Family]:
         *_attachments(answer["attachments"]),
         *_rules(answer["rules"]),
         Family("findings", "gauge", "Findings by severity.", _findings(answer["findings"])),
+        Family("findings_by_code", "gauge", "Findings by severity and code.", _findings_by_code(answer["findings"])),
         Family(
             "drift", "gauge", "1 for each drift of the machine.", [Sample({"drift": one}, 1) for one in answer["drift"]]
         ),
@@ -110,6 +112,11 @@ def _counters(name: str, meaning: str, counted: Sequence[Counted]) -> list[Famil
 def _findings(findings: Sequence[Answer]) -> list[Sample]:
     severities = [finding["severity"] for finding in findings]
     return [Sample({"severity": severity}, severities.count(severity)) for severity in SEVERITIES]
+
+
+def _findings_by_code(findings: Sequence[Answer]) -> list[Sample]:
+    counted = Counter((finding["severity"], finding["code"]) for finding in findings)
+    return [Sample({"severity": severity, "code": code}, count) for (severity, code), count in sorted(counted.items())]
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from ..abi.structs import REASON_NAMES
 from ..checks.collect import (
     change_drift,
     collect_status,
+    daemons,
     interface,
     leftovers,
     machine,
@@ -69,7 +70,8 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         of_machine = [*change_drift(system, options["pin_dir"]), *leftovers(current), *_image_drift(current), *saved]
         everything = [DriftFact(name, *each) for name, found in drift.items() for each in found]
         everything += [DriftFact(None, *each) for each in of_machine]
-        facts = facts._replace(drift=tuple(everything))
+        attached = any(status.ours for status in statuses)
+        facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system))
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
             "program": _program(current.programs),

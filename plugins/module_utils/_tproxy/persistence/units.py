@@ -12,15 +12,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..constants import EXECUTABLE, HELPER_SOCKET, RUN_DIR, STATE_FILE
+from ..constants import (
+    BOOT_UNIT,
+    EXECUTABLE,
+    HELPER_SOCKET,
+    HELPER_SOCKET_UNIT,
+    RUN_DIR,
+    STATE_FILE,
+    WATCH_UNIT,
+)
 from .state_file import closed_path
 
-UNIT_FOLDER = "/etc/systemd/system"
-BOOT_UNIT = "tproxy-splicer.service"
 INTERFACE_UNIT = "tproxy-splicer@.service"  # a template, whose instances are named after interfaces
-WATCH_UNIT = "tproxy-splicer-watch.service"
 HELPER_UNIT = "tproxy-splicer-helper.service"
-HELPER_SOCKET_UNIT = "tproxy-splicer-helper.socket"
 
 # The capabilities: CAP_NET_ADMIN for filters and routes. CAP_SYS_ADMIN to open a map or a program by its id, which the
 # kernel grants to no process with CAP_BPF and CAP_PERFMON alone (BPF_MAP_GET_FD_BY_ID: EPERM on 6.18).

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from ..constants import WATCHER_LOCK
 from ..errors import NotMounted, TproxyError, Unconfirmed
 from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
@@ -50,7 +51,7 @@ def watch(
 
     `finish` rolls back a change past its deadline, and returns a line if there was one.
     """
-    with system.events() as events:
+    with system.files.show_running(WATCHER_LOCK), system.events() as events:
         last: list[Said] = []
         cache = RestoreCache()
         while True:

@@ -192,3 +192,34 @@ def _acquire(descriptor: int, folder: str, seconds: float) -> None:
                     f"another run holds {folder} for over {seconds:g} s; find it with `fuser {folder}`"
                 ) from None
             time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def show_running(path: str) -> Iterator[None]:
+    """Hold a shared lock of a file, so that other processes see by is_shown() that this one runs.
+
+    The kernel releases the lock with the process. On a disk without room the process runs unseen.
+    """
+    descriptor = -1
+    with suppress(OSError):
+        _make_folder(os.path.dirname(path), PRIVATE_FOLDER)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    try:
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def is_shown(path: str) -> bool:
+    """Return whether a process runs within show_running(). A file without its process does not count."""
+    with kernel_refusals("open", path), suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False

@@ -19,6 +19,7 @@ from ..errors import kernel_refusals
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
 # include/uapi/linux/if_ether.h
 ETH_P_IP = 0x0800
+SO_ACCEPTCON = 1 << 16  # include/uapi/linux/net.h: the flag of a listening unix socket
 
 ANY_INTERFACE = 0
 INIT = 1
@@ -120,6 +121,15 @@ def is_running(name: str) -> bool:
     """Return whether a process of this name runs. The kernel knows the first 15 bytes of a name."""
     comm = name.encode()[:COMM_BYTES]
     return any(_readable_bytes(path).strip() == comm for path in glob.iglob("/proc/[0-9]*/comm"))
+
+
+def listens(path: str) -> bool:
+    """Return whether a process listens at a unix socket. This connects to nothing, so it starts no service.
+
+    Columns: net/unix/af_unix.c:unix_seq_show.
+    """
+    rows = (line.split(maxsplit=7) for line in (_read("/proc/thread-self/net/unix") or "").splitlines()[1:])
+    return any(row[7:] == [path] and int(row[3], 16) & SO_ACCEPTCON for row in rows)
 
 
 def _parent(process: str) -> str:

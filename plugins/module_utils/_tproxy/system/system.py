@@ -208,6 +208,10 @@ class Files(Protocol):
 
     def lock_file(self, path: str, seconds: float = 120.0, /) -> AbstractContextManager[None]: ...
 
+    def show_running(self, path: str, /) -> AbstractContextManager[None]: ...
+
+    def is_shown(self, path: str, /) -> bool: ...
+
 
 class Events(Protocol):
     """Events of rtnetlink and of mounts. `wait` returns whether one came within the seconds; None waits without end."""
@@ -221,6 +225,8 @@ class Processes(Protocol):
     def ssh_connection(self) -> Sequence[str] | None: ...
 
     def is_running(self, name: str, /) -> bool: ...
+
+    def listens(self, path: str, /) -> bool: ...
 
 
 class Networkd(Protocol):

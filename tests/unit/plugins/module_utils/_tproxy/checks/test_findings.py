@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks import findings as findings_module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.facts import (
+    Daemons,
     Delivery,
     DriftFact,
     Facts,
@@ -302,3 +303,26 @@ def test_the_documentation_lists_every_code_once_with_its_severity():
     listed = re.findall(r"^\| `(\w+)` \| (error|warning|note) \|", page, flags=re.M)
     assert len(listed) == len(dict(listed))
     assert dict(listed) == known
+
+
+# ---- the saved state, and processes that run ---------------------------------------------------------------------
+
+ALL_WELL = Daemons(saved=True, boots=True, watcher=True, helper=True)
+
+
+@pytest.mark.parametrize(
+    ("attached", "daemons", "expected"),
+    [
+        (True, ALL_WELL, []),
+        (True, Daemons(), []),
+        (True, ALL_WELL._replace(saved=False), ["not_persistent"]),
+        (True, ALL_WELL._replace(boots=False), ["not_persistent"]),
+        (False, ALL_WELL._replace(saved=False, boots=False), []),
+        (True, ALL_WELL._replace(watcher=False), ["watcher_missing"]),
+        (True, ALL_WELL._replace(saved=False, watcher=False), ["not_persistent"]),
+        (False, ALL_WELL._replace(helper=False), ["helper_missing"]),
+    ],
+)
+def test_a_router_that_the_next_boot_opens_and_a_process_that_is_missing_are_found(attached, daemons, expected):
+    found = codes(attached=attached, daemons=daemons)
+    assert found == [("warning", code, None) for code in expected]

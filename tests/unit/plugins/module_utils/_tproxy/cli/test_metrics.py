@@ -64,6 +64,7 @@ def test_metrics_of_rules_reasons_generation_image_and_drift():
     assert value_of(found, "rule_packets_total", destination="172.16.240.0/24", owner="ansible") == 12
     assert value_of(found, "rule_bytes_total", destination="fd00::/8", interfaces="lan0,lan1", action="drop") == 700
     assert value_of(found, "findings", severity="error") == 1
+    assert value_of(found, "findings_by_code", severity="error") == 1
 
 
 @pytest.mark.parametrize("name", ['say "hello"', "back\\slash", "\\n is no newline", "ünïcode, {braces} = fine"])
