@@ -153,7 +153,9 @@ StartLimitIntervalSec=0
 {MOUNT}ExecStart={EXECUTABLE} helper
 Restart=always
 RestartSec=500ms
-{SANDBOX}{LATE_TMP}"""
+{SANDBOX}{LATE_TMP}# It binds a socket to 127.0.0.1 to learn whether the kernel reports sockets (sock_diag.py).
+RestrictAddressFamilies=AF_INET
+"""
 
 HELPER_OF_GROUP = """\
 [Unit]
