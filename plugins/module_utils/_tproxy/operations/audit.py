@@ -74,7 +74,8 @@ def _described(options: Options, result: Result) -> str:
 
 def _of_diff(options: Options, before: str | Answer, after: str | Answer) -> str:
     """Return the interfaces that a run names, and the size of a difference of texts or the values that differ."""
-    names = [options["interface"]] if options.get("interface") else options.get("interfaces") or []
+    given = [options["interface"]] if options.get("interface") else options.get("interfaces") or []
+    names = [str(each["name"]) if isinstance(each, dict) else each for each in given]
     if isinstance(before, str) or isinstance(after, str):
         had, has = str(before).splitlines(), str(after).splitlines()
         what = f"{len(set(has) - set(had))} lines added, {len(set(had) - set(has))} removed"

@@ -16,31 +16,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
-from ..constants import HELPER_SOCKET, RUN_DIR, STATE_FILE
+from ..constants import BOOT_UNIT, HELPER_SOCKET, HELPER_SOCKET_UNIT, RUN_DIR, STATE_FILE, UNIT_FOLDER, WATCH_UNIT
 from ..errors import TproxyError
 from ..model.saved_state import state_of, verify_checksum
 from ..resources.current_state import CurrentState
 from ..system.system import System
 from .state_file import (
+    REFUSED_STATE,
     UNSAVED,
     closed_path,
+    forget_unsaved,
+    newest_state,
     read_state,
     saved_drift,
     state_texts,
     state_to_save,
     write_texts,
 )
-from .units import (
-    BOOT_UNIT,
-    HELPER_SOCKET_UNIT,
-    HELPER_UNIT,
-    INTERFACE_UNIT,
-    UNIT_FOLDER,
-    WATCH_UNIT,
-    helper_units,
-    instance_of,
-    persistence_units,
-)
+from .units import HELPER_UNIT, INTERFACE_UNIT, helper_units, instance_of, persistence_units
 
 UNIT_MODE = 0o644
 
@@ -230,18 +223,17 @@ def save(pin_dir: str, failure: str, system: System, released: Iterable[str]) ->
     """Save the state in force. Return warnings. Raises TproxyError."""
     files, paths = system.files, (STATE_FILE, closed_path(STATE_FILE))
     had, warnings = read_state(files.read(STATE_FILE), STATE_FILE)
-    trusted = None if files.exists(UNSAVED) else had
+    trusted = newest_state(files, had)
     state = state_to_save(pin_dir, failure, system, trusted, released)
     write_texts(system, {path: files.read(path) for path in paths}, state_texts(state, STATE_FILE))
-    if files.exists(UNSAVED):
-        files.remove(UNSAVED, True)
+    forget_unsaved(files)
     return warnings
 
 
 def forget(system: System, undo: ExitStack) -> None:
     """Remove the saved state. `undo` gets the callbacks that bring it back."""
     files = system.files
-    for path in (STATE_FILE, closed_path(STATE_FILE), UNSAVED):
+    for path in (STATE_FILE, closed_path(STATE_FILE), UNSAVED, REFUSED_STATE, closed_path(REFUSED_STATE)):
         text = files.read(path)
         if text is not None:
             undo.callback(files.write, path, text)

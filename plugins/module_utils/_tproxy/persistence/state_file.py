@@ -67,7 +67,7 @@ def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) ->
             files.write(UNSAVED, warnings[0])  # or the watcher would restore the state that it read before the damage
         if had is None or had.pin_dir != pin_dir:
             return warnings
-        trusted = _newest(files, had)
+        trusted = newest_state(files, had)
         _forget_refused(files)
         with suppress(TproxyError):  # the disk may have room for the state file nevertheless
             files.write(UNSAVED, KILLED)
@@ -79,7 +79,7 @@ def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) ->
         return [_stale(files, fault)]
 
 
-def _newest(files: Files, had: SavedState) -> SavedState | None:
+def newest_state(files: Files, had: SavedState | None) -> SavedState | None:
     """Return the state after the last change, of which the kernel may have lost parts. None: no file has it."""
     if not files.exists(UNSAVED):
         return had

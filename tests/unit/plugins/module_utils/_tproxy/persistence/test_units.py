@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET_UNIT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import units
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
@@ -20,7 +21,7 @@ def test_the_role_copies_the_same_text(name):
 
 
 def test_the_socket_belongs_to_the_group():
-    assert "\nSocketGroup=ziti\n" in units.helper_units("ziti")[units.HELPER_SOCKET_UNIT]
+    assert "\nSocketGroup=ziti\n" in units.helper_units("ziti")[HELPER_SOCKET_UNIT]
 
 
 # The right side is the output of `systemd-escape --template=tproxy-splicer@.service -- NAME` of systemd 252.
