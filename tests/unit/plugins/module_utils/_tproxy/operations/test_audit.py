@@ -86,7 +86,7 @@ def test_a_restoration_leaves_a_line():
     machine = prepared(attaching("lan0"))
     SAVE_STATE.execute(options("tproxy_state"), machine.system(), False)
     machine.lose_filters()
-    given = {"path": options("tproxy_state")["path"], "interface": None}
+    given = {**options("tproxy_state"), "interface": None}
     assert lines(machine, RESTORE, given) == [f"restore by {ALICE}: 1 parts put back"]
 
 
