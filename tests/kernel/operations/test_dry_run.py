@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Refused
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
+from ansible_collections.netedge.tproxy.tests.support.visitors import visited as with_session
 
 SSH_PORT = 2222
 OWN_RULE = {"destination": OWN, "protocol": "tcp", "ports": str(SSH_PORT), "interfaces": [LAN]}
@@ -30,34 +30,10 @@ def visited(router, monkeypatch):
         session.connect((OWN, SSH_PORT))
         accepted, peer = sshd.accept()
         with accepted:
-            monkeypatch.setenv("SSH_CONNECTION", f"{CLIENT} {peer[1]} {OWN} {SSH_PORT}")
-            monkeypatch.setattr(router, "system", visited_system(router.system))
+            session = (CLIENT, str(peer[1]), OWN, str(SSH_PORT))
+            monkeypatch.setattr(router, "system", with_session(router.system, *session))
             router.peer = peer
             yield router
-
-
-def visited_system(system):
-    """Return the system of a run that sshd started: the kernel shows only the environment at the start of a process."""
-
-    def opened():
-        found = system()
-        processes = Visitors(tuple(os.environ["SSH_CONNECTION"].split()))
-        return replace(found, processes=processes)
-
-    return opened
-
-
-class Visitors:
-    """The adapter to processes, with an SSH session."""
-
-    def __init__(self, session: tuple):
-        self._session = session
-
-    def ssh_connection(self) -> tuple:
-        return self._session
-
-    def is_running(self, _name: str) -> bool:
-        return False
 
 
 @pytest.fixture

@@ -25,7 +25,15 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
 
 from .kernel import Kernel, Killed
-from .surroundings import FakeNetworkd, FakeProcesses, FakeSockets, FakeSysctl, FakeWords
+from .surroundings import (
+    FakeConntrack,
+    FakeNetworkd,
+    FakeProcesses,
+    FakeSockets,
+    FakeSysctl,
+    FakeWireGuard,
+    FakeWords,
+)
 from .system import (
     Adapter,
     FakeBackground,
@@ -121,8 +129,12 @@ class FakeNetlink(Adapter):
         return True
 
     @reads
-    def route_to(self, destination, source):
+    def route_to(self, destination, source, mark=0):
         return self.kernel.ways.get(destination)
+
+    @reads
+    def forwarding(self, ifindex):
+        return self.kernel.forwarded.get(ifindex, [])
 
     @reads
     def local_default(self, table, family):
@@ -191,6 +203,7 @@ class Machine(Kernel):
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.ways, self.processes = {}, FakeProcesses()
         self.units: set = set()
+        self.forwarded, self.conntrack, self.wireguard = {}, FakeConntrack(), FakeWireGuard()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 
@@ -238,6 +251,8 @@ class Machine(Kernel):
             files=FakeFiles(self),
             events=lambda: FakeEvents(self),
             processes=self.processes,
+            conntrack=self.conntrack,
+            wireguard=self.wireguard,
             networkd=FakeNetworkd(),
             background=FakeBackground(self),
             journal=FakeJournal(self),

@@ -68,6 +68,26 @@ class FakeProcesses:
         return path in self.sockets
 
 
+class FakeConntrack:
+    """As connection tracking. `originals` has the ends before a redirect, by the ends that the socket has."""
+
+    def __init__(self):
+        self.originals = {}
+
+    def original_of(self, connection):
+        return self.originals.get(connection)
+
+
+class FakeWireGuard:
+    """As WireGuard. `devices` has each device by its ifindex."""
+
+    def __init__(self):
+        self.devices = {}
+
+    def device(self, ifindex):
+        return self.devices.get(ifindex)
+
+
 class FakeNetworkd:
     """As the networkd part of procfs, without any setting."""
 

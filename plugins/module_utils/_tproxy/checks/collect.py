@@ -95,7 +95,8 @@ def interface(system: System, link: Link, mark: Mark | None = None) -> Interface
         delivery=delivery,
         hardware=link.hardware,
         layer3=link.layer3,
-        is_port=bool(link.master),
+        is_port=bool(link.master) and not link.vrf,
+        vrf=link.vrf,
     )
 
 

@@ -5,9 +5,10 @@
 """Dry run: test before a change whether the operator could still reach the router.
 
 The dry run loads the new program on private maps that hold the new policies or the new rules. Maps that do not change
-are the pinned ones. It runs the program on the first packet of a new connection for the SSH session of this run, and
-for every management entry. The verifier needs about 100 ms for the program. So the program is not loaded if there is no
-SSH session or management entry to test, or if the old and new images give the same answer.
+are the pinned ones. It runs the program on the first packet of a new connection for the SSH session of this run, on the
+outer packets of the tunnels that it comes by (see session_path.py), and on a packet of every management entry. The
+verifier needs about 100 ms for the program. So the program is not loaded if there is no SSH session or management entry
+to test, or if the old and new images give the same answer.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from ..abi.layout import (
     TYPE_ARRAY_OF_MAPS,
     TYPE_PERCPU_ARRAY,
 )
-from ..errors import InvalidInput, VerificationFailed
+from ..errors import VerificationFailed
 from ..model.flow import Flow
 from ..model.policy import Policy
-from ..model.prefix import ADDRESS_BITS, family_of, parse_address
+from ..model.prefix import ADDRESS_BITS, family_of
+from ..model.rule import PROTOCOLS
 from ..program.blob import Blob
 from ..resources.interfaces import RECORDED_SCOPES, AddressTable, displaced_key, encode_policy, slots_for
 from ..resources.pins import Pins, inner_shape
@@ -41,6 +43,7 @@ from ..ruleset.lookup import Lookup
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .findings import Finding, management_cut, ssh_cut
+from .session_path import Crossing, SessionPath
 from .test_run import Trace, ask
 
 # More than one, because the program reports "established" for a port that has a session.
@@ -60,30 +63,18 @@ class Probe(NamedTuple):
 # ---- probes ------------------------------------------------------------------------------------
 
 
-def questions(system: System, netlink: Netlink, policies: Mapping[int, Policy]) -> list[Probe]:
+def questions(netlink: Netlink, policies: Mapping[int, Policy], path: SessionPath) -> list[Probe]:
     """Return the probes of the interfaces that have these policies, by ifindex. Loopback has none."""
-    links = [link for link in netlink.interfaces() if link.ifindex in policies and not link.loopback]
-    probes = [probe for link in links for probe in [_ssh_probe(link, system, netlink)] if probe]
-    for link in links:
-        probes += _management_probes(link, netlink, policies[link.ifindex])
+    probes = [_ssh_probe(each) for each in path.crossings if each.link.ifindex in policies and not each.link.loopback]
+    for link in netlink.interfaces():
+        if link.ifindex in policies and not link.loopback:
+            probes += _management_probes(link, netlink, policies[link.ifindex])
     return probes
 
 
-def _ssh_probe(link: Link, system: System, netlink: Netlink) -> Probe | None:
-    """Return the probe for the SSH session of this run, or None if it enters by another interface."""
-    session = system.processes.ssh_connection()
-    if session is None:
-        return None
-    client, _client_port, address, port = (word.partition("%")[0] for word in session)
-    try:
-        ends = [int.from_bytes(parse_address(text), "big") for text in (client, address)]
-    except InvalidInput:
-        return None
-    route = netlink.route_to(client, address)
-    if route is None or route.oif != link.ifindex or not port.isdecimal():
-        return None
-    flow = Flow("tcp", ends[0], CLIENT_PORTS[0], ends[1], int(port))
-    return Probe(link, flow, partial(ssh_cut, link.name, client, address, port))
+def _ssh_probe(crossing: Crossing) -> Probe:
+    link, flow = crossing.link, crossing.flow
+    return Probe(link, flow, partial(ssh_cut, link.name, flow, crossing.carries))
 
 
 def _management_probes(link: Link, netlink: Netlink, policy: Policy) -> list[Probe]:
@@ -116,7 +107,7 @@ def affected(
 def _action(lookup: Lookup | None, probe: Probe) -> bytes | None:
     """Return struct action of the rule that an image has for the flow of a probe, or None without a rule."""
     flow = probe.flow
-    if lookup is None:
+    if lookup is None or flow.protocol not in PROTOCOLS:  # no rule can name an outer protocol
         return None
     slot = lookup.slot(probe.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
     return lookup.action(slot) if slot else None

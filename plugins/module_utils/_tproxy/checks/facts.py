@@ -34,7 +34,7 @@ class Interface(NamedTuple):
     `addresses` are its own addresses as mapped 128-bit numbers. `exposed` are those of them that the program does not
     keep for this host, because it runs there and nothing has recorded them. `delivery` is None if it was not collected.
     `hardware` is its ARPHRD_ number. `layer3` means that its packets begin with their IP header. `is_port` means that
-    it belongs to a bridge, bond or VRF.
+    it belongs to a bridge or bond, `vrf` that it is a VRF device or belongs to one.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Interface(NamedTuple):
     hardware: int = ETHERNET
     layer3: bool = False
     is_port: bool = False
+    vrf: bool = False
 
 
 class Listener(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypedDict
 
 from ..constants import BOOT_UNIT, HELPER_SOCKET, HELPER_SOCKET_UNIT, WATCH_UNIT
 from ..errors import Refused
+from ..model.flow import Flow
 from ..model.policy import Mark
 from ..model.prefix import ADDRESS_BITS, Prefix, format_number
 from ..resources.routes import is_a_mark_route, is_ours
@@ -144,11 +145,23 @@ def _links(facts: Facts) -> Iterator[Finding]:
             yield finding("error", "tunnel_header", found, remedy, name)
         if interface.is_port:
             found = (
-                f"{name} is a port of a bridge, bond or VRF. The kernel routes its packets as those of that device:"
-                " none is spliced"
+                f"{name} is a port of a bridge or bond. The kernel routes its packets as those of that device: none is"
+                " spliced"
             )
             remedy = f"attach the program to that device (`ip link show {name}` shows it as master)"
             yield finding("warning", "port", found, remedy, name)
+        if interface.vrf:
+            yield vrf_unsupported(name)
+
+
+def vrf_unsupported(interface: str) -> Finding:
+    """Return the finding about a VRF device, and about an interface that belongs to one."""
+    found = (
+        f"{interface} is a VRF device or belongs to one. The hook of the device gets no packets, and the answers of a"
+        " proxy do not find the VRF"
+    )
+    remedy = "a VRF is not supported: use interfaces outside of VRFs, or filter on another router"
+    return finding("error", "vrf", found, remedy, interface)
 
 
 # ---- the hook -----------------------------------------------------------------------
@@ -231,11 +244,36 @@ def _networkd(facts: Facts) -> Iterator[Finding]:
 # ---- connections that would be cut off ----------------------------------------------------
 
 
-def ssh_cut(interface: str, client: str, address: str, port: str, why: str) -> Finding:
-    """Return the finding that a new SSH connection of the operator would not reach sshd."""
-    remedy = f"add {{source: {client}, port: {port}}} to `management` of the policy of {interface}"
-    found = f"a new SSH connection from {client} to {address} port {port} would not reach sshd by {interface} ({why})"
+def ssh_cut(interface: str, flow: Flow, carries: str, why: str) -> Finding:
+    """Return the finding that a packet of the operator's SSH would not pass. `carries` is the tunnel that it is of."""
+    client, address = format_number(flow.source), format_number(flow.destination)
+    port = f" port {flow.port}" if flow.port else ""
+    if carries:
+        found = f"{interface} would not pass {flow.protocol} from {client} to {address}{port} ({why})"
+        found += f", the outer packets of {carries}, by which the SSH session of this run comes"
+    else:
+        found = f"a new SSH connection from {client} to {address}{port} would not reach sshd by {interface} ({why})"
+    if not flow.port:
+        remedy = (
+            f"set `default_action: pass` in the policy of {interface}: no entry can name the protocol {flow.protocol}"
+        )
+    else:
+        protocol = "" if flow.protocol == "tcp" else f", protocol: {flow.protocol}"
+        entry = f"{{source: {client}{protocol}, port: {flow.port}}}"
+        remedy = f"add {entry} to `management` of the policy of {interface}"
     return finding("error", "cuts_ssh", found, remedy, interface)
+
+
+def path_unknown(interface: str, tunnel: str, kind: str) -> Finding:
+    """Return the finding that the outer packets of the operator's SSH are not known."""
+    found = (
+        f"the SSH session of this run comes by {tunnel} ({kind}), and the outer packets of that tunnel are not known"
+    )
+    remedy = (
+        f"if they arrive by {interface}, add them to `management` of its policy; if the change cuts them off, the"
+        " router undoes it, unless `confirm_timeout` is 0"
+    )
+    return finding("warning", "path_unknown", found, remedy, interface)
 
 
 def management_cut(interface: str, entry: str, why: str) -> Finding:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..constants import FUNCTION
+from ..errors import Unsupported
 from ..model.policy import Policy
 from ..model.rule import Rule
 from ..resources.attachments import Hook, runs
@@ -18,11 +19,17 @@ from ..system.netlink.messages import Link
 from .collect import ahead, interface, machine, with_listeners, with_networks, with_routing
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface
-from .findings import Finding, findings
+from .findings import Finding, findings, format_finding, path_unknown, vrf_unsupported
+from .session_path import SessionPath, session_path
 
 
 def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: TransactionPlan) -> list[Finding]:
-    """Return the findings about one hook, and about connections that the planned change would cut off."""
+    """Return the findings about one hook, and about connections that the planned change would cut off.
+
+    Raises Unsupported for a VRF.
+    """
+    if transaction.is_splicer:
+        _refuse_vrf([link])
     system, current = transaction.system, transaction.current
     facts = machine(system, transaction.pin_dir)
     filters = transaction.netlink.filters(link.ifindex, hook.direction)
@@ -42,6 +49,13 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
     return findings(facts) + (_cut_by_program(transaction, link, planned) if planned.changed else [])
 
 
+def _refuse_vrf(links: Iterable[Link]) -> None:
+    """Raise Unsupported for VRF devices and interfaces of a VRF, which `force` does not make work."""
+    found = [format_finding(vrf_unsupported(link.name)) for link in links if link.vrf]
+    if found:
+        raise Unsupported(f"{'; '.join(found)}. Nothing was changed")
+
+
 def _recorded(current: CurrentState) -> dict[int, tuple[bytes, ...]]:
     """Return {ifindex: addresses} of the interfaces that have a policy."""
     recorded = current.addresses.entries
@@ -54,20 +68,31 @@ def _cut_by_program(transaction: Transaction, link: Link, planned: TransactionPl
     if blob is None or planned.policies is None:
         return []
     policies: Mapping[int, Policy] = planned.policies.after
-    asked = questions(system, netlink, {link.ifindex: policies[link.ifindex]})
+    path = session_path(system, netlink)
+    asked = questions(netlink, {link.ifindex: policies[link.ifindex]}, path)
     image = None
     if planned.rules is not None and planned.rules.compiled is not None:
         image = planned.rules.compiled.words
         others = {ifindex: policy for ifindex, policy in policies.items() if ifindex != link.ifindex}
-        asked += affected(questions(system, netlink, others), planned.rules.snapshot.words, image)
-    return rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+        asked += affected(questions(netlink, others, path), planned.rules.snapshot.words, image)
+    return _unknown(path, [link]) + rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+
+
+def _unknown(path: SessionPath, links: Iterable[Link]) -> list[Finding]:
+    """Return a finding for each interface that may carry a tunnel whose outer packets are not known."""
+    candidates = [link for link in links if not link.loopback]
+    return [path_unknown(link.name, lost.name, lost.kind) for lost in path.lost for link in candidates if link != lost]
 
 
 def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], planned: TransactionPlan) -> list[Finding]:
-    """Return the findings about all hooks of a router, about its rules, and about connections that would be cut off."""
+    """Return the findings about all hooks of a router, about its rules, and about connections that would be cut off.
+
+    Raises Unsupported for a VRF.
+    """
     system, netlink = transaction.system, transaction.netlink
     if planned.rules is None or planned.policies is None or planned.addresses is None:
         raise AssertionError("the plan of a router has no rules, no policies or no addresses")
+    _refuse_vrf(hooks.values())
     facts = machine(system, transaction.pin_dir)
     before = []
     for hook, link in hooks.items():
@@ -97,11 +122,13 @@ def _cut_by_router(transaction: Transaction, planned: TransactionPlan) -> list[F
     policies, compiled = planned.policies.after, planned.rules.compiled
     image = None if compiled is None else compiled.words
     changed = {hook.ifindex for hook in planned.puts} | set(planned.policies.changes.puts)
-    asked = questions(system, netlink, {key: policy for key, policy in policies.items() if key in changed})
+    path = session_path(system, netlink)
+    links = [link for link in transaction.current.links if link.ifindex in changed]
+    asked = questions(netlink, {key: policy for key, policy in policies.items() if key in changed}, path)
     if image is not None:
         others = {key: policy for key, policy in policies.items() if key not in changed}
-        asked += affected(questions(system, netlink, others), planned.rules.snapshot.words, image)
-    return rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+        asked += affected(questions(netlink, others, path), planned.rules.snapshot.words, image)
+    return _unknown(path, links) + rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
 
 
 def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Finding]:
@@ -113,7 +140,7 @@ def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Findi
     found = findings(_facts_of_rules(transaction, intercepts)) if intercepts else []
     if current.blob is None or not transaction.pins.complete:
         return found
-    asked = questions(system, transaction.netlink, current.policies.entries)
+    asked = questions(transaction.netlink, current.policies.entries, session_path(system, transaction.netlink))
     asked = affected(asked, planned.snapshot.words, planned.compiled.words)
     return found + rehearse(system, transaction.pins, current.blob, asked, image=planned.compiled.words)
 

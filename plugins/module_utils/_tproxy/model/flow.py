@@ -19,10 +19,13 @@ from .rule import PROTOCOLS
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 SYN, WINDOW, HOPS = 0x02, 64240, 64
 PAYLOAD = bytes(8)
+# The protocols of outer packets (IANA), which have no ports. Rules cannot name them.
+OUTER_PROTOCOLS = {"ipip": 4, "ipv6": 41, "gre": 47}
+OUTER_PAYLOAD = bytes(40)  # as long as the longest header of an inner packet
 
 
 class Flow(NamedTuple):
-    """Addresses are 128-bit numbers, IPv4 mapped."""
+    """Addresses are 128-bit numbers, IPv4 mapped. The ports of an outer protocol are 0."""
 
     protocol: str
     source: int
@@ -43,8 +46,9 @@ def flow_text(flow: Mapping) -> str:
 
 
 def first_packet(flow: Flow) -> bytes:
-    """Return a SYN or a datagram in its Ethernet frame."""
-    transport = _tcp(flow) if flow.protocol == "tcp" else _udp(flow)
+    """Return a SYN, a datagram or an outer packet in its Ethernet frame."""
+    builders = {"tcp": _tcp, "udp": _udp}
+    transport = builders[flow.protocol](flow) if flow.protocol in builders else OUTER_PAYLOAD
     return bytes(12) + struct.pack(">H", ETHERTYPES[flow.family]) + _header(flow, len(transport)) + transport
 
 
@@ -57,7 +61,7 @@ def _udp(flow: Flow) -> bytes:
 
 
 def _header(flow: Flow, length: int) -> bytes:
-    protocol = PROTOCOLS[flow.protocol]
+    protocol = {**PROTOCOLS, **OUTER_PROTOCOLS}[flow.protocol]
     source, destination = flow.source.to_bytes(16, "big"), flow.destination.to_bytes(16, "big")
     if flow.family == 6:
         return struct.pack(">IHBB", 6 << 28, length, protocol, HOPS) + source + destination

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 
 from . import bpf, bpffs, daemon, files, journal, procfs
+from .netlink import conntrack, wireguard
 from .netlink.client import Netlink
 from .system import System
 
@@ -26,6 +27,8 @@ def open_core() -> System:
         networkd=procfs,
         background=daemon,
         journal=journal,
+        conntrack=conntrack,
+        wireguard=wireguard,
     )
 
 

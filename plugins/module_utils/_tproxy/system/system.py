@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .bpf import MapInfo, ProgramInfo, Shape, TestRun
+from .netlink.conntrack import Ends
 from .netlink.messages import Address, Filter, Link, Route, RouteRule
+from .netlink.wireguard import WireGuardDevice
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
@@ -117,7 +119,9 @@ class Netlink(Protocol):
 
     def delete_rule(self, rule: RouteRule, /) -> bool: ...
 
-    def route_to(self, destination: str, source: str, /) -> Route | None: ...
+    def route_to(self, destination: str, source: str, mark: int = 0, /) -> Route | None: ...
+
+    def forwarding(self, ifindex: int, /) -> Sequence[bytes]: ...
 
     def local_default(self, table: int, family: int, /) -> bool: ...
 
@@ -227,6 +231,18 @@ class Processes(Protocol):
     def is_running(self, name: str, /) -> bool: ...
 
     def listens(self, path: str, /) -> bool: ...
+
+
+class Conntrack(Protocol):
+    """Connection tracking. None means that the packets of a connection arrive with the ends of its socket."""
+
+    def original_of(self, connection: Ends, /) -> Ends | None: ...
+
+
+class WireGuard(Protocol):
+    """WireGuard. None means that the kernel reports no such device."""
+
+    def device(self, ifindex: int, /) -> WireGuardDevice | None: ...
 
 
 class Networkd(Protocol):
@@ -358,6 +374,8 @@ class System:
     networkd: Networkd
     background: Background
     journal: Journal
+    conntrack: Conntrack
+    wireguard: WireGuard
     compiler: Callable[[], Compiler] = ABSENT
     sockets: Sockets = ABSENT
     events: Callable[[], AbstractContextManager[Events]] = ABSENT

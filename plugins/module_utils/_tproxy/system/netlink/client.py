@@ -99,6 +99,12 @@ class Netlink:
         request = Request(messages.RTM_GETADDR, "list", "addresses of {interface}", {"index": ifindex or 0})
         return [messages.read_address(answer) for answer in self._list(request)]
 
+    def forwarding(self, ifindex: int) -> list[bytes]:
+        """Return the remote ends to which a VXLAN forwards, each once: 16 bytes, IPv4 mapped."""
+        answers = self._list(messages.list_forwarding(ifindex), but=(errno.ENODEV,))
+        found = (messages.read_forwarding(answer) for answer in answers if answer["ifindex"] == ifindex)
+        return list(dict.fromkeys(remote for remote in found if remote))
+
     # ---- clsact and filters -----------------------------------------------------------
 
     def qdiscs(self, ifindex: int) -> list[Qdisc]:
@@ -180,9 +186,12 @@ class Netlink:
         # A kernel without IPv6 answers with the routes of its other families.
         return [route for route in found if route.family == family]
 
-    def route_to(self, destination: str, source: str) -> Route | None:
-        """Return the route of an answer of this host to `destination` from its own address `source`, or None."""
-        request = messages.route_request(destination, source)
+    def route_to(self, destination: str, source: str, mark: int = 0) -> Route | None:
+        """Return the route of a packet of this host to `destination`, or None.
+
+        `source` is its own address, or "" where the kernel chooses one. `mark` is the mark of the packet.
+        """
+        request = messages.route_request(destination, source, mark)
         found = self._send(request, but=(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL))
         return messages.read_route(found[0]) if found else None
 
@@ -377,8 +386,9 @@ def _message_classes() -> dict[int, Any]:
         from pyroute2.netlink.rtnl.fibmsg import fibmsg
         from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
         from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+        from pyroute2.netlink.rtnl.ndmsg import ndmsg
         from pyroute2.netlink.rtnl.rtmsg import rtmsg
         from pyroute2.netlink.rtnl.tcmsg import tcmsg
     except ImportError:
         raise MissingLibrary(OLDEST_LIBRARY, REMEDY, {"traceback": traceback.format_exc()}) from None
-    return {16: ifinfmsg, 20: ifaddrmsg, 24: rtmsg, 32: fibmsg, 36: tcmsg, 44: tcmsg}
+    return {16: ifinfmsg, 20: ifaddrmsg, 24: rtmsg, 28: ndmsg, 32: fibmsg, 36: tcmsg, 44: tcmsg}

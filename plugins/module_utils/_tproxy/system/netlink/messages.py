@@ -15,11 +15,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, Union
 
+from .tunnels import Tunnel, read_tunnel
 from .wire import HEADER, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, attributes, mapped
 
 # ---- numbers -------------------------------------------------------------------------
 
-RTM_GETLINK, RTM_GETADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 18, 22, 24, 25, 26
+RTM_GETLINK, RTM_GETADDR, RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE, RTM_GETNEIGH = 18, 22, 24, 25, 26, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
@@ -27,7 +28,9 @@ RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 # ARPHRD_ PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun, WireGuard): the packet begins with its IP header.
 LAYER3_HARDWARE = frozenset((512, 519, 768, 769, 776, 778, 823, 0xFFFE))
-IFINFOMSG_BYTES, IFLA_XDP, IFLA_XDP_PROG_ID = 16, 43, 4
+IFINFOMSG_BYTES, IFLA_LINKINFO, IFLA_XDP, IFLA_XDP_PROG_ID, INFO_DATA, INFO_SLAVE_KIND = 16, 18, 43, 4, 2, 4
+NDMSG_BYTES, NDA_DST, AF_BRIDGE = 12, 1, 7
+RTMSG_BYTES, RTA_GATEWAY, RTA_PREFSRC, RTA_VIA, VIA_FAMILY_BYTES = 12, 5, 7, 18, 2
 IFA_F_SECONDARY, IFA_F_TENTATIVE = 0x1, 0x40
 
 HOOKS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
@@ -52,7 +55,9 @@ class Link(NamedTuple):
 
     `hardware` is its ARPHRD_ number. The packets of a `layer3` interface have no Ethernet header. `kind` is "" for a
     physical interface. `vlan_parent` is the ifindex below a VLAN sub-interface of this namespace, else 0. `xdp` is the
-    id of its XDP program, 0 without one. `master` is the ifindex of its bridge, bond or VRF, 0 without one.
+    id of its XDP program, 0 without one. `master` is the ifindex of its bridge, bond or VRF, 0 without one. `lower` is
+    the ifindex of the interface below it (VLAN, macvlan, ipvlan), 0 without one in this namespace. `tunnel` has the
+    outer packets of a tunnel. `master_kind` is the kind of its master, "" without one.
     """
 
     ifindex: int
@@ -65,6 +70,14 @@ class Link(NamedTuple):
     vlan_parent: int
     xdp: int = 0
     master: int = 0
+    lower: int = 0
+    tunnel: Tunnel | None = None
+    master_kind: str = ""
+
+    @property
+    def vrf(self) -> bool:
+        """Return whether this is a VRF device, or an interface of one."""
+        return "vrf" in (self.kind, self.master_kind)
 
 
 class Address(NamedTuple):
@@ -124,7 +137,10 @@ class RouteRule(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route: 16-byte destination, IPv4 mapped. Type, scope and protocol are RTN_, RT_SCOPE_ and RTPROT_ numbers."""
+    """A route: 16-byte destination, IPv4 mapped. Type, scope and protocol are RTN_, RT_SCOPE_ and RTPROT_ numbers.
+
+    `gateway` is the next hop and `source` the own address of the route, both of 16 bytes, or b"" without one.
+    """
 
     family: int
     destination: bytes
@@ -133,6 +149,8 @@ class Route(NamedTuple):
     scope: int
     protocol: int
     oif: int
+    gateway: bytes = b""
+    source: bytes = b""
 
     @property
     def local_default(self) -> bool:
@@ -246,12 +264,20 @@ def _local_default(kind: int, operation: str, table: int, family: int) -> Reques
     return Request(kind, operation, f"local default of table {table}", fields, attrs)
 
 
-def route_request(destination: str, source: str) -> Request:
-    """Return the request for the route of a packet from an own address to a destination."""
+def route_request(destination: str, source: str, mark: int) -> Request:
+    """Return the request for the route of a packet to a destination, from an own address or from "", with a mark."""
     family, length = (socket.AF_INET6, 128) if ":" in destination else (socket.AF_INET, 32)
-    fields = {"family": family, "dst_len": length, "src_len": length}
-    ends: Attributes = (("RTA_DST", destination), ("RTA_SRC", source))
+    fields = {"family": family, "dst_len": length, "src_len": length if source else 0}
+    ends: Attributes = (("RTA_DST", destination),)
+    ends += (("RTA_SRC", source),) if source else ()
+    ends += (("RTA_MARK", mark),) if mark else ()
     return Request(RTM_GETROUTE, "look up", f"the route to {destination}", fields, ends)
+
+
+def list_forwarding(ifindex: int) -> Request:
+    """Return the request for the forwarding database of an interface. The kernel filters it by `ifindex`."""
+    fields = {"family": AF_BRIDGE, "ifindex": ifindex}
+    return Request(RTM_GETNEIGH, "list", "the forwarding database", fields)
 
 
 # ---- answers -------------------------------------------------------------------------
@@ -275,9 +301,10 @@ def read_link(message: Answer) -> Link:
     hardware, flags = message["ifi_type"], message["flags"]
     kind = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or ""
     # The ifindex of a parent in another namespace means another interface in this one.
-    has_parent = kind == "vlan" and message.get_attr("IFLA_LINK_NETNSID") is None
+    lower = message.get_attr("IFLA_LINK") or 0 if message.get_attr("IFLA_LINK_NETNSID") is None else 0
     # pyroute2 0.5.14 leaves IFLA_XDP undecoded.
-    xdp = attributes(_raw_attributes(message, IFINFOMSG_BYTES).get(IFLA_XDP, b""))
+    given = _raw_attributes(message, IFINFOMSG_BYTES)
+    xdp, about = (attributes(given.get(number, b"")) for number in (IFLA_XDP, IFLA_LINKINFO))
     return Link(
         message["index"],
         message.get_attr("IFLA_IFNAME"),
@@ -286,9 +313,12 @@ def read_link(message: Answer) -> Link:
         hardware in LAYER3_HARDWARE,
         bool(flags & IFF_LOOPBACK),
         kind,
-        message.get_attr("IFLA_LINK") or 0 if has_parent else 0,
+        lower if kind == "vlan" else 0,
         _number(xdp.get(IFLA_XDP_PROG_ID, bytes(4))),
         message.get_attr("IFLA_MASTER") or 0,
+        lower,
+        read_tunnel(kind, about.get(INFO_DATA, b"")),
+        _text(about.get(INFO_SLAVE_KIND, b"")),
     )
 
 
@@ -361,6 +391,8 @@ def read_route(message: Answer) -> Route:
     """Return the route of an RTM_NEWROUTE message. `oif` is 0 for a route with several next hops or none."""
     family = message["family"]
     destination = message.get_attr("RTA_DST") or ("0.0.0.0" if family == socket.AF_INET else "::")
+    given = _raw_attributes(message, RTMSG_BYTES)  # the next hop may have another family (RTA_VIA)
+    gateway = given.get(RTA_GATEWAY) or given.get(RTA_VIA, b"")[VIA_FAMILY_BYTES:]
     return Route(
         family,
         mapped(socket.inet_pton(family, destination)),
@@ -369,7 +401,15 @@ def read_route(message: Answer) -> Route:
         message["scope"],
         message["proto"],
         message.get_attr("RTA_OIF") or 0,
+        mapped(gateway) if gateway else b"",
+        mapped(given[RTA_PREFSRC]) if RTA_PREFSRC in given else b"",
     )
+
+
+def read_forwarding(message: Answer) -> bytes:
+    """Return the remote end of an RTM_NEWNEIGH message of a VXLAN: 16 bytes, IPv4 mapped, or b"" without one."""
+    remote = _raw_attributes(message, NDMSG_BYTES).get(NDA_DST, b"")
+    return mapped(remote) if remote else b""
 
 
 def _raw_attributes(message: Answer, fixed_bytes: int) -> dict[int, bytes]:
