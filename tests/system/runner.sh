@@ -50,9 +50,9 @@ check() { # TEXT COMMAND...
   fi
 }
 
-# A busy machine is slow, so it gets a minute.
+# A busy machine is slow, so it gets a minute, or $PATIENCE seconds.
 eventually() { # COMMAND...
-  local end=$((SECONDS + 60))
+  local end=$((SECONDS + ${PATIENCE:-60}))
   until "$@" > "$WORK/eventually.log" 2>&1; do
     (( SECONDS < end )) || { cat "$WORK/eventually.log"; return 1; }
     sleep 0.1
