@@ -23,7 +23,7 @@ from archive import Archive
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent
-TOOLS = ("ip", "tc", "sleep")
+TOOLS = ("ip", "tc", "bridge", "sleep")
 APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
 LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
@@ -32,6 +32,19 @@ UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distut
 UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
 MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
 MODULES += ("tcp_diag", "udp_diag")
+MODULES += (
+    "vxlan",
+    "geneve",
+    "ip_gre",
+    "ip6_gre",
+    "ipip",
+    "sit",
+    "ip6_tunnel",
+    "wireguard",
+    "vrf",
+    "fou",
+    "xfrm_interface",
+)
 # Of the checkout.
 PARTS = ("bpf", "plugins/module_utils", "tests/matrix/kernels/guest")
 PARTS += ("tests/kernel", "tests/fuzz", "tests/support")
@@ -152,7 +165,7 @@ def kernel(packages: list) -> tuple:
 
 def _members(package: pathlib.Path):
     """Yield (path, contents) of image and network modules."""
-    wanted = re.compile(r".*/(vmlinuz[^/]*|kernel/(net|drivers/net)/.*)$")
+    wanted = re.compile(r".*/(vmlinuz[^/]*|kernel/(net|drivers/net|crypto|lib|arch/x86/crypto)/.*)$")
     with (
         subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking,
         tarfile.open(fileobj=unpacking.stdout, mode="r|") as members,
