@@ -10,13 +10,15 @@ module: tc_bpf_attach
 short_description: Compile a TC program and attach it to an interface
 version_added: 0.1.0
 description:
-  - Attaches a TC BPF program to the ingress or egress hook of an interface, as a direct-action filter.
+  - Attaches a TC BPF program to the ingress or egress hook of an interface, as a TCX program (Linux 6.6) or as a
+    direct-action filter of clsact.
   - The default program is the splicer of this collection, with its policy for the interface.
   - Compiles with BCC only if no loaded or stored program has the identity of source, defines and compiler. BCC needs no
     kernel headers, and runs in its own process.
   - Rules may name an interface that does not exist yet. Attaching assigns the rules to the current interfaces.
   - Replaces a program in place, in one step. No packet is lost or unfiltered.
-  - Never changes foreign filters on the hook, or a clsact qdisc that existed before.
+  - Never changes foreign filters or TCX programs on the hook, or a qdisc that existed before. A qdisc C(ingress) of
+    another program is shared.
 author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
@@ -33,14 +35,14 @@ options:
     required: true
     aliases: [dev]
   direction:
-    description: The hook. The splicer works on V(ingress) only.
+    description: The direction of the hook. The splicer works on V(ingress) only.
     type: str
     choices: [ingress, egress]
     default: ingress
   state:
     description:
-      - V(absent) removes the filter of this program from the hook. For the splicer the priority does not matter.
-      - When the last filter is removed, the pins are removed as well, rules included.
+      - V(absent) removes this program from hooks of both kinds. For the splicer the priority does not matter.
+      - When the last attachment is removed, the pins are removed as well, rules included.
     type: str
     choices: [present, absent]
     default: present
@@ -80,7 +82,7 @@ options:
     type: str
   priority:
     description:
-      - The priority of the filter, 1 to 65535; lower priorities run first.
+      - The priority of the filter, 1 to 65535; lower priorities run first. TCX programs have no priority.
       - An interface has one splicer. Another priority or handle moves it, and no packet is unfiltered meanwhile.
     type: int
     default: 10
@@ -88,6 +90,27 @@ options:
     description: The handle of the filter within its priority.
     type: int
     default: 1
+  hook:
+    description:
+      - The kind of the hook. TCX programs run before all filters of clsact.
+      - V(auto) takes TCX where the kernel has it (Linux 6.6), unless a foreign filter is on the hook, which TCX would
+        overtake. A program of another function without maps gets a filter.
+      - With V(auto) a program that is right stays on its hook, and moves only when it is replaced anyway.
+      - A move attaches the program to the new hook before it leaves the old one. No packet is lost or unfiltered.
+    type: str
+    choices: [auto, tcx, clsact]
+    default: auto
+    version_added: 0.2.0
+  before:
+    description:
+      - Name or id of a foreign TCX program that must get packets after this program. Implies O(hook=tcx).
+      - Without O(before) and O(after) a new TCX program runs last.
+    type: str
+    version_added: 0.2.0
+  after:
+    description: Name or id of a foreign TCX program that must get packets before this program. Implies O(hook=tcx).
+    type: str
+    version_added: 0.2.0
   policy:
     description:
       - Settings of the splicer on this interface, for packets that no rule decides.
@@ -167,6 +190,11 @@ EXAMPLES = r"""
     function: count_packets
     priority: 20
 
+- name: Run before another TCX program
+  netedge.tproxy.tc_bpf_attach:
+    interface: lan0
+    before: cil_from_netdev
+
 - name: Block SSH on the interface, and roll back if that locks this controller out
   netedge.tproxy.tc_bpf_attach:
     interface: wan0
@@ -193,13 +221,16 @@ attachment:
       description: Its index.
       type: int
     direction:
-      description: The hook.
+      description: The direction of the hook.
+      type: str
+    hook:
+      description: The kind of the hook, V(tcx) or V(clsact).
       type: str
     priority:
-      description: The priority of the filter.
+      description: The priority of the filter; null for TCX.
       type: int
     handle:
-      description: The handle of the filter.
+      description: The handle of the filter; null for TCX.
       type: int
     program_id:
       description: The kernel's id of the program; null if check mode attached nothing.
@@ -208,14 +239,15 @@ attachment:
       description: The kernel's tag of the program; null as above. Not comparable between kernels.
       type: str
     name:
-      description: The name of the filter (function and identity).
+      description: The name of the attachment (function and identity).
       type: str
   sample:
     interface: lan0
     ifindex: 3
     direction: ingress
-    priority: 10
-    handle: 1
+    hook: tcx
+    priority: null
+    handle: null
     program_id: 117
     tag: 764d8b06d6c68d49
     name: tproxy_splicer:c6ec167ecaa3

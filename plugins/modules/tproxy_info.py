@@ -35,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 attachments:
-  description: One entry for each interface with a filter or a policy of the splicer.
+  description: One entry for each interface with the program or a policy of the splicer.
   returned: success
   type: list
   elements: dict
@@ -47,10 +47,13 @@ attachments:
       description: Its index.
       type: int
     direction:
-      description: The hook.
+      description: The direction of the hook.
+      type: str
+    hook:
+      description: The kind of the hook, V(tcx) or V(clsact). Null without a program, as program_id, tag and name are.
       type: str
     priority:
-      description: The priority of the filter. Null without a filter, as handle, program_id, tag and name are.
+      description: The priority of the filter. Null without a filter, as handle is.
       type: int
     handle:
       description: The handle of the filter.
@@ -62,7 +65,7 @@ attachments:
       description: The kernel's tag of the program.
       type: str
     name:
-      description: The name of the filter (function and identity).
+      description: The name of the attachment (function and identity).
       type: str
     drift:
       description:

@@ -107,6 +107,17 @@ options:
         description: Handle of the filter within its priority.
         type: int
         default: 1
+      hook:
+        description: Kind of the hook, see O(netedge.tproxy.tc_bpf_attach#module:hook).
+        type: str
+        choices: [auto, tcx, clsact]
+        default: auto
+      before:
+        description: Name or id of a foreign TCX program that must get packets after this program.
+        type: str
+      after:
+        description: Name or id of a foreign TCX program that must get packets before this program.
+        type: str
       addresses:
         description:
           - Addresses to record, which no rule takes from this host. V(auto) records those that the interface has.
@@ -354,6 +365,7 @@ gathered:
   sample:
     interfaces:
       - name: lan0
+        hook: clsact
         priority: 10
         handle: 1
         addresses: [auto]

@@ -98,11 +98,13 @@ class Router:
         self.pin_dir = f"{folder.path}/pins"
         self.system = open_system
         self._counted_before = {}
+        self.hook = "auto"
 
     def attach(self, interface: str = LAN, check: bool = False, **given) -> dict:
         """Run tc_bpf_attach, with our program unless another is given."""
         if not {"source", "blob_content", "state"} & set(given):
             given["blob_content"] = self.blob.to_json()
+        given.setdefault("hook", self.hook)
         return self._run(attach, "tc_bpf_attach", check, interface=interface, **given)
 
     def rules(self, *rules: dict, check: bool = False, **given) -> dict:

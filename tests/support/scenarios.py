@@ -9,6 +9,7 @@ A run is (operation, options). The same table serves for check mode, a second ru
 from __future__ import annotations
 
 import copy
+import re
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.install import install
@@ -30,15 +31,16 @@ OTHER = "count_packets"
 
 
 class Scenario(NamedTuple):
-    """The test judges `run`. The runs in `before` go first."""
+    """The test judges `run`. The runs in `before` go first, on a kernel with TCX or without."""
 
     name: str
     before: tuple
     run: tuple
+    has_tcx: bool = False
 
     def machine(self) -> Machine:
         """Return a machine in the state before the run, with the clock at zero."""
-        machine = Machine()
+        machine = Machine(self.has_tcx)
         for run in self.before:
             play(machine, run)
         machine.start_over()
@@ -68,9 +70,9 @@ def answer_of(result) -> dict:
     return result.as_dict() if isinstance(result, Result) else result
 
 
-def prepared(*runs: tuple) -> Machine:
+def prepared(*runs: tuple, has_tcx: bool = False) -> Machine:
     """Return a machine on which these runs were made."""
-    machine = Machine()
+    machine = Machine(has_tcx)
     for run in runs:
         play(machine, run)
     machine.start_over()
@@ -173,7 +175,10 @@ FOREIGN = attaching("lan0", "a table", function=OTHER, priority=20)
 
 OPEN_LAN, NO_LAN = {"name": "lan0", "policy": OPEN}, {"name": "lan0", "state": "absent"}
 
-SCENARIOS = (
+ON_CLSACT = attaching("lan0", policy=CLOSED, hook="clsact")
+
+# On a kernel of either kind
+ANY_KERNEL = (
     Scenario("attach to a bare machine", (), attaching("lan0", policy=CLOSED)),
     Scenario("attach to a second interface", BOTH[:1], BOTH[1]),
     Scenario("attach where rules are already", (ruling(WEB),), attaching("lan0")),
@@ -236,4 +241,22 @@ ROUTERS = (
     Scenario("a router that no boot restores", (lasting(WEB),), steering(WEB)),
     Scenario("a lasting router no more", (lasting(WEB, helper={"group": "a"}),), steering(state="absent")),
     Scenario("single parts no more", SAVED, steering(state="absent")),
+)
+
+ON_TCX = tuple(
+    Scenario(*given, has_tcx=True)
+    for given in (
+        ("move from clsact to TCX with a newer source", (ON_CLSACT, BOTH[1]), attaching("lan0", "version 2")),
+        ("move from clsact to TCX on request", (ON_CLSACT, BOTH[1]), attaching("lan0", hook="tcx")),
+        ("move from TCX to clsact on request", BOTH, attaching("lan0", hook="clsact", priority=20)),
+        ("detach from clsact", (ON_CLSACT, BOTH[1], recording()), detaching("lan0")),
+        ("restore clsact after a boot", (ON_CLSACT, *OPEN_SAVED[1:], befalling("reboot")), restoring()),
+    )
+)
+# A run that changes an attachment, or moves it to another image, is judged on both kinds of kernel.
+HOOKED = re.compile("attach|detach|restore|image|router")
+SCENARIOS = (
+    *ANY_KERNEL,
+    *(each._replace(name=f"{each.name} by TCX", has_tcx=True) for each in ANY_KERNEL if HOOKED.search(each.name)),
+    *ON_TCX,
 )

@@ -70,26 +70,36 @@ def qdisc_kinds(netns) -> list:
 
 def test_clsact_is_added_once_and_deleted_once(netns, netlink):
     ifindex = netns.veth()
-    assert not netlink.has_clsact(ifindex)
+    assert netlink.hook_qdisc(ifindex) == ""
     assert [netlink.add_clsact(ifindex), netlink.add_clsact(ifindex)] == [True, False]
-    assert netlink.has_clsact(ifindex)
+    assert netlink.hook_qdisc(ifindex) == "clsact"
     assert qdisc_kinds(netns) == ["noqueue", "clsact"] == [qdisc.kind for qdisc in netlink.qdiscs(ifindex)]
     assert [netlink.delete_clsact(ifindex), netlink.delete_clsact(ifindex)] == [True, False]
     assert qdisc_kinds(netns) == ["noqueue"] == [qdisc.kind for qdisc in netlink.qdiscs(ifindex)]
 
 
 def test_clsact_that_others_made_is_seen(lan, netlink):
-    assert netlink.has_clsact(lan)
+    assert netlink.hook_qdisc(lan) == "clsact"
     assert not netlink.add_clsact(lan)
 
 
 def test_a_plain_ingress_qdisc_is_no_clsact_and_stays(netns, netlink):
     ifindex = netns.veth()
     netns.run("tc qdisc add dev lan0 ingress")
-    assert not netlink.has_clsact(ifindex)
+    assert netlink.hook_qdisc(ifindex) == "ingress"
     with pytest.raises(Conflict, match="lan0 has a plain ingress qdisc where clsact belongs"):
         netlink.add_clsact(ifindex)
     assert not netlink.delete_clsact(ifindex)
+    assert qdisc_kinds(netns) == ["noqueue", "ingress"]
+
+
+def test_a_plain_ingress_qdisc_takes_our_filter_and_shows_it_on_ingress_alone(netns, netlink, program):
+    ifindex = netns.veth()
+    netns.run("tc qdisc add dev lan0 ingress")
+    netlink.replace_filter(ifindex, "ingress", *OURS, program(DROP).fd, "ours")
+    assert [entry.name for entry in netlink.filters(ifindex, "ingress")] == ["ours"]
+    assert netlink.filters(ifindex, "egress") == []
+    assert netlink.delete_filter(ifindex, "ingress", *OURS)
     assert qdisc_kinds(netns) == ["noqueue", "ingress"]
 
 

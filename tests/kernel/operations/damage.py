@@ -44,12 +44,51 @@ def put_filter(router, descriptor: int, name: str) -> None:
         netlink.replace_filter(ifindex_of(router), "ingress", 10, 1, descriptor, name)
 
 
+def has_tcx() -> bool:
+    """Return whether this kernel has TCX."""
+    return bpf.tcx_programs(1, "ingress") is not None
+
+
+def tcx_programs(ifindex: int, direction: str = "ingress") -> list:
+    """Return the kernel's names of the TCX programs of a hook."""
+    listed, found = bpf.tcx_programs(ifindex, direction), []
+    for number in listed.ids if listed else ():
+        descriptor = bpf.program_by_id(number)
+        found.append(bpf.program_info(descriptor).name)
+        os.close(descriptor)
+    return found
+
+
+def detach_tcx(ifindex: int, direction: str = "ingress") -> None:
+    """Detach every TCX program, as `bpftool net detach` does."""
+    for number in bpf.tcx_programs(ifindex, direction).ids:
+        descriptor = bpf.program_by_id(number)
+        bpf.detach_tcx(ifindex, direction, descriptor, 0)
+        os.close(descriptor)
+
+
+def lose_program(router) -> None:
+    """Detach our program, from TCX or from clsact."""
+    if router.info()["attachments"][0]["hook"] == "tcx":
+        detach_tcx(ifindex_of(router))
+    else:
+        router.netns.run(f"tc filter delete dev {LAN} ingress")
+
+
+def attach_twice(router) -> None:
+    """Attach the program as a filter, too, as a run that is killed in the middle of a move does."""
+    descriptor = bpf.open_pin(pin(router, "program"))
+    router.netns.run(f"tc qdisc add dev {LAN} clsact")
+    put_filter(router, descriptor, name_of_ours(router))
+    os.close(descriptor)
+
+
 def close(router) -> None:
-    """Take the filter away, and close the interface as a boot does that cannot read the saved state."""
+    """Take the program away, and close the interface as a boot does that cannot read the saved state."""
     system = router.system()
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, router.pin_dir) as pins:
         state = observe_state(CurrentState(system, lambda: netlink, pins), router.pin_dir)
-    router.netns.run(f"tc filter delete dev {LAN} ingress")
+    lose_program(router)
     close_interfaces(encode_closed(state), system)
 
 

@@ -14,12 +14,15 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import PAGE_WORDS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
 from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import (
+    attach_twice,
     close,
     edit_image,
     edit_map,
     edit_what_changed_in_place,
     forget,
+    has_tcx,
     kill_a_helper,
+    lose_program,
     make_again,
     name_of_ours,
     open_up,
@@ -47,7 +50,7 @@ RUNS = {
 class Drift(NamedTuple):
     """How it is provoked, its codes (for lan0, for the machine), and the runs that repair it.
 
-    Those of `others` would, too, if they came first.
+    Those of `others` would, too, if they came first. `hook` is that of the program.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Drift(NamedTuple):
     machine: tuple
     repair: tuple
     others: tuple = ()
+    hook: str = "auto"
 
 
 KINDS = (
@@ -65,6 +69,7 @@ KINDS = (
         ("no_filter",),
         (),
         ("attach",),
+        hook="clsact",
     ),
     Drift(
         "the clsact qdisc was removed",
@@ -72,6 +77,7 @@ KINDS = (
         ("no_clsact",),
         (),
         ("attach",),
+        hook="clsact",
     ),
     Drift(
         "somebody's filter took its place",
@@ -79,6 +85,7 @@ KINDS = (
         ("other_filter",),
         (),
         ("attach",),
+        hook="clsact",
     ),
     Drift(
         "another program bears its name",
@@ -86,6 +93,7 @@ KINDS = (
         ("other_program",),
         (),
         ("attach",),
+        hook="clsact",
     ),
     Drift(
         "the filter went and the saved state could not be put back",
@@ -93,6 +101,31 @@ KINDS = (
         ("interface_closed",),
         (),
         ("attach",),
+        hook="clsact",
+    ),
+    Drift(
+        "the TCX program was detached",
+        lambda router, program: lose_program(router),
+        ("no_filter",),
+        (),
+        ("attach",),
+        hook="tcx",
+    ),
+    Drift(
+        "a killed run left the program on both hooks",
+        lambda router, program: attach_twice(router),
+        ("attached_twice",),
+        (),
+        ("attach",),
+        hook="tcx",
+    ),
+    Drift(
+        "the TCX program went and the saved state could not be put back",
+        lambda router, program: close(router),
+        ("interface_closed",),
+        (),
+        ("attach",),
+        hook="tcx",
     ),
     Drift(
         "a map lost its pin",
@@ -226,6 +259,15 @@ def whole(bare_router):
     return bare_router
 
 
+def move_to(router, hook: str) -> None:
+    """Move the program to a hook of this kind. Skip the test on a kernel without it."""
+    if hook == "tcx" and not has_tcx():
+        pytest.skip("no TCX before Linux 6.6")
+    if hook != "auto":
+        router.hook = hook
+        RUNS["attach"](router, False)
+
+
 def told(router) -> tuple:
     """Return the words of drift: of lan0, and of the machine."""
     answer = router.info()
@@ -236,13 +278,16 @@ def told(router) -> tuple:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
 def test_drift_is_named_foretold_and_repaired(whole, program, kind):
+    move_to(whole, kind.hook)
     kind.provoke(whole, program)
+    if has_tcx():  # a lost TCX program looks like a lost filter with its qdisc
+        kind = kind._replace(words=tuple(word.replace("no_clsact", "no_filter") for word in kind.words))
     assert told(whole) == (list(kind.words), list(kind.machine))
     for name, run in RUNS.items():
         assert run(whole, True)["changed"] == (name in kind.repair + kind.others), f"{name}, in check mode"
     assert told(whole) == (list(kind.words), list(kind.machine)), "check mode changed something"
     for name in kind.repair:
-        assert RUNS[name](whole, False)["changed"]
+        assert RUNS[name](whole, False)["changed"], name
     assert told(whole) == ([], [])
     assert not any(run(whole, False)["changed"] for run in RUNS.values())
 
@@ -254,6 +299,7 @@ def test_every_word_that_a_run_repairs_is_provoked_here():
     provoked = {word for kind in KINDS for word in kind.words + kind.machine}
     assert provoked == set(DRIFT) - {
         "filter_ahead",
+        "filter_overtaken",
         "tcx_ahead",
         "xdp_ahead",
         "change_unguarded",

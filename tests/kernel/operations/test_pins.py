@@ -76,6 +76,7 @@ def hooks(netns) -> list:
 def wired(bare_router):
     """Return a router with one interface that leads nowhere."""
     bare_router.netns.veth()
+    bare_router.hook = "clsact"  # the tests look with tc
     return bare_router
 
 

@@ -71,6 +71,7 @@ def listening(*options: int):
 
 
 def test_a_filter_ahead(whole):
+    whole.attach(hook="clsact")
     whole.netns.run(f"tc filter add dev {LAN} ingress prio 5 protocol ip u32 match u32 0 0 flowid 1:1")
     assert codes(whole) == {"filter_ahead"}
     assert any("u32 filter at priority 5 on lan0" in line for line in whole.attach(check=True)["warnings"])
@@ -93,6 +94,7 @@ def test_an_xdp_program_ahead(whole, tmp_path):
 
 
 def test_a_tcx_program_ahead(whole, program):
+    whole.attach(hook="clsact")
     ifindex = whole.netns.judge(f"ip link show dev {LAN}")[0]["ifindex"]
     request = struct.pack("=IIII", program(0).fd, ifindex, ATTACH_TCX_INGRESS, 0)
     try:

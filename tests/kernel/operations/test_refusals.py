@@ -14,12 +14,14 @@ import dataclasses
 import errno
 import functools
 import itertools
+import socket
 from dataclasses import replace
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
+from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import tcx_programs
 
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 MANY_ROOTS = [
@@ -27,7 +29,7 @@ MANY_ROOTS = [
 ]
 CHANGES = {
     *("create_map", "update", "load_program", "pin", "make_folder", "rename", "unpin", "remove_folder"),
-    *("add_clsact", "replace_filter", "delete_filter", "delete_clsact"),
+    *("add_clsact", "replace_filter", "delete_filter", "delete_clsact", "attach_tcx", "detach_tcx"),
     *("add_rule", "delete_rule", "add_local_default", "delete_local_default"),
 }
 TIDYING_UP = {"unpin", "remove_folder"}
@@ -86,6 +88,7 @@ def everything(router) -> tuple:
     for entry in told["attachments"]:
         entry.pop("reasons")
     hooks = [router.netns.run(f"tc {what} dev {name}") for name in ("lan0", "lan1") for what in WHAT]
+    hooks += [str(tcx_programs(socket.if_nametoindex(name))) for name in ("lan0", "lan1")]
     return told, router.pinned(), hooks, [router.netns.run(f"ip {family} rule") for family in ("-4", "-6")]
 
 
@@ -102,8 +105,15 @@ RUNS = {
     "addresses": (("lan0", "lan1"), lambda router: router.record()),
     "route": (("lan0", "route"), lambda router: router.route("lan0", "lan1", mark="0x2/0x2", table=7)),
     "detach": (("lan0", "lan1", "rules", "record"), lambda router: router.attach(state="absent")),
+    "detach from clsact": (("filter", "lan1", "rules"), lambda router: router.attach(state="absent")),
+    "newer program, and a move": (
+        ("filter", "lan1", "rules"),
+        lambda router: router.attach(blob_content=newer(router.blob)),
+    ),
+    "move to clsact": (("lan0", "lan1", "rules"), lambda router: router.attach(hook="clsact", priority=20)),
 }
 BEFORE = {
+    "filter": lambda router: router.attach(hook="clsact"),
     "lan0": lambda router: router.attach(),
     "lan1": lambda router: router.attach("lan1"),
     "rules": lambda router: router.rules(WEB),

@@ -15,6 +15,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files
+from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import lose_program
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, SERVER, transparent, without_counters
 
@@ -38,9 +39,9 @@ class Kept:
         return restore_state({"path": self.path, "interface": interface}, self.router.system(), False).as_dict()
 
     def lose_everything(self) -> None:
-        """Lose the state that a reboot deletes: pins, filters, rules and routes."""
+        """Lose the state that a reboot deletes: pins, programs, rules and routes."""
+        lose_program(self.router)
         self.router.folder.clear()
-        self.router.netns.run(f"tc qdisc del dev {LAN} clsact")
         for family in ("-4", "-6"):
             self.router.netns.run(f"ip {family} rule delete table 1080")
             self.router.netns.run(f"ip {family} route flush table 1080")
@@ -105,18 +106,28 @@ def test_an_interface_that_was_made_anew_gets_its_program_policy_and_addresses(k
 
 @pytest.mark.parametrize(
     "loss",
-    [
-        f"tc filter del dev {LAN} ingress",
-        f"tc qdisc del dev {LAN} clsact",
-        "ip -4 rule delete table 1080",
-        "ip -4 route flush table 1080",
-    ],
+    [f"tc qdisc del dev {LAN} clsact", "ip -4 rule delete table 1080", "ip -4 route flush table 1080"],
 )
 def test_what_was_deleted_by_hand_is_put_back(kept, client, loss):
+    if "clsact" in loss:
+        kept.router.attach(hook="clsact")
+        kept.save(failure="fail_closed")
     kept.router.netns.run(loss)
     assert not kept.is_spliced(client)
     assert kept.restore()["changed"]
     assert kept.is_spliced(client)
+
+
+@pytest.mark.parametrize("hook", ["auto", "clsact"])
+def test_a_program_that_was_detached_by_hand_is_put_back_on_its_hook(kept, client, hook):
+    kept.router.attach(hook=hook)
+    kept.save(failure="fail_closed")
+    before = lasting(kept.router.info())
+    lose_program(kept.router)
+    assert not kept.is_spliced(client)
+    assert kept.restore()["changed"]
+    assert kept.is_spliced(client)
+    assert lasting(kept.router.info()) == before
 
 
 @pytest.mark.parametrize("end", [0, 1000, -2], ids=["empty", "half", "last byte"])

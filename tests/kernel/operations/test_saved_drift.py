@@ -13,6 +13,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED, closed_path
+from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import lose_program
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import RULE
 from ansible_collections.netedge.tproxy.tests.support.router import LAN
 
@@ -107,6 +108,6 @@ def test_a_change_that_could_not_be_saved_is_named(saved):
 
 def test_what_the_kernel_lost_and_what_lasts_for_a_service_only_are_no_stale_state(saved):
     saved.rules({**OTHER, "owner": "ziti:4HgX"})
-    saved.netns.run(f"tc filter delete dev {LAN} ingress")
+    lose_program(saved)
     saved.netns.run("ip -6 rule delete priority 1080")
     assert told(saved) == []

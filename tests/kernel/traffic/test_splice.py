@@ -144,8 +144,11 @@ def others_may_judge(splicing, program):
     splicing.attach(policy={"accept": "unspec", "management": [{"source": CLIENT, "protocol": "udp", "port": 161}]})
     later = socket.if_nametoindex(LAN), "ingress", 20, 1
     with Netlink() as netlink:
+        is_added = netlink.add_clsact(later[0])  # a TCX program needs none
         yield lambda: netlink.replace_filter(*later, program(TC_ACT_SHOT).fd, "later")
         netlink.delete_filter(*later)
+        if is_added:
+            netlink.delete_clsact(later[0])
     splicing.attach(policy={"accept": "ok", "management": []})
 
 

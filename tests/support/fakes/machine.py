@@ -82,8 +82,8 @@ class FakeNetlink(Adapter):
         ]
 
     @reads
-    def has_clsact(self, ifindex):
-        return ifindex in self.kernel.clsact
+    def hook_qdisc(self, ifindex):
+        return "clsact" if ifindex in self.kernel.clsact else self.kernel.qdiscs.get(ifindex, "")
 
     @writes
     def add_clsact(self, ifindex):
@@ -101,7 +101,7 @@ class FakeNetlink(Adapter):
 
     @writes
     def replace_filter(self, ifindex, direction, priority, handle, program_fd, name):
-        if ifindex not in self.kernel.clsact:
+        if ifindex not in self.kernel.clsact and ifindex not in self.kernel.qdiscs:
             raise KernelRefused(errno.EINVAL, "attach", "filter without clsact")
         slots = self.kernel.filters.setdefault((ifindex, direction), {})
         slots[(priority, handle)] = (name, self.kernel.get(program_fd))
@@ -195,9 +195,10 @@ class FakeEvents(Adapter):
 class Machine(Kernel):
     """A router with two interfaces, and its state as other programs see it."""
 
-    def __init__(self):
+    def __init__(self, has_tcx: bool = False):
         super().__init__()
         self.to_come: list = []
+        self.has_tcx, self.tcx, self.revisions, self.qdiscs = has_tcx, {}, {}, {}
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
@@ -218,11 +219,12 @@ class Machine(Kernel):
         """Remove an interface, with all that is bound to it."""
         ifindex = self.links.pop(name).ifindex
         self.addresses = [entry for entry in self.addresses if entry.ifindex != ifindex]
+        self.tcx = {hook: chain for hook, chain in self.tcx.items() if hook[0] != ifindex}
         FakeNetlink(self).delete_clsact(ifindex)
 
     def reboot(self) -> None:
         """Lose all but the disk."""
-        self.files, self.mounted, self.units = {}, True, set()
+        self.files, self.mounted, self.units, self.tcx = {}, True, set(), {}
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
 
     def replug(self) -> None:
@@ -235,8 +237,15 @@ class Machine(Kernel):
         self.plug("later0", 7, ("10.7.0.1",))
 
     def lose_filters(self) -> None:
-        """Lose the objects that `tc qdisc del` and `ip rule flush` delete."""
+        """Lose the objects that `tc qdisc del`, `bpftool net detach` and `ip rule flush` delete."""
         self.clsact, self.filters, self.rules = set(), {}, []
+        for hook in list(self.tcx):
+            self.set_tcx(*hook, [])
+
+    def set_tcx(self, ifindex: int, direction: str, chain: list) -> None:
+        """Change the TCX programs of a hook, which raises the revision of the list."""
+        hook = ifindex, direction
+        self.tcx[hook], self.revisions[hook] = chain, self.revisions.get(hook, 1) + 1
 
     def system(self) -> System:
         """Return the adapters of this machine."""
@@ -262,11 +271,12 @@ class Machine(Kernel):
         )
 
     def attached(self) -> list:
-        """Return the programs that filters hold."""
-        return [program for slots in self.filters.values() for _name, program in slots.values()]
+        """Return the programs that hooks hold."""
+        filters = [program for slots in self.filters.values() for _name, program in slots.values()]
+        return filters + [program for chain in self.tcx.values() for program in chain]
 
     def in_force(self) -> dict:
-        """Return the state that packets meet: each filter with the contents of its maps, and the routes to the proxy.
+        """Return the state that packets meet: each program with the contents of its maps, and the routes to the proxy.
 
         Counters are left out, because a run may reset unused counters.
         """
@@ -274,6 +284,9 @@ class Machine(Kernel):
         for hook, slots in self.filters.items():
             for slot, (name, program) in slots.items():
                 found[hook + slot] = (name, program.tag, self._decisive(program.maps))
+        for hook, chain in self.tcx.items():
+            for place, program in enumerate(chain):
+                found[(*hook, "tcx", place)] = (program.name, program.tag, self._decisive(program.maps))
         return {
             "filters": found,
             "clsact": set(self.clsact),

@@ -17,7 +17,12 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.test_run import CB_OFFSET
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, KernelRefused
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import MapInfo, ProgramInfo, TestRun
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import (
+    MapInfo,
+    ProgramInfo,
+    TcxPrograms,
+    TestRun,
+)
 
 from .kernel import Kernel, Map, Program, map_loads
 
@@ -61,7 +66,44 @@ class FakeBpf(Adapter):
 
     @reads
     def tcx_programs(self, ifindex, direction):
-        return ()
+        if not self.kernel.has_tcx:
+            return None
+        hook = ifindex, direction
+        ids = tuple(program.id for program in self.kernel.tcx.get(hook, ()))
+        return TcxPrograms(ids, self.kernel.revisions.get(hook, 1))
+
+    @writes
+    def attach_tcx(self, ifindex, direction, program, revision, replaced=0, before=0):
+        chain = self._tcx_chain(ifindex, direction, revision)
+        found = self.kernel.get(program)
+        if found in chain:
+            raise KernelRefused(errno.EEXIST, "attach", "TCX program")
+        if replaced:
+            chain[self._in_chain(chain, self.kernel.get(replaced).id)] = found
+        else:
+            chain.insert(self._in_chain(chain, before) if before else len(chain), found)
+        self.kernel.set_tcx(ifindex, direction, chain)
+
+    @writes
+    def detach_tcx(self, ifindex, direction, program, revision):
+        chain = self._tcx_chain(ifindex, direction, revision)
+        del chain[self._in_chain(chain, self.kernel.get(program).id)]
+        self.kernel.set_tcx(ifindex, direction, chain)
+
+    def _tcx_chain(self, ifindex, direction, revision):
+        """Return a copy of the list of TCX programs. The kernel refuses a change for another revision."""
+        if not self.kernel.has_tcx:
+            raise KernelRefused(errno.EINVAL, "attach", "TCX program")
+        if revision != self.kernel.revisions.get((ifindex, direction), 1):
+            raise KernelRefused(errno.ESTALE, "attach", "TCX program")
+        return list(self.kernel.tcx.get((ifindex, direction), ()))
+
+    @staticmethod
+    def _in_chain(chain, number):
+        for index, program in enumerate(chain):
+            if program.id == number:
+                return index
+        raise KernelRefused(errno.ENOENT, "find", f"TCX program {number}")
 
     @writes
     def create_map(self, shape, name, inner=0):
@@ -109,7 +151,7 @@ class FakeBpf(Adapter):
         return found.memory
 
     @writes
-    def load_program(self, instructions, name):
+    def load_program(self, instructions, name, function=""):
         used = [struct.unpack_from("=i", instructions, at + 4)[0] for at in map_loads(instructions)]
         return self.kernel.make(Program, instructions, name, [self.kernel.get(descriptor) for descriptor in used])
 

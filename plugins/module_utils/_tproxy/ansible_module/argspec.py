@@ -115,14 +115,21 @@ def tc_bpf_attach() -> Arguments:
             "function": {"type": "str", "default": FUNCTION},
             "priority": {"type": "int", "default": PRIORITY},
             "handle": {"type": "int", "default": HANDLE},
+            **HOOK,
             "policy": {"type": "dict", "options": POLICY},
             "force": FORCE,
             **CONFIRM,
             "pin_dir": PIN,
         },
-        mutually_exclusive=[("source", "blob")],
+        mutually_exclusive=[("source", "blob"), ("before", "after")],
     )
 
+
+HOOK = {
+    "hook": {"type": "str", "choices": ["auto", "tcx", "clsact"], "default": "auto"},
+    "before": {"type": "str"},
+    "after": {"type": "str"},
+}
 
 ROUTER_INTERFACE = {
     "name": {"type": "str", "required": True},
@@ -131,6 +138,7 @@ ROUTER_INTERFACE = {
     "mark": {"type": "str"},
     "priority": {"type": "int", "default": PRIORITY},
     "handle": {"type": "int", "default": HANDLE},
+    **HOOK,
     "addresses": {**NAMES, "default": [AUTO]},
 }
 

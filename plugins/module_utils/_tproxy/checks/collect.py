@@ -24,14 +24,15 @@ from ..constants import (
     WATCHER_LOCK,
 )
 from ..errors import KernelRefused
-from ..model.policy import Mark
+from ..model.policy import Mark, Policy
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 from ..model.rule import Rule, is_routers
-from ..resources.attachments import is_fail_closed, is_moving, runs
+from ..resources.attachments import is_moving
 from ..resources.current_state import CurrentState, DriftEntry
+from ..resources.hooks import TCX, HookProgram, has_tcx, is_fail_closed, programs_on, runs
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities, pending_change
-from ..system.netlink.messages import Filter, Link
+from ..system.netlink.messages import Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import InterfaceStatus
 from .facts import Daemons, Delivery, Facts, Interface, Listener
@@ -67,20 +68,16 @@ def daemons(system: System) -> Daemons:
     )
 
 
-def ahead(
-    system: System, link: Link, direction: str, filters: Iterable[Filter], priority: int
-) -> tuple[DriftEntry, ...]:
-    """Return each program that sees the packets of a hook before a filter of this priority."""
+def ahead(link: Link, direction: str, others: Iterable[HookProgram]) -> tuple[DriftEntry, ...]:
+    """Return each program that sees the packets of a hook before ours; `others` are those of the hook itself."""
     found = [DriftEntry("xdp_ahead", f"XDP program {link.xdp}")] if link.xdp and direction == "ingress" else []
-    found += [
-        DriftEntry("tcx_ahead", f"TCX program {number}") for number in system.bpf.tcx_programs(link.ifindex, direction)
-    ]
-    found += [
-        DriftEntry("filter_ahead", f"{entry.kind} filter at priority {entry.priority} {entry.name}".rstrip())
-        for entry in filters
-        if entry.priority < priority
-    ]
+    found += [DriftEntry("tcx_ahead" if entry.kind == TCX else "filter_ahead", str(entry)) for entry in others]
     return tuple(found)
+
+
+def overtaken(others: Iterable[HookProgram]) -> tuple[DriftEntry, ...]:
+    """Return each foreign filter that runs behind our TCX program."""
+    return tuple(DriftEntry("filter_overtaken", str(entry)) for entry in others if entry.kind != TCX)
 
 
 def interface(system: System, link: Link, mark: Mark | None = None) -> Interface:
@@ -233,35 +230,57 @@ def collect_status(current: CurrentState, older: Container[int] = ()) -> list[In
     policies, slots = current.policies.entries, current.policies.slots
     found = []
     for link in current.links:
-        filters = netlink.filters(link.ifindex, "ingress")
-        ours = next((entry for entry in filters if runs(entry, FUNCTION)), None)
-        if ours is None and link.ifindex not in policies:
+        entries = programs_on(current.system.bpf, netlink, link.ifindex, "ingress")
+        ours = next((entry for entry in entries if runs(entry, FUNCTION)), None)
+        policy = policies.get(link.ifindex)
+        if ours is None and policy is None:
             continue
         place = (ours.priority, ours.handle) if ours else (PRIORITY, HANDLE)
         status = InterfaceStatus(
             link,
             ours,
-            policies.get(link.ifindex),
+            policy,
             slots.get(link.ifindex),
             recorded.get(link.ifindex),
             _kernel_addresses(netlink, link),
-            ahead(current.system, link, "ingress", filters, place[0]),
-            has_clsact=ours is not None or netlink.has_clsact(link.ifindex),
+            ahead(link, "ingress", _before(entries, ours, place[0])),
+            has_hook=ours is not None or _has_hook(current, link),
             is_older=link.ifindex in older,
         )
         if ours is None:
-            foreign = [each for each in filters if (each.priority, each.handle) == place]
+            foreign = [each for each in entries if each.kind != TCX and (each.priority, each.handle) == place]
             status = status._replace(
                 foreign="".join(f"{each.kind} filter {each.name}".rstrip() for each in foreign[:1])
             )
         else:
             status = status._replace(
+                behind=_behind(entries, ours, policy),
+                copies=sum(runs(entry, FUNCTION) for entry in entries),
                 runs_its_program=current.programs.runs_its_name(ours.name, ours.tag),
                 is_bound=current.programs.is_bound(ours.program_id),
                 is_fail_closed=is_fail_closed(ours),
             )
         found.append(status)
     return found
+
+
+def _has_hook(current: CurrentState, link: Link) -> bool:
+    """Return whether a program could be attached to the interface without another qdisc."""
+    return has_tcx(current.system.bpf, link.ifindex, "ingress") or bool(current.netlink.hook_qdisc(link.ifindex))
+
+
+def _before(entries: Sequence[HookProgram], ours: HookProgram | None, priority: int) -> Sequence[HookProgram]:
+    """Return the entries that get packets before ours. Without ours, those before a filter of this priority."""
+    if ours is not None:
+        return entries[: entries.index(ours)]
+    return [entry for entry in entries if entry.kind == TCX or entry.priority < priority]
+
+
+def _behind(entries: Sequence[HookProgram], ours: HookProgram, policy: Policy | None) -> tuple[DriftEntry, ...]:
+    """Return the foreign filters that see no packet which our TCX program passes."""
+    if ours.kind != TCX or (policy is not None and policy.accept == "unspec"):
+        return ()
+    return overtaken(entry for entry in entries if not runs(entry, FUNCTION))
 
 
 def _kernel_addresses(netlink: Netlink, link: Link) -> tuple[bytes, ...]:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
 from ..resources.current_state import DriftEntry
-from ..system.netlink.messages import Filter, Link
+from ..resources.hooks import HookProgram
+from ..system.netlink.messages import Link
 
 ATTACH = "run tc_bpf_attach for it again"
 RULES = "run tproxy_rule again"
@@ -35,23 +36,23 @@ class About(NamedTuple):
 DRIFT = {
     "no_clsact": About(
         "error",
-        "{interface} has a policy, but neither a filter nor a clsact qdisc",
+        "{interface} has a policy, but neither a program of this collection nor a clsact qdisc",
         f"{ATTACH}; until then the interface is unfiltered",
     ),
     "no_filter": About(
         "error",
-        "{interface} has a policy, but no filter of this collection",
+        "{interface} has a policy, but no program of this collection",
         f"{ATTACH}; until then the interface is unfiltered",
     ),
     "other_filter": About(
         "error", "{detail} on {interface} has the place of our filter", f"{ATTACH}, which restores our filter"
     ),
     "other_program": About(
-        "error", "the filter on {interface} runs another program than the one that its name states", ATTACH
+        "error", "the hook of {interface} runs another program than the one that its name states", ATTACH
     ),
     "other_maps": About(
         "error",
-        "the filter on {interface} uses maps that are no longer pinned",
+        "the program on {interface} uses maps that are no longer pinned",
         f"{ATTACH}, which loads the program on the pinned maps",
     ),
     "older_release": About(
@@ -65,22 +66,30 @@ DRIFT = {
     ),
     "filter_ahead": About(
         "warning",
-        "{detail} on {interface} runs before our filter and may end the chain",
-        "make it return TC_ACT_UNSPEC, or move it behind our filter",
+        "{detail} on {interface} runs before our program and may end the chain",
+        "make it return TC_ACT_UNSPEC, or move it behind our program",
     ),
     "tcx_ahead": About(
         "warning",
-        "{detail} on {interface} runs before our filter and may end the chain",
-        "make it return TCX_NEXT, or detach it",
+        "{detail} on {interface} runs before our program and may end the chain",
+        "make it return TCX_NEXT, detach it, or run tc_bpf_attach with hook: tcx and before:",
+    ),
+    "filter_overtaken": About(
+        "warning",
+        "{detail} on {interface} runs behind our TCX program and sees no packet that it passes",
+        "run tc_bpf_attach with hook: clsact, or with accept: unspec in the policy",
+    ),
+    "attached_twice": About(
+        "warning", "{interface} has our program more than once ({detail}): a run was killed while it moved it", ATTACH
     ),
     "xdp_ahead": About(
         "warning",
-        "{detail} on {interface} runs before our filter and may end the chain",
-        "make it return XDP_PASS for packets that our filter must check; our filter never sees packets that it drops,"
+        "{detail} on {interface} runs before our program and may end the chain",
+        "make it return XDP_PASS for packets that our program must check; it never sees packets that XDP drops,"
         " redirects or sends",
     ),
     "no_policy": About(
-        "error", "{interface} has our filter but no policy: it accepts SSH and flows matched by rules only", ATTACH
+        "error", "{interface} has our program but no policy: it accepts SSH and flows matched by rules only", ATTACH
     ),
     "policy_damaged": About("error", "the policy of {interface} has invalid bytes", ATTACH),
     "policy_stale": About(
@@ -129,27 +138,29 @@ DRIFT = {
 
 
 class InterfaceStatus(NamedTuple):
-    """The state of one interface that has our filter or a policy.
+    """The state of one interface that has our program or a policy.
 
-    `ours` is our filter, None without one. `slot` is the slot of the policy, and so of its counters. `recorded` are the
-    recorded addresses, `addresses` those of the kernel, each as 16 bytes. `ahead` names the programs that see packets
-    before our filter.
+    `ours` is our program on its hook, None without one, and `copies` how often it is there. `slot` is the slot of the
+    policy, and so of its counters. `recorded` are the recorded addresses, `addresses` those of the kernel, each as 16
+    bytes. `ahead` names the programs that see packets before ours, `behind` the filters that our TCX program overtakes.
 
-    `foreign` names the foreign filter that has our priority and handle, or is "". `runs_its_program` means that our
-    filter runs the program that its name states, and `is_bound` that this program uses the pinned maps. `is_older`
-    means that our filter is of an older release and uses maps of its own. `is_fail_closed` means that the filter closes
-    the interface because no program could be loaded.
+    `foreign` names the foreign filter that has our priority and handle, or is "". `has_hook` is false where a program
+    needs a clsact qdisc and there is none. `runs_its_program` means that our program is the one that its name states,
+    and `is_bound` that it uses the pinned maps. `is_older` means that it is of an older release and uses maps of its
+    own. `is_fail_closed` means that it closes the interface because no other could be loaded.
     """
 
     link: Link
-    ours: Filter | None
+    ours: HookProgram | None
     policy: Policy | None
     slot: int | None
     recorded: InterfaceAddresses | None
     addresses: tuple[bytes, ...]
     ahead: tuple[DriftEntry, ...]
+    behind: tuple[DriftEntry, ...] = ()
+    copies: int = 1
     foreign: str = ""
-    has_clsact: bool = True
+    has_hook: bool = True
     runs_its_program: bool = True
     is_bound: bool = True
     is_older: bool = False
@@ -157,22 +168,24 @@ class InterfaceStatus(NamedTuple):
 
     def drift(self) -> list[DriftEntry]:
         """Return the drift of the hook and of the recorded addresses."""
-        return [*self.ahead, *_hook_drift(self), *_address_drift(self)]
+        return [*self.ahead, *self.behind, *_hook_drift(self), *_address_drift(self)]
 
 
 def _hook_drift(status: InterfaceStatus) -> Iterator[DriftEntry]:
-    has_filter, policy = status.ours is not None, status.policy
+    has_program, policy = status.ours is not None, status.policy
     if status.is_fail_closed or status.is_older:
         yield DriftEntry("interface_closed" if status.is_fail_closed else "older_release", "")
         return
-    if policy is not None and not has_filter:
-        code = "other_filter" if status.foreign else "no_filter" if status.has_clsact else "no_clsact"
+    if policy is not None and not has_program:
+        code = "other_filter" if status.foreign else "no_filter" if status.has_hook else "no_clsact"
         yield DriftEntry(code, status.foreign)
-    if has_filter and policy is None:
+    if status.copies > 1:
+        yield DriftEntry("attached_twice", f"{status.copies} times")
+    if has_program and policy is None:
         yield DriftEntry("no_policy", "")
-    if has_filter and not status.is_bound:
+    if has_program and not status.is_bound:
         yield DriftEntry("other_maps", "")
-    elif has_filter and not status.runs_its_program:
+    elif has_program and not status.runs_its_program:
         yield DriftEntry("other_program", "")
     if policy is not None and policy.damaged:
         yield DriftEntry("policy_damaged", "")

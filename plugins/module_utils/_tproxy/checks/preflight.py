@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..constants import FUNCTION
 from ..errors import Unsupported
 from ..model.policy import Policy
 from ..model.rule import Rule
-from ..resources.attachments import Hook, runs
-from ..resources.current_state import CurrentState
+from ..resources.current_state import CurrentState, DriftEntry
+from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, runs
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
 from ..system.netlink.messages import Link
-from .collect import ahead, interface, machine, with_listeners, with_networks, with_routing
+from .collect import ahead, interface, machine, overtaken, with_listeners, with_networks, with_routing
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface
 from .findings import Finding, findings, format_finding, path_unknown, vrf_unsupported
@@ -32,11 +31,8 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
         _refuse_vrf([link])
     system, current = transaction.system, transaction.current
     facts = machine(system, transaction.pin_dir)
-    filters = transaction.netlink.filters(link.ifindex, hook.direction)
-    if transaction.is_splicer:  # a filter of ours at another priority is removed
-        filters = [entry for entry in filters if not runs(entry, FUNCTION)]
-    before = ahead(system, link, hook.direction, filters, hook.priority)
-    facts = facts._replace(drift=tuple(DriftFact(link.name, *each) for each in before))
+    neighbours = _neighbours(transaction, link, hook, planned)
+    facts = facts._replace(drift=tuple(DriftFact(link.name, *each) for each in neighbours))
     if not transaction.is_splicer:
         return findings(facts)
     looked_at = interface(system, link)
@@ -54,6 +50,34 @@ def _refuse_vrf(links: Iterable[Link]) -> None:
     found = [format_finding(vrf_unsupported(link.name)) for link in links if link.vrf]
     if found:
         raise Unsupported(f"{'; '.join(found)}. Nothing was changed")
+
+
+def _neighbours(transaction: Transaction, link: Link, hook: Hook, planned: TransactionPlan) -> tuple[DriftEntry, ...]:
+    """Return the programs that will see packets before ours, and the filters that ours will overtake."""
+    bpf, netlink, function = transaction.system.bpf, transaction.netlink, transaction.function
+    entries = programs_on(bpf, netlink, link.ifindex, hook.direction, function)
+    # Our own program at another place is removed, so only foreign ones are neighbours.
+    others = [entry for entry in entries if not runs(entry, function)]
+    if hook.kind != TCX:
+        return ahead(
+            link, hook.direction, [each for each in others if each.kind == TCX or each.priority < hook.priority]
+        )
+    policy = planned.policies.after.get(link.ifindex) if planned.policies else None
+    behind = () if policy is None or policy.accept == "unspec" else overtaken(others)
+    return ahead(link, hook.direction, _tcx_before(transaction, hook, planned, entries)) + behind
+
+
+def _tcx_before(
+    transaction: Transaction, hook: Hook, planned: TransactionPlan, entries: list[HookProgram]
+) -> list[HookProgram]:
+    """Return the TCX programs that will see packets before ours: those before it now, or before its new place."""
+    order = planned.desired.orders.get(hook, ANYWHERE)
+    chain = [entry for entry in entries if entry.kind == TCX]
+    point = transaction.point(hook)
+    ours, others = point.program(), [entry for entry in chain if not runs(entry, transaction.function)]
+    if ours in chain and not point.is_misplaced(order):
+        return [entry for entry in chain[: chain.index(ours)] if entry in others]
+    return others[: order.place_in(others)]
 
 
 def _recorded(current: CurrentState) -> dict[int, tuple[bytes, ...]]:
@@ -96,9 +120,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
     facts = machine(system, transaction.pin_dir)
     before = []
     for hook, link in hooks.items():
-        filters = [each for each in netlink.filters(link.ifindex, hook.direction) if not runs(each, FUNCTION)]
-        found = ahead(system, link, hook.direction, filters, hook.priority)
-        before += [DriftFact(link.name, *each) for each in found]
+        before += [DriftFact(link.name, *each) for each in _neighbours(transaction, link, hook, planned)]
     policies, recorded = planned.policies.after, planned.addresses.after
     links = [link for link in transaction.current.links if link.ifindex in policies]
     looked_at = [interface(system, link, policies[link.ifindex].mark) for link in links]

@@ -29,12 +29,12 @@ from ..model.prefix import format_address
 from ..model.router_options import WantedRouter, router_from_params
 from ..model.rule import Identity, Rule, sorted_rules
 from ..operations.execute import execute
-from ..operations.router import Target, desired_state, gathered, state_without_router, targets
+from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
 from ..persistence import setup
 from ..persistence.setup import UnitPlan, plan_units
 from ..program.select import Wanted, wanted_program
-from ..resources.attachments import Hook
 from ..resources.current_state import CurrentState
+from ..resources.hooks import TCX, Hook
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
@@ -95,28 +95,27 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         current, is_deferred = transaction.current, bool(options.get("confirm_token"))
         found = targets(current, wanted)
         program = _program(options, found, transaction)
-        planned = transaction.plan(desired_state(current, wanted, found, program, transaction.deadline))
-        hooks = {each.hook: each.link for each in found}
+        places = placed(transaction, found, program)
+        planned = transaction.plan(desired_state(current, wanted, places, program, transaction.deadline))
+        hooks = {each.hook: each.target.link for each in places}
         warnings = [*wanted.warnings, *_input_warnings(options, wanted, current)]
         warnings += enforce(findings_of_router(transaction, hooks, planned), bool(options["force"]))
         files = _plan_files(options, planned, current)
         released = _released(wanted, planned, current)
+        result = _result(planned, program, files, current, is_deferred)
         if not check:
             _apply(transaction, planned, None if is_deferred else files, system)
         warnings += older_release_warnings(system, options["pin_dir"])
-        result = _result(planned, program, files, current, is_deferred)
     if not check and not is_deferred:
         warnings += _finish(options, files, released, system)
     return replace(result, warnings=tuple(warnings), released_interfaces=released)
 
 
 def _program(options: Options, found: list[Target], transaction: Transaction) -> Wanted | None:
-    """Return the program of the interfaces, None where there is no interface. Refuse a foreign filter in its place."""
+    """Return the program of the interfaces, None where there is no interface."""
     if not found:
         return None
-    policies, kept = transaction.current.policies.entries, transaction.current.blob
-    for each in found:
-        transaction.filter_at(each.hook).refuse_foreign(was_ours=each.link.ifindex in policies)
+    kept = transaction.current.blob
     return wanted_program({**options, "function": FUNCTION}, transaction.system.compiler, kept, None, trusts_kept=True)
 
 
@@ -230,7 +229,7 @@ def _rule_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[s
 
 
 def _kernel_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[str], list[str]]:
-    """Return both sides of the diff of routes, addresses, policies and filters: only what changes."""
+    """Return both sides of the diff of routes, addresses, policies and attachments: only what changes."""
     before: list[str] = []
     after: list[str] = []
     if planned.routes is not None:
@@ -242,11 +241,11 @@ def _kernel_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list
     if planned.policies is not None:
         before += _table_lines(planned.policies, planned.policies.before, current, _shown_policy)
         after += _table_lines(planned.policies, planned.policies.after, current, _shown_policy)
-    attached = {each.hook: each.filter.name for each in current.attachments}
+    attached = {each.hook: each.program.name for each in current.attachments}
     for hook in planned.removes:
-        before.append(f"{_place(hook, current)}: {attached.get(hook, 'a filter of ours')}")
+        before.append(f"{_place(hook, current)}: {attached.get(hook, 'a program of ours')}")
     for hook in planned.puts:
-        wanted = planned.desired.filters[hook]
+        wanted = planned.desired.attachments[hook]
         if hook in attached:
             before.append(f"{_place(hook, current)}: {attached[hook]}")
         state = " (bound anew)" if wanted is not None and attached.get(hook) == wanted.name else ""
@@ -273,6 +272,8 @@ def _shown_policy(policy: Policy) -> str:
 
 def _place(hook: Hook, current: CurrentState) -> str:
     name = current.names.get(hook.ifindex, f"interface {hook.ifindex}")
+    if hook.kind == TCX:
+        return f"{name} {hook.direction} tcx"
     return f"{name} {hook.direction} priority {hook.priority} handle {hook.handle:#x}"
 
 

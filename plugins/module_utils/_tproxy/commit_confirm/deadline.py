@@ -27,7 +27,7 @@ PREVIOUS = 1
 
 
 def arm(bpf: Bpf, pins: Pins, table: RuleTable, attached: Container[int], deadline: int) -> None:
-    """Set the deadline, in ns of the monotonic clock. `attached` are the ifindexes with a filter of ours."""
+    """Set the deadline, in ns of the monotonic clock. `attached` are the ifindexes with a program of ours."""
     if not pins.complete:
         return
     table.keep_previous()

@@ -7,7 +7,8 @@
 The watchdog is a process that sleeps until the deadline and rolls back a change that was not confirmed.
 
 1. It runs before anything changes. By then it has opened everything that it needs, and has tried it in check mode.
-2. It restores filters first, by the programs that it holds open: one request replaces a program that drops everything.
+2. It restores attachments first, by the programs that it holds open: one request replaces a program that drops
+   everything. Attachments before the change come back before others go, so no packet passes unfiltered.
    It waits GRACE seconds for a run that holds the lock, which may be confirming, and not longer.
 3. A confirmation wakes the watchdog, which ends. When it is killed, the confirm deadline and the next run replace it.
 """
@@ -21,10 +22,12 @@ from typing import NamedTuple
 from ..constants import FUNCTION
 from ..errors import Busy, TproxyError
 from ..model.saved_state import decode_state
-from ..resources.attachments import Attachment, Hook, Programs, users
+from ..resources.attachments import point_at, users
+from ..resources.hooks import Hook, HookProgram
 from ..resources.image_lock import image_lock
 from ..resources.lock import ROLLED_BACK, Pending, close_change, lock, pending_change
 from ..resources.pins import splicer_pins
+from ..resources.programs import Programs
 from ..resources.restore import restore
 from ..resources.rule_table import rule_table
 from ..system.system import Netlink, System
@@ -35,11 +38,11 @@ PAUSE = 2 * 10**9
 GRACE = 2
 
 
-class HeldFilter(NamedTuple):
-    """A filter before the change, and an open descriptor of its program."""
+class Held(NamedTuple):
+    """An attachment before the change, and an open descriptor of its program."""
 
     hook: Hook
-    name: str
+    stood: HookProgram
     program: int
 
 
@@ -50,7 +53,7 @@ class Watch(NamedTuple):
     netlink: Netlink
     pin_dir: str
     pending: Pending
-    held: list[HeldFilter]
+    held: list[Held]
 
 
 def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) -> list[str]:
@@ -79,13 +82,13 @@ def watchdog(system: System, pin_dir: str, pending: Pending) -> Callable[[], Cal
     return prepare
 
 
-def _hold(system: System, netlink: Netlink, pin_dir: str) -> list[HeldFilter]:
+def _hold(system: System, netlink: Netlink, pin_dir: str) -> list[Held]:
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         attached = users(netlink, Programs(system.bpf, pins), FUNCTION)
     return [
-        HeldFilter(each.hook, each.filter.name, system.bpf.program_by_id(each.filter.program_id))
+        Held(each.hook, each.program, system.bpf.program_by_id(each.program.program_id))
         for each in attached
-        if each.filter.program_id is not None
+        if each.program.program_id is not None
     ]
 
 
@@ -104,13 +107,13 @@ def _watch(watch: Watch) -> None:
 
 @contextmanager
 def _locked(watch: Watch) -> Iterator[None]:
-    """Hold the pin folder. A run that holds it for longer than GRACE does not keep the new filters in force."""
+    """Hold the pin folder. A run that holds it for longer than GRACE does not keep the new programs in force."""
     with ExitStack() as held:
         try:
             held.enter_context(lock(watch.system, watch.pin_dir, False, mount=False, seconds=GRACE))
         except Busy:
             if _is_mine(watch):
-                _put_filters_back(watch)
+                _put_attachments_back(watch)
             held.enter_context(lock(watch.system, watch.pin_dir, False, mount=False))
         yield
 
@@ -124,28 +127,34 @@ def _is_mine(watch: Watch) -> bool:
     return found is not None and found.token == watch.pending.token
 
 
-def _put_filters_back(watch: Watch) -> None:
-    """Put the filters before the change back, so that no new program sees a packet. Log failures."""
-    before = {held.hook: held for held in watch.held}
-    for attachment in _attachments(watch):
-        hook = attachment.hook
-        try:
+def _put_attachments_back(watch: Watch) -> None:
+    """Put the attachments before the change back, and remove others, so that no new program sees a packet.
+
+    An interface that has no program of ours any more waits for its policy. Log failures.
+    """
+    system, before = watch.system, {held.hook for held in watch.held}
+    with _logged(watch), splicer_pins(system.bpf, system.bpffs, watch.pin_dir) as pins:
+        programs = Programs(system.bpf, pins)
+        new = users(watch.netlink, programs, FUNCTION)
+        there = {each.hook: each.program.program_id for each in new}
+        attached = {each.link.ifindex for each in new}
+        for hook, stood, program in watch.held:
+            if hook.ifindex in attached and there.get(hook) != stood.program_id:
+                with _logged(watch):
+                    point_at(watch.netlink, programs, hook, FUNCTION).put_back(stood, program)
+        for hook in there:
             if hook not in before:
-                watch.netlink.delete_filter(*hook)
-            elif watch.system.bpf.program_info(before[hook].program).id != attachment.filter.program_id:
-                watch.netlink.replace_filter(*hook, before[hook].program, before[hook].name)
-        except TproxyError as fault:
-            watch.system.background.log(str(fault))
+                with _logged(watch):
+                    point_at(watch.netlink, programs, hook, FUNCTION).detach()
 
 
-def _attachments(watch: Watch) -> list[Attachment]:
-    system = watch.system
+@contextmanager
+def _logged(watch: Watch) -> Iterator[None]:
+    """Log a failure of the block, and go on."""
     try:
-        with splicer_pins(system.bpf, system.bpffs, watch.pin_dir) as pins:
-            return users(watch.netlink, Programs(system.bpf, pins), FUNCTION)
+        yield
     except TproxyError as fault:
-        system.background.log(str(fault))
-        return []
+        watch.system.background.log(str(fault))
 
 
 def _roll_back(watch: Watch, is_last: bool) -> bool:
@@ -154,7 +163,7 @@ def _roll_back(watch: Watch, is_last: bool) -> bool:
     try:
         with _locked(watch):
             if _is_mine(watch):
-                _put_filters_back(watch)
+                _put_attachments_back(watch)
                 roll_back(system, watch.netlink, watch.pin_dir, pending)
                 system.background.log(
                     f"rolled back: a change by {pending.who} that was not confirmed within {pending.seconds} s"

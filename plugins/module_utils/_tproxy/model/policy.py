@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
 from ..errors import InvalidInput, LimitExceeded
@@ -158,14 +159,43 @@ def interface_addresses(name: str, addresses) -> InterfaceAddresses:
     return InterfaceAddresses(name, unique)
 
 
-def hook_faults(priority: int, handle: int) -> list[str]:
-    """Return the faults of the place of a filter."""
-    faults = []
-    if not 1 <= priority <= 65535:
-        faults.append(f"priority: {priority} is out of range, 1 to 65535")
-    if not 1 <= handle < 2**32:
-        faults.append(f"handle: {handle} is out of range, 1 to 4294967295")
-    return faults
+class WantedHook(NamedTuple):
+    """The hook that a user asks for. `kind` is "auto", "tcx" or "clsact".
+
+    Priority and handle are those of a filter, `before` and `after` name a foreign TCX program.
+    """
+
+    direction: str
+    priority: int
+    handle: int
+    kind: str = "auto"
+    before: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, options: Mapping) -> WantedHook:
+        """Return the hook of the options of tc_bpf_attach, or of an interface of tproxy_router."""
+        before, after = options.get("before") or "", options.get("after") or ""
+        direction, kind = options.get("direction", "ingress"), options.get("hook", "auto")
+        return cls(direction, options["priority"], options["handle"], kind, before, after)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Return whether the program has a place among TCX programs."""
+        return bool(self.before or self.after)
+
+    def faults(self) -> list[str]:
+        """Return the faults that need no look at the kernel."""
+        found = []
+        if not 1 <= self.priority <= 65535:
+            found.append(f"priority: {self.priority} is out of range, 1 to 65535")
+        if not 1 <= self.handle < 2**32:
+            found.append(f"handle: {self.handle} is out of range, 1 to 4294967295")
+        if self.kind == "clsact" and self.is_ordered:
+            found.append("before, after: they order TCX programs, and hook is clsact; use priority instead")
+        if self.before and self.after:
+            found.append("before, after: give one of them")
+        return found
 
 
 def route_faults(table: int, priority: int) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..constants import AUTO, FAMILY_NAMES, HANDLE, PRIORITY, REPLACED, ROUTE_PRIORITY, ROUTE_TABLE
 from ..errors import InvalidInput
-from .policy import CHOICES, Mark, hook_faults, masked_sources, parse_mark, policy_from_params, route_faults
+from .policy import CHOICES, Mark, WantedHook, masked_sources, parse_mark, policy_from_params, route_faults
 from .prefix import parse_address
 from .rule import Identity, Rule, is_routers
 from .rule_options import rules_from_params
@@ -44,8 +44,7 @@ class WantedInterface(NamedTuple):
     is_present: bool
     policy: Mapping[str, Any] | None
     mark: Mark | None
-    priority: int
-    handle: int
+    hook: WantedHook
     addresses: tuple[bytes, ...] | None
 
 
@@ -128,10 +127,10 @@ def _interface(name: str, entry: Options, faults: list[str]) -> WantedInterface:
         policy = _policy(entry["policy"], place, faults)
     if entry.get("mark") is not None:
         mark = _mark(entry["mark"], place, faults)
-    priority, handle = entry.get("priority", PRIORITY), entry.get("handle", HANDLE)
-    faults += [f"{place}: {fault}" for fault in hook_faults(priority, handle)]
+    hook = WantedHook.of({"priority": PRIORITY, "handle": HANDLE, **entry})
+    faults += [f"{place}: {fault}" for fault in hook.faults()]
     addresses = _addresses(entry.get("addresses"), place, faults)
-    return WantedInterface(name, entry.get("state", "present") == "present", policy, mark, priority, handle, addresses)
+    return WantedInterface(name, entry.get("state", "present") == "present", policy, mark, hook, addresses)
 
 
 def _policy(params: Options, place: str, faults: list[str]) -> Mapping[str, Any]:

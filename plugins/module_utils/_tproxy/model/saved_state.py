@@ -28,7 +28,10 @@ FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"
 
 
 class SavedAttachment(NamedTuple):
-    """The splicer on the ingress of one interface.
+    """The splicer on one interface.
+
+    `hook` is "tcx" or "clsact", `behind` the names of the TCX programs that got the packets after it. Priority and
+    handle are those of the filter, for TCX those of a filter in its place on a kernel without TCX.
 
     The policy is without the properties of the interface itself (layer3, loopback) and without a deadline. `addresses`
     are 16 bytes each, None where none were recorded; `follows`: they are those that the kernel had.
@@ -40,6 +43,8 @@ class SavedAttachment(NamedTuple):
     policy: Policy
     addresses: tuple | None
     follows: bool
+    hook: str = "clsact"
+    behind: tuple = ()
 
 
 class SavedRoute(NamedTuple):
@@ -200,7 +205,8 @@ def _attachment(params: Mapping) -> SavedAttachment:
     addresses = params["addresses"]
     if addresses is not None:
         addresses = tuple(parse_address(address) for address in addresses)
-    return SavedAttachment(**{**params, "policy": Policy(**fields), "addresses": addresses})
+    behind = tuple(params.get("behind", ()))
+    return SavedAttachment(**{**params, "policy": Policy(**fields), "addresses": addresses, "behind": behind})
 
 
 def _digest(body: Mapping) -> str:

@@ -16,11 +16,11 @@ from ..checks.findings import enforce
 from ..checks.preflight import findings_of_hook
 from ..constants import FUNCTION
 from ..errors import InvalidInput
-from ..model.policy import Mark, Policy, hook_faults, masked_sources, policy_from_params
+from ..model.policy import Mark, Policy, WantedHook, masked_sources, policy_from_params
 from ..program.blob import Attached
 from ..program.select import Wanted, wanted_program
-from ..resources.attachments import Hook
 from ..resources.current_state import CurrentState
+from ..resources.hooks import CLSACT, Hook, tcx_hook
 from ..resources.interfaces import links_by_name
 from ..resources.older_release import older_attachments
 from ..resources.operation import Answer, Diff, Operation, Options, Result
@@ -33,6 +33,7 @@ from ..system.netlink.messages import Link
 from ..system.open_core import open_core
 from ..system.system import Netlink, System
 from .execute import execute
+from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of
 
 
 def attach(options: Options, system: System, check_mode: bool) -> Result:
@@ -64,7 +65,7 @@ def _validated(options: Options) -> Answer:
         given = policy_from_params(options["policy"])
     except InvalidInput as fault:
         faults += fault.faults
-    faults += hook_faults(options["priority"], options["handle"])
+    faults += WantedHook.of(options).faults()
     if options["function"] == FUNCTION and options["direction"] != "ingress":
         faults.append("direction: the splicer belongs on ingress; bpf_sk_assign works nowhere else")
     if options["function"] != FUNCTION and options["policy"] is not None:
@@ -89,17 +90,21 @@ def _source_faults(options: Options) -> list[str]:
 def _attach(options: Options, given: Answer, transaction: Transaction, check_mode: bool) -> Result:
     current = transaction.current
     link = links_by_name(transaction.netlink, [options["interface"]], "interface")[0]
-    hook = Hook(link.ifindex, options["direction"], options["priority"], options["handle"])
-    entry = transaction.filter_at(hook)
-    entry.refuse_foreign(was_ours=transaction.is_splicer and link.ifindex in current.policies.entries)
-    stood = entry.observe()
-    wanted = wanted_program(options, transaction.system.compiler, current.blob, stood)
+    asked = WantedHook.of(options)
+    standing = hook_that_stands(asked, transaction, link)
+    stood = transaction.point(standing).observe() if standing else None
+    # A program that is at hand nowhere must be compiled, unless it stays where it runs.
+    running = stood if choose(asked, transaction, link, None, standing) == standing else None
+    wanted = wanted_program(options, transaction.system.compiler, current.blob, running)
     with _pins_for(transaction, wanted) as pins:
         pins.check()
         transaction = transaction.with_pins(pins)
-        current, elsewhere = transaction.current, _elsewhere(transaction, hook)
-        before = _origin(transaction, hook, stood, elsewhere)
-        planned = transaction.plan(state_with(options, given, transaction, link, hook, elsewhere, wanted))
+        current, before = transaction.current, (standing, stood)
+        stays = standing if stood == wanted.attached else None
+        hook = choose(asked, transaction, link, wanted.blob, stays)
+        was_ours = transaction.is_splicer and link.ifindex in current.policies.entries
+        transaction.point(hook).refuse_foreign(was_ours)
+        planned = transaction.plan(state_with(options, given, transaction, link, hook, wanted))
         found = findings_of_hook(transaction, link, hook, planned)
         warnings = masked_sources(options["policy"]) + enforce(found, bool(options.get("force")))
         if not check_mode:
@@ -124,24 +129,26 @@ def state_with(
     transaction: Transaction,
     link: Link,
     hook: Hook,
-    elsewhere: list[Hook],
     wanted: Wanted,
 ) -> HostState:
-    """Return the state with the program on the hook and with the interface's policy.
+    """Return the state with the program on the hook, on no other of the interface, and with the interface's policy.
 
-    `given` are the given fields of the policy, `elsewhere` the other hooks of the interface that run our program. Rules
-    are part of it when they must be compiled again, so that they apply to the interface from its first packet.
+    `given` are the given fields of the policy. Rules are part of it when they must be compiled again, so that they
+    apply to the interface from its first packet.
     """
-    current = transaction.current
-    filters: dict[Hook, Attached | None] = {hook: wanted.attached, **dict.fromkeys(elsewhere, None)}
+    current, asked = transaction.current, WantedHook.of(options)
+    others = elsewhere(asked, transaction, link, hook)
+    attachments: dict[Hook, Attached | None] = {hook: wanted.attached, **dict.fromkeys(others, None)}
+    orders = {hook: order_of(asked, transaction, link, hook)}
     if not transaction.is_splicer:
-        return HostState(filters=filters, program=wanted)
+        return HostState(attachments=attachments, orders=orders, program=wanted)
     had = current.policies.entries
     policy = _wanted_policy(options, given, current, link, had.get(link.ifindex), transaction.deadline)
     return HostState(
         rules=current.rules.rules if current.rule_reader.is_stale(current.rules) else None,
         policies={**_of_existing(had, current), link.ifindex: policy},
-        filters=filters,
+        attachments=attachments,
+        orders=orders,
         program=wanted,
     )
 
@@ -152,26 +159,6 @@ def _of_existing(policies: Mapping[int, Policy], current: CurrentState) -> dict[
     An interface that is created again gets another index, so its old policies would fill up the table.
     """
     return {ifindex: policy for ifindex, policy in policies.items() if ifindex in current.names}
-
-
-def _elsewhere(transaction: Transaction, hook: Hook) -> list[Hook]:
-    """Return the other hooks of the interface that run our own program; [] for another program.
-
-    The policy belongs to the interface, and two instances of the program would process each packet twice.
-    """
-    if not transaction.is_splicer:
-        return []
-    found = (each.hook for each in transaction.current.attachments)
-    return [other for other in found if other.ifindex == hook.ifindex and other != hook]
-
-
-def _origin(
-    transaction: Transaction, hook: Hook, stood: Attached | None, elsewhere: list[Hook]
-) -> tuple[Hook, Attached | None]:
-    """Return the hook and the filter that the program has before: at the wanted place, or elsewhere."""
-    if stood is not None or not elsewhere:
-        return hook, stood
-    return elsewhere[0], transaction.filter_at(elsewhere[0]).observe()
 
 
 def _pins_for(transaction: Transaction, wanted: Wanted) -> Pins:
@@ -203,14 +190,26 @@ def _routed_mark(netlink: Netlink, link: Link) -> Mark:
 
 def _attachment(transaction: Transaction, link: Link, hook: Hook, wanted: Wanted) -> Answer:
     """Return the attachment. Program id and tag are None where check mode attached nothing."""
-    found = transaction.filter_at(hook).filter()
+    found = transaction.point(hook).program()
     attached = found if found is not None and found.name == wanted.attached.name else None
     return {
         "interface": link.name,
-        **hook._asdict(),
+        "ifindex": hook.ifindex,
+        "direction": hook.direction,
+        "hook": hook.kind,
+        **_filter_place(hook),
         "program_id": attached and attached.program_id,
         "tag": attached and attached.tag,
         "name": wanted.attached.name,
+    }
+
+
+def _filter_place(hook: Hook | None) -> Answer:
+    """Return priority and handle, which only a filter has."""
+    of_filter = hook is not None and hook.kind == CLSACT
+    return {
+        "priority": hook.priority if hook and of_filter else None,
+        "handle": hook.handle if hook and of_filter else None,
     }
 
 
@@ -227,7 +226,7 @@ def _program(wanted: Wanted) -> Answer:
 
 
 def _detach(options: Options, transaction: Transaction, check_mode: bool) -> Result:
-    """Remove our filters from one interface. Return the values of tc_bpf_attach."""
+    """Remove our program from one interface. Return the values of tc_bpf_attach."""
     link = transaction.netlink.link(options["interface"])
     hooks = _hooks(options, transaction, link) if link else []
     is_last = bool(transaction.pins.names()) and all(hook in hooks for hook in _users(transaction))
@@ -247,33 +246,29 @@ def _detach(options: Options, transaction: Transaction, check_mode: bool) -> Res
 def state_without(
     options: Options, transaction: Transaction, link: Link | None, hooks: list[Hook], is_last: bool
 ) -> HostState:
-    """Return the state without our filters on the interface, and without its policy and its recorded addresses."""
+    """Return the state without our program on the interface, and without its policy and its recorded addresses."""
     current, remains = transaction.current, Remains.NOTHING if is_last else Remains.EVERYTHING
     if link is None:
         return HostState(remains=remains)
     # A killed run may have left a qdisc on the named hook.
-    filters = dict.fromkeys(hooks or [_named_hook(options, link)], None)
+    attachments = dict.fromkeys(hooks or [named_filter(WantedHook.of(options), link)], None)
     if not transaction.is_splicer:
-        return HostState(filters=filters, remains=remains)
+        return HostState(attachments=attachments, remains=remains)
     return HostState(
         addresses={key: entry for key, entry in current.addresses.entries.items() if key != link.ifindex},
         policies={key: policy for key, policy in current.policies.entries.items() if key != link.ifindex},
-        filters=filters,
+        attachments=attachments,
         remains=remains,
     )
 
 
-def _named_hook(options: Options, link: Link) -> Hook:
-    return Hook(link.ifindex, options["direction"], options["priority"], options["handle"])
-
-
 def _hooks(options: Options, transaction: Transaction, link: Link) -> list[Hook]:
-    """Return the hooks that lose a filter: the named one, if our filter is there, and all that run our own program.
+    """Return the hooks that lose a program: the named filter and the TCX program, and all that run our own program.
 
     Our program would close the interface on another hook, without the policy that is removed.
     """
-    named = _named_hook(options, link)
-    found = [named] if transaction.filter_at(named).filter() is not None else []
+    places = (tcx_hook(link.ifindex, options["direction"]), named_filter(WantedHook.of(options), link))
+    found = [place for place in places if transaction.point(place).program() is not None]
     if transaction.is_splicer:
         found += [each.hook for each in transaction.current.attachments if each.link.ifindex == link.ifindex]
     return list(dict.fromkeys(found))
@@ -292,7 +287,7 @@ def _shown_before(
 ) -> dict[str, object]:
     """Return the side before of the diff; with the last filter it has the rules that are removed."""
     hook = hooks[0] if hooks else None
-    attached = transaction.filter_at(hook).observe() if hook else None
+    attached = transaction.point(hook).observe() if hook else None
     policy = None
     if transaction.is_splicer and link is not None:
         policy = transaction.current.policies.entries.get(link.ifindex)
@@ -308,8 +303,8 @@ def shown_attachment(
     return {
         "interface": link and link.name,
         "filter": attached and attached.name,
-        "priority": hook.priority if hook and attached else None,
-        "handle": hook.handle if hook and attached else None,
+        "hook": hook.kind if hook and attached else None,
+        **_filter_place(hook if attached else None),
         "bound": bool(attached and attached.bound),
         "rules_bound": rules_bound,
         "policy": policy and policy.to_params(),

@@ -22,11 +22,12 @@ from ..commit_confirm.change import confirm, finish_expired, refuse_bad_timeout,
 from ..constants import FUNCTION, STATE_FILE
 from ..errors import InvalidInput, TproxyError
 from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_lock
-from ..resources.attachments import Programs, users
+from ..resources.attachments import users
 from ..resources.lock import Pending, pending_change, write_record
 from ..resources.older_release import older_release_warnings, refuse_older_release
 from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
 from ..resources.pins import splicer_pins
+from ..resources.programs import Programs
 from ..system.system import Compiler, System
 from .audit import audit
 

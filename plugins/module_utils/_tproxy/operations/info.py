@@ -29,12 +29,13 @@ from ..checks.findings import findings
 from ..model.policy import Mark
 from ..model.rule import reading_order
 from ..persistence.state_file import saved_drift
-from ..resources.attachments import Programs
 from ..resources.current_state import CurrentState, DriftEntry
+from ..resources.hooks import CLSACT, HookProgram
 from ..resources.lock import refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
+from ..resources.programs import Programs
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
 from ..system import sock_diag
 from ..system.open_core import open_core
@@ -144,8 +145,9 @@ def _attachment(current: CurrentState, status: InterfaceStatus, drift: list[Drif
         "interface": status.link.name,
         "ifindex": status.link.ifindex,
         "direction": "ingress",
-        "priority": ours and ours.priority,
-        "handle": ours and ours.handle,
+        "hook": ours and ours.hook_kind,
+        "priority": _of_filter(ours, "priority"),
+        "handle": _of_filter(ours, "handle"),
         "program_id": ours and ours.program_id,
         "tag": ours and ours.tag,
         "name": ours and ours.name,
@@ -155,6 +157,11 @@ def _attachment(current: CurrentState, status: InterfaceStatus, drift: list[Drif
         "reasons": {} if status.slot is None else reasons(current.system, current.pins, status.slot),
         "ahead": [each.detail for each in status.ahead],
     }
+
+
+def _of_filter(ours: HookProgram | None, field: str) -> int | None:
+    """Return the priority or the handle, which only a filter has."""
+    return getattr(ours, field) if ours is not None and ours.hook_kind == CLSACT else None
 
 
 def reasons(system: System, pins: Pins, slot: int) -> Answer:

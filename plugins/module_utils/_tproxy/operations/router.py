@@ -22,14 +22,16 @@ from ..model.router_options import WantedInterface, WantedRoute, WantedRouter
 from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
 from ..program.blob import Attached
 from ..program.select import Wanted
-from ..resources.attachments import Hook, is_fail_closed, runs
+from ..resources.attachments import hook_of
 from ..resources.current_state import CurrentState
+from ..resources.hooks import CLSACT, TCX, Hook, Order, is_fail_closed, programs_on, runs
 from ..resources.interfaces import kernel_addresses
 from ..resources.operation import Answer
 from ..resources.routes import FAMILIES, RouteKey, Routes, with_local_routes
 from ..resources.routes import FAMILY_NAMES as FAMILY_NAME
-from ..resources.transaction import HostState, Remains
+from ..resources.transaction import HostState, Remains, Transaction
 from ..system.netlink.messages import Link
+from .hook_choice import choose, elsewhere, hook_that_stands, order_of
 
 
 class Target(NamedTuple):
@@ -38,10 +40,14 @@ class Target(NamedTuple):
     wanted: WantedInterface
     link: Link
 
-    @property
-    def hook(self) -> Hook:
-        """Return the place of its filter."""
-        return Hook(self.link.ifindex, "ingress", self.wanted.priority, self.wanted.handle)
+
+class Placed(NamedTuple):
+    """A target with its hook, the order there, and the other hooks that the program leaves."""
+
+    target: Target
+    hook: Hook
+    order: Order
+    others: tuple[Hook, ...]
 
 
 def targets(current: CurrentState, wanted: WantedRouter) -> list[Target]:
@@ -58,17 +64,34 @@ def targets(current: CurrentState, wanted: WantedRouter) -> list[Target]:
     return [Target(each, links[each.name]) for each in wanted.present]
 
 
+def placed(transaction: Transaction, found: Iterable[Target], program: Wanted | None) -> list[Placed]:
+    """Return the targets with their hooks. Raises Conflict and Unsupported for a hook that cannot be had."""
+    if program is None:
+        return []
+    policies, result = transaction.current.policies.entries, []
+    for target in found:
+        asked, link = target.wanted.hook, target.link
+        standing = hook_that_stands(asked, transaction, link)
+        is_right = standing is not None and transaction.point(standing).observe() == program.attached
+        hook = choose(asked, transaction, link, program.blob, standing if is_right else None)
+        transaction.point(hook).refuse_foreign(was_ours=link.ifindex in policies)
+        others = tuple(elsewhere(asked, transaction, link, hook))
+        result.append(Placed(target, hook, order_of(asked, transaction, link, hook), others))
+    return result
+
+
 # ---- desired state ------------------------------------------------------------------------------
 
 
 def desired_state(
-    current: CurrentState, wanted: WantedRouter, found: Iterable[Target], program: Wanted | None, deadline: int
+    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], program: Wanted | None, deadline: int
 ) -> HostState:
     """Return the state that a user wants. `deadline` is that of the pending change, or 0.
 
     The parts that the user leaves out stay; with `is_whole` they are removed.
     """
-    found = list(found)
+    places = list(places)
+    found = [each.target for each in places]
     leaving = _leaving(current, wanted, found)
     rules = _rules(current, wanted)
     policies = _policies(current, wanted, found, leaving, deadline)
@@ -77,7 +100,8 @@ def desired_state(
         routes=_routes(current, wanted),
         addresses=_addresses(current, wanted, found, leaving),
         policies=policies,
-        filters=_filters(current, found, leaving, program),
+        attachments=_attachments(current, places, leaving, program),
+        orders={each.hook: each.order for each in places},
         program=program if found else None,
         remains=Remains.EVERYTHING if rules or policies else Remains.NOTHING,
     )
@@ -86,20 +110,20 @@ def desired_state(
 def state_without_router(current: CurrentState) -> HostState:
     """Return the state without anything of this collection.
 
-    The rules go with their pins, after the last filter: an empty rule set would drop flows until then.
+    The rules go with their pins, after the last attachment: an empty rule set would drop flows until then.
     """
     everywhere = {link.ifindex for link in current.links}
     return HostState(
         routes=with_local_routes([], current.routes.entries, current.routes.shared),
         addresses={},
         policies={},
-        filters=_filters(current, [], everywhere, None),
+        attachments=_attachments(current, [], everywhere, None),
         remains=Remains.NOTHING,
     )
 
 
 def _leaving(current: CurrentState, wanted: WantedRouter, found: Iterable[Target]) -> set[int]:
-    """Return the interfaces that lose filter, policy and addresses, by ifindex."""
+    """Return the interfaces that lose program, policy and addresses, by ifindex."""
     if not wanted.is_whole:
         return {link.ifindex for link in current.links if link.name in wanted.leaving}
     have = {each.link.ifindex for each in current.attachments}
@@ -169,23 +193,22 @@ def _policies(
     return kept
 
 
-def _filters(
-    current: CurrentState, found: Iterable[Target], leaving: set[int], program: Wanted | None
+def _attachments(
+    current: CurrentState, places: Iterable[Placed], leaving: set[int], program: Wanted | None
 ) -> dict[Hook, Attached | None]:
-    """Return the filters: the program on each target, and nothing on other hooks of these and of leaving interfaces.
+    """Return the attachments: the program on each place, and none on other hooks of these and of leaving interfaces.
 
     A leaving interface may run the program of an older release, or on maps that are no longer pinned. A killed run may
     have left its qdisc without a filter.
     """
-    stay = {each.link.ifindex for each in found}
-    gone: dict[Hook, Attached | None] = {each.hook: None for each in current.attachments if each.link.ifindex in stay}
+    gone: dict[Hook, Attached | None] = {hook: None for each in places for hook in each.others}
     for ifindex in sorted(leaving & set(current.names)):
-        ours = [entry for entry in current.netlink.filters(ifindex, "ingress") if runs(entry, current.function)]
-        places = [(entry.priority, entry.handle) for entry in ours] or [(PRIORITY, HANDLE)]
-        gone.update(dict.fromkeys(Hook(ifindex, "ingress", *place) for place in places))
+        entries = programs_on(current.system.bpf, current.netlink, ifindex, "ingress", current.function)
+        ours = [hook_of(ifindex, "ingress", entry) for entry in entries if runs(entry, current.function)]
+        gone.update(dict.fromkeys(ours or [Hook(ifindex, "ingress", PRIORITY, HANDLE)]))
     if program is None:
         return gone
-    return {**gone, **{each.hook: program.attached for each in found}}
+    return {**gone, **{each.hook: program.attached for each in places}}
 
 
 # ---- gathered state -------------------------------------------------------------------------------
@@ -212,8 +235,8 @@ def _gathered_interfaces(current: CurrentState) -> list[Answer]:
     policies, recorded = current.policies.entries, current.addresses.entries
     marks = {key.interface: Mark(key.mark, key.mask) for key in reversed(current.routes.rules)}
     found = []
-    for link, direction, entry in current.attachments:
-        if direction != "ingress" or is_fail_closed(entry):
+    for link, hook, entry in current.attachments:
+        if hook.direction != "ingress" or is_fail_closed(entry):
             continue
         policy = policies.get(link.ifindex, Policy())
         params = policy.to_params()
@@ -224,14 +247,20 @@ def _gathered_interfaces(current: CurrentState) -> list[Answer]:
         found.append(
             {
                 "name": link.name,
-                "priority": entry.priority,
-                "handle": entry.handle,
+                **_gathered_hook(hook),
                 "policy": params,
                 "addresses": [AUTO] if follows else [format_address(address) for address in addresses],
                 **({} if marks.get(link.name, Mark()) == policy.mark else {"mark": mark}),
             }
         )
     return sorted(found, key=lambda entry: str(entry["name"]))
+
+
+def _gathered_hook(hook: Hook) -> Answer:
+    """Return the options of a hook. A TCX program is where `auto` puts it on a kernel that has TCX."""
+    if hook.kind == TCX:
+        return {}
+    return {"hook": CLSACT, "priority": hook.priority, "handle": hook.handle}
 
 
 def _gathered_routes(current: CurrentState) -> list[Answer]:

@@ -20,7 +20,7 @@ from ..model.flow import Flow, flow_text
 from ..model.policy import Policy
 from ..model.prefix import parse_address
 from ..model.rule import PORT_MAX, Rule
-from ..resources.attachments import runs
+from ..resources.hooks import programs_on, runs
 from ..resources.interfaces import PolicyTable, links_by_name
 from ..resources.lock import refuse_without_capabilities
 from ..resources.operation import Answer, Operation, Options, Result
@@ -51,7 +51,7 @@ def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
         answers = []
         for link, flow, item in zip(links, flows, items):
             _refuse_layer3(link, policies)
-            trace = ask_program(system.bpf, _program_of(netlink, link), link.ifindex, flow)
+            trace = ask_program(system.bpf, _program_of(system, netlink, link), link.ifindex, flow)
             answers.append({**_echo(item, flow), **_answer(trace, rules)})
     _compare(answers, items)
     first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
@@ -129,9 +129,9 @@ def _port(value: object, place: str, faults: list[str]) -> int:
 # ---- answers -------------------------------------------------------------------
 
 
-def _program_of(netlink: Netlink, link: Link) -> int:
+def _program_of(system: System, netlink: Netlink, link: Link) -> int:
     """Return the id of our program on the interface. Raises Unsupported when it has none."""
-    for entry in netlink.filters(link.ifindex, "ingress"):
+    for entry in programs_on(system.bpf, netlink, link.ifindex, "ingress"):
         if runs(entry, FUNCTION) and entry.program_id is not None:
             return entry.program_id
     raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")

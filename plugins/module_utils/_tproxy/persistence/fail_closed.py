@@ -4,7 +4,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Block interfaces if their saved state cannot be restored and the operator chose fail_closed.
 
-Only an interface without a filter of this collection is blocked.
+Only an interface without a program of this collection is blocked.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from ..constants import FUNCTION, HANDLE, PIN_DIR, PRIORITY
 from ..errors import TproxyError
 from ..model.policy import Policy
 from ..model.saved_state import SavedAttachment, decode_closed
-from ..program.blob import filter_name
+from ..program.blob import filter_name, program_name
 from ..program.fail_closed import fail_closed_program
-from ..resources.attachments import FAIL_CLOSED_IDENTITY, Hook, HookFilter, Programs
+from ..resources.attachments import point_at
+from ..resources.hooks import FAIL_CLOSED_IDENTITY, Order, programs_on, runs
 from ..resources.interfaces import encode_policy
 from ..resources.lock import lock_for_change
 from ..resources.pins import Pins, splicer_pins
+from ..resources.programs import Programs
+from ..resources.restore import hook_of_saved
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 
@@ -32,7 +35,7 @@ def close_interfaces(text: str | None, system: System, only: str | None = None) 
     Where the list is damaged too, every interface but loopback is blocked, and SSH passes.
     """
     if text is None:
-        return "fail_open: interfaces without a filter stay open"
+        return "fail_open: interfaces without a program stay open"
     with system.netlink() as netlink:
         links = {link.name: link for link in netlink.interfaces() if only in (None, link.name)}
         pin_dir, entries = _entries(text, links)
@@ -56,14 +59,15 @@ def _entries(text: str, links: Mapping[str, Link]) -> tuple[str, tuple[SavedAtta
 
 def _close(entry: SavedAttachment, link: Link, system: System, netlink: Netlink, pins: Pins) -> str:
     """Block one interface; return its state now. A refusal does not keep the others from being blocked."""
-    hook = Hook(link.ifindex, "ingress", entry.priority, entry.handle)
-    place = HookFilter(netlink, Programs(system.bpf, pins), hook, FUNCTION)
     program = None
     try:
-        if place.filter() is not None:
-            return "has its filter"
-        program = system.bpf.load_program(fail_closed_program(encode_policy(0, entry.policy)), FUNCTION)
-        place.attach(filter_name(FUNCTION, FAIL_CLOSED_IDENTITY), program, system.bpf.program_info(program).id)
+        if any(runs(each, FUNCTION) for each in programs_on(system.bpf, netlink, link.ifindex, "ingress")):
+            return "has its program"
+        point = point_at(netlink, Programs(system.bpf, pins), hook_of_saved(system.bpf, entry, link), FUNCTION)
+        code = fail_closed_program(encode_policy(0, entry.policy))
+        program = system.bpf.load_program(code, program_name(FUNCTION, FAIL_CLOSED_IDENTITY), FUNCTION)
+        name, number = filter_name(FUNCTION, FAIL_CLOSED_IDENTITY), system.bpf.program_info(program).id
+        point.attach(name, program, number, Order(before=entry.behind))
         return "lets nothing in but SSH, management, ARP, neighbour discovery and DHCP"
     except TproxyError as fault:
         return f"is OPEN ({fault})"

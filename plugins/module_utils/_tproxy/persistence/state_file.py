@@ -210,12 +210,15 @@ def saved_drift(current: CurrentState, pin_dir: str) -> list[DriftEntry]:
 
 
 def _other_parts(had: SavedState, now: SavedState) -> list[str]:
-    """Return the names of the parts that differ, without rules. Addresses that follow the kernel may differ."""
+    """Return the names of the parts that differ, without rules.
+
+    Addresses that follow the kernel may differ, and so may foreign TCX programs behind ours.
+    """
     follows = {entry.interface for entry in had.attachments if entry.follows}
     saved, stands = (
         {
             entry.interface: entry._replace(addresses=None, follows=True) if entry.interface in follows else entry
-            for entry in state.attachments
+            for entry in (each._replace(behind=()) for each in state.attachments)
         }
         for state in (had, now)
     )

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..abi.layout import LAYOUT, MAPS
+from ..constants import FUNCTION
 from ..errors import InvalidInput
 
 
@@ -152,10 +153,12 @@ def _digest(body: Mapping) -> str:
 
 IDENTITY_DIGITS = 12
 OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
+# The kernel keeps 15 bytes of a program's name: two letters for the function, and the digits of the identity.
+OUR_STEM, OTHER_STEM = "tp_", "tc_"
 
 
 class Attached(NamedTuple):
-    """A filter: the program's name in the filter, and whether it runs that program on the maps pinned now."""
+    """A program on a hook: its name with the identity, and whether it is that program on the maps pinned now."""
 
     name: str
     bound: bool = True
@@ -165,3 +168,22 @@ class Attached(NamedTuple):
 def filter_name(function: str, identity: str) -> str:
     """Return the name that a filter running this program bears."""
     return f"{function}:{identity[:IDENTITY_DIGITS]}"
+
+
+def program_name(function: str, identity: str) -> str:
+    """Return the name under which the kernel keeps this program. It tells the identity, because TCX has no filters."""
+    return f"{_stem(function)}{identity[:IDENTITY_DIGITS]}"
+
+
+def name_from_program(function: str, name: str) -> str | None:
+    """Return the filter name for a program's name in the kernel, or None for a program that is not of this function.
+
+    All functions but our own share a stem. Their maps tell them apart.
+    """
+    stem = _stem(function)
+    found = f"{function}:{name[len(stem) :]}"
+    return found if name.startswith(stem) and OUR_NAME.fullmatch(found) else None
+
+
+def _stem(function: str) -> str:
+    return OUR_STEM if function == FUNCTION else OTHER_STEM

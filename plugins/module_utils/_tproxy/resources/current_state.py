@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The state of the router as the kernel has it, in parts: rules, routes, recorded addresses, policies and filters."""
+"""The state of the router as the kernel has it: rules, routes, recorded addresses, policies and attachments."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
-from ..constants import FUNCTION
+from ..constants import FUNCTION, HANDLE, PRIORITY
 from ..model.policy import InterfaceAddresses, Mark, Policy
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
 from ..program.blob import Blob
 from ..ruleset.records import ImageContents
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
-from .attachments import Attachment, Programs, is_fail_closed, users
+from .attachments import Attachment, users
+from .hooks import TCX, Hook, HookProgram, is_fail_closed, tcx_chain
 from .interfaces import AddressTable, InterfaceSnapshot, PolicyTable, kernel_addresses
 from .pins import Pins
+from .programs import Programs
 from .routes import FAMILY_NAMES, RouteKey, RouteSnapshot, RouteTable
 from .rules import EMPTY, RuleReader, RuleSnapshot
 
@@ -97,7 +99,7 @@ class CurrentState:
 
     @cached_property
     def attachments(self) -> tuple[Attachment, ...]:
-        """The filters that run the program on these pins."""
+        """The attachments of the program on these pins."""
         return tuple(users(self.netlink, self.programs, self.function, self.links))
 
     @cached_property
@@ -128,14 +130,25 @@ def observe_state(current: CurrentState, pin_dir: str) -> SavedState:
 def _attachments(current: CurrentState) -> tuple[SavedAttachment, ...]:
     policies, recorded = current.policies.entries, current.addresses.entries
     found = []
-    for link, _direction, entry in current.attachments:
+    for link, hook, entry in current.attachments:
         if is_fail_closed(entry):
             continue
         policy = replace(policies.get(link.ifindex, Policy()), layer3=False, loopback=False, deadline=0, generation=0)
         addresses = recorded[link.ifindex].addresses if link.ifindex in recorded else None
         follows = addresses == tuple(sorted(set(kernel_addresses(current.netlink, link))))
-        found.append(SavedAttachment(link.name, entry.priority, entry.handle, policy, addresses, follows))
+        priority, handle = (PRIORITY, HANDLE) if hook.kind == TCX else (hook.priority, hook.handle)
+        behind = _behind(current, hook, entry)
+        found.append(SavedAttachment(link.name, priority, handle, policy, addresses, follows, hook.kind, behind))
     return tuple(sorted(found, key=lambda entry: entry[:3]))
+
+
+def _behind(current: CurrentState, hook: Hook, entry: HookProgram) -> tuple[str, ...]:
+    """Return the names of the TCX programs that get the packets after ours."""
+    if hook.kind != TCX:
+        return ()
+    chain = tcx_chain(current.system.bpf, hook.ifindex, hook.direction)
+    names = [each.name for each in chain]
+    return tuple(names[names.index(entry.name) + 1 :]) if entry.name in names else ()
 
 
 def _route(key: RouteKey) -> SavedRoute:

@@ -17,9 +17,10 @@ from ..abi.layout import LAYOUT, MAPS
 from ..constants import FUNCTION
 from ..errors import LayoutMismatch
 from ..system.system import Netlink, System
-from .attachments import Attachment, Programs, users
+from .attachments import Attachment, users
 from .current_state import CurrentState
 from .pins import Pins, splicer_pins
+from .programs import Programs
 
 OLDER_LAYOUTS = (2,)  # of release 0.1
 READ = ("image", "policy", "ifindex_ip_map")  # the maps that are read; their shapes are ours
@@ -36,7 +37,7 @@ def older_pins(system: System, pin_dir: str) -> Pins | None:
 
 
 def older_attachments(system: System, netlink: Netlink, pin_dir: str) -> list[Attachment]:
-    """Return each filter that still runs on the maps of an older release."""
+    """Return each attachment that still runs on the maps of an older release."""
     older = older_pins(system, pin_dir)
     if older is None:
         return []

@@ -26,9 +26,10 @@ from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_
 from ..program.blob import Attached, blob_from_json
 from ..program.select import Wanted, of_blob
 from ..system.netlink.messages import Link
-from ..system.system import Netlink, System
-from .attachments import Hook, is_moving
+from ..system.system import Bpf, Netlink, System
+from .attachments import is_moving
 from .current_state import CurrentState
+from .hooks import TCX, Hook, Order, has_tcx, tcx_hook
 from .interfaces import kernel_addresses
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
@@ -91,15 +92,18 @@ class RestoreCache:
 
 
 class Target(NamedTuple):
-    """An attachment of the state, and its interface as it exists now."""
+    """An attachment of the state, its interface as it exists now, and its hook."""
 
     entry: SavedAttachment
     link: Link
+    hook: Hook
 
-    @property
-    def hook(self) -> Hook:
-        """Return the hook of its filter."""
-        return Hook(self.link.ifindex, "ingress", self.entry.priority, self.entry.handle)
+
+def hook_of_saved(bpf: Bpf, entry: SavedAttachment, link: Link) -> Hook:
+    """Return the hook of an attachment of the state. A kernel without TCX gets a filter in its place."""
+    if entry.hook == TCX and has_tcx(bpf, link.ifindex, "ingress"):
+        return tcx_hook(link.ifindex, "ingress")
+    return Hook(link.ifindex, "ingress", entry.priority, entry.handle)
 
 
 class Restored(NamedTuple):
@@ -135,16 +139,18 @@ def restore(
         )
         current = transaction.current
         links = {link.name: link for link in current.links}
-        targets = [Target(entry, links[entry.interface]) for entry in entries if entry.interface in links]
+        there = [(entry, links[entry.interface]) for entry in entries if entry.interface in links]
+        targets = [Target(entry, link, hook_of_saved(system.bpf, entry, link)) for entry, link in there]
         for target in targets:
-            transaction.filter_at(target.hook).refuse_foreign()
+            transaction.point(target.hook).refuse_foreign()
         rules_are_right = not is_moving(pins) and cache.is_right(current.rule_reader)
         desired = HostState(
             rules=None if rules_are_right else _rules(state, current, exact),
             routes=_routes(routes, current, exact),
             addresses=_addresses(targets, current, exact),
             policies=_policies(targets, current, exact),
-            filters=_filters(targets, current, cache.wanted(state).attached if targets else None, exact),
+            attachments=_attachments(targets, current, cache.wanted(state).attached if targets else None, exact),
+            orders={target.hook: Order(before=target.entry.behind) for target in targets if target.entry.behind},
             program=cache.wanted(state) if targets else None,
             pins_program=exact,
             remains=_remains(state, current, exact),
@@ -191,7 +197,7 @@ def _route_key(entry: SavedRoute) -> RouteKey:
 
 def _addresses(targets: list[Target], current: CurrentState, exact: bool) -> dict[int, InterfaceAddresses]:
     kept = {} if exact else _of_existing(current, current.addresses.entries)
-    for entry, link in targets:
+    for entry, link, _hook in targets:
         addresses = _addresses_now(current, entry, link)
         if addresses is not None:
             kept[link.ifindex] = InterfaceAddresses(link.name, addresses)
@@ -220,15 +226,17 @@ def _policies(targets: list[Target], current: CurrentState, exact: bool) -> dict
     kept = {} if exact else _of_existing(current, current.policies.entries)
     restored = {
         link.ifindex: Policy(**{**vars(entry.policy), "layer3": link.layer3, "loopback": link.loopback})
-        for entry, link in targets
+        for entry, link, _hook in targets
     }
     return {**kept, **restored}
 
 
-def _filters(
+def _attachments(
     targets: list[Target], current: CurrentState, attached: Attached | None, exact: bool
 ) -> dict[Hook, Attached | None]:
-    others = [each.hook for each in current.attachments] if exact else []
+    """Return the attachments of the state, and the removal of others on the same interfaces, with `exact` on all."""
+    restored = {target.link.ifindex for target in targets}
+    others = [each.hook for each in current.attachments if exact or each.link.ifindex in restored]
     return {**dict.fromkeys(others, None), **{target.hook: attached for target in targets}}
 
 
@@ -256,9 +264,9 @@ def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
         added += _put_lines(planned.policies, names, "policy")
     program = planned.desired.program
     if program is not None:
-        added += [f"{names[hook.ifindex]}: filter {program.attached.name} put back" for hook in planned.puts]
+        added += [f"{names[hook.ifindex]}: {_noun(hook)} {program.attached.name} put back" for hook in planned.puts]
     removed += [
-        f"{each.link.name}: filter {each.filter.name} removed"
+        f"{each.link.name}: {_noun(each.hook)} {each.program.name} removed"
         for each in (current.attachments if planned.removes else ())
         if each.hook in planned.removes
     ]
@@ -267,6 +275,10 @@ def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
     if planned.addresses is not None:
         removed += _delete_lines(planned.addresses, names, "addresses")
     return added + removed
+
+
+def _noun(hook: Hook) -> str:
+    return "TCX program" if hook.kind == TCX else "filter"
 
 
 def _rule_lines(planned: RulePlan) -> list[str]:

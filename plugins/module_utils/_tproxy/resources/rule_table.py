@@ -29,8 +29,9 @@ from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, System
-from .attachments import Programs, move_to_image
+from .attachments import move_to_image
 from .pins import Pins, inner_shape
+from .programs import Programs
 from .reconcile import Changes, diff
 from .rules import CURRENT, EMPTY, PREVIOUS, RuleReader, RuleSnapshot
 

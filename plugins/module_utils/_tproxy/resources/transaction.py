@@ -9,10 +9,11 @@ order:
 
 1. Rules. An image that outgrows its map moves to another map, which the program must use when it is loaded.
 2. Routes, then addresses.
-3. The program, which the verifier may refuse; then policies; then filters. So no packet meets the program before
+3. The program, which the verifier may refuse; then policies; then attachments. So no packet meets the program before
    everything that it looks up is there.
-4. Removals: filters, then policies, then addresses. Without its policy the program would close the interface. A filter
-   elsewhere on an interface goes last, so the interface is never without a filter.
+4. Removals: attachments, then policies, then addresses. Without its policy the program would close the interface. An
+   attachment elsewhere on an interface goes last, so the interface is never without one: a move from a filter to TCX,
+   or back, lets no packet pass unfiltered. Meanwhile a packet may meet both programs, which set the same mark.
 5. Pins and program, when nothing uses them.
 
 A failure on the way undoes what was done, backwards.
@@ -38,8 +39,9 @@ from ..program.blob import Attached
 from ..program.select import Wanted
 from ..ruleset.records import ImageContents
 from ..system.system import Netlink, System
-from .attachments import Hook, HookFilter, clsact_marker, clsact_markers, is_moving
+from .attachments import HookPoint, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
 from .current_state import CurrentState
+from .hooks import ANYWHERE, Hook, Order
 from .image_lock import image_lock
 from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
 from .older_release import drop_older_pins
@@ -68,8 +70,9 @@ class HostState:
 
     `rules`, `routes`, `addresses` (by ifindex) and `policies` (by ifindex) are whole parts: entries that they lack are
     removed. `rules` are compiled again when the image in force is damaged, interrupted or stale.
-    `filters` names hooks: with an Attached, a filter must stand there; with None, no filter of ours. Other hooks stay.
-    `program` is the program of these filters. With `pins_program` it is pinned again, too, if another one is pinned.
+    `attachments` names hooks: with an Attached, our program must stand there; with None, none of ours. Other hooks
+    stay. `orders` has the order of TCX programs for these hooks. `program` is the program of these attachments. With
+    `pins_program` it is pinned again, too, if another one is pinned.
     `previous_rules` changes the rules of the previous image too, while a change waits for confirmation.
     """
 
@@ -77,7 +80,8 @@ class HostState:
     routes: Routes | None = None
     addresses: Mapping[int, InterfaceAddresses] | None = None
     policies: Mapping[int, Policy] | None = None
-    filters: Mapping[Hook, Attached | None] = field(default_factory=dict)
+    attachments: Mapping[Hook, Attached | None] = field(default_factory=dict)
+    orders: Mapping[Hook, Order] = field(default_factory=dict)
     program: Wanted | None = None
     pins_program: bool = False
     remains: Remains = Remains.EVERYTHING
@@ -115,7 +119,7 @@ class RulePlan:
 
 @dataclass(frozen=True)
 class InterfacePlan(Generic[Entry]):
-    """The plan of a table of interfaces: `first` before filters are removed, the rest of `after` when they are gone."""
+    """The plan of a table of interfaces: `first` before attachments are removed, `after` when they are gone."""
 
     first: Plan[InterfaceSnapshot[Entry], int, Entry, InterfaceWrites[Entry]]
     after: Mapping[int, Entry]
@@ -135,7 +139,7 @@ class InterfacePlan(Generic[Entry]):
 class TransactionPlan:
     """The plan of each part; None for a part that the wanted state leaves as it is.
 
-    `puts` are the hooks that get the program, `removes` the hooks that lose a filter of ours.
+    `puts` are the hooks that get the program, `removes` the hooks that lose ours.
     """
 
     desired: HostState
@@ -204,16 +208,16 @@ class Transaction:
         """Return whether the transaction is about our own program, which has policies and rules."""
         return self.function == FUNCTION
 
-    def filter_at(self, hook: Hook) -> HookFilter:
-        """Return the filter of the program on a hook."""
-        return HookFilter(self.netlink, self.current.programs, hook, self.function)
+    def point(self, hook: Hook) -> HookPoint:
+        """Return the place of the program on a hook."""
+        return point_at(self.netlink, self.current.programs, hook, self.function)
 
     # ---- plan ----------------------------------------------------------------------------------
 
     def plan(self, desired: HostState) -> TransactionPlan:
         """Return the way to a wanted state. Raises TproxyError for a state that cannot be. Change nothing."""
         current = self.current
-        puts, removes = self._plan_filters(desired)
+        puts, removes = self._plan_attachments(desired)
         addresses = policies = routes = None
         if desired.routes is not None:
             routes = plan(current.route_table, current.routes, desired.routes)
@@ -226,7 +230,7 @@ class Transaction:
         return TransactionPlan(desired, self._plan_rules(desired), routes, addresses, policies, puts, removes)
 
     def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
-        """Return the interfaces that keep their entries until filters are removed: those that exist."""
+        """Return the interfaces that keep their entries until attachments are removed: those that exist."""
         return self.current.names if removes else ()
 
     def _plan_rules(self, desired: HostState) -> RulePlan | None:
@@ -237,19 +241,24 @@ class Transaction:
         moving = is_moving(self.pins)
         return RulePlan(plan(table, snapshot, desired.rules, rewrite=refresh), refresh, moving)
 
-    def _plan_filters(self, desired: HostState) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+    def _plan_attachments(self, desired: HostState) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
         repin = desired.pins_program and not self._is_pinned(desired.program)
         puts = [
             hook
-            for hook, attached in desired.filters.items()
-            if attached is not None and (repin or self.filter_at(hook).observe() != attached)
+            for hook, attached in desired.attachments.items()
+            if attached is not None and (repin or not self._stands(desired, hook, attached))
         ]
         removes = [
             hook
-            for hook, attached in desired.filters.items()
-            if attached is None and self.filter_at(hook).filter() is not None
+            for hook, attached in desired.attachments.items()
+            if attached is None and self.point(hook).program() is not None
         ]
         return tuple(puts), tuple(removes)
+
+    def _stands(self, desired: HostState, hook: Hook, attached: Attached) -> bool:
+        """Return whether the program stands on a hook in the order that is asked for."""
+        point = self.point(hook)
+        return point.observe() == attached and not point.is_misplaced(desired.orders.get(hook, ANYWHERE))
 
     def _is_pinned(self, program: Wanted | None) -> bool:
         """Return whether the pinned blob is that of a program. The state file takes its blob from there."""
@@ -326,8 +335,8 @@ class Transaction:
             if planned.policies is not None:
                 planned.policies.first.apply(undo)
             if program is not None:
-                self._put_filters(planned, program, done, undo)
-            self._remove_filters(planned, done, undo)
+                self._put_attachments(planned, program, done, undo)
+            self._remove_attachments(planned, done, undo)
             if planned.policies is not None:
                 _finish(planned.policies, undo)
             if planned.addresses is not None:
@@ -350,55 +359,62 @@ class Transaction:
             self.pins.clear_marker(clsact_marker(ifindex))
 
     def _open_program(self, planned: TransactionPlan, done: ExitStack) -> int | None:
-        """Return a descriptor of the program for the filters, or None where no filter changes."""
-        program = planned.desired.program
-        if not planned.puts or program is None or program.blob is None:
+        """Return a descriptor of the program for the hooks, or None where no attachment changes.
+
+        The kernel takes a program once for each list of TCX programs. One that must stand elsewhere is loaded again.
+        """
+        desired = planned.desired
+        if not planned.puts:
             return None
-        descriptor = self.current.programs.open(program.blob)
+        if desired.program is None or desired.program.blob is None:
+            raise AssertionError("a plan with attachments has no program")
+        programs, blob = self.current.programs, desired.program.blob
+        moves = any(self.point(hook).is_misplaced(desired.orders.get(hook, ANYWHERE)) for hook in planned.puts)
+        descriptor = programs.load(blob) if moves else programs.open(blob)
         done.callback(os.close, descriptor)
         return descriptor
 
-    def _put_filters(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
-        """Pin the program as the current one, and attach it to its hooks in place of the filters there."""
+    def _put_attachments(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
+        """Pin the program as the current one, and attach it to its hooks in place of our programs there."""
         bpf, wanted = self.system.bpf, planned.desired.program
         if wanted is None or wanted.blob is None:
-            raise AssertionError("a plan with filters has no program")
+            raise AssertionError("a plan with attachments has no program")
         number, is_pinned = bpf.program_info(program).id, False
         for hook in planned.puts:
-            entry = self.filter_at(hook)
-            stood = entry.filter() or entry.foreign()
+            point = self.point(hook)
+            stood = point.program() or point.foreign()
             if stood is None or stood.program_id is None:
-                undo.callback(entry.detach)
+                undo.callback(point.detach)
             else:
                 old = bpf.program_by_id(stood.program_id)
                 done.callback(os.close, old)
-                undo.callback(self.netlink.replace_filter, *hook, old, stood.name)
+                undo.callback(point.put_back, stood, old)
             if not is_pinned:
                 self.current.programs.remember(program, wanted.blob, done, undo)
                 is_pinned = True
-            entry.attach(wanted.attached.name, program, number)
-            if entry.observe() != wanted.attached:
+            point.attach(wanted.attached.name, program, number, planned.desired.orders.get(hook, ANYWHERE))
+            if point.observe() != wanted.attached:
                 raise VerificationFailed(
-                    f"the filter on {hook.direction} reads back as {entry.observe()}, not {wanted.attached}: is another"
-                    " program managing this hook?"
+                    f"the {hook.kind} attachment on {hook.direction} reads back as {point.observe()}, not"
+                    f" {wanted.attached}: is another program managing this hook?"
                 )
 
-    def _remove_filters(self, planned: TransactionPlan, done: ExitStack, undo: ExitStack) -> None:
-        for hook, attached in planned.desired.filters.items():
+    def _remove_attachments(self, planned: TransactionPlan, done: ExitStack, undo: ExitStack) -> None:
+        for hook, attached in planned.desired.attachments.items():
             if attached is not None:
                 continue
-            entry = self.filter_at(hook)
-            stood = entry.filter()
+            point = self.point(hook)
+            stood = point.program()
             if stood is None or stood.program_id is None:
-                entry.drop_clsact()  # a killed run may have left the qdisc
+                point.tidy()  # a killed run may have left the qdisc
                 continue
             old = self.system.bpf.program_by_id(stood.program_id)
             done.callback(os.close, old)
-            undo.callback(entry.attach, stood.name, old, stood.program_id)
-            entry.detach()
-            if entry.filter() is not None:
+            undo.callback(point.put_back, stood, old)
+            point.detach()
+            if point.program() is not None:
                 raise VerificationFailed(
-                    f"the filter on {hook.direction} is still there: is another program managing it?"
+                    f"the {hook.kind} attachment on {hook.direction} is still there: is another program managing it?"
                 )
 
     def _leave(self, remains: Remains) -> None:
@@ -406,7 +422,7 @@ class Transaction:
         if remains is Remains.EVERYTHING:
             return
         for link in self.current.links:
-            self.filter_at(Hook(link.ifindex, "ingress", 1, 1)).drop_clsact()
+            drop_clsact(self.netlink, self.pins, link.ifindex)
         if remains is Remains.MAPS:
             self.current.programs.forget()
         else:
@@ -435,7 +451,7 @@ def _plan_interfaces(
 
 
 def _finish(planned: InterfacePlan[Entry], undo: ExitStack) -> None:
-    """Remove the entries of interfaces that lost their filter."""
+    """Remove the entries of interfaces that lost their attachment."""
     if planned.first.after != planned.after:
         undo.callback(planned.first.table.restore, planned.first.snapshot)
         reconcile(planned.first.table, lambda _have: planned.after)

@@ -22,10 +22,12 @@ from typing import NamedTuple
 from ..errors import KernelRefused, kernel_refusals
 from . import libc
 
-MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_TEST_RUN = 0, 1, 2, 3, 5, 6, 7, 10
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET = 0, 1, 2, 3, 5, 6, 7
+PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
-ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 46, 47
+TCX = {"ingress": 46, "egress": 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
+FLAG_REPLACE, FLAG_BEFORE, FLAG_ID = 1 << 2, 1 << 3, 1 << 5
 
 ATTRIBUTE_BYTES = 144
 LOG_BYTES = 1 << 20
@@ -81,6 +83,16 @@ class TestRun(NamedTuple):
     value: int
     context: bytes
     duration: int
+
+
+class TcxPrograms(NamedTuple):
+    """The ids of the TCX programs of a hook, in the order of their execution, and the revision of this list.
+
+    TCX programs run before all filters of the hook. The kernel raises the revision with each change of the list.
+    """
+
+    ids: tuple[int, ...]
+    revision: int
 
 
 def raise_memory_limit() -> None:
@@ -174,10 +186,11 @@ def window(descriptor: int, size: int, writable: bool) -> mmap.mmap:
 # ---- programs ------------------------------------------------------------------
 
 
-def load_program(instructions: bytes, name: str) -> int:
+def load_program(instructions: bytes, name: str, function: str = "") -> int:
     """Load a SCHED_CLS program under the licence GPL and return its descriptor.
 
-    Raises KernelRefused, with the end of the verifier's log in details["log"].
+    The kernel keeps the name. Raises KernelRefused, which names the function, if that is given, with the end of the
+    verifier's log in details["log"].
     """
     try:
         return _load(instructions, name)
@@ -187,7 +200,7 @@ def load_program(instructions: bytes, name: str) -> int:
         with contextlib.suppress(OSError):
             os.close(_load(instructions, name, LOG_OF_REFUSAL, log))
         details = {"log": log.value.decode(errors="replace")[-LOG_KEPT:]}
-        raise KernelRefused.of(refusal, "load program", name, details) from refusal
+        raise KernelRefused.of(refusal, "load program", function or name, details) from refusal
 
 
 def verified_instructions(instructions: bytes, name: str) -> str:
@@ -236,20 +249,39 @@ def test_run(program: int, packet: bytes, context: bytes = b"", repeat: int = 1)
     return TestRun(value, left.raw[: len(context)], duration)
 
 
-def tcx_programs(ifindex: int, direction: str) -> tuple[int, ...]:
-    """Return the ids of the TCX programs of a hook ("ingress", "egress"). Raises KernelRefused.
+# ---- TCX -------------------------------------------------------------------------
 
-    TCX programs run before every filter. Kernels before Linux 6.6 have none.
-    """
+
+def tcx_programs(ifindex: int, direction: str) -> TcxPrograms | None:
+    """Return the TCX programs of a hook ("ingress", "egress"), or None before Linux 6.6. Raises KernelRefused."""
     ids = (ctypes.c_uint32 * IDS_MAX)()
-    kind = ATTACH_TCX_INGRESS if direction == "ingress" else ATTACH_TCX_EGRESS
     try:
-        reply = _call(PROG_QUERY, struct.pack("=IIIIQI", ifindex, kind, 0, 0, _pointer(ids), IDS_MAX)).attribute
+        reply = _call(PROG_QUERY, struct.pack("=IIIIQI", ifindex, TCX[direction], 0, 0, _pointer(ids), IDS_MAX))
     except OSError as refusal:
-        if refusal.errno in (errno.EINVAL, errno.ENODEV):
-            return ()
+        if refusal.errno == errno.EINVAL:
+            return None
+        if refusal.errno == errno.ENODEV:
+            return TcxPrograms((), 0)
         raise KernelRefused.of(refusal, "query TCX programs", f"interface {ifindex}") from refusal
-    return tuple(ids[: struct.unpack_from("=I", reply, 24)[0]])
+    count, revision = struct.unpack_from("=I", reply.attribute, 24)[0], struct.unpack_from("=Q", reply.attribute, 56)[0]
+    return TcxPrograms(tuple(ids[:count]), revision)
+
+
+def attach_tcx(ifindex: int, direction: str, program: int, revision: int, replaced: int = 0, before: int = 0) -> None:
+    """Attach a program without a link, so that it stays as long as the interface. Raises KernelRefused.
+
+    `replaced` is the descriptor of the program whose place it takes, `before` the id of the program that gets packets
+    next. Without them the program is the last one. The kernel refuses with ESTALE if the list has another revision.
+    """
+    flags = (FLAG_REPLACE if replaced else 0) | (FLAG_BEFORE | FLAG_ID if before else 0)
+    attribute = struct.pack("=IIIIIIQ", ifindex, program, TCX[direction], flags, replaced, before, revision)
+    _bpf(PROG_ATTACH, attribute, "attach", f"TCX program to {direction} of interface {ifindex}")
+
+
+def detach_tcx(ifindex: int, direction: str, program: int, revision: int) -> None:
+    """Detach a program. Raises KernelRefused; the errno is ESTALE if the hook has another revision."""
+    attribute = struct.pack("=IIIIIIQ", ifindex, program, TCX[direction], 0, 0, 0, revision)
+    _bpf(PROG_DETACH, attribute, "detach", f"TCX program from {direction} of interface {ifindex}")
 
 
 # ---- pins ------------------------------------------------------------------------

@@ -45,6 +45,7 @@ from .wire import (
 
 DUMP_ATTEMPTS = 10
 SKIP_STATISTICS = 0x8  # RTEXT_FILTER_SKIP_STATS
+HOOK_QDISCS = ("clsact", "ingress")
 SHARED_BLOCK = -1  # TCM_IFINDEX_MAGIC_BLOCK: the ifindex of a filter that several interfaces share
 
 OLDEST_LIBRARY = "pyroute2 0.5.14 or later"
@@ -112,29 +113,34 @@ class Netlink:
         request = Request(messages.RTM_GETQDISC, "list", "queueing disciplines of {interface}", {"index": ifindex})
         return [messages.read_qdisc(answer) for answer in self._list(request)]
 
-    def has_clsact(self, ifindex: int) -> bool:
-        """Return whether the interface has clsact, made by any program."""
-        return any(qdisc.kind == "clsact" for qdisc in self.qdiscs(ifindex))
+    def hook_qdisc(self, ifindex: int) -> str:
+        """Return the kind of the qdisc that holds filters: "clsact", "ingress" (for ingress alone), or "" for none."""
+        kinds = [qdisc.kind for qdisc in self.qdiscs(ifindex)]
+        return next((kind for kind in HOOK_QDISCS if kind in kinds), "")
 
     def add_clsact(self, ifindex: int) -> bool:
         """Add clsact, and return whether it was missing. Raises Conflict if a plain ingress qdisc takes its place."""
         if self._send(messages.add_clsact(ifindex), but=(errno.EEXIST,)) is not None:
             return True
-        if not self.has_clsact(ifindex):
+        if self.hook_qdisc(ifindex) != "clsact":
             name = self._name(ifindex)
             raise Conflict(f"{name} has a plain ingress qdisc where clsact belongs: its owner must delete it")
         return False
 
     def delete_clsact(self, ifindex: int) -> bool:
         """Delete clsact with all its filters, foreign ones too. Return whether it existed."""
-        if not self.has_clsact(ifindex):
+        if self.hook_qdisc(ifindex) != "clsact":
             return False
         return self._send(messages.delete_clsact(ifindex), but=(errno.ENOENT,)) is not None
 
     def filters(self, ifindex: int, direction: str) -> list[Filter]:
-        """Return every filter of any kind on a hook, in the order of their execution."""
+        """Return every filter of any kind on a hook, in the order of their execution.
+
+        A plain ingress qdisc has no egress hook, but the kernel lists its ingress filters there too (tried).
+        """
         answers = self._list(messages.list_filters(ifindex, direction))
-        return [entry for entry in map(messages.read_filter, answers) if entry]
+        found = [entry for entry in map(messages.read_filter, answers) if entry]
+        return [] if found and direction == "egress" and self.hook_qdisc(ifindex) == "ingress" else found
 
     def replace_filter(
         self, ifindex: int, direction: str, priority: int, handle: int, program_fd: int, name: str
@@ -142,7 +148,7 @@ class Netlink:
         """Attach a program, direct-action, for all protocols, in one request.
 
         It replaces the bpf filter of this priority and handle in place: every packet passes the old or the new one.
-        The hook must have clsact: a plain ingress qdisc takes an egress filter too, and runs it on ingress (tried).
+        An egress filter needs clsact: a plain ingress qdisc takes it too, and runs it on ingress (tried).
         """
         self._send(messages.replace_filter(FilterIdentity(ifindex, direction, priority, handle), program_fd, name))
 

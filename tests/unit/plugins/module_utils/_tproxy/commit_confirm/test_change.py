@@ -64,11 +64,18 @@ BY_THE_SWITCH = (
     Scenario("a first attach", (), waiting(attaching("lan0", policy=CLOSED))),
     Scenario("a first attach to rules", (ruling(WEB),), waiting(attaching("lan0", policy=CLOSED))),
     Scenario("a second interface", (BOTH[0], ruling(WEB)), waiting(attaching("lan1", policy=CLOSED))),
+    Scenario("a policy by TCX", (*BOTH, ruling(WEB)), waiting(attaching("lan0", policy=OPEN)), True),
+    Scenario("a first attach by TCX", (), waiting(attaching("lan0", policy=CLOSED)), True),
 )
+ON_CLSACT = attaching("lan0", policy=CLOSED, hook="clsact")
 BY_THE_GUARD = (
     Scenario("another program", (*BOTH, ruling(WEB)), waiting(attaching("lan0", "version 2"))),
     Scenario("one interface less", (*BOTH, ruling(WEB)), waiting(detaching("lan0"))),
     Scenario("the last one", (BOTH[0], ruling(WEB)), waiting(detaching("lan0"))),
+    Scenario("another program by TCX", (*BOTH, ruling(WEB)), waiting(attaching("lan0", "version 2")), True),
+    Scenario("the last one by TCX", (BOTH[0], ruling(WEB)), waiting(detaching("lan0")), True),
+    Scenario("a move to TCX", (ON_CLSACT, BOTH[1], ruling(WEB)), waiting(attaching("lan0", "version 2")), True),
+    Scenario("a move to clsact", (*BOTH, ruling(WEB)), waiting(attaching("lan0", hook="clsact")), True),
 )
 NAMED = {"ids": lambda scenario: scenario.name.replace(" ", "-")}
 EACH = pytest.mark.parametrize("scenario", BY_THE_SWITCH + BY_THE_GUARD, **NAMED)
@@ -83,6 +90,11 @@ def met(machine) -> dict:
             policy, image = _chosen(machine, program.maps, hook[0])
             if policy != UNFILTERED:
                 found[hook + place] = (program.tag, policy, image)
+    for hook, chain in machine.tcx.items():
+        for place, program in enumerate(chain):
+            policy, image = _chosen(machine, program.maps, hook[0])
+            if policy != UNFILTERED:
+                found[(*hook, "tcx", place)] = (program.tag, policy, image)
     return found
 
 

@@ -188,7 +188,7 @@ def test_what_runs_is_not_closed_by_a_damaged_file():
     machine = machine_after(*SAVED)
     machine.disk[STATE_FILE] = "damage"
     before = machine.in_force()
-    with pytest.raises(VerificationFailed, match="lan0 has its filter, lan1 has its filter"):
+    with pytest.raises(VerificationFailed, match="lan0 has its program, lan1 has its program"):
         play(machine, restoring())
     assert machine.in_force() == before
 
@@ -199,10 +199,10 @@ def test_a_program_that_the_kernel_refuses_closes_too(monkeypatch):
     system = machine.system()
     load = system.bpf.load_program
 
-    def verify(instructions, name):
+    def verify(instructions, name, function):
         if map_loads(instructions):
-            raise KernelRefused(13, "load program", name)
-        return load(instructions, name)
+            raise KernelRefused(13, "load program", function)
+        return load(instructions, name, function)
 
     monkeypatch.setattr(system.bpf, "load_program", verify, raising=False)
     operation, given = restoring()

@@ -1,0 +1,125 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The choice of a hook for tc_bpf_attach and tproxy_router: TCX or clsact, and the order among TCX programs.
+
+`auto` takes TCX where the kernel has it, unless a foreign filter on the same hook would run behind our program instead
+of before or after it as now. A program that is right stays where it is: a move alone is no reason for a change.
+"""
+
+from __future__ import annotations
+
+from ..errors import Conflict, Unsupported
+from ..model.policy import WantedHook
+from ..program.blob import Blob
+from ..resources.hooks import (
+    ANYWHERE,
+    CLSACT,
+    TCX,
+    Hook,
+    HookProgram,
+    Order,
+    has_tcx,
+    is_named,
+    programs_on,
+    runs,
+    tcx_hook,
+)
+from ..resources.older_release import older_attachments
+from ..resources.transaction import Transaction
+from ..system.netlink.messages import Link
+
+
+def named_filter(asked: WantedHook, link: Link) -> Hook:
+    """Return the hook of a filter at the priority and handle that are asked for."""
+    return Hook(link.ifindex, asked.direction, asked.priority, asked.handle)
+
+
+def hook_that_stands(asked: WantedHook, transaction: Transaction, link: Link) -> Hook | None:
+    """Return the hook where our program stands now, None without one. TCX comes first, as its packets do."""
+    for hook in (tcx_hook(link.ifindex, asked.direction), named_filter(asked, link)):
+        if transaction.point(hook).program() is not None:
+            return hook
+    if transaction.is_splicer:
+        return next((each.hook for each in transaction.current.attachments if each.link.ifindex == link.ifindex), None)
+    return None
+
+
+def choose(asked: WantedHook, transaction: Transaction, link: Link, blob: Blob | None, stays: Hook | None) -> Hook:
+    """Return the hook for the program. `stays` is the hook where it stands already, right as it is.
+
+    Raises Unsupported for TCX on a kernel that has none, or for a program that could not be recognised there.
+    """
+    tcx, clsact = tcx_hook(link.ifindex, asked.direction), named_filter(asked, link)
+    if asked.kind == CLSACT:
+        return clsact
+    if asked.kind != TCX and not asked.is_ordered:
+        return _automatic(transaction, tcx, clsact, blob, stays)
+    _refuse_tcx(transaction, tcx, blob)
+    return tcx
+
+
+def _automatic(transaction: Transaction, tcx: Hook, clsact: Hook, blob: Blob | None, stays: Hook | None) -> Hook:
+    if stays is not None:
+        return tcx if stays.kind == TCX else clsact
+    bpf, netlink = transaction.system.bpf, transaction.netlink
+    if not has_tcx(bpf, tcx.ifindex, tcx.direction) or not _is_recognised(transaction, blob):
+        return clsact
+    entries = programs_on(bpf, netlink, tcx.ifindex, tcx.direction, transaction.function)
+    overtaken = any(entry.kind != TCX and not runs(entry, transaction.function) for entry in entries)
+    return clsact if overtaken else tcx
+
+
+def _refuse_tcx(transaction: Transaction, tcx: Hook, blob: Blob | None) -> None:
+    if not has_tcx(transaction.system.bpf, tcx.ifindex, tcx.direction):
+        release = transaction.system.sysctl.kernel_release()
+        raise Unsupported(f"hook: kernel {release} has no TCX, which came with Linux 6.6; use hook: auto or clsact")
+    if not _is_recognised(transaction, blob):
+        raise Unsupported(
+            f"hook: {transaction.function} has no map, so a later run could not recognise it among TCX programs; use"
+            " hook: clsact"
+        )
+
+
+def _is_recognised(transaction: Transaction, blob: Blob | None) -> bool:
+    """Return whether a TCX program can be told from foreign ones: ours by its name, others by their maps."""
+    return transaction.is_splicer or blob is None or bool(blob.maps)
+
+
+def order_of(asked: WantedHook, transaction: Transaction, link: Link, hook: Hook) -> Order:
+    """Return the order that a user asks for. Raises Conflict for a program that is not on the hook."""
+    if not asked.is_ordered:
+        return ANYWHERE
+    entries = programs_on(
+        transaction.system.bpf, transaction.netlink, hook.ifindex, hook.direction, transaction.function
+    )
+    others = [entry for entry in entries if entry.kind == TCX and not runs(entry, transaction.function)]
+    name = asked.before or asked.after
+    if not any(is_named(entry, [name]) for entry in others):
+        option = "before" if asked.before else "after"
+        raise Conflict(
+            f"{option}: {name} is no TCX program on {hook.direction} of {link.name}; there"
+            f" {_listed(others)}; nothing was changed"
+        )
+    return Order((asked.before,) if asked.before else (), (asked.after,) if asked.after else (), strict=True)
+
+
+def _listed(entries: list[HookProgram]) -> str:
+    if not entries:
+        return "is no foreign one"
+    return "are " + ", ".join(f"{entry.name} (id {entry.program_id})" for entry in entries)
+
+
+def elsewhere(asked: WantedHook, transaction: Transaction, link: Link, hook: Hook) -> list[Hook]:
+    """Return the other hooks of the interface where this program must not stand.
+
+    The policy belongs to the interface, and two instances of our own program would process each packet twice. A program
+    that lost its pins is found at the named priority and among TCX programs. A killed run may have left a qdisc there.
+    """
+    found = [tcx_hook(link.ifindex, asked.direction), named_filter(asked, link)]
+    if transaction.is_splicer:
+        older = older_attachments(transaction.system, transaction.netlink, transaction.pin_dir)
+        ours = [*transaction.current.attachments, *older]
+        found += [each.hook for each in ours if each.link.ifindex == link.ifindex]
+    return [other for other in dict.fromkeys(found) if other != hook]
