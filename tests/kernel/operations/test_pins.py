@@ -6,51 +6,24 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT, MAPS, TYPE_ARRAY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import RUN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Busy,
     LayoutMismatch,
     NotMounted,
-    TproxyError,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
+from ansible_collections.netedge.tproxy.tests.support.children import FORK, Child
 from ansible_collections.netedge.tproxy.tests.support.router import CLONE_NEWNET, LAN, libc
 
 CLONE_NEWNS, MS_PRIVATE, MS_REC, MNT_DETACH = 0x20000, 1 << 18, 1 << 14, 2
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "action": "pass"}
 MAIL = {**WEB, "ports": "25"}
-FORK = multiprocessing.get_context("fork")
-
-
-class Child:
-    """A process that runs `operation` and reports its result: a value, or the error."""
-
-    def __init__(self, operation):
-        self._mine, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=self._run, args=(operation, theirs))
-        self.process.start()
-
-    @staticmethod
-    def _run(operation, pipe) -> None:
-        try:
-            pipe.send(operation())
-        except TproxyError as error:
-            pipe.send(f"{type(error).__name__}: {error}")
-
-    def has_answered_within(self, seconds: float) -> bool:
-        """Say whether it has ended, or ends while one waits."""
-        return self._mine.poll(seconds)
-
-    def answer(self):
-        """Wait for the end."""
-        found = self._mine.recv()
-        self.process.join()
-        return found
 
 
 def without_bpffs(operation):
@@ -156,7 +129,7 @@ class Holder:
         self.let_go, reached = FORK.Event(), FORK.Event()
 
         def hold():
-            with bpffs.lock(pin_dir):
+            with bpffs.lock(pin_dir, RUN_DIR):
                 reached.set()
                 self.let_go.wait()
 
@@ -186,8 +159,8 @@ def test_runs_at_the_same_time_all_succeed(wired):
 
 def test_who_waits_too_long_is_told_whom_to_look_for(wired):
     first = Holder(wired.pin_dir)
-    with pytest.raises(Busy, match=r"/sys/fs/bpf for over 0\.05 s; find it with `fuser /sys/fs/bpf`"):
-        bpffs.lock(wired.pin_dir, 0.05).__enter__()
+    with pytest.raises(Busy, match=r"(/run/tproxy_splicer/bpffs-\S+\.lock) for over 0\.05 s; find it with `fuser \1`"):
+        bpffs.lock(wired.pin_dir, RUN_DIR, 0.05).__enter__()
     first.let_go.set()
 
 

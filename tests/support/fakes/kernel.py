@@ -102,6 +102,7 @@ class Kernel:
 
     def __init__(self):
         self.mounted, self.lock = True, False
+        self.foreign_parts: tuple[str, ...] = ()
         self.fate = REASON_MANAGEMENT, VERDICT_PASS
         self.files, self.open, self.made = {}, {}, 0
         self.disk: dict = {}

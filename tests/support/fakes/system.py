@@ -16,7 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     TYPE_PERCPU_ARRAY,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.test_run import CB_OFFSET
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, Conflict, KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import (
     MapInfo,
     ProgramInfo,
@@ -198,8 +198,15 @@ class FakeBpffs(Adapter):
     def mount(self):
         self.kernel.mounted = True
 
+    def foreign_parts(self, folder):
+        return list(self.kernel.foreign_parts)
+
+    def refuse_foreign(self, folder):
+        if self.kernel.foreign_parts:
+            raise Conflict("; ".join(self.kernel.foreign_parts))
+
     @contextmanager
-    def lock(self, folder, seconds=None):
+    def lock(self, folder, lock_folder, seconds=None):
         if self.kernel.lock and self.kernel.is_meanwhile:
             raise Busy(f"another run holds {folder}")
         assert self.kernel.mounted and not self.kernel.lock

@@ -47,8 +47,8 @@ NO_LISTING = (errno.EOPNOTSUPP, errno.ENOENT, errno.EPROTONOSUPPORT)
 
 def machine(system: System, pin_dir: str) -> Facts:
     """Return the facts about the whole machine."""
-    mounted = system.bpffs.is_mounted(pin_dir)
-    return Facts(system.sysctl.kernel_release(), tuple(missing_capabilities(system)), pin_dir, mounted)
+    mounted, foreign = system.bpffs.is_mounted(pin_dir), tuple(system.bpffs.foreign_parts(pin_dir))
+    return Facts(system.sysctl.kernel_release(), tuple(missing_capabilities(system)), pin_dir, mounted, foreign)
 
 
 def daemons(system: System) -> Daemons:

@@ -88,7 +88,8 @@ class Daemons(NamedTuple):
 class Facts(NamedTuple):
     """Facts about one machine. A member that was not collected is empty.
 
-    `release` is that of the kernel. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
+    `release` is that of the kernel. `foreign_parts` has a sentence for each part of the way to the pin folder that
+    another user could replace. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
     address family) that delivers all packets to this host. `networkd_prunes` means that systemd-networkd deletes
     foreign policy rules. `intercepts` are the rules with action tproxy, `listeners` their proxy addresses. `attached`
     means that an interface has the program.
@@ -98,6 +99,7 @@ class Facts(NamedTuple):
     missing_capabilities: tuple[str, ...] = ()
     pin_dir: str = ""
     mounted: bool = True
+    foreign_parts: tuple[str, ...] = ()
     networkd_prunes: bool = False
     interfaces: tuple[Interface, ...] = ()
     policy_rules: tuple[RouteRule, ...] = ()

@@ -95,6 +95,9 @@ def _machine(facts: Facts) -> Iterator[Finding]:
     for name in facts.missing_capabilities:
         remedy = "run as root (become: true), or with that capability"
         yield finding("error", "missing_capability", f"{name} is missing", remedy)
+    for sentence in facts.foreign_parts:
+        found, _colon, remedy = sentence.partition(": ")
+        yield finding("error", "pin_folder_foreign", found, remedy)
     if not facts.mounted:
         remedy = "nothing to do: tc_bpf_attach mounts a bpffs at /sys/fs/bpf"
         yield finding("note", "bpffs_not_mounted", f"{facts.pin_dir} is not in a bpffs yet", remedy)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -41,7 +42,7 @@ from ..system import sock_diag
 from ..system.open_core import open_core
 from ..system.system import System
 
-# The return values without the rights to read the state.
+# The return values where the state cannot be read, or another user could have written it.
 NOTHING: Answer = {
     "attachments": [],
     "program": None,
@@ -56,7 +57,7 @@ NOTHING: Answer = {
 def inspect(options: Options, system: System, _check: bool) -> Result:
     """Return the values of tproxy_info, and of doctor without the rights. Raises LayoutMismatch for foreign pins."""
     facts = machine(system, options["pin_dir"])
-    if facts.missing_capabilities:
+    if facts.missing_capabilities or facts.foreign_parts:
         return Result(False, {**NOTHING, "findings": findings(facts)})
     with ExitStack() as held:
         netlink = held.enter_context(system.netlink())
@@ -85,8 +86,12 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
 
 
 def look(options: Options, system: System, check_mode: bool) -> Result:
-    """Return the values of inspect(). Raises Unsupported without the rights: the state would seem empty."""
+    """Return the values of inspect(). Raises Unsupported without the rights: the state would seem empty.
+
+    Raises Conflict where another user could have replaced the pins.
+    """
     refuse_without_capabilities(system)
+    system.bpffs.refuse_foreign(os.path.abspath(options["pin_dir"]))
     return inspect(options, system, check_mode)
 
 

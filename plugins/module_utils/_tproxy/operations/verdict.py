@@ -43,6 +43,7 @@ def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
     items = options["flows"] if options["flows"] is not None else [{name: options[name] for name in FLOW_OPTIONS}]
     flows = _flows(items, single=options["flows"] is None)
     refuse_without_capabilities(system)
+    system.bpffs.refuse_foreign(options["pin_dir"])
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         pins.check()
         links = links_by_name(netlink, [item["interface"] for item in items], "interface")

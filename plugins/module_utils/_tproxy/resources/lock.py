@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from ..constants import RUN_DIR
@@ -182,15 +182,22 @@ def lock_for_change(
 def lock(system: System, pin_dir: str, check: bool, mount: bool = True, seconds: float | None = None) -> Iterator[None]:
     """Hold the pin folder for one run at a time. With `mount` the run needs a bpffs: one is mounted first.
 
-    Raises NotMounted, in check mode too, when `pin_dir` cannot be in a bpffs; Unsupported without the rights; Busy when
-    another run holds the folder for longer than `seconds`, by default longer than any run takes.
+    Raises NotMounted, in check mode too, when `pin_dir` cannot be in a bpffs; Unsupported without the rights; Conflict
+    when another user could replace pins; Busy when another run holds the folder for longer than `seconds`, by default
+    longer than any run takes.
     """
     refuse_without_capabilities(system)
+    system.bpffs.refuse_foreign(pin_dir)
     if not system.bpffs.is_mounted(pin_dir):
         system.bpffs.refuse_unmountable(pin_dir)
         if check or not mount:
             yield
             return
         system.bpffs.mount()
-    with system.bpffs.lock(pin_dir, seconds):
+    with hold_pin_folder(system, pin_dir, seconds):
         yield
+
+
+def hold_pin_folder(system: System, pin_dir: str, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Hold the pin folder, which is in a bpffs, for one run at a time. Raises Busy as lock() does."""
+    return system.bpffs.lock(pin_dir, RUN_DIR, seconds)

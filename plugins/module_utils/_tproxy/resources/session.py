@@ -76,6 +76,7 @@ def pins_for_call(
 ) -> Iterator[Pins]:
     """Yield the pins for a call. The lock for one run at a time is held only if maps must be made or migrated."""
     refuse_without_capabilities(system)
+    system.bpffs.refuse_foreign(pin_dir)
     with ExitStack() as held:
         pins = splicer_pins(system.bpf, system.bpffs, pin_dir)
         if not pins.complete or older_pins(system, pin_dir) is not None:

@@ -162,7 +162,7 @@ def hold(folder: str, seconds: float) -> Iterator[None]:
     """Hold the lock of an existing folder (flock(2)). Raises Busy if another run holds it for over `seconds`."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _acquire(descriptor, folder, seconds)
+        _acquire(descriptor, folder, seconds, seconds)
         yield
     finally:
         os.close(descriptor)
@@ -170,19 +170,44 @@ def hold(folder: str, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def lock_file(path: str, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock of a file, which is created with access for root only, and stays. Raises Busy, KernelRefused."""
-    with kernel_refusals("make lock", path):
-        _make_folder(os.path.dirname(path), PRIVATE_FOLDER)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-    try:
-        _acquire(descriptor, path, seconds)
-        yield
-    finally:
-        os.close(descriptor)
+    """Hold the lock of a file that root alone can open; it is created. Raises Busy as hold() does, KernelRefused.
 
-
-def _acquire(descriptor: int, folder: str, seconds: float) -> None:
+    Its folder becomes private. A file of another user is from a time when the folder was not, so it is removed.
+    """
     deadline = time.monotonic() + seconds
+    while True:
+        with kernel_refusals("open the lock", path):
+            descriptor = _open_lock(path)
+        try:
+            _acquire(descriptor, path, deadline - time.monotonic(), seconds)
+            if _is_at(path, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _open_lock(path: str) -> int:
+    folder = os.path.dirname(path)
+    _make_folder(folder, PRIVATE_FOLDER)
+    if os.stat(folder).st_mode & 0o077:
+        os.chmod(folder, PRIVATE_FOLDER)
+    with suppress(FileNotFoundError):
+        if os.lstat(path).st_uid != os.geteuid():
+            os.unlink(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    """Return whether an open file is still the one at its path. Another run may have removed or replaced it."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _acquire(descriptor: int, folder: str, patience: float, seconds: float) -> None:
+    deadline = time.monotonic() + patience
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
