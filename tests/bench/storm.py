@@ -45,7 +45,7 @@ from ansible_collections.netedge.tproxy.tests.support.options import options
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIVERTER = str(CHECKOUT / ".work/dist/tproxy-splicer")
 BLOB = CHECKOUT / "roles/tproxy_splicer/files/tproxy_splicer.json"
-SOCKET = "/run/tproxy_splicer/helper.sock"  # where in_private_ns has a folder of our own
+SOCKET = "/run/netns/helper.sock"  # in_private_ns mounts a tmpfs there, which other users may enter
 POINTS = (0, 1000, 10000, 20000)
 SAMPLE = 100
 IPTABLES = ("iptables-nft", "iptables-legacy")

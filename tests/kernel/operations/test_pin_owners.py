@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bpffs that other users may write to, as `mount -t bpf` gives it: pins, folders and the lock stay out of their reach.
+"""A bpffs that other users may write to, as `mount -t bpf` gives it: pins, folders and lock stay out of their reach.
 
 Another user is a child process of that user. The bpffs is that of this mount namespace.
 """
