@@ -188,8 +188,9 @@ class FakeEvents(Adapter):
             if seconds is not None:
                 raise Killed  # a caller that waits for a time would wait again
             return False
-        self.kernel.to_come.pop(0)()
-        return True
+        event = self.kernel.to_come.pop(0)
+        event()
+        return event not in self.kernel.silent
 
 
 class Machine(Kernel):
@@ -198,6 +199,7 @@ class Machine(Kernel):
     def __init__(self, has_tcx: bool = False):
         super().__init__()
         self.to_come: list = []
+        self.silent: list = []  # events that the kernel does not announce
         self.has_tcx, self.tcx, self.revisions, self.qdiscs = has_tcx, {}, {}, {}
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()

@@ -22,6 +22,7 @@ from ..program.select import Wanted, wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, Hook, tcx_hook
 from ..resources.interfaces import links_by_name
+from ..resources.lost_pins import pin_living_maps
 from ..resources.older_release import older_attachments
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.pins import Pins
@@ -90,6 +91,8 @@ def _source_faults(options: Options) -> list[str]:
 def _attach(options: Options, given: Answer, transaction: Transaction, check_mode: bool) -> Result:
     current = transaction.current
     link = links_by_name(transaction.netlink, [options["interface"]], "interface")[0]
+    if transaction.is_splicer and not check_mode:
+        pin_living_maps(transaction.system.bpf, transaction.netlink, transaction.pins, [link.ifindex])
     asked = WantedHook.of(options)
     standing = hook_that_stands(asked, transaction, link)
     stood = transaction.point(standing).observe() if standing else None

@@ -6,7 +6,8 @@
 
 It wakes at events of rtnetlink and at mounts, waits until they end, and restores the differences from the file: a
 filter or qdisc that was deleted, an interface that was created again, an address that changed, a flushed policy rule or
-table, a bpffs that was unmounted.
+table, a bpffs that was unmounted. The kernel announces no change of TCX programs, so the watcher asks for them once a
+second, with one system call for each interface.
 
 The watcher outlives a broken disk. It restores from the state that a run could not save (state_file.py), and saves that
 state when it can. If it cannot read the file any more, it restores from the state that it read before.
@@ -19,9 +20,11 @@ from typing import NamedTuple
 
 from ..constants import WATCHER_LOCK
 from ..errors import NotMounted, TproxyError, Unconfirmed
+from ..resources.hooks import TCX
 from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
-from ..system.system import System
+from ..system.bpf import TcxPrograms
+from ..system.system import Events, System
 from .restore import restore_state
 from .state_file import REFUSED_STATE, UNSAVED, save_refused, state_file_lock
 
@@ -31,6 +34,7 @@ REST, REST_MAX = 4, 2 * 10**9
 QUIET_SECONDS, WAITS = 0.05, 10
 # No event tells that a change was confirmed or rolled back, or that a disk has room again.
 LOOK_AGAIN_SECONDS = 5
+TCX_SECONDS = 1.0
 UNCONFIRMED = "a change waits for confirmation: nothing is put back until then"
 
 
@@ -62,12 +66,30 @@ def watch(
             last = found
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
                 events.wait(LOOK_AGAIN_SECONDS)
-            elif not events.wait(None):
+            elif not _wait(events, system, cache):
                 return
             system.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
             for _attempt in range(WAITS):
                 if not events.wait(QUIET_SECONDS):
                     break
+
+
+def _wait(events: Events, system: System, cache: RestoreCache) -> bool:
+    """Wait for an event, or for another list of TCX programs. Return False when no event can come any more."""
+    before = _tcx_lists(system, cache)
+    if not before:
+        return events.wait(None)
+    while not events.wait(TCX_SECONDS):
+        if _tcx_lists(system, cache) != before:
+            break
+    return True
+
+
+def _tcx_lists(system: System, cache: RestoreCache) -> list[TcxPrograms | None]:
+    """Return the TCX programs of each interface that the state attaches by TCX."""
+    attachments = cache.state.attachments if cache.state is not None else ()
+    indexes = [system.ifindex_of(entry.interface) for entry in attachments if entry.hook == TCX]
+    return [system.bpf.tcx_programs(index, "ingress") for index in indexes if index is not None]
 
 
 def _repair(

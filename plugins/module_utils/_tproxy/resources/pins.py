@@ -120,16 +120,20 @@ class Pins:
         absent = self.missing()
         return {self._bpf.map_info(self.fd(name)).id for name in self.shapes if name not in absent}
 
-    def ensure(self) -> None:
-        """Make and pin the missing maps. Mount a bpffs where there is none."""
+    def ensure(self, living: Mapping[str, int] | None = None) -> None:
+        """Make and pin the missing maps. Mount a bpffs where there is none.
+
+        `living` has descriptors of maps that lost their pin: they are pinned again.
+        """
         if not self._bpffs.is_mounted(self.folder):
             self._bpffs.mount()
         self._bpf.raise_memory_limit()
         self.check()
+        living = living or {}
         if not self._bpffs.names(self.folder):
-            self._build_aside()
+            self._build_aside(living)
         for name in self.missing():
-            self._pin_new(name, self.path(name))
+            self._pin_new(name, self.path(name), living)
 
     def replace(self, name: str, descriptor: int) -> None:
         """Pin another object under a name in one step; the name may be taken."""
@@ -178,20 +182,23 @@ class Pins:
         if not self._bpffs.is_folder(self.folder):
             self._bpffs.remove_folder(os.path.dirname(self.folder))
 
-    def _build_aside(self) -> None:
+    def _build_aside(self, living: Mapping[str, int]) -> None:
         aside = f"{self.folder}_new"
         self._empty(aside)
         with ExitStack() as undo:
             undo.callback(self.sweep)
             self._bpffs.make_folder(aside)
             for name in self.shapes:
-                self._pin_new(name, f"{aside}/{name}")
+                self._pin_new(name, f"{aside}/{name}", living)
             self._bpffs.remove_folder(self.folder)
             self._bpffs.rename(aside, self.folder)
             undo.pop_all()
         self._is_new = True
 
-    def _pin_new(self, name: str, path: str) -> None:
+    def _pin_new(self, name: str, path: str, living: Mapping[str, int]) -> None:
+        if name in living:
+            self._bpf.pin(living[name], path)
+            return
         descriptor = self.create(name)
         try:
             self._bpf.pin(descriptor, path)

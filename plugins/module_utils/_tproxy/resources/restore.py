@@ -31,6 +31,7 @@ from .attachments import is_moving
 from .current_state import CurrentState
 from .hooks import TCX, Hook, Order, has_tcx, tcx_hook
 from .interfaces import kernel_addresses
+from .lost_pins import pin_living_maps
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
 from .rules import PREVIOUS, RuleReader, Stamp
@@ -140,6 +141,8 @@ def restore(
         current = transaction.current
         links = {link.name: link for link in current.links}
         there = [(entry, links[entry.interface]) for entry in entries if entry.interface in links]
+        if not check_mode:
+            pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there])
         targets = [Target(entry, link, hook_of_saved(system.bpf, entry, link)) for entry, link in there]
         for target in targets:
             transaction.point(target.hook).refuse_foreign()

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Conflict,
     InvalidInput,
     Unsupported,
     VerificationFailed,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import name_from_program, program_name
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.attachments import TCX_ATTEMPTS, TCX_MAX
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.hooks import (
@@ -21,15 +24,16 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.h
     HookProgram,
     Order,
 )
-from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
+from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed, Program
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.fakes.system import FakeBpf
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import saved
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import SERVICE, saved
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,
     BOTH,
     CLOSED,
     SAVED,
+    WEB,
     attaching,
     befalling,
     detaching,
@@ -37,6 +41,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     prepared,
     readable,
     restoring,
+    ruling,
     saving,
 )
 
@@ -214,6 +219,38 @@ def test_an_interface_is_closed_on_its_hook_and_opened_by_the_next_run(has_tcx):
     play(machine, restoring())
     assert hooks(machine) == {"lan0": kind, "lan1": kind}
     assert [entry["drift"] for entry in readable(machine)["attachments"]] == [[], []]
+
+
+# ---- lost pins and lost programs --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_tcx", [True, False])
+@pytest.mark.parametrize("run", [restoring(), attaching("lan0", policy=CLOSED)], ids=["restore", "attach"])
+def test_living_maps_are_pinned_again_with_all_rules(has_tcx, run):
+    machine = prepared(*SAVED, ruling(SERVICE), has_tcx=has_tcx)
+    before = [rule["owner"] for rule in readable(machine)["rules"]]
+    machine.files = {}
+    assert play(machine, run)["changed"]
+    assert [rule["owner"] for rule in readable(machine)["rules"]] == before
+    assert not play(machine, run)["changed"]
+    assert readable(machine)["attachments"][0]["drift"] == []
+
+
+def test_maps_of_another_pin_folder_are_left_alone():
+    machine = prepared(attaching("lan0", policy=CLOSED), ruling(WEB), has_tcx=True)
+    play(machine, attaching("lan1", policy=CLOSED, pin_dir="/sys/fs/bpf/other"))
+    images = {path: thing.id for path, thing in machine.files.items() if path.endswith("/image")}
+    assert len(set(images.values())) == 2
+
+
+def test_a_watcher_sees_that_a_tcx_program_went_although_the_kernel_says_nothing():
+    machine = prepared(*SAVED, has_tcx=True)
+    before = readable(machine)
+    machine.to_come = [lambda: machine.set_tcx(*LAN0, []), lambda: None]
+    machine.silent = list(machine.to_come)
+    with suppress(Killed):
+        list(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
+    assert readable(machine) == before
 
 
 # ---- duplicates -------------------------------------------------------------------------------
