@@ -134,6 +134,17 @@ def test_a_strict_rp_filter(whole):
     setting("rp_filter", 0)
 
 
+def test_a_firewall_that_drops_what_it_does_not_know(whole):
+    chain = "{ type filter hook input priority 0; policy drop; ip protocol icmp accept; }"
+    whole.netns.run_words("nft", f"table inet firewall {{ chain input {chain}; }}")
+    assert codes(whole) == {"input_drops"}
+    (finding,) = [each for each in whole.info()["findings"] if each["code"] == "input_drops"]
+    assert finding["remedy"] == "nft insert rule inet firewall input meta mark and 0x10000000 == 0x10000000 accept"
+    whole.netns.run(finding["remedy"])
+    assert codes(whole) == set()
+    whole.netns.run("nft delete table inet firewall")
+
+
 def test_src_valid_mark_with_a_mark_route_without_an_interface(whole):
     setting("src_valid_mark", 1)
     assert codes(whole) == set()

@@ -28,6 +28,7 @@ from .kernel import Kernel, Killed
 from .surroundings import (
     FakeConntrack,
     FakeNetworkd,
+    FakeNftables,
     FakeProcesses,
     FakeSockets,
     FakeSysctl,
@@ -207,6 +208,7 @@ class Machine(Kernel):
         self.ways, self.processes = {}, FakeProcesses()
         self.units: set = set()
         self.forwarded, self.conntrack, self.wireguard = {}, FakeConntrack(), FakeWireGuard()
+        self.nftables = FakeNftables()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
 
@@ -263,6 +265,7 @@ class Machine(Kernel):
             events=lambda: FakeEvents(self),
             processes=self.processes,
             conntrack=self.conntrack,
+            nftables=self.nftables,
             wireguard=self.wireguard,
             networkd=FakeNetworkd(),
             background=FakeBackground(self),

@@ -88,6 +88,16 @@ class FakeWireGuard:
         return self.devices.get(ifindex)
 
 
+class FakeNftables:
+    """As nftables. `chains` are the chains on the input hook."""
+
+    def __init__(self):
+        self.chains = []
+
+    def input_chains(self):
+        return self.chains
+
+
 class FakeNetworkd:
     """As the networkd part of procfs, without any setting."""
 

@@ -143,12 +143,13 @@ def _own_addresses(netlink: Netlink) -> dict[int, list[_OwnAddress]]:
 
 
 def with_routing(facts: Facts, system: System, netlink: Netlink) -> Facts:
-    """Return the facts with the policy rules of the machine, and with whether systemd-networkd deletes them."""
+    """Return the facts with the policy rules of the machine, its input chains, and what systemd-networkd deletes."""
     rules = tuple(rule for family in FAMILIES for rule in netlink.rules(family))
     tables = {(rule.table, rule.family) for rule in rules if rule.mask}
     local = frozenset(key for key in tables if netlink.local_default(*key))
     prunes = system.processes.is_running(system.networkd.PROCESS) and not system.networkd.keeps_foreign_rules()
-    return facts._replace(policy_rules=rules, local_tables=local, networkd_prunes=prunes)
+    chains = tuple(system.nftables.input_chains())
+    return facts._replace(policy_rules=rules, local_tables=local, networkd_prunes=prunes, input_chains=chains)
 
 
 # ---- proxies ----------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
 from ..system.netlink.messages import RouteRule
+from ..system.netlink.nftables import InputChain
 
 ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
 
@@ -90,9 +91,9 @@ class Facts(NamedTuple):
 
     `release` is that of the kernel. `foreign_parts` has a sentence for each part of the way to the pin folder that
     another user could replace. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
-    address family) that delivers all packets to this host. `networkd_prunes` means that systemd-networkd deletes
-    foreign policy rules. `intercepts` are the rules with action tproxy, `listeners` their proxy addresses. `attached`
-    means that an interface has the program.
+    address family) that delivers all packets to this host. `input_chains` are the chains of nftables that see them.
+    `networkd_prunes` means that systemd-networkd deletes foreign policy rules. `intercepts` are the rules with action
+    tproxy, `listeners` their proxy addresses. `attached` means that an interface has the program.
     """
 
     release: str
@@ -104,6 +105,7 @@ class Facts(NamedTuple):
     interfaces: tuple[Interface, ...] = ()
     policy_rules: tuple[RouteRule, ...] = ()
     local_tables: frozenset[tuple[int, int]] = frozenset()
+    input_chains: tuple[InputChain, ...] = ()
     intercepts: tuple[Rule, ...] = ()
     listeners: tuple[Listener, ...] = ()
     drift: tuple[DriftFact, ...] = ()

@@ -47,7 +47,19 @@ class Finding(TypedDict):
 
 def findings(facts: Facts) -> list[Finding]:
     """Return the findings for the facts, errors first."""
-    checks = (_machine, _drift, _daemons, _links, _hooks, _delivery, _marks, _networkd, _own_networks, _listeners)
+    checks = (
+        _machine,
+        _drift,
+        _daemons,
+        _links,
+        _hooks,
+        _delivery,
+        _input_chains,
+        _marks,
+        _networkd,
+        _own_networks,
+        _listeners,
+    )
     found = [finding for check in checks for finding in check(facts)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
@@ -214,6 +226,20 @@ def _martian_rule(facts: Facts, mark: Mark) -> RouteRule | None:
 def _matches(rule: RouteRule, mark: Mark) -> bool:
     """Return whether a policy rule matches a packet that has this mark and no other bits."""
     return bool(rule.mask) and bool(rule.mark) and mark.value & rule.mask == rule.mark
+
+
+def _input_chains(facts: Facts) -> Iterator[Finding]:
+    """Yield a finding for each chain that drops packets to this host and knows nothing of spliced ones."""
+    marks = [each.delivery.mark for each in facts.interfaces if each.delivery]
+    for chain in facts.input_chains if marks else ():
+        if chain.drops and not chain.reads_marks:
+            mark = marks[0]
+            found = (
+                f"the nftables chain {chain} drops by default, and no rule of its table reads the mark: it can drop"
+                " spliced packets before the proxy gets them"
+            )
+            remedy = f"nft insert rule {chain} meta mark and {mark.mask:#x} == {mark.value:#x} accept"
+            yield finding("warning", "input_drops", found, remedy)
 
 
 def _marks(facts: Facts) -> Iterator[Finding]:

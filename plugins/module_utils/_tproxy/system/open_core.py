@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 
 from . import bpf, bpffs, daemon, files, journal, procfs
-from .netlink import conntrack, wireguard
+from .netlink import conntrack, nftables, wireguard
 from .netlink.client import Netlink
 from .system import System
 
@@ -28,6 +28,7 @@ def open_core() -> System:
         background=daemon,
         journal=journal,
         conntrack=conntrack,
+        nftables=nftables,
         wireguard=wireguard,
     )
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from .bpf import MapInfo, ProgramInfo, Shape, TcxPrograms, TestRun
 from .netlink.conntrack import Ends
 from .netlink.messages import Address, Filter, Link, Route, RouteRule
+from .netlink.nftables import InputChain
 from .netlink.wireguard import WireGuardDevice
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
@@ -249,6 +250,12 @@ class Conntrack(Protocol):
     def original_of(self, connection: Ends, /) -> Ends | None: ...
 
 
+class Nftables(Protocol):
+    """nftables, as far as it decides about packets to this host."""
+
+    def input_chains(self) -> Sequence[InputChain]: ...
+
+
 class WireGuard(Protocol):
     """WireGuard. None means that the kernel reports no such device."""
 
@@ -385,6 +392,7 @@ class System:
     background: Background
     journal: Journal
     conntrack: Conntrack
+    nftables: Nftables
     wireguard: WireGuard
     compiler: Callable[[], Compiler] = ABSENT
     sockets: Sockets = ABSENT

@@ -51,11 +51,16 @@ def error_number(message: Message) -> int:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Return {type: payload} of a sequence of attributes. Each begins at a multiple of four bytes."""
-    found, at = {}, 0
+    """Return {type: payload} of a sequence of attributes."""
+    return dict(attribute_list(data))
+
+
+def attribute_list(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (type, payload) of each attribute of a sequence. Each begins at a multiple of four bytes."""
+    found, at = [], 0
     while at + ATTRIBUTE.size <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, at)
-        found[kind & NLA_TYPE_MASK] = data[at + ATTRIBUTE.size : at + length]
+        found.append((kind & NLA_TYPE_MASK, data[at + ATTRIBUTE.size : at + length]))
         at += max((length + 3) & ~3, ATTRIBUTE.size)
     return found
 
