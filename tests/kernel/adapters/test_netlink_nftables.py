@@ -9,10 +9,8 @@ import subprocess
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.nftables import (
-    InputChain,
-    input_chains,
-)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.nftables import input_chains
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import InputChain
 
 BASE = "type filter hook input priority 0; policy"
 

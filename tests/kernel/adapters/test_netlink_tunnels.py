@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import conntrack, wireguard
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.conntrack import Ends
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.tunnels import Tunnel
 from ansible_collections.netedge.tproxy.tests.support.wireguard import set_wireguard
 

@@ -12,7 +12,7 @@ from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
 from ..system.netlink.messages import RouteRule
-from ..system.netlink.nftables import InputChain
+from ..system.netlink.path import InputChain
 
 ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
 

@@ -21,10 +21,9 @@ from typing import NamedTuple
 from ..errors import InvalidInput
 from ..model.flow import Flow
 from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, family_of, format_number, mask, parse_address
-from ..system.netlink.conntrack import Ends
 from ..system.netlink.messages import Address, Link, Route
+from ..system.netlink.path import Ends, Peer
 from ..system.netlink.tunnels import Tunnel
-from ..system.netlink.wireguard import Peer
 from ..system.system import Netlink, System
 
 CLIENT_PORT = 49152

@@ -41,9 +41,9 @@ from ..resources.reconcile import Changes, diff
 from ..resources.routes import lines
 from ..resources.session import open_transaction
 from ..resources.transaction import InterfacePlan, Transaction, TransactionPlan
-from ..system import sock_diag, systemd
+from ..system import systemd
 from ..system.bcc import Compiler
-from ..system.open_core import open_core
+from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .install import InstallPlan, plan_install
 
@@ -343,7 +343,7 @@ def _remove(options: Options, system: System, check: bool) -> Result:
 
 
 def _open() -> System:
-    return replace(open_core(), compiler=Compiler, sockets=sock_diag, services=systemd)
+    return replace(open_for_checks(), compiler=Compiler, services=systemd)
 
 
 MANAGE_ROUTER = Operation("tproxy_router", manage_router, execute, confirmable=True, opens=_open)

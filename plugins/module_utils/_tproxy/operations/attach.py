@@ -31,7 +31,7 @@ from ..resources.session import open_transaction
 from ..resources.transaction import HostState, Remains, Transaction
 from ..system.bcc import Compiler
 from ..system.netlink.messages import Link
-from ..system.open_core import open_core
+from ..system.open_checks import open_for_checks
 from ..system.system import Netlink, System
 from .execute import execute
 from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of
@@ -315,7 +315,7 @@ def shown_attachment(
 
 
 def _open() -> System:
-    return replace(open_core(), compiler=Compiler)
+    return replace(open_for_checks(), compiler=Compiler)
 
 
 ATTACH = Operation("tc_bpf_attach", attach, execute, confirmable=True, opens=_open)

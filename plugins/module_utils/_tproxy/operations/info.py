@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 
 from ..abi import layout
 from ..abi import structs as codec
@@ -38,8 +37,7 @@ from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
 from ..resources.programs import Programs
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
-from ..system import sock_diag
-from ..system.open_core import open_core
+from ..system.open_checks import open_for_checks
 from ..system.system import System
 
 # The return values where the state cannot be read, or another user could have written it.
@@ -217,9 +215,5 @@ def _rules(current: CurrentState) -> Answer:
     }
 
 
-def _open() -> System:
-    return replace(open_core(), sockets=sock_diag)
-
-
-INSPECT = Operation("doctor", inspect, opens=_open)
-LOOK = Operation("tproxy_info", look, opens=_open)
+INSPECT = Operation("doctor", inspect, opens=open_for_checks)
+LOOK = Operation("tproxy_info", look, opens=open_for_checks)

@@ -27,6 +27,7 @@ from ..resources.routes import FAMILIES, RouteKey, Routes, lines, with_local_rou
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState
 from ..system.netlink.messages import Link
+from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .execute import execute
 
@@ -103,4 +104,4 @@ def _warnings(current: CurrentState, links: Iterable[Link], mark: Mark) -> list[
     return warnings_of(findings(with_routing(facts, system, current.netlink)))
 
 
-MANAGE_ROUTE = Operation("tproxy_route", manage_route, execute, confirmable=True)
+MANAGE_ROUTE = Operation("tproxy_route", manage_route, execute, confirmable=True, opens=open_for_checks)

@@ -20,8 +20,7 @@ from ..resources.older_release import older_release_warnings
 from ..resources.operation import Diff, Operation, Options, Result, RuleChanges
 from ..resources.session import open_call, open_transaction
 from ..resources.transaction import HostState, Remains, RulePlan, Transaction
-from ..system import sock_diag
-from ..system.open_core import open_core
+from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .execute import execute
 
@@ -186,8 +185,4 @@ def _text(rules: RulesByIdentity) -> str:
     return "".join(f"{rule}\n" for rule in sorted_rules(rules))
 
 
-def _open() -> System:
-    return replace(open_core(), sockets=sock_diag)
-
-
-APPLY_RULES = Operation("tproxy_rule", apply_rules, execute, confirmable=True, opens=_open)
+APPLY_RULES = Operation("tproxy_rule", apply_rules, execute, confirmable=True, opens=open_for_checks)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import mapped_array, sock_diag, systemd, unix_socket
+from . import mapped_array, systemd, unix_socket
 from .bcc import Compiler
 from .netlink.monitor import Events
-from .open_core import open_core
+from .open_checks import open_for_checks
 from .system import System
 
 
 def open_system() -> System:
     """Return every adapter of this machine."""
     return replace(
-        open_core(),
+        open_for_checks(),
         compiler=Compiler,
-        sockets=sock_diag,
         events=Events,
         words=mapped_array,
         requests=unix_socket,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 
 from . import bpf, bpffs, daemon, files, journal, procfs
-from .netlink import conntrack, nftables, wireguard
 from .netlink.client import Netlink
 from .system import System
 
@@ -27,9 +26,6 @@ def open_core() -> System:
         networkd=procfs,
         background=daemon,
         journal=journal,
-        conntrack=conntrack,
-        nftables=nftables,
-        wireguard=wireguard,
     )
 
 

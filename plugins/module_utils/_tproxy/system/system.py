@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from .bpf import MapInfo, ProgramInfo, Shape, TcxPrograms, TestRun
-from .netlink.conntrack import Ends
 from .netlink.messages import Address, Filter, Link, Route, RouteRule
-from .netlink.nftables import InputChain
-from .netlink.wireguard import WireGuardDevice
+from .netlink.path import Ends, InputChain, WireGuardDevice
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
@@ -391,9 +389,9 @@ class System:
     networkd: Networkd
     background: Background
     journal: Journal
-    conntrack: Conntrack
-    nftables: Nftables
-    wireguard: WireGuard
+    conntrack: Conntrack = ABSENT
+    nftables: Nftables = ABSENT
+    wireguard: WireGuard = ABSENT
     compiler: Callable[[], Compiler] = ABSENT
     sockets: Sockets = ABSENT
     events: Callable[[], AbstractContextManager[Events]] = ABSENT

@@ -17,10 +17,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from ...errors import KernelRefused
 from .exchange import ask, attribute, nest, port
+from .path import Ends
 from .wire import MAPPED, attributes, mapped
 
 NETLINK_NETFILTER = 12
@@ -36,20 +36,6 @@ COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"  # exists where connection 
 LISTING = "/proc/thread-self/net/nf_conntrack"
 FIELD = re.compile(r"\b(src|dst|sport|dport)=(\S+)")
 NO_CTNETLINK = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP)
-
-
-class Ends(NamedTuple):
-    """The ends of the packets of one direction: 16-byte addresses, IPv4 mapped, and ports."""
-
-    source: bytes
-    source_port: int
-    destination: bytes
-    port: int
-
-    @property
-    def reversed(self) -> Ends:
-        """The ends of the packets of the other direction."""
-        return Ends(self.destination, self.port, self.source, self.source_port)
 
 
 def original_of(connection: Ends) -> Ends | None:

@@ -14,11 +14,11 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from ...errors import KernelRefused
 from .conntrack import NETLINK_NETFILTER, NFGENMSG
 from .exchange import ask
+from .path import InputChain
 from .wire import NLM_F_DUMP, attribute_list, attributes
 
 GET_CHAIN, GET_RULE = 10 << 8 | 4, 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES; NFT_MSG_GETCHAIN, NFT_MSG_GETRULE
@@ -33,20 +33,6 @@ META_KEY, META_MARK = 2, 3
 MATCH_NAME = 1  # of an extension of iptables
 LOADED = "/sys/module/nf_tables"
 NO_NFTABLES = (errno.EINVAL, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP)
-
-
-class InputChain(NamedTuple):
-    """A base chain on the input hook. `reads_marks`: a rule of its table asks for the mark or a transparent socket."""
-
-    family: str
-    table: str
-    name: str
-    drops: bool
-    reads_marks: bool
-
-    def __str__(self) -> str:
-        """Return the chain as nft names it."""
-        return f"{self.family} {self.table} {self.name}"
 
 
 def input_chains() -> Sequence[InputChain]:

@@ -13,10 +13,10 @@ import errno
 import socket
 import struct
 import sys
-from typing import NamedTuple
 
 from ...errors import KernelRefused
 from .exchange import ask, attribute
+from .path import Peer, WireGuardDevice
 from .wire import ATTRIBUTE, NLM_F_DUMP, attributes, mapped
 
 NETLINK_GENERIC, CONTROLLER = 16, 16
@@ -26,25 +26,6 @@ GET_DEVICE, IFINDEX, LISTEN_PORT, MARK, PEERS = 0, 1, 6, 7, 8
 PUBLIC_KEY, ENDPOINT, ALLOWED = 1, 4, 9
 ALLOWED_FAMILY, ALLOWED_ADDRESS, ALLOWED_LENGTH = 1, 2, 3
 MAPPED_BITS = 96
-
-
-class Peer(NamedTuple):
-    """A peer. Its endpoint has a 16-byte address, IPv4 mapped; b"" while none is known.
-
-    `allowed` are the prefixes of its inner packets: a 16-byte address, and a length in bits of these 128.
-    """
-
-    endpoint: bytes
-    port: int
-    allowed: tuple[tuple[bytes, int], ...]
-
-
-class WireGuardDevice(NamedTuple):
-    """An interface of WireGuard: its UDP port, the mark of its outer packets, and its peers."""
-
-    port: int
-    mark: int
-    peers: tuple[Peer, ...]
 
 
 def device(ifindex: int) -> WireGuardDevice | None:

@@ -9,8 +9,8 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.session_path import session_path
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import format_number, parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.conntrack import Ends
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import Route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.tunnels import Tunnel
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.wireguard import (
     Peer,

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.conntrack import Ends, read_listing
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.conntrack import read_listing
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends
 
 LINES = (
     "ipv4 2 udp 17 29 {v4} sport=5000 dport=53 {v4_back} sport=53 dport=5000 {end}",
