@@ -141,6 +141,10 @@ class FakeNetlink(Adapter):
     def local_default(self, table, family):
         return (table, family) in self.kernel.local_defaults
 
+    @reads
+    def foreign_default(self, table, family):
+        return False
+
     @writes
     def add_local_default(self, table, family):
         added = (table, family) not in self.kernel.local_defaults

@@ -113,7 +113,8 @@ def _divert(words: list[str]) -> int:
         return _fail(str(error), words, status_of(error))
     for warning in request.warnings:
         _output("", f"{NAME}: warning: {warning}")
-    return _fail(not_enforced_reason, words, REFUSED) if not_enforced_reason else DONE
+    # A router never repeats a call, and skips the rest of an address after another status than 0.
+    return _output(f"{NAME}: {not_enforced_reason}" if not_enforced_reason else "")
 
 
 def _fail(fault: str, words: list[str], status: int) -> int:

@@ -121,9 +121,9 @@ class Helper:
         except TproxyError as fault:
             self._forget()
             return Answer(REFUSED, _line(str(fault)))
-        if not_enforced_reason:
-            return Answer(REFUSED, _line(not_enforced_reason), changed)
-        return Answer(DONE, _line("; ".join(request.warnings)), changed)
+        # A router never repeats a call, and skips the rest of an address after another status than 0.
+        said = [*request.warnings, not_enforced_reason]
+        return Answer(DONE, _line("; ".join(filter(None, said))), changed)
 
     def collect(self) -> list[Rule]:
         """Remove the rules of crashed routers, and return them. Raise the errors of a change."""

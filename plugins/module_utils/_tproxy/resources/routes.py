@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from ..model.policy import Mark
+from ..system.netlink.client import foreign_default_conflict
 from ..system.netlink.messages import RouteRule
 from ..system.system import Netlink
 from .reconcile import Changes, restore_entries
@@ -108,7 +109,10 @@ class RouteTable:
     def prepare(
         self, snapshot: RouteSnapshot, changes: Changes[RouteKey | LocalKey, bool], want: Routes
     ) -> Changes[RouteKey | LocalKey, bool]:
-        """Return the changes: nothing has to be prepared for a route."""
+        """Return the changes. Raises Conflict if a table has another default route in the place of a local route."""
+        for key in in_order(changes.puts):
+            if isinstance(key, LocalKey) and self._netlink.foreign_default(key.table, key.family):
+                raise foreign_default_conflict(key.table)
         return changes
 
     def apply(self, work: Changes[RouteKey | LocalKey, bool]) -> None:

@@ -46,6 +46,7 @@ from .wire import (
 DUMP_ATTEMPTS = 10
 SKIP_STATISTICS = 0x8  # RTEXT_FILTER_SKIP_STATS
 HOOK_QDISCS = ("clsact", "ingress")
+IPV6_PRIORITY = 1024
 SHARED_BLOCK = -1  # TCM_IFINDEX_MAGIC_BLOCK: the ifindex of a filter that several interfaces share
 
 OLDEST_LIBRARY = "pyroute2 0.5.14 or later"
@@ -205,6 +206,16 @@ class Netlink:
         """Return whether the table has `local default dev lo`."""
         return any(route.local_default for route in self.routes(table, family))
 
+    def foreign_default(self, table: int, family: int) -> bool:
+        """Return whether the table has another default route in the place of `local default dev lo`.
+
+        The kernel refuses a second route of the same destination, TOS and priority, whatever its type. The priority of
+        a route that names none is 0 for IPv4 and 1024 for IPv6 (IP6_RT_PRIO_USER of include/uapi/linux/ipv6_route.h).
+        """
+        place = (0, 0, IPV6_PRIORITY if family == socket.AF_INET6 else 0)
+        routes = [route for route in self.routes(table, family) if not route.local_default]
+        return any((route.prefix_length, route.tos, route.priority) == place for route in routes)
+
     def add_local_default(self, table: int, family: int) -> bool:
         """Add `local default dev lo`, and return whether it was missing. It delivers all packets locally.
 
@@ -213,7 +224,7 @@ class Netlink:
         if self._send(messages.add_local_default(table, family), but=(errno.EEXIST,)) is not None:
             return True
         if not self.local_default(table, family):
-            raise Conflict(f"table {table} has another default route: choose another table, or delete that route")
+            raise foreign_default_conflict(table)
         return False
 
     def delete_local_default(self, table: int, family: int) -> bool:
@@ -272,6 +283,11 @@ class Netlink:
             name, message = f"interface {index}", f"interface {index} has vanished"
         detail = f" ({message})" if message not in ("", os.strerror(code)) else ""
         return KernelRefused(code, request.operation, request.subject.replace("{interface}", name) + detail)
+
+
+def foreign_default_conflict(table: int) -> Conflict:
+    """Return the error for another default route in the place of ours."""
+    return Conflict(f"table {table} has another default route: choose another table, or delete that route")
 
 
 def _confused(rule: RouteRule) -> Conflict:

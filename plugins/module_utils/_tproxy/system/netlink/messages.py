@@ -151,6 +151,8 @@ class Route(NamedTuple):
     oif: int
     gateway: bytes = b""
     source: bytes = b""
+    priority: int = 0
+    tos: int = 0
 
     @property
     def local_default(self) -> bool:
@@ -403,6 +405,8 @@ def read_route(message: Answer) -> Route:
         message.get_attr("RTA_OIF") or 0,
         mapped(gateway) if gateway else b"",
         mapped(given[RTA_PREFSRC]) if RTA_PREFSRC in given else b"",
+        message.get_attr("RTA_PRIORITY") or 0,
+        message["tos"],
     )
 
 

@@ -141,15 +141,25 @@ def test_after_a_crash_the_old_rule_does_not_hide_the_new_one(run):
     assert in_force(run) == [("ziti:b", 33402, [])]
 
 
-@pytest.mark.parametrize(("more", "where"), [((), "any interface"), (("-N", "lan1"), "lan1")])
-def test_an_insert_that_is_not_in_force_fails_with_one_line_also_in_the_journal(run, journal, more, where):
+@pytest.mark.parametrize(("more", "where"), [((), "an interface"), (("-N", "lan1"), "lan1")])
+def test_an_insert_that_is_not_in_force_says_so_and_succeeds(run, journal, more, where):
     if not more:
         play(run.machine, attaching("lan0", state="absent"))
-    status, out, err = insert(run, "a", 33401, *more)
-    line = f"stored, but not in force: the program is not attached to {where}"
-    assert (status, out, err) == (1, "", f"tproxy-splicer: {line}\n")
-    assert [entry.partition(" (")[0] for entry in journal] == [line]
-    assert "172.16.1.0 -m 28" in journal[0]
+    line = f"tproxy-splicer: stored, not in force until {where} has the program\n"
+    assert insert(run, "a", 33401, *more) == (0, line, "")
+    assert "ziti:a" in [rule["owner"] for rule in play(run.machine, ruling(), check=True)["rules"]]
+    assert journal == []
+
+
+def test_without_its_filter_an_interface_enforces_nothing(run):
+    run.machine.lose_filters()
+    line = "stored, not in force until an interface has the program\n"
+    assert insert(run, "a", 33401) == (0, f"tproxy-splicer: {line}", "")
+    words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
+    assert run(*words, name="map_update") == (1, "", f"map_update: {line}")
+    play(run.machine, attaching("lan0"))
+    assert insert(run, "a", 33401) == (0, "", "")
+    assert run(*words, name="map_update").status == 0
 
 
 def test_a_refused_insert_changes_nothing_and_fails_with_one_line(run, journal):
@@ -169,7 +179,7 @@ def test_an_unknown_option_is_a_warning_on_standard_error(run):
 def test_map_update_fails_if_its_rule_matches_no_packet(run):
     play(run.machine, attaching("lan0", state="absent"))
     words = ("172.16.240.0", "24", "5060", "5060", "58997", "17")
-    line = "map_update: stored, but not in force: the program is not attached to any interface\n"
+    line = "map_update: stored, not in force until an interface has the program\n"
     assert run(*words, name="map_update") == (1, "", line)
     assert [rule["owner"] for rule in play(run.machine, ruling(), check=True)["rules"]] == ["map_update"]
 
