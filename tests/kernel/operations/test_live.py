@@ -14,7 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.di
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import mapped_array
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import journal, mapped_array
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
@@ -210,3 +210,25 @@ def spliced_to(router, host: int, port: int):
     flow = {"destination": f"100.64.0.{host}", "source": "10.1.0.9", "protocol": "udp", "port": str(port + 3)}
     answer = router._run(ask_verdict, "tproxy_verdict", False, interface="lan0", **flow)
     return answer["rule"] and answer["rule"]["owner"]
+
+
+def test_each_change_leaves_one_line_in_the_trail_and_a_repeated_call_none(router, client, helper, monkeypatch):
+    lines = []
+    monkeypatch.setattr(journal, "record", lambda text, _fields: lines.append(text))
+    begin = router.info()["generation"]
+    for call in (words("-I", 1, 80), words("-I", 1, 80), words("-D", 1, 80), words("-D", 1, 80)):
+        assert ask(helper, call)[0] == 0
+    ask(helper, words("-I", 2, 80, port=4002))
+    helper.collect()
+    user = f"helper by uid {NOBODY}: rules of ziti:"
+    gone = "helper by itself, for lack of a listener: rules of ziti:s2: 0 added, 0 changed, 1 removed"
+    counted = [line.rpartition("; generation ") for line in lines]
+    assert [text for text, _generation, _number in counted] == [
+        f"{user}s1: 1 added, 0 changed, 0 removed",
+        f"{user}s1: 0 added, 0 changed, 1 removed",
+        f"{user}s2: 1 added, 0 changed, 0 removed",
+        gone,
+    ]
+    numbers = [int(number) for _text, _generation, number in counted]
+    assert numbers == list(range(numbers[0], numbers[0] + 4))
+    assert begin < numbers[0] < numbers[-1] == router.info()["generation"]

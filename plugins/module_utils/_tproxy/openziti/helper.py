@@ -20,10 +20,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
 from ..commit_confirm.change import finish_before_call
-from ..errors import Busy, InvalidInput, LayoutMismatch, TproxyError
+from ..errors import Busy, InvalidInput, LayoutMismatch, NotMounted, TproxyError
 from ..model.rule import Identity, Rule, is_routers
+from ..operations.audit import Line, describe_rules, leave_line
 from ..resources.image_lock import image_lock
-from ..resources.operation import Options
+from ..resources.operation import Options, RuleChanges
 from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_table import rule_table
 from ..resources.rules import CURRENT, PREVIOUS
@@ -49,6 +50,8 @@ def run_helper(options: Options, system: System, check: bool) -> Iterator[str]:
             yield from log.sums()
             yield from _collect(helper, log)
             continue
+        if not system.bpffs.is_mounted(options["pin_dir"]):  # the client asks again after an end without an answer
+            raise NotMounted(f"{options['pin_dir']} is in no bpffs: this process ends, and its next start mounts one")
         answer = helper.answer(request.data, request.user, request.refusal)
         request.answer(f"{answer.status} {answer.line}\n")
         yield from log.answered(request.user, _command_line(request.data), answer)
@@ -96,8 +99,8 @@ class _Change(NamedTuple):
     removes: list[Identity]
     puts: list[Rule]
 
-    def apply(self) -> bool:
-        """Apply it; return whether that changed a rule."""
+    def apply(self) -> RuleChanges | None:
+        """Apply it; return the rules that changed, or None."""
         return self.table.change(self.removes, self.puts)
 
 
@@ -113,7 +116,7 @@ class Helper:
         """Execute the request of a user. `data` is None if the request was refused before, for that reason."""
         try:
             request = _read(data, user, refusal)
-            changed, not_enforced_reason = self._execute(request)
+            changed, not_enforced_reason = self._execute(request, user)
         except InvalidInput as fault:
             return Answer(USAGE, _line(str(fault)))
         except Busy as fault:
@@ -130,30 +133,39 @@ class Helper:
         gone: list[Rule] = []
         try:
             with self._locked() as tables:
+                changed = None
                 for table in tables:
                     gone = left_behind(table.rules(), self._system)
-                    table.change([rule.identity for rule in gone], [])
+                    changed = table.change([rule.identity for rule in gone], []) or changed
+                self._audit("itself, for lack of a listener", changed)
         except TproxyError:
             self._forget()
             raise
         return gone
 
-    def _execute(self, request: Request) -> tuple[bool, str]:
+    def _audit(self, who: str, changes: RuleChanges | None) -> None:
+        """Leave the line of a change in the audit trail."""
+        if changes:
+            line = Line(who, "helper", describe_rules(changes), changes.generation)
+            leave_line(self._system.journal, line)
+
+    def _execute(self, request: Request, user: int) -> tuple[bool, str]:
         """Execute a request. Repeat it once if another run has removed or replaced the pins since the last request."""
         was_open = self._opened is not None
         try:
-            return self._execute_once(request)
+            return self._execute_once(request, user)
         except LayoutMismatch:
             if not was_open:
                 raise
             self._forget()
-            return self._execute_once(request)
+            return self._execute_once(request, user)
 
-    def _execute_once(self, request: Request) -> tuple[bool, str]:
+    def _execute_once(self, request: Request, user: int) -> tuple[bool, str]:
         """Return whether the request changed anything, and why an inserted rule is not in force, or ""."""
         with self._locked(request.operation == "insert") as tables:
             changes = [self._change_of(table, request) for table in tables]
             changed = [change.apply() for change in changes]
+            self._audit(f"uid {user}", next(filter(None, reversed(changed)), None))
             puts = changes[-1].puts if changes else []
             if self._opened is None or not puts:
                 return any(changed), ""

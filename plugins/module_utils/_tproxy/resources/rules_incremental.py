@@ -27,6 +27,7 @@ from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, Words
+from .operation import RuleChanges
 from .rule_table import RuleTable
 from .rules import CURRENT
 
@@ -44,6 +45,7 @@ class IncrementalTable:
         self._number: int | None = None  # id of the inner map that this table has put in force
         self._image: RuleImage | None = None  # None if no image with free space can hold the rules
         self._memory: Any = None  # the mmap of the image
+        self._generation = 0  # of the image
         self._rules: dict[Identity, SlottedRule] = {}
         self._groups: dict[Hashable, dict[Identity, Rule]] = {}
         self._ifindexes: dict[str, int] = {}
@@ -77,18 +79,20 @@ class IncrementalTable:
         """Return the rules in the group of a rule or an identity."""
         return list(self._groups.get(self._key(member), {}).values())
 
-    def change(self, removes: Iterable[Identity], puts: Iterable[Rule]) -> bool:
-        """Remove identities and put rules; return whether that changed a rule. Call refresh() before."""
+    def change(self, removes: Iterable[Identity], puts: Iterable[Rule]) -> RuleChanges | None:
+        """Remove identities and put rules; return the rules that changed, or None. Call refresh() before."""
         gone = [identity for identity in removes if identity in self._rules]
         new = [rule for rule in puts if rule.identity not in self._rules or self._rules[rule.identity].rule != rule]
         if not gone and not new:
-            return False
+            return None
+        replaced = sum(rule.identity in self._rules for rule in new)
         try:
             self._change_in_place(gone, new)
         except FullCompileNeeded:
             after = {identity: rule for identity, (rule, _slot) in self._rules.items() if identity not in gone}
             self._commit({**after, **{rule.identity: rule for rule in new}})
-        return True
+        owners = {identity.owner for identity in gone} | {rule.owner for rule in new}
+        return RuleChanges(tuple(sorted(owners)), len(new) - replaced, replaced, len(gone), self._generation)
 
     def _change_in_place(self, removes: Sequence[Identity], puts: Sequence[Rule]) -> None:
         if self._image is None:
@@ -106,6 +110,7 @@ class IncrementalTable:
         for rule in puts:
             self._remember(image.rules[rule.identity])
         self._image = image
+        self._generation += 1
 
     def _commit(self, rules: Mapping[Identity, Rule]) -> None:
         """Compile rules anew, and put them in force."""
@@ -115,7 +120,8 @@ class IncrementalTable:
         slots = assign_slots(rules.values(), kept)
         slotted = [SlottedRule(rule, slots[identity]) for identity, rule in rules.items()]
         self._ifindexes = self._table.ifindexes(rules.values())
-        words = self._compile(slotted, contents.generation + 1)
+        self._generation = contents.generation + 1
+        words = self._compile(slotted, self._generation)
         verify_image(words, slotted, self._ifindexes)
         self._zero(slot for identity, slot in slots.items() if identity not in kept)
         self._table.commit(words, self._entry)
