@@ -67,10 +67,11 @@ EARLY_TMP = "InaccessiblePaths=-/tmp -/var/tmp\n"
 LATE_TMP = "PrivateTmp=yes\n"
 
 # systemd mounts the BPF file system at boot, and refuses a mount unit for it (tried with 252). After an unmount, the
-# next start of a unit mounts it again. The plus sign means: outside of the unit's own mount namespace, because no other
-# process would see a mount inside it, or the pins there.
+# next start of a unit mounts it again, in the namespace of systemd itself: in the unit's own mount namespace no other
+# process would see the mount and the pins. The plus sign lifts the sandbox, but not that namespace (tried with 252).
 MOUNT = """\
-ExecStartPre=+/bin/sh -c 'mountpoint -q /sys/fs/bpf || mount -t bpf -o mode=0700,nosuid,nodev,noexec bpf /sys/fs/bpf'
+ExecStartPre=+/usr/bin/nsenter --target 1 --mount /bin/sh -c 'mountpoint -q /sys/fs/bpf || \\
+    mount -t bpf -o mode=0700,nosuid,nodev,noexec bpf /sys/fs/bpf'
 """
 
 BOOT = f"""\
