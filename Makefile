@@ -157,6 +157,7 @@ proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
+	@$(STEP) boot-managers "the window at boot with each network manager" tests/system/boot/managers
 
 helper: bootstrap ## the helper under systemd on a lab router, for an OpenZiti router without root privileges (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
