@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import conntrack, wireguard
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import conntrack, ipsec, wireguard
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.tunnels import Tunnel
@@ -131,6 +131,26 @@ def test_the_peers_of_wireguard(netns):
     assert (found.port, found.mark, len(found.peers)) == (51821, 0, 250)
     ends = {(peer.endpoint, peer.port): peer.allowed for peer in found.peers}
     assert ends[parse_address("10.2.0.8"), 51820] == ((parse_address("10.3.7.0"), 120),)
+
+
+# ---- IPsec ---------------------------------------------------------------------------------------
+
+
+def test_the_inbound_policies_of_ipsec(netns):
+    if not netns.can("ip xfrm policy list"):
+        pytest.skip("this kernel has no IPsec")
+    template = "tmpl src 10.1.0.2 dst 10.1.0.1 proto esp mode tunnel"
+    netns.run(f"ip xfrm policy add src 172.30.0.0/16 dst 10.9.0.1/32 dir in {template}")
+    netns.run(f"ip xfrm policy add src fd00::/16 dst ::/0 dir in {template}")
+    netns.run(f"ip xfrm policy add src 172.16.0.0/16 dst 10.9.0.1/32 dir out {template}")
+    netns.run(f"ip xfrm policy add src 172.17.0.0/16 dst 10.9.0.1/32 dir in action block {template}")
+    netns.run("ip xfrm policy add src 172.18.0.0/16 dst 10.9.0.1/32 dir in")
+    assert sorted(ipsec.inbound_policies()) == sorted(
+        [
+            ipsec.InboundPolicy((parse_address("172.30.0.0"), 112), (parse_address("10.9.0.1"), 128)),
+            ipsec.InboundPolicy((parse_address("fd00::"), 16), (bytes(16), 0)),
+        ]
+    )
 
 
 # ---- connection tracking -------------------------------------------------------------------------

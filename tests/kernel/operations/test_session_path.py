@@ -150,6 +150,17 @@ def test_a_tunnel_of_a_process_is_warned_of(router, monkeypatch, check):
     assert len(warnings) == 1 and "comes by tun0 (tun)" in warnings[0] and "[path_unknown]" in warnings[0]
 
 
+def test_a_session_by_ipsec_is_warned_of(router, monkeypatch):
+    if not router.netns.can("ip xfrm policy list"):
+        pytest.skip("this kernel has no IPsec")
+    template = f"tmpl src {CLIENT} dst {OWN} proto esp mode tunnel"
+    router.netns.run(f"ip xfrm policy add src {INNER_CLIENT}/32 dst {INNER}/32 dir in {template}")
+    router.netns.run(f"ip address add {INNER}/32 dev lo")
+    with_session(router, monkeypatch, INNER_CLIENT, INNER)
+    warnings = router.attach(check=True)["warnings"]
+    assert len(warnings) == 1 and "comes by IPsec" in warnings[0]
+
+
 def test_an_interface_that_carries_nothing_of_the_session_is_not_asked_about(router, monkeypatch):
     make_tunnel(router.netns, "vxlan", OWN, CLIENT)
     router.netns.run(f"ip address add {INNER}/24 dev tunnel0")

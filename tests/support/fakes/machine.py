@@ -27,6 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.syst
 from .kernel import Kernel, Killed
 from .surroundings import (
     FakeConntrack,
+    FakeIpsec,
     FakeNetworkd,
     FakeNftables,
     FakeProcesses,
@@ -211,7 +212,7 @@ class Machine(Kernel):
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.ways, self.processes = {}, FakeProcesses()
         self.units: set = set()
-        self.forwarded, self.conntrack, self.wireguard = {}, FakeConntrack(), FakeWireGuard()
+        self.forwarded, self.conntrack, self.wireguard, self.ipsec = {}, FakeConntrack(), FakeWireGuard(), FakeIpsec()
         self.nftables = FakeNftables()
         for name, ifindex in INTERFACES.items():
             self.plug(name, ifindex)
@@ -271,6 +272,7 @@ class Machine(Kernel):
             conntrack=self.conntrack,
             nftables=self.nftables,
             wireguard=self.wireguard,
+            ipsec=self.ipsec,
             networkd=FakeNetworkd(),
             background=FakeBackground(self),
             journal=FakeJournal(self),

@@ -98,6 +98,16 @@ class FakeNftables:
         return self.chains
 
 
+class FakeIpsec:
+    """As IPsec. `policies` are those of inbound packets."""
+
+    def __init__(self):
+        self.policies = []
+
+    def inbound_policies(self):
+        return self.policies
+
+
 class FakeNetworkd:
     """As the networkd part of procfs, without any setting."""
 

@@ -49,7 +49,7 @@ from .test_run import Trace, ask
 # More than one, because the program reports "established" for a port that has a session.
 CLIENT_PORTS = (49152, 49153, 49154)
 Shape = tuple[int, int, int, int, int]  # of a map: type, key size, value size, entries, flags
-GETS_IN = ("management", "ssh", "rule", "local", "default")
+GETS_IN = ("management", "ssh", "rule", "local", "default", "other")  # the last one for the outer packets of a tunnel
 
 
 class Probe(NamedTuple):

@@ -104,8 +104,8 @@ def _cut_by_program(transaction: Transaction, link: Link, planned: TransactionPl
 
 def _unknown(path: SessionPath, links: Iterable[Link]) -> list[Finding]:
     """Return a finding for each interface that may carry a tunnel whose outer packets are not known."""
-    candidates = [link for link in links if not link.loopback]
-    return [path_unknown(link.name, lost.name, lost.kind) for lost in path.lost for link in candidates if link != lost]
+    names = [link.name for link in links if not link.loopback]
+    return [path_unknown(name, *lost) for lost in path.lost for name in names if name != lost.name]
 
 
 def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], planned: TransactionPlan) -> list[Finding]:

@@ -10,6 +10,8 @@
 3. A bridge, bond, team, macvlan or ipvlan has interfaces below it, which see the same packet.
 4. A tunnel has outer packets. They have a path of their own, which this file follows in the same way.
 
+5. A policy of IPsec has outer packets as well: ESP or AH, or UDP 4500 behind a NAT. Their ends are not looked for.
+
 It only reads. A tunnel whose outer packets cannot be known is named in `lost`.
 """
 
@@ -22,7 +24,7 @@ from ..errors import InvalidInput
 from ..model.flow import Flow
 from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, family_of, format_number, mask, parse_address
 from ..system.netlink.messages import Address, Link, Route
-from ..system.netlink.path import Ends, Peer
+from ..system.netlink.path import Ends, InboundPolicy, Peer
 from ..system.netlink.tunnels import Tunnel
 from ..system.system import Netlink, System
 
@@ -47,11 +49,21 @@ class Crossing(NamedTuple):
     carries: str
 
 
+class Lost(NamedTuple):
+    """A tunnel that could not be followed: the name and the kind of its interface."""
+
+    name: str
+    kind: str
+
+
+IPSEC = Lost("IPsec", "a policy of xfrm")
+
+
 class SessionPath(NamedTuple):
     """The crossings of the operator's SSH, and the tunnels that could not be followed."""
 
     crossings: tuple[Crossing, ...] = ()
-    lost: tuple[Link, ...] = ()
+    lost: tuple[Lost, ...] = ()
 
 
 def session_path(system: System, netlink: Netlink) -> SessionPath:
@@ -84,15 +96,18 @@ class _Path:
     def __init__(self, system: System, netlink: Netlink) -> None:
         self._system, self._netlink = system, netlink
         self._links = {link.ifindex: link for link in netlink.interfaces()}
+        self._policies = system.ipsec.inbound_policies()
         self._addresses = [entry for entry in netlink.addresses() if not self._is_loopback(entry.ifindex)]
         self.crossings: dict[Crossing, None] = {}
-        self.lost: dict[Link, None] = {}
+        self.lost: dict[Lost, None] = {}
 
     def arrive(self, flow: Flow, own: str, mark: int = 0, bound: int = 0, carries: str = "") -> None:
         """Follow a packet by each interface that it can enter by.
 
         `own` is the local address of the answer, `mark` the mark of the answer, and `bound` an interface of the packet.
         """
+        if any(_is_of(policy, flow) for policy in self._policies):
+            self.lost[IPSEC] = None
         route = self._netlink.route_to(format_number(flow.source), own, mark)
         indexes = [bound, *(self._entries(route, flow) if route else ())]
         for link in self._of(dict.fromkeys(indexes)):
@@ -129,13 +144,13 @@ class _Path:
         elif link.tunnel is not None:
             self._through_tunnel(link, link.tunnel, flow)
         elif link.kind in LOST_KINDS and not link.master:  # a tap of a virtual machine is a port of a bridge
-            self.lost[link] = None
+            self._lose(link)
 
     def _through_wireguard(self, link: Link, flow: Flow) -> None:
         device = self._system.wireguard.device(link.ifindex)
         peer = _peer_of(device.peers, flow.source) if device is not None else None
         if device is None or peer is None or not peer.endpoint:
-            self.lost[link] = None
+            self._lose(link)
             return
         tunnel = Tunnel("udp", remote=peer.endpoint, port=device.port, mark=device.mark)
         self._outer(link, tunnel, _number(peer.endpoint), flow, peer.port)
@@ -145,7 +160,7 @@ class _Path:
         if link.kind == VXLAN and (not remotes or _is_multicast(_number(tunnel.remote))):
             remotes = list(self._netlink.forwarding(link.ifindex))[:REMOTES_MAX]
         if tunnel.opaque or not remotes:
-            self.lost[link] = None
+            self._lose(link)
             return
         for remote in remotes:
             self._outer(link, tunnel, _number(remote), flow, TUNNEL_PORT if tunnel.port else 0)
@@ -157,11 +172,14 @@ class _Path:
             route = self._netlink.route_to(format_number(remote), "", tunnel.mark)
             own = route.source if route else b""
         if not own:
-            self.lost[link] = None
+            self._lose(link)
             return
         protocol = tunnel.protocol or INNER_PROTOCOLS[flow.family]
         outer = Flow(protocol, remote, source_port, _number(own), tunnel.port)
         self.arrive(outer, format_number(_number(own)), tunnel.mark, tunnel.link, link.name)
+
+    def _lose(self, link: Link) -> None:
+        self.lost[Lost(link.name, link.kind)] = None
 
     def _of(self, indexes: Iterable[int]) -> list[Link]:
         return [self._links[each] for each in indexes if each in self._links]
@@ -179,6 +197,14 @@ def _peer_of(peers: Iterable[Peer], inner: int) -> Peer | None:
         if Prefix(_number(address), length).contains(inner)
     ]
     return max(found, key=lambda entry: entry[0])[1] if found else None
+
+
+def _is_of(policy: InboundPolicy, flow: Flow) -> bool:
+    """Return whether a packet of a flow must come by IPsec."""
+    return all(
+        Prefix(_number(address), length).contains(end)
+        for (address, length), end in ((policy.source, flow.source), (policy.destination, flow.destination))
+    )
 
 
 def _subnet(entry: Address) -> Prefix:

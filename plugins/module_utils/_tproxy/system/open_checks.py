@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import sock_diag
-from .netlink import conntrack, nftables, wireguard
+from .netlink import conntrack, ipsec, nftables, wireguard
 from .open_core import open_core
 from .system import System
 
 
 def open_for_checks() -> System:
     """Return the adapters of checks."""
-    return replace(open_core(), sockets=sock_diag, conntrack=conntrack, nftables=nftables, wireguard=wireguard)
+    return replace(
+        open_core(), sockets=sock_diag, conntrack=conntrack, ipsec=ipsec, nftables=nftables, wireguard=wireguard
+    )

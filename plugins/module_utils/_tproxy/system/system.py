@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from .bpf import MapInfo, ProgramInfo, Shape, TcxPrograms, TestRun
 from .netlink.messages import Address, Filter, Link, Route, RouteRule
-from .netlink.path import Ends, InputChain, WireGuardDevice
+from .netlink.path import Ends, InboundPolicy, InputChain, WireGuardDevice
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
@@ -262,6 +262,12 @@ class WireGuard(Protocol):
     def device(self, ifindex: int, /) -> WireGuardDevice | None: ...
 
 
+class Ipsec(Protocol):
+    """IPsec."""
+
+    def inbound_policies(self) -> Sequence[InboundPolicy]: ...
+
+
 class Networkd(Protocol):
     """The settings of systemd-networkd."""
 
@@ -394,6 +400,7 @@ class System:
     conntrack: Conntrack = ABSENT
     nftables: Nftables = ABSENT
     wireguard: WireGuard = ABSENT
+    ipsec: Ipsec = ABSENT
     compiler: Callable[[], Compiler] = ABSENT
     sockets: Sockets = ABSENT
     events: Callable[[], AbstractContextManager[Events]] = ABSENT

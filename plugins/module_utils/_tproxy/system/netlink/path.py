@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The types of adapters to the path of a packet to this host: connection tracking, nftables, WireGuard.
+"""The types of adapters to the path of a packet to this host: connection tracking, nftables, WireGuard, IPsec.
 
 They stand apart from these adapters, so that a module without such checks ships no adapter.
 """
@@ -57,3 +57,10 @@ class WireGuardDevice(NamedTuple):
     port: int
     mark: int
     peers: tuple[Peer, ...]
+
+
+class InboundPolicy(NamedTuple):
+    """The packets of a policy: prefixes as 16-byte addresses, IPv4 mapped, with lengths in bits of these 128."""
+
+    source: tuple[bytes, int]
+    destination: tuple[bytes, int]

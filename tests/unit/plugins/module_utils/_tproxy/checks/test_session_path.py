@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.session_path import session_path
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import format_number, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import Route
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.path import Ends, InboundPolicy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.tunnels import Tunnel
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.wireguard import (
     Peer,
@@ -191,6 +191,12 @@ def test_a_vxlan_without_one_remote_is_followed_to_those_that_it_forwards_to(mac
 def test_a_tunnel_of_a_process_or_of_ipsec_is_lost(machine, kind):
     change(machine, "mgmt0", kind=kind)
     assert followed(machine) == ([("mgmt0", FROM_CLIENT, "")], ["mgmt0"])
+
+
+@pytest.mark.parametrize(("source", "lost"), [("172.30.0.0", ["IPsec"]), ("172.31.0.0", [])])
+def test_a_session_by_a_policy_of_ipsec_is_lost(machine, source, lost):
+    machine.ipsec.policies = [InboundPolicy(prefix(source, 16), prefix("0.0.0.0", 0))]
+    assert followed(machine) == ([("mgmt0", FROM_CLIENT, "")], lost)
 
 
 def test_a_tunnel_whose_remote_is_in_metadata_is_lost(machine):
