@@ -61,7 +61,8 @@ options:
     description:
       - Time limit for the confirmation of this change in seconds, 5 to 3600. Without a confirmation the host restores
         the previous state. V(0) needs no confirmation.
-      - Over a remote connection the action plugin sets a limit if the task has none. It is 60 seconds for
+      - Over a remote connection the action plugin sets a limit if the task has none. It is 300 seconds for
+        M(netedge.tproxy.tproxy_router). It is 60 seconds for
         M(netedge.tproxy.tc_bpf_attach) if it attaches or changes a policy. It is 60 seconds for
         M(netedge.tproxy.tproxy_rule) if the change can drop packets to an address of the host, or give them to a proxy.
       - There is no default limit for a local connection (C(ansible-pull)), with C(async), or with O(confirm_token). A

@@ -133,6 +133,10 @@ def test_a_port_of_another_interface_is_a_warning():
     assert codes(interfaces=(Interface("lan0", is_port=True),)) == [("warning", "port", "lan0")]
 
 
+def test_a_vrf_is_unsupported():
+    assert codes(interfaces=(Interface("lan0", vrf=True),)) == [("error", "vrf", "lan0")]
+
+
 # ---- the hook and the delivery to the local stack ----------------------------------------------------
 
 
