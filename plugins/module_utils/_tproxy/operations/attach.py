@@ -34,7 +34,7 @@ from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks
 from ..system.system import Netlink, System
 from .execute import execute
-from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of
+from .hook_choice import choose, elsewhere, hook_at_place, hook_that_stands, named_filter, order_of
 
 
 def attach(options: Options, system: System, check_mode: bool) -> Result:
@@ -91,19 +91,21 @@ def _source_faults(options: Options) -> list[str]:
 def _attach(options: Options, given: Answer, transaction: Transaction, check_mode: bool) -> Result:
     current = transaction.current
     link = links_by_name(transaction.netlink, [options["interface"]], "interface")[0]
-    if transaction.is_splicer and not check_mode:
-        pin_living_maps(transaction.system.bpf, transaction.netlink, transaction.pins, [link.ifindex])
     asked = WantedHook.of(options)
+    lost = hook_at_place(asked, transaction, link)
+    before = transaction.point(lost).observe() if lost else None
+    repaired = _pin_living_maps(transaction, link, check_mode)
     standing = hook_that_stands(asked, transaction, link)
     stood = transaction.point(standing).observe() if standing else None
+    shown = (lost, before) if lost else (standing, stood)
     # A program that is at hand nowhere must be compiled, unless it stays where it runs.
     running = stood if choose(asked, transaction, link, None, standing) == standing else None
     wanted = wanted_program(options, transaction.system.compiler, current.blob, running)
     with _pins_for(transaction, wanted) as pins:
         pins.check()
         transaction = transaction.with_pins(pins)
-        current, before = transaction.current, (standing, stood)
-        stays = standing if stood == wanted.attached else None
+        current = transaction.current
+        stays = standing if stood is not None and stood.name == wanted.attached.name else None
         hook = choose(asked, transaction, link, wanted.blob, stays)
         was_ours = transaction.is_splicer and link.ifindex in current.policies.entries
         transaction.point(hook).refuse_foreign(was_ours)
@@ -120,10 +122,17 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
             "policy": policy and policy.to_params(),
         }
         diff = Diff(
-            shown_attachment(link, *before, had, rules_bound=planned.rules is None),
+            shown_attachment(link, *shown, had, rules_bound=planned.rules is None),
             shown_attachment(link, hook, wanted.attached, policy),
         )
-        return Result(planned.changed, data, diff, tuple(warnings))
+        return Result(planned.changed or repaired, data, diff, tuple(warnings))
+
+
+def _pin_living_maps(transaction: Transaction, link: Link, check_mode: bool) -> bool:
+    """Pin maps again that the program on the interface still uses. Return whether there were any."""
+    if check_mode or not transaction.is_splicer:
+        return False
+    return bool(pin_living_maps(transaction.system.bpf, transaction.netlink, transaction.pins, [link.ifindex]))
 
 
 def state_with(

@@ -36,18 +36,24 @@ def named_filter(asked: WantedHook, link: Link) -> Hook:
     return Hook(link.ifindex, asked.direction, asked.priority, asked.handle)
 
 
+def hook_at_place(asked: WantedHook, transaction: Transaction, link: Link) -> Hook | None:
+    """Return the hook with our program: TCX, or the named filter. It needs no pins."""
+    places = (tcx_hook(link.ifindex, asked.direction), named_filter(asked, link))
+    return next((hook for hook in places if transaction.point(hook).program() is not None), None)
+
+
 def hook_that_stands(asked: WantedHook, transaction: Transaction, link: Link) -> Hook | None:
     """Return the hook where our program stands now, None without one. TCX comes first, as its packets do."""
-    for hook in (tcx_hook(link.ifindex, asked.direction), named_filter(asked, link)):
-        if transaction.point(hook).program() is not None:
-            return hook
+    found = hook_at_place(asked, transaction, link)
+    if found is not None:
+        return found
     if transaction.is_splicer:
         return next((each.hook for each in transaction.current.attachments if each.link.ifindex == link.ifindex), None)
     return None
 
 
 def choose(asked: WantedHook, transaction: Transaction, link: Link, blob: Blob | None, stays: Hook | None) -> Hook:
-    """Return the hook for the program. `stays` is the hook where it stands already, right as it is.
+    """Return the hook for the program. `stays` is the hook where this very program stands already.
 
     Raises Unsupported for TCX on a kernel that has none, or for a program that could not be recognised there.
     """

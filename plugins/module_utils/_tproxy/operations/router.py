@@ -72,8 +72,9 @@ def placed(transaction: Transaction, found: Iterable[Target], program: Wanted | 
     for target in found:
         asked, link = target.wanted.hook, target.link
         standing = hook_that_stands(asked, transaction, link)
-        is_right = standing is not None and transaction.point(standing).observe() == program.attached
-        hook = choose(asked, transaction, link, program.blob, standing if is_right else None)
+        stood = None if standing is None else transaction.point(standing).observe()
+        is_same = stood is not None and stood.name == program.attached.name
+        hook = choose(asked, transaction, link, program.blob, standing if is_same else None)
         transaction.point(hook).refuse_foreign(was_ours=link.ifindex in policies)
         others = tuple(elsewhere(asked, transaction, link, hook))
         result.append(Placed(target, hook, order_of(asked, transaction, link, hook), others))

@@ -141,8 +141,9 @@ def restore(
         current = transaction.current
         links = {link.name: link for link in current.links}
         there = [(entry, links[entry.interface]) for entry in entries if entry.interface in links]
+        repaired: list[str] = []
         if not check_mode:
-            pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there])
+            repaired = pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there])
         targets = [Target(entry, link, hook_of_saved(system.bpf, entry, link)) for entry, link in there]
         for target in targets:
             transaction.point(target.hook).refuse_foreign()
@@ -164,8 +165,9 @@ def restore(
             if planned.rules is not None:
                 cache.right(current.rule_reader, planned.rules.plan.after.values())
     absent = sorted({entry.interface for entry in entries} - set(links))
-    changes = describe(planned, current)
-    return Restored(planned.changed, changes, sorted({entry.interface for entry in entries}), absent)
+    changes = [f"pins: {', '.join(repaired)} pinned again"] if repaired else []
+    changes += describe(planned, current)
+    return Restored(planned.changed or bool(repaired), changes, sorted({entry.interface for entry in entries}), absent)
 
 
 def _rules(state: SavedState, current: CurrentState, exact: bool) -> dict[Identity, Rule]:
