@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..errors import MissingLibrary, TproxyError
+from ..model.rule_options import LongList
 from ..operations.in_turn import run_in_turn
 from ..resources.operation import Operation
 from ..system.system import INTERPRETERS
+from .long_lists import Module
 
 F_SETPIPE_SZ = 1031  # include/uapi/linux/fcntl.h; Python has it since 3.10
 # 1 MiB of source (plugins/plugin_utils/program.py) with the escapes of JSON, and the default of fs.pipe-max-size.
@@ -27,7 +28,7 @@ PIPE_BYTES, PIPE_BYTES_UNPRIVILEGED = 1 << 21, 1 << 20
 
 def run(arguments: dict[str, Any], operation: Operation) -> None:
     """Run the operation of one module with its parameters, and exit with the result or the error."""
-    module = AnsibleModule(**arguments)
+    module = Module(**arguments)
     try:
         options = trimmed(module.params, module.argument_spec)
         result = run_in_turn(operation, options, operation.opens(), module.check_mode)
@@ -48,7 +49,7 @@ def trimmed(params: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any
 
 
 def _trimmed(value: Any, about: Mapping[str, Any]) -> Any:
-    if not isinstance(value, list):
+    if not isinstance(value, list) or isinstance(value, LongList):
         return value
     if about.get("elements") == "str":
         return [text.strip(" ") for text in value]

@@ -10,7 +10,6 @@ A removed rule with another action than pass cannot: packets that it took meet t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from ..model.prefix import ADDRESS_BITS
 from ..model.rule import Identity, Rule
@@ -49,7 +48,7 @@ def _of_interfaces(current: CurrentState) -> Iterator[int]:
 def _new(before: Mapping[Identity, Rule], changes: Changes[Identity, Rule]) -> Iterator[Rule]:
     """Yield each new rule, and each rule that changes more than its name."""
     for identity, rule in changes.puts.items():
-        if identity not in before or replace(before[identity], name=rule.name) != rule:
+        if identity not in before or before[identity]._replace(name=rule.name) != rule:
             yield rule
 
 

@@ -23,6 +23,7 @@ ADDRESS_BITS = 128
 MAPPED_BITS = 96
 _MAPPED = 0xFFFF << 32
 
+_IPV4 = re.compile(r"\.".join([r"(0|[1-9][0-9]{0,2})"] * 4))
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 # Python before 3.9.5 takes 010.0.0.1 for 10.0.0.1 where C takes it for 8.0.0.1; an octet has a dot at its side.
 _OCTET_WITH_LEADING_ZERO = re.compile(r"(?:^|[:.])0[0-9]+\.|\.0[0-9]")
@@ -42,12 +43,12 @@ class Prefix(NamedTuple):
         """
         address, slash, length_text = str(text).partition("/")
         number, offset = _parse_number(address)
-        length = ADDRESS_BITS
-        if slash:
-            longest = ADDRESS_BITS - offset
-            if not _LENGTH.fullmatch(length_text) or int(length_text) > longest:
-                raise InvalidInput([f"{text!r} has no valid prefix length; give 0 to {longest} after the slash"])
-            length = int(length_text) + offset
+        if not slash:
+            return cls(number, ADDRESS_BITS), False
+        longest = ADDRESS_BITS - offset
+        if not _LENGTH.fullmatch(length_text) or int(length_text) > longest:
+            raise InvalidInput([f"{text!r} has no valid prefix length; give 0 to {longest} after the slash"])
+        length = int(length_text) + offset
         network = number & mask(length)
         return cls(network, length), network != number
 
@@ -101,8 +102,8 @@ def format_address(address: bytes) -> str:
 
 def format_number(number: int) -> str:
     """Return the canonical text of a mapped 128-bit number."""
-    if family_of(number) == 4:
-        return str(ipaddress.IPv4Address(number & 0xFFFFFFFF))
+    if number >> 32 == 0xFFFF:
+        return f"{number >> 24 & 0xFF}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
     return str(ipaddress.IPv6Address(number))
 
 
@@ -114,6 +115,11 @@ def endpoint(address: str, port: int) -> str:
 @lru_cache(maxsize=1024)  # a service has many ranges, and each is a call
 def _parse_number(text: str) -> tuple:
     """Return (mapped number, bits that mapping adds to a length written after it)."""
+    octets = _IPV4.fullmatch(text)
+    if octets:
+        first, second, third, fourth = map(int, octets.groups())
+        if max(first, second, third, fourth) < 256:
+            return _MAPPED | first << 24 | second << 16 | third << 8 | fourth, MAPPED_BITS
     if "%" in text:
         raise InvalidInput([f"{text!r} carries a zone; give the address alone and name the interface in `interfaces`"])
     if _OCTET_WITH_LEADING_ZERO.search(text):

@@ -17,8 +17,6 @@ does), and never looks at other rules.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from .prefix import Prefix, endpoint
@@ -47,8 +45,7 @@ class Identity(NamedTuple):
         return f"{self.protocol} {self.destination} ports {ports_text(self.low, self.high)}{origin}{where}"
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule. Ports are 0 to 65535 and inclusive; interfaces () means all."""
 
     destination: Prefix
@@ -64,7 +61,7 @@ class Rule:
     name: str = ""
     owner: str = "ansible"
 
-    @cached_property
+    @property
     def identity(self) -> Identity:
         """The identity of the rule."""
         return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from ..errors import InvalidInput
 from .prefix import Prefix, format_address, parse_address
@@ -26,30 +27,59 @@ NAME_BYTES = 63
 OWNER_BYTES = 31
 INTERFACE_BYTES = 15
 
+PORTS_ALLOWED = f"give one port as 80 or a range as 80-443 (or 80:443), each 0 to {PORT_MAX}"
+PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
+ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
+
 _PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
 _PORT = re.compile(r"[0-9]{1,6}")
 
 
-def rules_from_params(items: list, single: bool = False) -> tuple:
+class LongList(list):  # type: ignore[type-arg]
+    """A long list of options. Its reader puts the rules in their place, so that no run holds both.
+
+    A second run of the same options, for example after the prediction of a pending change, finds the rules and the
+    warnings about them.
+    """
+
+    def __init__(self, items: list):
+        super().__init__(items)
+        self.warnings: list = []
+
+
+def rules_from_params(items: list, single: bool = False, owner: str | None = None) -> tuple:
     """Return (rules, warnings) of option dicts. Raises InvalidInput with every fault of the whole list.
 
     `single`: the one item stands at the top level of a module, so texts say `ports` and not `rule number 1: ports`.
+    `owner` is that of the items that name none.
     """
-    return _read_all(items, single, _rule)
+    rules, warnings = _read_all(items, single, owner, _rule)
+    if isinstance(items, LongList):
+        items[:] = rules
+        items.warnings = warnings = items.warnings or warnings
+    return rules, warnings
 
 
-def identities_from_params(items: list, single: bool = False) -> tuple:
+def identities_from_params(items: list, single: bool = False, owner: str | None = None) -> tuple:
     """Return (identities, warnings): for deletion, which needs no action. Otherwise as rules_from_params."""
-    return _read_all(items, single, _identity)
+    return _read_all(items, single, owner, _identity)
 
 
-def _read_all(items: list, single: bool, read) -> tuple:
-    readers = [_Reader(item, "" if single else place_of(item, index)) for index, item in enumerate(items)]
-    found = [read(reader) for reader in readers]
-    faults = [fault for reader in readers for fault in reader.faults] + _duplicates(items, found)
+def _read_all(items: list, single: bool, owner: str | None, read) -> tuple:
+    """Read item by item, because a list may have 131,071 of them."""
+    found, faults, warnings = [], [], []
+    for index, item in enumerate(items):
+        if isinstance(item, Rule):
+            found.append(item)
+            continue
+        reader = _Reader(item, None if single else index, owner)
+        found.append(read(reader))
+        faults += reader.faults
+        warnings += reader.warnings
+    faults += _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
-    return found, [warning for reader in readers for warning in reader.warnings]
+    return found, warnings
 
 
 def place_of(item: dict, index: int) -> str:
@@ -76,20 +106,18 @@ def _duplicates(items: list, found: list) -> list:
 class _Reader:
     """Reads the options of one rule. Each method returns a canonical value, or None after noting a fault."""
 
-    def __init__(self, options: dict, path: str):
-        self._options = options
-        self._path = path
+    __slots__ = ("_index", "_options", "_owner", "family", "faults", "given", "warnings")
+
+    def __init__(self, options: dict, index: int | None, owner: str | None):
+        self._options, self._index, self._owner = options, index, owner
+        self.given = options.get  # the value of an option, None if it was left out
         self.family = None  # of the destination, once that is read
         self.faults = []
         self.warnings = []
 
-    def given(self, option: str):
-        """Return the value of an option, None if it was left out."""
-        return self._options.get(option)
-
     def at(self, option: str) -> str:
         """Return the full name of an option, for messages."""
-        return f"{self._path}: {option}" if self._path else option
+        return option if self._index is None else f"{place_of(self._options, self._index)}: {option}"
 
     def fault(self, option: str, sentence: str) -> None:
         """Note a fault of an option."""
@@ -125,11 +153,13 @@ class _Reader:
 
     def source(self) -> Prefix | None:
         """Return the source prefix; `any`, of either family, takes the family of the destination."""
-        source = self.prefix("source") if self.given("source") is not None else Prefix.any_of(6)
+        if self.given("source") is None:
+            return ANY[self.family or 6]
+        source = self.prefix("source")
         if source is None or self.family in (None, source.family):
             return source
         if source.bits == 0:
-            return Prefix.any_of(self.family)
+            return ANY[self.family]
         self.fault("source", f"{source} is not of the family of the destination (IPv{self.family}); use two rules")
         return None
 
@@ -138,13 +168,14 @@ class _Reader:
         value = self.given("ports")
         text = "" if value is None or isinstance(value, bool) else str(value)
         match = _PORTS.fullmatch(text)
-        allowed = f"give one port as 80 or a range as 80-443 (or 80:443), each 0 to {PORT_MAX}"
         if not match:
-            self.fault("ports", f"missing; {allowed}" if value is None else f"{value!r} is no port or range; {allowed}")
+            found = "missing" if value is None else f"{value!r} is no port or range"
+            self.fault("ports", f"{found}; {PORTS_ALLOWED}")
             return None, None
-        low, high = int(match[1]), int(match[2] or match[1])
-        if max(low, high) > PORT_MAX:
-            self.fault("ports", f"{text} goes beyond {PORT_MAX}; {allowed}")
+        low = int(match[1])
+        high = int(match[2]) if match[2] else low
+        if low > PORT_MAX or high > PORT_MAX:
+            self.fault("ports", f"{text} goes beyond {PORT_MAX}; {PORTS_ALLOWED}")
         elif low > high:
             self.fault("ports", f"{text} runs backwards; give the lower port first: {high}-{low}")
         else:
@@ -153,7 +184,18 @@ class _Reader:
 
     def text(self, option: str, default: str, longest: int) -> str:
         """Return free text that fits `longest` bytes of UTF-8 and prints on one line."""
-        value = default if self.given(option) is None else str(self.given(option))
+        given = self.given(option)
+        return self._checked(option, default if given is None else str(given), longest)
+
+    def owner(self) -> str:
+        """Return the owner. In a list with an owner, an empty one counts as none."""
+        if self._owner is not None and not self.given("owner"):
+            return self._checked("owner", self._owner, OWNER_BYTES)
+        return self.text("owner", DEFAULT_OWNER, OWNER_BYTES)
+
+    def _checked(self, option: str, value: str, longest: int) -> str:
+        if len(value) <= longest and value.isascii() and value.isprintable():
+            return value
         size = _utf8_bytes(value)
         if size is None:
             self.fault(option, f"{value!r} is not valid UTF-8")
@@ -165,7 +207,9 @@ class _Reader:
 
     def interfaces(self) -> tuple:
         """Return the interface names, sorted, each once."""
-        given = self.given("interfaces") or ()
+        given = self.given("interfaces")
+        if not given:
+            return ()
         names = {str(name) for name in ([given] if isinstance(given, str) else given)}
         for name in sorted(names):
             fault = fault_of_interface_name(name)
@@ -175,6 +219,8 @@ class _Reader:
 
 
 def _utf8_bytes(text: str) -> int | None:
+    if text.isascii():
+        return len(text)
     try:
         return len(text.encode("utf-8"))
     except UnicodeEncodeError:
@@ -202,7 +248,7 @@ def _identity(reader: _Reader) -> Identity | None:
     protocol = reader.choice("protocol", PROTOCOLS)
     low, high = reader.ports()
     interfaces = reader.interfaces()
-    owner = reader.text("owner", DEFAULT_OWNER, OWNER_BYTES)
+    owner = reader.owner()
     if not owner:
         reader.fault("owner", f"is empty; give 1 to {OWNER_BYTES} bytes, or leave it out for {DEFAULT_OWNER!r}")
     return None if reader.faults else Identity(owner, destination, source, protocol, low, high, interfaces)
@@ -212,18 +258,14 @@ def _rule(reader: _Reader) -> Rule | None:
     identity = _identity(reader)
     name = reader.text("name", "", NAME_BYTES)
     action = reader.choice("action", ACTIONS, "tproxy")
+    outcome = ("", 0, "")
     if action == "tproxy":
-        outcome = {
-            "tproxy_ip": _tproxy_ip(reader),
-            "tproxy_port": _tproxy_port(reader),
-            "on_missing": reader.choice("on_missing", ON_MISSING, "drop"),
-        }
+        outcome = (_tproxy_ip(reader), _tproxy_port(reader), reader.choice("on_missing", ON_MISSING, "drop"))
     else:
-        outcome = {}
         _refuse_tproxy_options(reader, action)
     if reader.faults:
         return None
-    return Rule(**identity._asdict(), action=action, name=name, **outcome)
+    return Rule(*identity[1:], action, *outcome, name, identity.owner)
 
 
 def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
@@ -235,11 +277,10 @@ def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
 
 def _tproxy_port(reader: _Reader) -> int | None:
     value = reader.given("tproxy_port")
-    allowed = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
     if value is None:
-        reader.fault("tproxy_port", f"missing; {allowed}")
+        reader.fault("tproxy_port", f"missing; {PORT_NEEDED}")
     elif isinstance(value, bool) or not _PORT.fullmatch(str(value)) or not 1 <= int(value) <= PORT_MAX:
-        reader.fault("tproxy_port", f"{value!r} is out of range; {allowed}")
+        reader.fault("tproxy_port", f"{value!r} is out of range; {PORT_NEEDED}")
     else:
         return int(value)
     return None
@@ -251,13 +292,20 @@ def _tproxy_ip(reader: _Reader) -> str | None:
     if not text:
         return DEFAULT_TPROXY_IP.get(reader.family)
     try:
-        canonical = format_address(parse_address(text))
+        canonical, family, is_usable = _socket_address(str(text))
     except InvalidInput as wrong:
         reader.faults += [f"{reader.at('tproxy_ip')}: {sentence}" for sentence in wrong.faults]
         return None
-    address = ipaddress.ip_address(canonical)
-    if address.is_unspecified or address.is_multicast:
+    if not is_usable:
         reader.fault("tproxy_ip", f"{canonical} names no socket; give an address that the proxy listens on")
-    elif reader.family not in (None, address.version):
+    elif reader.family not in (None, family):
         reader.fault("tproxy_ip", f"{canonical} is not of the family of the destination (IPv{reader.family})")
     return canonical
+
+
+@lru_cache(maxsize=1024)  # many rules, few proxies
+def _socket_address(text: str) -> tuple:
+    """Return (canonical text, family, whether a socket may have this address). Raises InvalidInput."""
+    canonical = format_address(parse_address(text))
+    address = ipaddress.ip_address(canonical)
+    return canonical, address.version, not (address.is_unspecified or address.is_multicast)

@@ -29,6 +29,7 @@ LOST = (
     "the rules in force were damaged and are compiled anew; rules that cannot be read are replaced by those of this run"
 )
 RECOMPILED = "(compiled and bound anew for the interfaces of today)\n"
+SHOWN_WHOLE = 1000  # the diff of a larger set has only the rules that differ
 RULE_OPTIONS = (
     "destination",
     "source",
@@ -79,14 +80,14 @@ def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdent
     if not single and len(options["rules"]) > RULES:
         raise LimitExceeded("rules", len(options["rules"]), RULES, "nothing was changed")
     items = [{name: options[name] for name in RULE_OPTIONS}] if single else options["rules"]
-    items = [{**item, "owner": item.get("owner") or options["owner"]} for item in items]
+    owner = options["owner"]
     if options["state"] == "absent":
         if options["purge"]:
             raise InvalidInput(["purge: goes with state=present only; it removes the rules that `rules` does not list"])
-        identities, warnings = identities_from_params(items, single)
+        identities, warnings = identities_from_params(items, single, owner)
         gone = set(identities)
         return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), warnings
-    rules, warnings = rules_from_params(items, single)
+    rules, warnings = rules_from_params(items, single, owner)
     wanted = {rule.identity: rule for rule in rules}
     return (lambda have: {**_kept(have, options), **wanted}), warnings
 
@@ -177,8 +178,16 @@ def _result(planned: RulePlan, warnings: list[str]) -> Result:
         "removed": counts.removed,
         "generation": counts.generation,
     }
-    diff = Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
-    return Result(planned.changed, data, diff, tuple(warnings), rule_changes=counts)
+    return Result(planned.changed, data, _diff(planned), tuple(warnings), rule_changes=counts)
+
+
+def _diff(planned: RulePlan) -> Diff:
+    """Return the rules before and after. Of a large set, return those that differ."""
+    before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
+    if max(len(before), len(after)) > SHOWN_WHOLE:
+        before = {key: rule for key, rule in before.items() if key not in after or key in changes.puts}
+        after = changes.puts
+    return Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
 
 
 def _text(rules: RulesByIdentity) -> str:

@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 
@@ -30,7 +29,7 @@ WEB = Rule(
 
 
 def test_identity_leaves_out_what_the_rule_does():
-    changed = dataclasses.replace(WEB, action="drop", tproxy_ip="", tproxy_port=0, on_missing="", name="")
+    changed = WEB._replace(action="drop", tproxy_ip="", tproxy_port=0, on_missing="", name="")
     assert changed != WEB
     assert changed.identity == WEB.identity
 
@@ -48,12 +47,12 @@ def test_identity_leaves_out_what_the_rule_does():
     ],
 )
 def test_identity_holds_everything_else(change):
-    assert dataclasses.replace(WEB, **change).identity != WEB.identity
+    assert WEB._replace(**change).identity != WEB.identity
 
 
 def test_rule_is_frozen_and_hashable():
-    assert len({WEB, dataclasses.replace(WEB)}) == 1
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    assert len({WEB, WEB._replace()}) == 1
+    with pytest.raises(AttributeError):
         WEB.low = 1
 
 
@@ -136,4 +135,4 @@ def test_params_make_the_same_rules(seed):
     ],
 )
 def test_text(change, text):
-    assert str(dataclasses.replace(WEB, **change)) == text
+    assert str(WEB._replace(**change)) == text

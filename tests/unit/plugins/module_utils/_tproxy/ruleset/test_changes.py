@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import random
 from array import array
-from dataclasses import replace
 
 import pytest
 
@@ -182,7 +181,7 @@ def test_a_rule_that_names_an_interface_changes_in_place_once_its_class_is_there
 def test_another_port_of_the_proxy_is_one_word():
     machine = Machine(services(1, 1))
     ((rule, _slot),) = machine.image.rules.values()
-    changed = replace(rule, tproxy_port=4242)
+    changed = rule._replace(tproxy_port=4242)
     writes = machine.change(puts=[changed])
     assert writes.published[0][1] & 0xFFFF == 4242 >> 8 | (4242 & 0xFF) << 8
     machine.check()

@@ -3,7 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import dataclasses
 import random
 import struct
 
@@ -27,8 +26,7 @@ def test_decode_of_encode(seed):
 
 
 def test_texts_survive():
-    rule = dataclasses.replace(
-        rule_sets.to_rule(rule_sets.draw_rules(1, 1)[0]),
+    rule = rule_sets.to_rule(rule_sets.draw_rules(1, 1)[0])._replace(
         name="Stra\u00dfe \u2192 web/intern",
         owner="ziti:\u00e4 b",
         interfaces=("br-lan", "eth0.100", "\u00f6"),
@@ -49,7 +47,7 @@ def test_order_does_not_matter():
 def test_bytes_by_hand():
     """One rule as it lies behind the nodes, so that a change of format is seen here first."""
     plain = (4, (0x0A000000, 8), (0, 0), "udp", 53, 54, ("eth0", "wan"), "ansible")
-    rule = dataclasses.replace(rule_sets.to_rule(plain, 2), name="dns", tproxy_port=5353, on_missing="pass")
+    rule = rule_sets.to_rule(plain, 2)._replace(name="dns", tproxy_port=5353, on_missing="pass")
     assert (
         encode_source([(rule, 9)])
         == bytes.fromhex(

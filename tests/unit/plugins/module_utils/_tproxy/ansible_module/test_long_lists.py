@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Long lists of options: which of them AnsibleModule validates, and where they are not repeated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils import basic
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.argspec import tproxy_rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.long_lists import LONG, Module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
+    LongList,
+    rules_from_params,
+)
+
+WEB = {"protocol": "tcp", "ports": 443, "tproxy_port": "8443", "interfaces": ["wan0"]}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Return a function that makes AnsibleModule, or ours, from the options of tproxy_rule."""
+
+    def make(kind, **options):
+        given = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", given)
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        return kind(**tproxy_rule())
+
+    return make
+
+
+def rules(count, **last):
+    found = [{"destination": f"10.0.{number >> 8}.{number & 255}", **WEB} for number in range(count)]
+    found[-1].update(last)
+    return found
+
+
+@pytest.mark.parametrize("count", [1, LONG, LONG + 1])
+def test_a_list_of_any_length_means_the_same_rules(made, count):
+    ours = made(Module, rules=rules(count), purge=True)
+    theirs = made(basic.AnsibleModule, rules=rules(count), purge=True)
+    assert isinstance(ours.params["rules"], LongList) == (count > LONG)
+    assert rules_from_params(ours.params.pop("rules")) == rules_from_params(theirs.params.pop("rules"))
+    assert ours.params == theirs.params
+
+
+@pytest.mark.parametrize(
+    "last",
+    [{"port": 80}, {"interfaces": "wan0,wan1"}, {"interfaces": [" wan0"]}, {"name": True}, {"name": 1.5}, {"name": []}],
+)
+def test_a_long_list_that_needs_conversion_is_left_to_ansible(made, last):
+    module = made(Module, rules=rules(LONG + 1, **last))
+    assert type(module.params["rules"]) is list
+    assert set(module.params["rules"][0]) > set(WEB)  # options that were left out are None
+
+
+def test_an_unknown_option_in_a_long_list_is_refused(made, capsys):
+    with pytest.raises(SystemExit):
+        made(Module, rules=rules(LONG + 1, colour="red"))
+    assert "colour" in json.loads(capsys.readouterr().out)["msg"]
+
+
+def test_a_long_list_is_neither_logged_nor_returned(made, capsys, monkeypatch):
+    logged = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _self, text, log_args=None: logged.append(text))
+    module = made(Module, rules=rules(LONG + 1))
+    with pytest.raises(SystemExit):
+        module.exit_json(changed=False, rules=[{"destination": "10.0.0.0/8"}])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["invocation"]["module_args"]["rules"] == f"{LONG + 1} items"
+    assert answer["rules"] == [{"destination": "10.0.0.0/8"}]
+    assert max(map(len, logged)) < 1000
+    assert basic.remove_values.__module__.startswith("ansible.")
+
+
+def test_a_second_run_of_the_same_options_finds_the_rules_and_the_warnings():
+    options = LongList(rules(LONG + 1, destination="10.1.1.1/8"))
+    first = rules_from_params(options)
+    assert all(type(item) is Rule for item in options)
+    assert rules_from_params(options) == first
+    assert len(first[1]) == 1
