@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ PIPE_BYTES, PIPE_BYTES_UNPRIVILEGED = 1 << 21, 1 << 20
 
 def run(arguments: dict[str, Any], operation: Operation) -> None:
     """Run the operation of one module with its parameters, and exit with the result or the error."""
+    # A run ends soon and leaves few cycles. With many rules the collector would take a tenth of the time.
+    gc.disable()
     module = Module(**arguments)
     try:
         options = trimmed(module.params, module.argument_spec)

@@ -67,11 +67,10 @@ Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
 
 class Row(NamedTuple):
-    """A rule in a table. `slot` is 0 unless the rule names interfaces."""
+    """A rule in a table."""
 
     network: Network
     ranked: Ranked
-    slot: int
 
 
 class View(NamedTuple):
@@ -124,10 +123,11 @@ class RuleImage:
 
         Raise LimitExceeded, and FullCompileNeeded if there are too many groups for changes.
         """
-        slotted = list(rules)
-        self.rules = {rule.identity: SlottedRule(rule, slot) for rule, slot in slotted}
-        self.ifindexes = dict(ifindexes)
+        slotted = [SlottedRule(rule, slot) for rule, slot in rules]
         self._may_change = capacity is not None
+        # An image that never changes does not need them, and 131,071 identities are 40 MB.
+        self.rules = {pair.rule.identity: pair for pair in slotted} if self._may_change else {}
+        self.ifindexes = dict(ifindexes)
         highest = max((slot for _rule, slot in slotted), default=0)
         if max(highest, len(slotted)) > RULES:
             raise LimitExceeded("rule slots", max(highest, len(slotted)), RULES, "nothing was changed")
@@ -176,7 +176,7 @@ class RuleImage:
             )
         self._nodes = NodeTable(self._nodes_page)
         tries = self._build(tables, views.values(), roots)
-        order = LookupOrder(self._nodes, self._nodes_page)
+        order = LookupOrder(self._nodes, self._nodes_page, keeps_steps=self._may_change)
         for trie in tries.values():
             trie.reorder(order)
         self._nodes = order.finish()
@@ -209,11 +209,11 @@ class RuleImage:
         for word, value in header.items():
             words[word] = value
 
-    def _views(self, tables: Mapping[Table, list[Row]]) -> dict[tuple[int, Table], View]:
+    def _views(self, tables: Mapping[Table, list[SlottedRule]]) -> dict[tuple[int, Table], View]:
         """Return {(group, table): view}. Without changes, a view without rules needs no nodes."""
         views = {}
         for table in DIRECTORY:
-            named = {row.slot for row in tables.get(table, ())}
+            named = {slot if rule.interfaces else 0 for rule, slot in tables.get(table, ())}
             for group, slots in self._groups.items():
                 seen = frozenset(slots & named)
                 if self._may_change:
@@ -222,7 +222,9 @@ class RuleImage:
                     views[group, table] = View(table, seen, None)
         return views
 
-    def _build(self, tables: Mapping[Table, list[Row]], views: Iterable[View], root_page: int) -> dict[View, RuleTrie]:
+    def _build(
+        self, tables: Mapping[Table, list[SlottedRule]], views: Iterable[View], root_page: int
+    ) -> dict[View, RuleTrie]:
         """Return {view: trie}, compiled; roots begin at a page."""
         tries = {}
         for view in dict.fromkeys(views):
@@ -235,11 +237,14 @@ class RuleImage:
                 may_change=self._may_change,
             )
             root_page += ROOT_PAGES * view.has_root
-            ranked: dict[Network, list[Ranked]] = {}
-            for row in tables.get(view.table, ()):
-                if not row.slot or row.slot in view.slots:
-                    ranked.setdefault(row.network, []).append(row.ranked)
-            trie.build(ranked)
+            by_destination: dict[Prefix, list[SlottedRule]] = {}
+            for pair in tables.get(view.table, ()):
+                if not pair.rule.interfaces or pair.slot in view.slots:
+                    by_destination.setdefault(pair.rule.destination, []).append(pair)
+            trie.build(
+                (_network(prefix, family), _best_first(by_destination[prefix], family))
+                for prefix in sorted(by_destination)
+            )
         return tries
 
     # ---- changes in place -------------------------------------------------------------------
@@ -358,28 +363,43 @@ class RuleImage:
             raise FullCompileNeeded("interfaces have the same rules now")
 
 
-def _tables(rules: Iterable[SlottedRule]) -> dict[Table, list[Row]]:
-    """Return {(family, protocol or INTERCEPT): rows, best first}."""
-    tables: dict[Table, list[Row]] = {}
-    for rule, slot in rules:
-        for table, row in _rows(rule, slot):
-            tables.setdefault(table, []).append(row)
-    for rows in tables.values():
-        rows.sort(key=lambda row: row.ranked[0])
+def _tables(rules: Iterable[SlottedRule]) -> dict[Table, list[SlottedRule]]:
+    """Return {(family, protocol or INTERCEPT): rules}."""
+    tables: dict[Table, list[SlottedRule]] = {}
+    for pair in rules:
+        rule = pair.rule
+        family = rule.destination.family
+        tables.setdefault((family, rule.protocol), []).append(pair)
+        if rule.action == "tproxy":
+            tables.setdefault((family, INTERCEPT), []).append(pair)
     return tables
 
 
 def _rows(rule: Rule, slot: int) -> list[tuple[Table, Row]]:
-    """Return the tables of a rule, and its row in them, in bits of the family: short numbers are quicker."""
+    """Return the tables of a rule, and its row in them."""
     family = rule.destination.family
-    source = _network(rule.source, family)
-    match = PortMatch(rule.low, rule.high, SourceMatch(*source, slot))
-    ranked = (rule.precedence, rule.protocol), match
-    row = Row(_network(rule.destination, family), ranked, slot if rule.interfaces else 0)
+    ranked = _rank(rule), _match(rule, slot, family)
+    row = Row(_network(rule.destination, family), ranked)
     rows = [((family, rule.protocol), row)]
     if rule.action == "tproxy":
         rows.append(((family, INTERCEPT), row))
     return rows
+
+
+def _best_first(pairs: list[SlottedRule], family: int) -> list[Ranked]:
+    """Return the rules of one destination, best first."""
+    if len(pairs) > 1:
+        pairs.sort(key=lambda pair: _rank(pair.rule))
+    return [(_rank(rule), _match(rule, slot, family)) for rule, slot in pairs]
+
+
+def _rank(rule: Rule) -> tuple[object, ...]:
+    return rule.precedence, rule.protocol
+
+
+def _match(rule: Rule, slot: int, family: int) -> PortMatch:
+    """Return the match of a rule, in bits of the family: short numbers are quicker."""
+    return PortMatch(rule.low, rule.high, SourceMatch(*_network(rule.source, family), slot))
 
 
 def _network(prefix: Prefix, family: int) -> Network:

@@ -169,9 +169,10 @@ class PrefixMap(Generic[T]):
         self._lengths: dict[int, int] = {}  # length: number of prefixes with it
 
     def fill(self, items: Iterable[tuple[Network, T]]) -> None:
-        """Add prefixes, sorted, to an empty map."""
+        """Replace all prefixes, by sorted ones."""
         self._values = dict(items)
-        self.order = list(self._values)
+        self.order[:] = self._values
+        self._lengths.clear()
         for network in self.order:
             self._lengths[network.length] = self._lengths.get(network.length, 0) + 1
 

@@ -59,6 +59,8 @@ PORT_FIELD = {4: FIELD4_DPORT, 6: FIELD6_DPORT}
 
 DESTINATION_FIELDS = {4: 1 << FIELD4_DADDR_LOW, 6: 0xFF << FIELD6_DADDR}  # as a mask
 SOURCE_FIELDS = {4: 1 << FIELD4_SADDR_HIGH | 1 << FIELD4_SADDR_LOW, 6: 0xFF << FIELD6_SADDR}
+DECODED_MAX = 16384  # nodes in memory
+LEAF_MAX = (1 << NODE_TAG_SHIFT) - 1  # the tag of a leaf is 0
 ALL_FIELDS = (1 << NODE_FIELD_MASK + 1) - 1
 
 
@@ -136,6 +138,11 @@ class Lookup:
             root = self._words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
         return root, STEPS[family], 0
 
+    def destination(self, group: int, protocol: str, destination: int) -> Position:
+        """Return the position at which the lookup of a destination has compared all of it."""
+        mask = DESTINATION_FIELDS[family_of(destination)]
+        return self.follow(self.root(group, protocol, destination), fields_of(destination, 0, 0), mask)
+
     def finish(self, position: Position, fields: Sequence[int], mask: int = ALL_FIELDS) -> Position:
         """Return the leaf that a lookup from a position reaches. Its node is a slot.
 
@@ -152,13 +159,12 @@ class Lookup:
         Raise VerificationFailed if the steps do not suffice: there the program would find no rule.
         """
         node, steps, compared = position
+        known_nodes = self._nodes
         try:
             while True:
-                known = self._nodes.get(node)
-                if known is None:
-                    if node >> NODE_TAG_SHIFT == NODE_LEAF:
-                        break
-                    known = self._decode(node)
+                if node <= LEAF_MAX:
+                    break
+                known = known_nodes.get(node) or self._decode(node)
                 field, keys, shift, nodes = known
                 if not mask >> field & 1:
                     break
@@ -182,6 +188,8 @@ class Lookup:
 
     def _decode(self, node: int) -> _Node:
         """Return the content of a node. Raise VerificationFailed if it is damaged."""
+        if len(self._nodes) == DECODED_MAX:
+            self._nodes.clear()
         tag, field = node >> NODE_TAG_SHIFT, node >> NODE_FIELD_SHIFT & NODE_FIELD_MASK
         pointer = node & NODE_POINTER_MASK
         if tag == NODE_SEARCH:

@@ -57,6 +57,7 @@ INDIRECTION_OUTCOME = 5  # word of the last value in an indirection node: behind
 ROWS_PER_CHANGE = 2048
 
 NO_MATCH = NODE_LEAF
+LEAF_MAX = (1 << NODE_TAG_SHIFT) - 1  # the tag of a leaf is 0
 
 
 class FullCompileNeeded(Exception):
@@ -78,7 +79,8 @@ class NodeTable:
         self.published: dict[int, tuple[int, int]] = {}
         self._end = 0  # the word after the last SEARCH node
         self._capacity: int | None = None
-        self._known: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
+        self._known: dict[tuple[int, bytes], int] = {}
+        self._known_pages: dict[tuple[int, tuple[tuple[int, int], ...]], int] = {}
         self._steps: dict[int, int] = {}
         self._rows = 0
 
@@ -99,15 +101,17 @@ class NodeTable:
         """Return the node for an interval map of a field, which may be shared."""
         if len(intervals) == 1:
             return intervals[0][1]
+        if len(intervals) <= KEYS_MAX:
+            return self._search(field, intervals)
         key = field, tuple(intervals)
-        node = self._known.get(key)
+        node = self._known_pages.get(key)
         if node is None:
-            node = self._known[key] = self._make(field, intervals)
+            node = self._known_pages[key] = self._high(field, intervals)
         return node
 
     def own_node(self, field: int, intervals: IntervalMap[int]) -> int:
         """Return the node for an interval map of a field. Its pages belong to the caller, who may change them."""
-        return self.node(field, intervals) if len(intervals) <= KEYS_MAX else self._make(field, intervals)
+        return self.node(field, intervals) if len(intervals) <= KEYS_MAX else self._high(field, intervals)
 
     def row(self, field: int, high: int, intervals: IntervalMap[int]) -> int:
         """Return the node for an interval map of the values with the upper byte `high`."""
@@ -132,24 +136,26 @@ class NodeTable:
                 found.append((value, node))
         return found
 
-    def _make(self, field: int, intervals: IntervalMap[int]) -> int:
-        node = (self._search if len(intervals) <= KEYS_MAX else self._high)(field, intervals)
-        self._steps[node] = self.steps_of(intervals)
-        return node
-
     def _search(self, field: int, intervals: IntervalMap[int]) -> int:
+        """Return the SEARCH node with this content. Its bytes are its key, which is shorter than the intervals."""
         width = SEARCH_WIDTHS[len(intervals)]
         padding = (4 << width) - len(intervals)
         starts, values = zip(*intervals)
-        at = self.reserve(SEARCH_WORDS[width])
-        SEARCH_STRUCTS[width].pack_into(
-            self.words, 4 * at, 0, *starts[1:], *(0xFFFF,) * padding, *values, *values[-1:] * padding
-        )
-        return _node(NODE_SEARCH, field, at // UNIT_WORDS, width)
+        content = SEARCH_STRUCTS[width].pack(0, *starts[1:], *(0xFFFF,) * padding, *values, *values[-1:] * padding)
+        key = field, content
+        node = self._known.get(key)
+        if node is None:
+            at = self.reserve(SEARCH_WORDS[width])
+            self.words[at : at + len(content) // 4] = array("I", content)
+            node = self._known[key] = _node(NODE_SEARCH, field, at // UNIT_WORDS, width)
+            self._steps[node] = self.steps_of(intervals)
+        return node
 
     def _high(self, field: int, intervals: IntervalMap[int]) -> int:
         page = array("I", (self.row(field, high, row) for high, row in enumerate(_rows(intervals))))
-        return _node(NODE_HIGH, field, self.append_page(page))
+        node = _node(NODE_HIGH, field, self.append_page(page))
+        self._steps[node] = self.steps_of(intervals)
+        return node
 
     def follow(self, node: int, field: int, value: int) -> int:
         """Return the node of another field, or the leaf, that a lookup of `value` in this field reaches."""
@@ -231,8 +237,13 @@ class NodeTable:
         """Extend the image to `pages` pages. From now on changes happen within them."""
         self.words.frombytes(bytes(PAGE_BYTES * (pages - len(self.words) // PAGE_WORDS)))
         self._capacity = pages
-        self._known.clear()
+        self.forget_contents()
         self.begin()
+
+    def forget_contents(self) -> None:
+        """Forget which nodes have which content. Nodes that are made from now on are new ones."""
+        self._known.clear()
+        self._known_pages.clear()
 
     def begin(self) -> None:
         """Begin a change: forget the writes of the last one."""
@@ -256,14 +267,16 @@ class LookupOrder:
     for another cache line. Depth first, a short node and the one behind it mostly share a line.
     """
 
-    def __init__(self, nodes: NodeTable, first_page: int) -> None:
+    def __init__(self, nodes: NodeTable, first_page: int, keeps_steps: bool) -> None:
+        """`keeps_steps`: the new table will be changed. No node may be made in the old table any more."""
         self.nodes = NodeTable(first_page)
-        self._old = nodes
+        self._old, self._keeps_steps = nodes, keeps_steps
+        nodes.forget_contents()
         self._moved: dict[int, int] = {}
 
     def move(self, node: int) -> int:
         """Return the node in the new table. It and all nodes behind it are copied once."""
-        if node >> NODE_TAG_SHIFT == NODE_LEAF:
+        if node <= LEAF_MAX:
             return node
         moved = self._moved.get(node)
         if moved is None:
@@ -280,7 +293,8 @@ class LookupOrder:
 
     def finish(self) -> NodeTable:
         """Return the new table."""
-        self.nodes.take_steps({moved: self._old.steps(node) for node, moved in self._moved.items()})
+        if self._keeps_steps:
+            self.nodes.take_steps({moved: self._old.steps(node) for node, moved in self._moved.items()})
         return self.nodes
 
     def _search(self, node: int) -> int:
@@ -289,17 +303,21 @@ class LookupOrder:
         old, values = (node & NODE_POINTER_MASK) * UNIT_WORDS, keys // 2
         at = self.nodes.reserve(count)
         words = self.nodes.words
-        words[at : at + values] = self._old.words[old : old + values]
+        content = self._old.words[old : old + count]
+        words[at : at + count] = content
         for number in range(values, values + keys):
-            words[at + number] = self.move(self._old.words[old + number])
+            if content[number] > LEAF_MAX:
+                words[at + number] = self.move(content[number])
         return node & ~NODE_POINTER_MASK | at // UNIT_WORDS
 
     def _page(self, node: int) -> int:
         old = (node & NODE_POINTER_MASK) * PAGE_WORDS
-        page = self.nodes.append_page(self._old.words[old : old + PAGE_WORDS])
+        content = self._old.words[old : old + PAGE_WORDS]
+        page = self.nodes.append_page(content)
         first = page * PAGE_WORDS
-        for number in range(PAGE_WORDS):
-            self.nodes.words[first + number] = self.move(self._old.words[old + number])
+        for number, value in enumerate(content, first):
+            if value > LEAF_MAX:
+                self.nodes.words[number] = self.move(value)
         return node & ~NODE_POINTER_MASK | page
 
 

@@ -4,20 +4,24 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Which rule applies to a packet, without an image: the reference for the verifier (docs/SEMANTICS.md).
 
-The answer is a search by dictionary, one probe for each prefix length in use. It shares nothing with the compiler but
-the meaning of a rule, so that one can judge the other.
+Reference answers for any packet, by one probe of a dictionary for each prefix length in use. Destinations.intervals()
+goes through all destinations in their order, and tells which rules are around each. Both share nothing with the
+compiler but the meaning of a rule, so that one can judge the other.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from ..model.prefix import ADDRESS_BITS, Prefix, family_of
 from ..model.rule import Rule
 
 T = TypeVar("T")
+
+# The first and the last address of a family. The range of IPv6 has the IPv4 addresses inside.
+RANGES = {4: (0xFFFF << 32, (0xFFFF << 32) + 0xFFFFFFFF), 6: (0, (1 << ADDRESS_BITS) - 1)}
 
 
 class PortMap(NamedTuple):
@@ -31,14 +35,14 @@ class Reference:
     """The rules of a set, by destination and source."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        self._destinations: dict[tuple[int, str], _ByPrefix[SourceRules]] = {}
-        self._intercepts: dict[int, _ByPrefix[_InterceptRules]] = {4: _ByPrefix(), 6: _ByPrefix()}
+        self._destinations: dict[tuple[int, str], _ByPrefix[DestinationRules]] = {}
+        self._intercepts: dict[int, _ByPrefix[DestinationRules]] = {4: _ByPrefix(), 6: _ByPrefix()}
         for rule in rules:
-            key = rule.destination.family, rule.protocol
-            destinations = self._destinations.setdefault(key, _ByPrefix())
-            destinations.at(rule.destination, SourceRules).add(rule)
+            destination = rule.destination
+            table = self._destinations.setdefault((destination.family, rule.protocol), _ByPrefix())
+            table.at(destination, DestinationRules).rules.append(rule)
             if rule.action == "tproxy":
-                self._intercepts[rule.destination.family].at(rule.destination, _InterceptRules).rules.append(rule)
+                self._intercepts[destination.family].at(destination, DestinationRules).rules.append(rule)
 
     def best(
         self, destination: int, source: int, protocol: str, port: int, interface: str | None = None
@@ -47,30 +51,60 @@ class Reference:
 
         `interface` is a name. None is an interface that no rule names.
         """
-        return first_match(port_maps(self.around(destination, protocol), source, interface), port)
+        table = self._destinations.get((family_of(destination), protocol))
+        around = table.around(destination) if table else []
+        return first_match(port_maps(around, source, interface), port)
 
     def intercept(self, destination: int, interface: str | None = None) -> Rule | None:
-        """Return the best rule that intercepts packets to the destination, with any protocol, port and source.
-
-        The longest destination goes first, then the precedence, then tcp before udp.
-        """
-        around = self._intercepts[family_of(destination)].around(destination)
-        return next(filter(None, (rules.best(interface) for rules in around)), None)
-
-    def around(self, destination: int, protocol: str) -> list[SourceRules]:
-        """Return the rules of all prefixes around a destination, the longest first, for port_maps()."""
-        destinations = self._destinations.get((family_of(destination), protocol))
-        return destinations.around(destination) if destinations else []
+        """Return the best rule that intercepts packets to the destination, with any protocol, port and source."""
+        return best_intercept(self._intercepts[family_of(destination)].around(destination), interface)
 
 
-def port_maps(around: Iterable[SourceRules], source: int, interface: str | None) -> list[PortMap]:
-    """Return the port maps for two addresses, the best first, for first_match()."""
-    return [rules.port_map(interface) for sources in around for rules in sources.around(source)]
+class DestinationRules:
+    """The rules of one destination. No rule may be added once a question was asked."""
+
+    __slots__ = ("_answers", "prefix", "rules")
+
+    def __init__(self, prefix: Prefix) -> None:
+        self.prefix = prefix
+        self.rules: list[Rule] = []
+        self._answers: _Answers | None = None
+
+    @property
+    def have_sources(self) -> bool:
+        """Whether a rule applies to some sources only."""
+        return self._known().have_sources
+
+    def names(self, interface: str | None) -> bool:
+        """Return whether a rule names an interface."""
+        return any(interface in rule.interfaces for rule in self.rules)
+
+    def port_maps(self, source: int, interface: str | None) -> list[PortMap]:
+        """Return the port maps for a source, the longest source prefix first."""
+        return [rules.port_map(interface) for rules in self._known().sources.around(source)]
+
+    def intercept(self, interface: str | None) -> Rule | None:
+        """Return the best rule for an interface, of any protocol, port and source; tcp goes before udp."""
+        seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
+        return seen[0] if len(seen) == 1 else min(seen, key=_precedence, default=None)
+
+    def forget(self) -> None:
+        """Forget the answers, which take more memory than the rules."""
+        self._answers = None
+
+    def _known(self) -> _Answers:
+        if self._answers is None:
+            self._answers = _Answers(self.rules)
+        return self._answers
 
 
-def depend_on_source(around: Iterable[SourceRules]) -> bool:
-    """Return whether the port maps are different ones for different sources."""
-    return any(rules.have_sources for rules in around)
+def _precedence(rule: Rule) -> tuple[object, ...]:
+    return rule.precedence, rule.protocol
+
+
+def port_maps(around: Iterable[DestinationRules], source: int, interface: str | None) -> list[PortMap]:
+    """Return the port maps for a source, the best first, for first_match()."""
+    return [port_map for rules in around for port_map in rules.port_maps(source, interface)]
 
 
 def first_match(maps: Iterable[PortMap], port: int) -> Rule | None:
@@ -82,6 +116,97 @@ def first_match(maps: Iterable[PortMap], port: int) -> Rule | None:
     return None
 
 
+def best_intercept(around: Iterable[DestinationRules], interface: str | None) -> Rule | None:
+    """Return the best rule that intercepts: the longest destination goes first, then the precedence."""
+    for rules in around:
+        best = rules.intercept(interface)
+        if best is not None:
+            return best
+    return None
+
+
+# ---- all destinations in their order ----------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """Destinations with the same rules around them, the longest prefix first.
+
+    `begin` and `end` are those that begin with the first address and end with the last one. `before` have ended
+    directly before, `behind` begin directly behind.
+    """
+
+    first: int
+    last: int
+    around: list[DestinationRules]
+    begin: list[DestinationRules]
+    end: list[DestinationRules]
+    before: list[DestinationRules]
+    behind: list[DestinationRules]
+
+
+class Destinations:
+    """The rules of one table: those of one family, and of one protocol or of those that intercept."""
+
+    def __init__(self, family: int, rules: Iterable[Rule]) -> None:
+        self.family = family
+        found: dict[Prefix, DestinationRules] = {}
+        for rule in rules:
+            known = found.get(rule.destination)
+            if known is None:
+                known = found[rule.destination] = DestinationRules(rule.destination)
+            known.rules.append(rule)
+        self._order = [found[prefix] for prefix in sorted(found)]
+
+    def intervals(self) -> Iterator[Interval]:
+        """Yield the intervals of the family, ascending. Prefixes divide it at their first and behind their last one."""
+        order, (first, last) = self._order, RANGES[self.family]
+        around: list[DestinationRules] = []  # the shortest prefix first
+        ends: list[int] = []  # their last addresses
+        before: list[DestinationRules] = []
+        behind, at = _beginning(order, 0, first)
+        while first <= last:
+            begin = behind
+            around += begin
+            ends += [rules.prefix.last for rules in begin]
+            stop = ends[-1] if ends else last
+            if at < len(order):
+                stop = min(stop, order[at].prefix.network - 1)
+            kept = len(ends)
+            while kept and ends[kept - 1] == stop:
+                kept -= 1
+            end = around[kept:]
+            behind, at = _beginning(order, at, stop + 1)
+            yield Interval(first, stop, around[::-1], begin, end, before, behind)
+            for rules in before:
+                rules.forget()
+            del around[kept:], ends[kept:]
+            first, before = stop + 1, end
+
+
+def _beginning(order: Sequence[DestinationRules], at: int, address: int) -> tuple[list[DestinationRules], int]:
+    """Return those from a position on that begin with an address, and the position behind them."""
+    first = at
+    while at < len(order) and order[at].prefix.network == address:
+        at += 1
+    return list(order[first:at]), at
+
+
+# ---- one destination --------------------------------------------------------------------------
+
+
+class _Answers:
+    """The rules of one destination, by source."""
+
+    __slots__ = ("have_sources", "sources")
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.sources: _ByPrefix[_PortRules] = _ByPrefix()
+        self.have_sources = False
+        for rule in rules:
+            self.sources.at(rule.source, _PortRules).rules.append(rule)
+            self.have_sources = self.have_sources or rule.source.bits > 0
+
+
 class _ByPrefix(Generic[T]):
     """Values by prefix."""
 
@@ -89,7 +214,7 @@ class _ByPrefix(Generic[T]):
         self._tables: dict[int, dict[int, T]] = {}  # bits below the prefix -> {network >> these bits: value}
         self._longest_first: Sequence[tuple[int, dict[int, T]]] = ()
 
-    def at(self, prefix: Prefix, make: Callable[[], T]) -> T:
+    def at(self, prefix: Prefix, make: Callable[[Prefix], T]) -> T:
         """Return the value of a prefix, made if it is missing."""
         below = ADDRESS_BITS - prefix.length
         if below not in self._tables:
@@ -97,7 +222,7 @@ class _ByPrefix(Generic[T]):
             self._longest_first = sorted(self._tables.items())
         networks, network = self._tables[below], prefix.network >> below
         if network not in networks:
-            networks[network] = make()
+            networks[network] = make(prefix)
         return networks[network]
 
     def around(self, address: int) -> list[T]:
@@ -106,25 +231,10 @@ class _ByPrefix(Generic[T]):
         return [value for below, networks in longest_first if (value := networks.get(address >> below)) is not None]
 
 
-class _InterceptRules:
-    """The rules of one destination that intercept."""
-
-    def __init__(self) -> None:
-        self.rules: list[Rule] = []
-        self._best: dict[str | None, Rule | None] = {}
-
-    def best(self, interface: str | None) -> Rule | None:
-        """Return the best rule for an interface. No rule may be added afterwards."""
-        if interface not in self._best:
-            seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
-            self._best[interface] = min(seen, key=lambda rule: (rule.precedence, rule.protocol), default=None)
-        return self._best[interface]
-
-
 class _PortRules:
     """The rules of one destination and source."""
 
-    def __init__(self) -> None:
+    def __init__(self, _source: Prefix) -> None:
         self.rules: list[Rule] = []
         self._maps: dict[str | None, PortMap] = {}
 
@@ -147,16 +257,3 @@ class _PortRules:
             first, end = bisect_left(starts, rule.low), bisect_left(starts, rule.high + 1)
             owners[first:end] = [rule] * (end - first)
         return PortMap(starts, owners)
-
-
-class SourceRules(_ByPrefix[_PortRules]):
-    """The rules of one destination, by source."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.have_sources = False  # whether a rule applies to some sources only
-
-    def add(self, rule: Rule) -> None:
-        """Add a rule."""
-        self.at(rule.source, _PortRules).rules.append(rule)
-        self.have_sources = self.have_sources or rule.source.bits > 0

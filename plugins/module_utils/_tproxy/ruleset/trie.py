@@ -21,7 +21,7 @@ Rules come best first. This module never compares the precedence of two rules.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..abi.layout import (
@@ -255,18 +255,32 @@ class RuleTrie:
         """The word for the directory of the interface group."""
         return self._destinations.root if self._root_page is None else self._root_page
 
-    def build(self, ranked: Mapping[Network, list[Ranked]]) -> None:
-        """Compile all rules, {prefix: [(precedence, match)] best first}."""
-        self._tables.fill((network, PortTable(network, ranked[network])) for network in sorted(ranked))
+    def build(self, ranked: Iterable[tuple[Network, list[Ranked]]]) -> None:
+        """Compile all rules: (prefix, [(precedence, match)] best first), the prefixes sorted."""
+        made = (PortTable(network, matches) for network, matches in ranked)
+        if self._may_change:
+            self._tables.fill((table.network, table) for table in made)
+            for _table in self._written(map(self._tables.__getitem__, self._tables.order)):
+                pass
+            self._destinations.build()
+        else:
+            self._tables.fill((table.network, table) for table in self._written(made))
+            self._destinations.build()
+            self._tables.fill(())
+            self._sources.clear()
+
+    def _written(self, tables: Iterable[PortTable]) -> Iterator[PortTable]:
+        """Write sorted tables, and yield them. Without changes, only the node of a table is kept."""
         around: list[PortTable] = []
-        for network in self._tables.order:
-            while around and not _holds(around[-1].network, network, self._family.bits):
-                around.pop()
-            table = self._tables[network]
+        for table in tables:
+            while around and not _holds(around[-1].network, table.network, self._family.bits):
+                behind = around.pop()
+                if not self._may_change:
+                    behind.ranked, behind.intervals, behind.parent = [], NO_PORTS, None
             table.parent = around[-1] if around else None
             self._write(table)
             around.append(table)
-        self._destinations.build()
+            yield table
 
     def reorder(self, order: LookupOrder) -> None:
         """Move all nodes to the new table of `order`."""

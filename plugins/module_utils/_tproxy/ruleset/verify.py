@@ -9,13 +9,15 @@ each group. The corners are first and last address of destination and source, wi
 just outside; and the addresses just outside, with the first port. At the edges of every rule that intercepts, the
 intercept lookup must find what the reference finds.
 
+The prefixes of a table divide its destinations into intervals, which are verified in their order, at the first and at
+the last address of each. Each address above is one of these. So only the rules around one interval are in memory.
+
 These answers follow from others, so they are not looked up again:
 
 1. If no node behind a port node compares the source, and the reference has the same rules for two sources, the answer
    for the port is the same for both.
-2. If the lookups of two addresses of a destination reach the same node with the same steps left, and the reference has
-   the same rules around both, their answers are the same. finish() proves that no node behind that one compares the
-   destination.
+2. If the lookups of both ends of an interval reach the same node with the same steps left, their answers are the same.
+   finish() proves that no node behind that one compares the destination.
 3. If a group has no rule of its own around a destination, and its lookup reaches the node that the lookup of group 0
    reaches, the answers are those of group 0.
 
@@ -30,13 +32,16 @@ from typing import NamedTuple
 
 from ..errors import VerificationFailed
 from ..model.prefix import ADDRESS_BITS, Prefix, family_of, format_number
-from ..model.rule import PORT_MAX, Rule
+from ..model.rule import PORT_MAX, PROTOCOLS, Rule
 from .lookup import ALL_FIELDS, DESTINATION_FIELDS, PORT_FIELD, SOURCE_FIELDS, Lookup, Position, fields_of
 from .records import SlottedRule, decode_action
-from .reference import PortMap, Reference, SourceRules, depend_on_source, first_match, port_maps
+from .reference import DestinationRules, Destinations, Interval, PortMap, best_intercept, first_match, port_maps
 
 Ports = list[int]
 Questions = list[tuple[int, Ports]]  # source addresses, and ports
+FAMILIES = (4, 6)
+_NONE: Questions = []
+_UNKNOWN = object()  # no rule has this slot
 
 
 def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Mapping[str, int]) -> int:
@@ -49,8 +54,9 @@ def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Map
         action = decode_action(lookup.action(slot))
         if action != (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing):
             raise VerificationFailed(f"{rule}: the image has the action {action} in slot {slot}")
-    verifier = _Verifier(lookup, rules)
-    return sum(verifier.verify(interface, group) for interface, group in _interfaces(lookup, rules, ifindexes))
+    verifier = _Verifier(lookup, rules, _interfaces(lookup, rules, ifindexes))
+    points = sum(verifier.flows(family, protocol) for family in FAMILIES for protocol in PROTOCOLS)
+    return points + sum(map(verifier.intercepts, FAMILIES))
 
 
 def _interfaces(
@@ -74,110 +80,156 @@ def _interfaces(
 
 
 class _View(NamedTuple):
-    """A group as an interface in it sees it, and the rules that name this interface."""
+    """A group as an interface in it sees it."""
 
     interface: str | None
     group: int
-    named: Reference
 
 
-class _Answers(NamedTuple):
-    """The answers for a destination depend on the position of its lookup and on the rules around it."""
+class _Asked(NamedTuple):
+    """The questions inside of the sources of a destination, beside them, and beside the destination."""
 
-    position: Position
-    around: list[SourceRules]
+    corners: Questions
+    beside: Questions
+    outside: Questions
 
 
 class _Verifier:
-    """Compares lookups with the reference, group 0 first."""
+    """Compares lookups with the reference, interval by interval, group 0 first."""
 
-    def __init__(self, lookup: Lookup, rules: Sequence[SlottedRule]) -> None:
-        self._lookup = lookup
+    def __init__(
+        self, lookup: Lookup, rules: Sequence[SlottedRule], interfaces: Sequence[tuple[str | None, int]]
+    ) -> None:
+        self._lookup, self._slotted = lookup, rules
         self._rules: dict[int, Rule | None] = {0: None, **{slot: rule for rule, slot in rules}}
-        self._reference = Reference(rule for rule, _slot in rules)
-        self._positions: dict[tuple[str, int], Position] = {}  # (protocol, destination) -> that of group 0
-        self._intercepts: dict[int, int] = {}  # destination -> slot in group 0
-        intercepted = dict.fromkeys(rule.destination for rule, _slot in rules if rule.action == "tproxy")
-        self._edges = dict.fromkeys(address for prefix in intercepted for address in _edges(prefix))
-        # {(protocol, destination): {source: ports, the first one inside of the rules}}
-        self._sources: dict[tuple[str, Prefix], dict[Prefix, Ports]] = {}
-        for rule, _slot in rules:
-            ports = self._sources.setdefault((rule.protocol, rule.destination), {}).setdefault(rule.source, [])
-            ports += (rule.low, rule.high, max(rule.low - 1, 0), min(rule.high + 1, PORT_MAX))
-        for sources in self._sources.values():
-            for source, ports in sources.items():
-                sources[source] = list(dict.fromkeys(ports))
+        self._views = [_View(*each) for each in interfaces]
+        self._asked: dict[Prefix, _Asked] = {}  # of the destinations at the ends of an interval
 
-    def verify(self, interface: str | None, group: int) -> int:
-        """Verify a group as an interface in it sees it; return the number of points."""
-        rules = (rule for rule in self._rules.values() if rule)
-        view = _View(interface, group, Reference(rule for rule in rules if interface in rule.interfaces))
-        points = sum(self._destination(view, *key, sources) for key, sources in self._sources.items())
-        return points + sum(self._intercept(view, address) for address in self._edges)
+    # ---- flows ------------------------------------------------------------------------------
 
-    def _destination(self, view: _View, protocol: str, destination: Prefix, sources: Mapping[Prefix, Ports]) -> int:
-        """Verify the flows at the corners of a destination, and beside it; return the number of points."""
-        corners, beside, outside = _questions(sources)
-        points, verified = 0, None
-        # The first address is asked all questions that the others are asked.
-        asked = {destination.network: corners + beside}
-        if _is_of(destination.last, destination):
-            asked.setdefault(destination.last, corners)
-        asked.update(dict.fromkeys(_neighbours(destination), outside))
-        for address, questions in asked.items():
-            answers = self._answers(view, protocol, address)
-            if answers is None:
-                continue
-            if answers != verified:
-                self._flows(view, protocol, address, answers, questions)
-            verified = verified or answers
-            points += sum(len(ports) for _source, ports in questions)
+    def flows(self, family: int, protocol: str) -> int:
+        """Verify the flows of a table; return the number of points."""
+        rules = (rule for rule, _slot in self._slotted if rule.protocol == protocol)
+        destinations = Destinations(family, (rule for rule in rules if rule.destination.family == family))
+        points = 0
+        for interval in destinations.intervals():
+            points += self._interval(protocol, interval, self._at_ends(family, interval))
+            for rules_before in interval.before:
+                self._asked.pop(rules_before.prefix, None)
+        self._asked.clear()
         return points
 
-    def _answers(self, view: _View, protocol: str, address: int) -> _Answers | None:
-        """Return the position and the rules of a destination, None if its answers are those of group 0."""
-        root = self._lookup.root(view.group, protocol, address)
-        position = self._lookup.follow(root, fields_of(address, 0, 0), DESTINATION_FIELDS[family_of(address)])
-        known = self._positions.setdefault((protocol, address), position)
-        if view.group and position == known and not view.named.around(address, protocol):
-            return None
-        return _Answers(position, self._reference.around(address, protocol))
+    def _at_ends(self, family: int, interval: Interval) -> list[tuple[int, Questions, Questions]]:
+        """Return [(address, questions, questions)] of the ends of an interval.
 
-    def _flows(self, view: _View, protocol: str, address: int, answers: _Answers, questions: Questions) -> None:
+        The second questions are those that the first end is asked, too.
+        """
+        first: Questions = []
+        for rules in interval.begin:
+            asked = self._questions(rules)
+            first += asked.corners + asked.beside
+        for rules in interval.before:
+            first += self._questions(rules).outside
+        last: Questions = []
+        again: Questions = []
+        for rules in interval.end:
+            (again if rules in interval.begin else last).extend(self._questions(rules).corners)
+        for rules in interval.behind:
+            last += self._questions(rules).outside
+        if interval.first == interval.last:
+            ends = [(interval.first, first + last, _NONE)]
+        else:
+            ends = [(interval.first, first, _NONE), (interval.last, last, again)]
+        # An IPv6 prefix may begin or end inside of ::ffff:0:0/96, where no IPv6 packet can be.
+        return [end for end in ends if (end[1] or end[2]) and family_of(end[0]) == family]
+
+    def _questions(self, rules: DestinationRules) -> _Asked:
+        """Return the questions about a destination."""
+        asked = self._asked.get(rules.prefix)
+        if asked is None:
+            asked = self._asked[rules.prefix] = _questions(rules.rules)
+        return asked
+
+    def _interval(self, protocol: str, interval: Interval, ends: Sequence[tuple[int, Questions, Questions]]) -> int:
+        """Verify the flows to the ends of an interval; return the number of points."""
+        points, known = 0, dict[int, Position]()
+        for view in self._views:
+            has_rules = not view.group or any(rules.names(view.interface) for rules in interval.around)
+            verified: Position | None = None
+            for address, questions, again in ends:
+                position = self._lookup.destination(view.group, protocol, address)
+                if known.setdefault(address, position) == position and not has_rules:
+                    continue
+                if position != verified:
+                    questions = [*questions, *again]
+                self._flows(view, protocol, address, position, interval.around, questions)
+                verified = position
+                points += sum(len(ports) for _source, ports in questions)
+        return points
+
+    def _flows(
+        self,
+        view: _View,
+        protocol: str,
+        address: int,
+        position: Position,
+        around: Sequence[DestinationRules],
+        questions: Questions,
+    ) -> None:
         """Verify the flows to a destination."""
         family = family_of(address)
         port_field, source_fields = PORT_FIELD[family], SOURCE_FIELDS[family]
-        mask = ALL_FIELDS & ~DESTINATION_FIELDS[family]
-        is_same = not depend_on_source(answers.around)
+        mask, finish, slots = ALL_FIELDS & ~DESTINATION_FIELDS[family], self._lookup.finish, self._rules
+        is_same = not any(rules.have_sources for rules in around)
         known: list[PortMap] | None = None
         verified: set[int] = set()  # ports whose answer does not depend on the source, with the port maps `known`
         for source, ports in questions:
+            if is_same and verified.issuperset(ports):
+                continue
             fields = fields_of(address, source, 0)
-            maps = known if known and is_same else port_maps(answers.around, source, view.interface)
+            maps = known if known is not None and is_same else port_maps(around, source, view.interface)
             if maps != known:
                 known, verified = maps, set()
             for port in ports:
                 if port in verified:
                     continue
                 fields[port_field] = port
-                slot, _steps, compared = self._lookup.finish(answers.position, fields, mask)
+                slot, _steps, compared = finish(position, fields, mask)
                 expected = first_match(maps, port)
-                if slot not in self._rules or self._rules[slot] is not expected:
+                if slots.get(slot, _UNKNOWN) is not expected:
                     point = f"{protocol} {format_number(address)} port {port} from {format_number(source)}"
                     raise self._difference(view, point, slot, expected)
                 if not compared & source_fields:
                     verified.add(port)
 
-    def _intercept(self, view: _View, address: int) -> int:
+    # ---- intercepts -------------------------------------------------------------------------
+
+    def intercepts(self, family: int) -> int:
+        """Verify the intercept lookups of a family; return the number of points."""
+        rules = (rule for rule, _slot in self._slotted if rule.action == "tproxy")
+        destinations = Destinations(family, (rule for rule in rules if rule.destination.family == family))
+        points = 0
+        for interval in destinations.intervals():
+            ends = [interval.first] if interval.begin or interval.before else []
+            if (interval.end or interval.behind) and interval.last not in ends:
+                ends.append(interval.last)
+            points += sum(self._intercept(interval, address) for address in ends if family_of(address) == family)
+        return points
+
+    def _intercept(self, interval: Interval, address: int) -> int:
         """Verify the intercept lookup of a destination; return the number of points."""
-        slot = self._lookup.intercept(view.group, address)
-        known = self._intercepts.setdefault(address, slot)
-        if view.group and slot == known and not view.named.intercept(address, view.interface):
-            return 0
-        expected = self._reference.intercept(address, view.interface)
-        if slot not in self._rules or self._rules[slot] is not expected:
-            raise self._difference(view, f"the intercept lookup of {format_number(address)}", slot, expected)
-        return 1
+        points, known = 0, 0
+        for view in self._views:
+            slot = self._lookup.intercept(view.group, address)
+            if not view.group:
+                known = slot
+            elif slot == known and not any(rules.names(view.interface) for rules in interval.around):
+                continue
+            expected = best_intercept(interval.around, view.interface)
+            if self._rules.get(slot, _UNKNOWN) is not expected:
+                raise self._difference(view, f"the intercept lookup of {format_number(address)}", slot, expected)
+            points += 1
+        return points
 
     def _difference(self, view: _View, point: str, slot: int, expected: Rule | None) -> VerificationFailed:
         where = f"{view.interface or 'an interface that no rule names'} (group {view.group})"
@@ -187,32 +239,30 @@ class _Verifier:
         )
 
 
-def _questions(sources: Mapping[Prefix, Ports]) -> tuple[Questions, Questions, Questions]:
-    """Return the questions inside of source prefixes, beside them, and beside the destination.
+def _questions(rules: Sequence[Rule]) -> _Asked:
+    """Return the questions about a destination with these rules: source by source, the first port inside of a rule.
 
     Beside a prefix the first port is enough: no rule of the prefix may answer there.
     """
-    corners, beside, outside = [], [], []
-    for source, ports in sources.items():
+    sources: dict[Prefix, dict[int, None]] = {}
+    for rule in rules:
+        low, high = rule.low, rule.high
+        ports_of_source = sources.setdefault(rule.source, {})
+        ports_of_source.update({low: None, high: None, max(low - 1, 0): None, min(high + 1, PORT_MAX): None})
+    corners: Questions = []
+    beside: Questions = []
+    outside: Questions = []
+    for source, ports_of_source in sources.items():
+        ports = list(ports_of_source)
         first = ports[:1]
         corners += [(address, ports) for address in sorted({source.network, source.last})]
-        beside += [(address, first) for address in _neighbours(source)]
+        if source.bits:
+            beside += [(address, first) for address in _neighbours(source)]
         outside.append((source.network, first))
-    return corners, beside, outside
-
-
-def _edges(prefix: Prefix) -> list[int]:
-    """Return the first and the last address of a prefix, and those just outside."""
-    inside = {prefix.network, prefix.last}
-    return [*(address for address in inside if _is_of(address, prefix)), *_neighbours(prefix)]
+    return _Asked(corners, beside, outside)
 
 
 def _neighbours(prefix: Prefix) -> list[int]:
     """Return the addresses of the same family just before and just after a prefix."""
     around = (prefix.network - 1, prefix.last + 1)
-    return [address for address in around if 0 <= address < 1 << ADDRESS_BITS and _is_of(address, prefix)]
-
-
-def _is_of(address: int, prefix: Prefix) -> bool:
-    """Return whether the families are the same. The last address of for example ::/80 is an IPv4 address."""
-    return family_of(address) == prefix.family
+    return [address for address in around if 0 <= address < 1 << ADDRESS_BITS and family_of(address) == prefix.family]
