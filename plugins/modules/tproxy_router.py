@@ -352,6 +352,14 @@ generation:
   returned: O(state) is not V(gathered)
   type: int
   sample: 7
+changed_parts:
+  description:
+    - Names of the parts that the run changes, of C(rules), C(routes), C(addresses), C(policies), C(filters), C(command
+      line), C(units) and C(saved state).
+  returned: O(state) is not V(gathered)
+  type: list
+  elements: str
+  sample: [rules, saved state]
 deferred:
   description: Whether command line, units and saved state wait for the confirmation of the change.
   returned: O(state) is not V(gathered)

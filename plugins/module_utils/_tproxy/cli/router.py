@@ -15,20 +15,22 @@ again after the confirmation. It stands in this package, because only this packa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, TypeVar
 
-from ..checks.findings import enforce
+from ..checks.findings import enforce, format_finding
 from ..checks.preflight import findings_of_router
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
-from ..errors import TproxyError
+from ..errors import TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
 from ..model.router_options import WantedRouter, router_from_params
 from ..model.rule import Identity, Rule, sorted_rules
 from ..operations.execute import execute
+from ..operations.info import inspect
 from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
 from ..persistence import setup
 from ..persistence.setup import UnitPlan, plan_units
@@ -40,7 +42,7 @@ from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
 from ..resources.routes import lines
 from ..resources.session import open_transaction
-from ..resources.transaction import InterfacePlan, Transaction, TransactionPlan
+from ..resources.transaction import InterfacePlan, Transaction, TransactionPlan, trust
 from ..system import systemd
 from ..system.bcc import Compiler
 from ..system.open_checks import open_for_checks
@@ -99,12 +101,18 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         planned = transaction.plan(desired_state(current, wanted, places, program, transaction.deadline))
         hooks = {each.hook: each.target.link for each in places}
         warnings = [*wanted.warnings, *_input_warnings(options, wanted, current)]
-        warnings += enforce(findings_of_router(transaction, hooks, planned), bool(options["force"]))
+        before = findings_of_router(transaction, hooks, planned)
+        warnings += enforce(before, bool(options["force"]))
         files = _plan_files(options, planned, current)
         released = _released(wanted, planned, current)
         result = _result(planned, program, files, current, is_deferred)
         if not check:
-            _apply(transaction, planned, None if is_deferred else files, system)
+            known = {each["code"] for each in before}
+            with ExitStack() as undo:
+                _write_files(None if is_deferred else files, system, undo)
+                verify = partial(_verify, options, found, known, system) if planned.changed else trust
+                transaction.apply(planned, verify)
+                undo.pop_all()
         warnings += older_release_warnings(system, options["pin_dir"])
     if not check and not is_deferred:
         warnings += _finish(options, files, released, system)
@@ -156,17 +164,33 @@ def _managed(planned: TransactionPlan, current: CurrentState) -> set[str]:
     return {current.names[ifindex] for ifindex in policies if ifindex in current.names}
 
 
-def _apply(transaction: Transaction, planned: TransactionPlan, files: _Files | None, system: System) -> None:
-    """Write the files, then the kernel. A failure brings both back."""
-    with ExitStack() as undo:
-        if files is not None:
-            if files.forgets:
-                files.units.stop(system)  # the watcher would put back what the run removes
-                setup.forget(system, undo)
-            files.command.apply(system, undo)
-            files.units.write(system, undo)
-        transaction.apply(planned)
-        undo.pop_all()
+def _write_files(files: _Files | None, system: System, undo: ExitStack) -> None:
+    """Write the files that go before the kernel. `undo` gets the callbacks that bring them back."""
+    if files is None:
+        return
+    if files.forgets:
+        files.units.stop(system)  # the watcher would put back what the run removes
+        setup.forget(system, undo)
+    files.command.apply(system, undo)
+    files.units.write(system, undo)
+
+
+def _verify(options: Options, found: list[Target], known: Collection[str], system: System) -> None:
+    """Raise VerificationFailed for an error that a change has left or made. The saved state follows later.
+
+    `known` are the codes of the findings before the run, which the user has forced.
+    """
+    names = [None, *(each.wanted.name for each in found)]
+    wrong = [
+        format_finding(each)
+        for each in inspect(options, system, True).data["findings"]
+        if each["severity"] == "error"
+        and each["interface"] in names
+        and each["code"] not in known
+        and not each["code"].startswith("state_")
+    ]
+    if wrong:
+        raise VerificationFailed(f"the router is not as it should be, so the state before is back: {'; '.join(wrong)}")
 
 
 def _finish(options: Options, files: _Files, released: Iterable[str], system: System) -> list[str]:
@@ -200,6 +224,7 @@ def _result(
         "changed_rules": len(changed_rules),
         "removed": len(changes.deletes),
         "generation": current.rules.contents.generation + bool(planned.rules and planned.rules.changed),
+        "changed_parts": _changed_parts(planned, bool(changes), files),
         "deferred": is_deferred and files.changed,
     }
     sides = zip(_rule_lines(planned, current), _kernel_lines(planned, current), _file_lines(files))  # before, after
@@ -207,6 +232,21 @@ def _result(
     policies = planned.policies.before or planned.policies.after if planned.policies else {}
     changed = planned.changed or bool(changes) or files.changed
     return Result(changed, data, Diff(*texts), meets_packets=bool(policies) and planned.changed)
+
+
+def _changed_parts(planned: TransactionPlan, rules_change: bool, files: _Files) -> list[str]:
+    """Return the names of the parts that change."""
+    is_changed = {
+        "rules": rules_change or bool(planned.rules and planned.rules.changed),
+        "routes": bool(planned.routes and planned.routes.changed),
+        "addresses": bool(planned.addresses and planned.addresses.changes),
+        "policies": bool(planned.policies and planned.policies.changes),
+        "filters": bool(planned.puts or planned.removes),
+        "command line": files.command.changed,
+        "units": files.units.changed,
+        "saved state": files.saves or files.forgets,
+    }
+    return [name for name, changed in is_changed.items() if changed]
 
 
 def _rules_of(

@@ -169,6 +169,10 @@ class TransactionPlan:
         )
 
 
+def trust() -> None:
+    """Verify nothing: each part is read back when it is written."""
+
+
 class Transaction:
     """The change of one router's state, for one program and its pins.
 
@@ -267,19 +271,19 @@ class Transaction:
 
     # ---- apply ---------------------------------------------------------------------------------
 
-    def apply(self, planned: TransactionPlan) -> TransactionPlan:
+    def apply(self, planned: TransactionPlan, verify: Callable[[], None] = trust) -> TransactionPlan:
         """Apply a plan of this transaction, and remove pins that nothing uses; return the plan as it was written.
 
-        A failure undoes everything.
+        `verify` looks at the new state, before the way back is given up. A failure undoes everything.
         """
-        planned = self.write(planned)
+        planned = self.write(planned, verify)
         self.pins.keep()
         if self.is_splicer and (planned.puts or planned.removes or planned.remains is Remains.NOTHING):
             drop_older_pins(self.system, self.pin_dir)
         self.pins.sweep()
         return planned
 
-    def write(self, planned: TransactionPlan) -> TransactionPlan:
+    def write(self, planned: TransactionPlan, verify: Callable[[], None] = trust) -> TransactionPlan:
         """Write the parts of a plan in order, and return the plan as it was written. A failure undoes everything.
 
         A plan of rules that another writer has overtaken is made again outside of the lock, with free space for the
@@ -289,12 +293,12 @@ class Transaction:
             with image_lock(self.system, self.pin_dir):
                 current = self._followed(planned)
                 if current is not None:
-                    self._write(current)
+                    self._write(current, verify)
                     return current
             planned = self._replanned(planned, self.rule_table.with_space())
         with image_lock(self.system, self.pin_dir):
             planned = self._replanned(planned, self.rule_table)
-            self._write(planned)
+            self._write(planned, verify)
             return planned
 
     def _followed(self, planned: TransactionPlan) -> TransactionPlan | None:
@@ -319,7 +323,7 @@ class Transaction:
         want = _with_changes(now.rules, planned.rules.plan.changes)
         return _with_rules(planned, plan(table, now, want, rewrite=planned.rules.recompiled))
 
-    def _write(self, planned: TransactionPlan) -> None:
+    def _write(self, planned: TransactionPlan, verify: Callable[[], None]) -> None:
         """Write the parts of a plan in order, within the image lock. A failure undoes everything that was written."""
         with ExitStack() as done, ExitStack() as undo:
             if planned.puts:
@@ -341,6 +345,7 @@ class Transaction:
                 _finish(planned.policies, undo)
             if planned.addresses is not None:
                 _finish(planned.addresses, undo)
+            verify()
             self._leave(planned.remains)
             undo.pop_all()
 

@@ -9,15 +9,6 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET_UNIT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import units
-from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
-
-FILES = ROOT / "roles" / "tproxy_splicer" / "files"
-
-
-@pytest.mark.parametrize("name", [*units.persistence_units(), units.HELPER_UNIT])
-def test_the_role_copies_the_same_text(name):
-    text = {**units.persistence_units(), **units.helper_units("ziti")}[name]
-    assert (FILES / name).read_text(encoding="utf-8") == text, "write the text of persistence/units.py to this file"
 
 
 def test_the_socket_belongs_to_the_group():
