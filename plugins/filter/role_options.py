@@ -67,7 +67,7 @@ OF_PLAYBOOKS = (
     "serial",
 )
 POLICY = ("default_action", "allow_ssh", "allow_echo", "accept", "management")
-HOOK = ("name", "mark", "priority", "handle", "addresses")
+OWN = ("name", "mark", "hook", "before", "after", "priority", "handle", "addresses")
 PASSED_ON = ("owner", "purge", "persist", "failure", "compile_on", "force", "pin_dir")
 
 
@@ -115,7 +115,7 @@ def _interfaces(given) -> tuple:
             wanted = "expected a name, or a dictionary with a name"
             faults.append(f"{PREFIX}interfaces: entry number {number} is {entry!r:.60}; {wanted}")
             continue
-        faults += unknown(entry, [*HOOK, *POLICY], f"{PREFIX}interfaces: {entry['name']}")
+        faults += unknown(entry, [*OWN, *POLICY], f"{PREFIX}interfaces: {entry['name']}")
         if entry["name"] in gone:
             faults.append(f"{entry['name']} is in both {PREFIX}interfaces and {PREFIX}absent_interfaces; keep one")
         entries.append(_entry(entry, given))
@@ -125,8 +125,9 @@ def _interfaces(given) -> tuple:
 def _entry(entry, given) -> dict:
     """Return an interface with its policy: its own members, else the variables of the role."""
     policy = {name: entry.get(name, given.get(name)) for name in POLICY}
-    own = {name: entry[name] for name in HOOK if name in entry}
-    return {**own, "policy": {name: value for name, value in policy.items() if value is not None}}
+    own = {name: entry[name] for name in OWN if name in entry}
+    hook = {"hook": given["hook"]} if given.get("hook") else {}
+    return {**hook, **own, "policy": {name: value for name, value in policy.items() if value is not None}}
 
 
 def _route(given, names) -> dict:

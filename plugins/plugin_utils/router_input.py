@@ -34,7 +34,7 @@ def refusal(faults: Iterable[str]) -> str:
 
 def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the options in the form that the module takes, and every fault of them."""
-    options, errors = load("model.router_options"), load("errors")
+    options, constants, errors = (load(name) for name in ("model.router_options", "constants", "errors"))
     specification = load("ansible_module.argspec").tproxy_router()["argument_spec"]
     arguments = {**arguments}
     faults: list[str] = []
@@ -44,7 +44,7 @@ def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if not faults:
         found = ArgumentSpecValidator(specification).validate(arguments)
         faults += found.error_messages
-        if not faults and arguments.get("state", "merged") in (options.MERGED, options.REPLACED):
+        if not faults and arguments.get("state", "merged") in (constants.MERGED, constants.REPLACED):
             try:
                 options.router_from_params(found.validated_parameters)
             except errors.InvalidInput as wrong:

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import finding
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import router
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.router import (
     MANAGE_ROUTER,
     manage_router,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import EXECUTABLE, STATE_FILE
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, InvalidInput, Refused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
+    Conflict,
+    InvalidInput,
+    Refused,
+    VerificationFailed,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import CONFIRM_CHANGE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Result
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
@@ -234,6 +242,19 @@ def test_a_roll_back_leaves_neither_state_nor_files():
     kept = {path: text for path, text in machine.disk.items() if not path.startswith("/run/")}
     assert (machine.in_force()["routes"], kept) == (before[0]["routes"], before[1])
     assert not MANAGE_ROUTER.execute(lasting(WEB)[1], machine.system(), False).changed
+
+
+def test_an_error_in_the_new_state_takes_the_change_back(monkeypatch):
+    machine = prepared(lasting(WEB))
+    before = machine.everything()
+    wrong = finding("error", "other_program", "the filter on lan0 runs another program", "look at it", "lan0")
+    monkeypatch.setattr(router, "inspect", lambda *_given: Result(False, {"findings": [wrong]}))
+    with pytest.raises(VerificationFailed, match="the filter on lan0 runs another program: look at it"):
+        play(machine, lasting(MAIL, purge=True))
+    after = machine.everything()
+    assert (after["disk"], after["filters"].keys()) == (before["disk"], before["filters"].keys())
+    monkeypatch.undo()
+    assert not play(machine, lasting(WEB))["changed"]
 
 
 def test_absent_leaves_nothing():

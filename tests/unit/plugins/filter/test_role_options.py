@@ -1,0 +1,115 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The variables of the role as options of tproxy_router: ten mistakes, each named with its place and its cure."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+import yaml
+
+from ansible_collections.netedge.tproxy.plugins.filter.role_options import DEFAULTS, OF_PLAYBOOKS, role_options
+from ansible_collections.netedge.tproxy.plugins.plugin_utils.router_input import checked
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+KNOWN = {
+    name[len("tproxy_splicer_") :]: value
+    for name, value in yaml.safe_load(DEFAULTS.read_text(encoding="utf-8")).items()
+}
+VOICE = {"name": "voice", "destination": "172.16.240.0/24", "protocol": "udp", "ports": 5060, "tproxy_port": 58997}
+
+
+def read(names=(), **given) -> dict:
+    """Return what the filter makes of variables, with the defaults of the role for the rest."""
+    variables = {**KNOWN, "interfaces": ["lan0"], "rules": [VOICE], **given}
+    return role_options(variables, names)
+
+
+def test_variables_without_a_fault():
+    found = read(
+        interfaces=["lan0", {"name": "wan0", "default_action": "pass", "priority": 20}], absent_interfaces=["lan7"]
+    )
+    assert found["faults"] == []
+    assert found["interfaces"] == ["lan0", "wan0"]
+    lan, wan, gone = found["options"]["interfaces"]
+    assert lan["policy"]["default_action"] == "drop"
+    assert (wan["policy"]["default_action"], wan["policy"]["allow_ssh"], wan["priority"]) == ("pass", True, 20)
+    assert gone == {"name": "lan7", "state": "absent"}
+    assert found["options"]["routes"][0]["interfaces"] == ["lan0", "wan0"]
+
+
+def test_one_name_is_a_list_of_one():
+    found = read(interfaces="lan0")
+    assert found["faults"] == []
+    assert found["interfaces"] == ["lan0"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"rules": [VOICE, {**VOICE, "ports": 70000}]}, "rule 'voice' (number 2): ports: 70000 goes beyond 65535"),
+        ({"rules": [{**VOICE, "protocol": "tpc"}]}, "rule 'voice' (number 1): protocol: 'tpc' is not one of tcp, udp"),
+        ({"rules": [{**VOICE, "ports": None}]}, "rule 'voice' (number 1): ports: missing; give one port"),
+        ({"rules": [VOICE, VOICE]}, "rule 'voice' (number 2) and rule 'voice' (number 1) are the same rule"),
+        ({"rules": [{**VOICE, "hits": 1}]}, "rule 'voice' (number 1): there is no option 'hits'"),
+        ({"rules": [{**VOICE, "desination": "x"}]}, "there is no option 'desination'; did you mean destination?"),
+        ({"rules": [{**VOICE, "destination": ["10.0.0.0/8"]}]}, "rule 'voice' (number 1): destination"),
+        ({"rules": ["voice"]}, "rule number 1: expected a dictionary with destination"),
+        ({"interfaces": []}, "tproxy_splicer_interfaces is empty: name at least one interface"),
+        (
+            {"interfaces": [{"nam": "lan0"}]},
+            "entry number 1 is {'nam': 'lan0'}; expected a name",
+        ),
+        ({"interfaces": [{"name": "lan0", "alow_ssh": 1}]}, "there is no option 'alow_ssh'; did you mean allow_ssh?"),
+        ({"interfaces": ["lan0", "lan0"]}, "interface 'lan0': it is listed twice"),
+        (
+            {"absent_interfaces": ["lan0"]},
+            "lan0 is in both tproxy_splicer_interfaces and ",
+        ),
+        ({"management": [{"source": "10.0.0.0/33", "port": 22}]}, "interface 'lan0': policy.management[0].source: "),
+        ({"mark": "0"}, "route number 1: mark: '0' must be above 0"),
+        ({"table": 254}, "route number 1: table: 254 is reserved"),
+    ],
+    ids=lambda value: value.split(":")[0][:40].replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_a_fault_names_its_place(given, expected):
+    assert any(expected in fault for fault in read(**given)["faults"]), read(**given)["faults"]
+
+
+def test_all_faults_come_together():
+    found = read(["tproxy_splicer_managment"], rules=[{**VOICE, "ports": 70000}, {**VOICE, "protocol": "tpc"}])
+    assert len(found["faults"]) == 3
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name():
+    (fault,) = read(["tproxy_splicer_managment", "tproxy_splicer_rules__site", "tproxy_splicer_hosts"])["faults"]
+    assert fault == "there is no variable tproxy_splicer_managment; did you mean tproxy_splicer_management?"
+
+
+def test_the_variables_of_the_playbooks_are_known():
+    used = set()
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        used |= set(re.findall(r"\btproxy_splicer_(\w+)", path.read_text(encoding="utf-8")))
+    assert used - set(KNOWN) == set(OF_PLAYBOOKS)
+
+
+# ---- the options of the module, on the controller --------------------------------------------------------------------
+
+
+def test_a_name_is_an_interface_without_options():
+    arguments, faults = checked({"interfaces": "lan0", "rules": []})
+    assert faults == []
+    assert arguments["interfaces"] == [{"name": "lan0"}]
+
+
+@pytest.mark.parametrize("state", ["gathered", "absent"])
+def test_a_state_without_input(state):
+    assert checked({"state": state}) == ({"state": state}, [])
+
+
+def test_an_unknown_option_of_the_module():
+    _arguments, faults = checked({"interfaces": ["lan0"], "rulez": []})
+    assert faults == ["tproxy_router: there is no option 'rulez'; did you mean rules?"]
