@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import finding
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli import router
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.router import (
@@ -168,7 +169,7 @@ def test_a_foreign_file_in_the_place_of_the_command_is_refused_before_any_change
 
 def test_a_lock_out_is_refused():
     machine = prepared(lasting(WEB))
-    machine.fate = 0, 0
+    machine.fate = layout.REASON_DEFAULT, layout.VERDICT_DROP
     machine.start_over()
     with pytest.raises(Refused, match="cuts_management"):
         play(machine, lasting(WEB, interfaces=({"name": "lan0", "policy": {**CLOSED, "allow_echo": True}},)))
