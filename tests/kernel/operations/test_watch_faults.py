@@ -30,7 +30,7 @@ def kept(router, tmp_path):
     """Return a router with its state saved where runs save it, in the tmpfs of in_private_ns."""
     router.route()
     router.rules(RULE)
-    router.attach(policy={"default_action": "drop"})
+    router.attach(policy={"default_action": "drop"}, hook="clsact")  # lose_filter() deletes the qdisc
     kept = Kept(router, tmp_path)
     kept.path = STATE_FILE
     kept.save()
