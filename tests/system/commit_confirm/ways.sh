@@ -47,10 +47,10 @@ refused_and_cured() {  # WORDS ENTRY: on an interface without the program, by $W
   check "check mode refuses it" fails_saying "$1" tc_bpf_attach "$attach"
   WAY=("${way[@]}")
   check "a real run refuses it" fails_saying "$1" tc_bpf_attach "$attach"
-  check "the interface has no filter" filter_is ""
+  check "no interface has a program" program_is ""
   check "forced, it is rolled back" fails_saying "rolled back" tc_bpf_attach \
     "{\"interface\": \"$IF\", \"force\": true, \"confirm_timeout\": 8}"
-  check "the interface has no filter" filter_is ""
+  check "no interface has a program" program_is ""
   check "the router is reached again" ssh_works
   run tc_bpf_attach "{\"interface\": \"$IF\", \"force\": true, \"confirm_timeout\": 0}" || true
   check "forced without a confirmation, it cuts this way off" stays_cut
