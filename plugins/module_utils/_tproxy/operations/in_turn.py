@@ -25,7 +25,7 @@ def run_in_turn(operation: Operation, options: Options, system: System, check_mo
 
     Raises ChangePending when yet another change is pending after the deadline of the first one.
     """
-    first, began = None, system.background.monotonic_ns()
+    first, began, outcome = None, system.background.monotonic_ns(), ""
     while True:
         try:
             result = operation.execute(options, system, check_mode)
@@ -39,8 +39,12 @@ def run_in_turn(operation: Operation, options: Options, system: System, check_mo
             first = first or other
             if first is not None and other is not None:
                 _wait_for_end(pin_dir, other, first.deadline + ROLL_BACK, system)
+                outcome = outcome or _outcome_of(pin_dir, first, system)  # a change of this run replaces the record
         else:
-            return result if first is None else result.with_warnings([_tale(options, first, began, system)])
+            if first is None:
+                return result
+            waited = _seconds_since(began, system)
+            return result.with_warnings([f"this run waited {waited} s for a change by {first.who}, which {outcome}"])
 
 
 def _wait_for_end(pin_dir: str, change: Pending, limit: int, system: System) -> None:
@@ -53,13 +57,12 @@ def _wait_for_end(pin_dir: str, change: Pending, limit: int, system: System) -> 
         clock.sleep_until(clock.monotonic_ns() + PAUSE)
 
 
-def _tale(options: Options, first: Pending, began: int, system: System) -> str:
-    """Return the warning about a wait, and about the end of the change that was waited for."""
-    latest = latest_change(system, with_absolute_pin_dir(options)["pin_dir"])
-    outcome = "has ended"
-    if latest is not None and latest.token == first.token:
-        outcome = "was confirmed" if latest.outcome == CONFIRMED else "was rolled back"
-    return f"this run waited {_seconds_since(began, system)} s for a change by {first.who}, which {outcome}"
+def _outcome_of(pin_dir: str, change: Pending, system: System) -> str:
+    """Return the end of a change as the end of a sentence."""
+    latest = latest_change(system, pin_dir)
+    if latest is None or latest.token != change.token:
+        return "has ended"
+    return "was confirmed" if latest.outcome == CONFIRMED else "was rolled back"
 
 
 def _seconds_since(began: int, system: System) -> int:

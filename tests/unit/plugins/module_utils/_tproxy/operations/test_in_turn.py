@@ -62,6 +62,13 @@ def test_it_waits_for_the_end_and_says_so(machine, monkeypatch, check, state, wo
     assert result.warnings[-1] == f"this run waited 12 s for a change by alice from 192.0.2.9, which {words}"
 
 
+def test_its_own_change_does_not_hide_the_end_of_the_other(machine, monkeypatch):
+    after_seconds(machine, monkeypatch, 12, lambda: end(machine, "confirmed"))
+    given = options("tproxy_rule", rules=[WEB], confirm_timeout=60, confirm_token="mine")
+    result = run_in_turn(APPLY_RULES, given, machine.system(), False)
+    assert result.pending and result.warnings[-1].endswith("which was confirmed")
+
+
 def test_without_a_pending_change_it_waits_for_nothing(machine, monkeypatch):
     end(machine, "confirmed")
     before = machine.clock
