@@ -97,8 +97,9 @@ def try_changes(trial: LiveTrial, name: str) -> Counter:
     trial.tell({**setup, "rules": present, "slots": list(range(1, len(present) + 1))})
     for number in range(CHANGES):
         drawn = chance.sample(universe, min(len(universe), chance.randint(1, RULES_PER_CHANGE)))
-        here = trial.setup["rules"]
-        trial.change([rule for rule in drawn if rule in here], [rule for rule in drawn if rule not in here])
+        for rule in drawn:  # a change of several flows is compiled anew
+            is_here = rule in trial.setup["rules"]
+            trial.change([rule] if is_here else [], [] if is_here else [rule])
         for _packet in range(PACKETS_PER_CHANGE):
             arrived = source.draw()
             said, wanted = trial.ask(arrived)

@@ -12,8 +12,14 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import collect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import rules_incremental
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.nodes import FullCompileNeeded
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import journal, mapped_array
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
@@ -173,6 +179,104 @@ def test_rules_are_collected_when_their_listener_is_gone_and_never_while_it_live
     assert collect({"pin_dir": router.pin_dir}, router.system(), True).changed
     assert [rule.owner for rule in helper.collect()] == ["ziti:s1"]
     assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
+
+
+def test_no_packet_meets_the_state_between_while_a_service_replaces_a_crashed_one(router, client, helper, monkeypatch):
+    """The program is asked after each store of a word that it may read."""
+    store, met = mapped_array.store, []
+
+    def store_one_by_one(memory, begin, fresh, flips):
+        store(memory, begin, fresh, [])
+        for flip in flips:
+            store(memory, [], [], [flip])
+            met.extend(owner_at(router, host, port) for host, port in ((1, 83), (2, 83), (1, 95)))
+
+    wide = ["-c", "100.64.0.0", "-m", "10", "-p", "udp", "-o", "0.0.0.0", "-n", "0", "-l", "0", "-h", "65535"]
+    ask(helper, ["-I", *wide, "-t", "4009", "-s", "wide"])
+    for number, (stale, fresh, port) in enumerate((("b", "a", 4001), ("a", "b", 4002), ("b", "a", 4003))):
+        with transparent(socket.SOCK_DGRAM, 4009), transparent(socket.SOCK_DGRAM, port):
+            if not number:
+                ask(helper, ["-I", *service(stale, 4000)])
+            met.clear()
+            with monkeypatch.context() as patched:
+                patched.setattr(mapped_array, "store", store_one_by_one)
+                assert ask(helper, ["-I", *service(fresh, port)]) == (0, "")
+        assert len(met) > 9, "the change was not made in place"
+        # A new rule has no name until its entry in the journal is published.
+        assert set(met[0::3]) <= {f"ziti:{stale}", f"ziti:{fresh}", "spliced"}, "a packet met the state between"
+        assert met[0] == f"ziti:{stale}"
+        assert met[-3] == f"ziti:{fresh}"
+        assert set(met[1::3] + met[2::3]) == {"ziti:wide"}
+
+
+def service(name: str, port: int) -> list:
+    """Return the words of a service for one flow of host 1."""
+    return [*words("-I", 1, 80, port=port)[1:-1], name]
+
+
+def owner_at(router, host: int, port: int):
+    """Return the owner of the rule that the loaded program finds for a port, or its reason if the rule is unknown."""
+    from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import ask_verdict
+
+    flow = {"destination": f"100.64.0.{host}", "source": "10.1.0.9", "protocol": "udp", "port": str(port)}
+    answer = router._run(ask_verdict, "tproxy_verdict", False, interface="lan0", **flow)
+    return answer["rule"]["owner"] if answer["rule"] else answer["reason"]
+
+
+def test_several_flows_change_at_once(router, client, helper):
+    for host in (1, 2, 3):
+        ask(helper, words("-I", host, 80))
+    number = image_number(router)
+    assert ask(helper, ["-F"], user=0) == (0, "")
+    assert image_number(router) != number, "one update put all changes in force"
+    assert in_force(router) == {("192.0.2.0/24", "53", "ansible")}
+
+
+def test_slots_of_removed_rules_are_used_again(router, client, helper, monkeypatch):
+    ask(helper, words("-I", 1, 80))
+    image = helper._opened.current._image
+    image._free = image._free[:2]
+    number = image_number(router)
+    for host in range(2, 12):
+        assert ask(helper, words("-I", host, 80)) == (0, "")
+        assert ask(helper, words("-D", host, 80)) == (0, "")
+    assert image_number(router) == number, "each change was in place"
+    assert spliced_to(router, 1, 80) == "ziti:s1"
+
+
+def test_a_change_that_no_image_can_hold_is_refused_with_the_figures(router, client, helper, monkeypatch):
+    ask(helper, words("-I", 1, 80))
+    monkeypatch.setattr(rules_incremental, "RULES", 2)
+    status, line = ask(helper, words("-I", 2, 80))
+    assert (status, line) == (1, "rules: 3 wanted, at most 2 fit; nothing was changed")
+    monkeypatch.undo()
+    monkeypatch.setattr(rules_incremental, "RuleImage", no_space)
+    monkeypatch.setattr(rules_incremental, "COMPILED_EACH_TIME", 2)
+    helper._forget()
+    status, line = ask(helper, words("-I", 2, 80))
+    assert status == 1
+    assert line.startswith(
+        "rules that are compiled anew for each change: 3 wanted, at most 2 fit; no image of them has"
+    )
+    assert len(in_force(router)) == 2
+
+
+def no_space(*_arguments):
+    """Refuse to compile an image with free space."""
+    raise FullCompileNeeded("on purpose")
+
+
+def test_the_table_of_a_pending_change_begins_with_the_compiled_rules(router, client, helper, monkeypatch):
+    ask(helper, words("-I", 1, 80))
+    compiled = helper._opened.current._image
+    change = Operation("tproxy_rule", apply_rules, execute, confirmable=True)
+    flow = {"destination": "198.51.100.0/24", "protocol": "tcp", "ports": "80", "action": "drop"}
+    router._run(change.execute, "tproxy_rule", False, rules=[flow], confirm_timeout=3600)
+    assert ask(helper, words("-I", 2, 80)) == (0, "")
+    assert helper._opened.previous._image is compiled
+    assert router._run(confirm_change, "tproxy_confirm", False, state="rolled_back")["changed"]
+    assert ask(helper, words("-I", 3, 80)) == (0, "")
+    assert {owner for _where, _ports, owner in in_force(router)} == {"ansible", "ziti:s1", "ziti:s2", "ziti:s3"}
 
 
 def test_a_rule_without_a_program_is_stored_and_said_to_be_not_in_force(router, client, helper, netns):

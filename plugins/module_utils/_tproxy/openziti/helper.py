@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
 from ..commit_confirm.change import finish_before_call
-from ..errors import Busy, InvalidInput, LayoutMismatch, NotMounted, TproxyError
+from ..errors import Busy, Conflict, InvalidInput, LayoutMismatch, LimitExceeded, NotMounted, TproxyError
 from ..model.rule import Identity, Rule, is_routers
 from ..operations.audit import Line, describe_rules, leave_line
 from ..resources.image_lock import image_lock
@@ -34,7 +34,7 @@ from ..system.system import System
 from .divert import AttachedInterfaces, left_behind, listener_test
 from .diverter_args import Request, flow_of, parse, removed_by
 
-IDLE_SECONDS = 60
+IDLE_SECONDS, LOOK_SECONDS = 60, 5
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
 FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
@@ -44,12 +44,19 @@ def run_helper(options: Options, system: System, check: bool) -> Iterator[str]:
     queue = system.requests.inherited()
     helper, log = Helper(options["pin_dir"], system), HelperLog(system.background.monotonic_ns)
     yield from _collect(helper, log)
+    idle = 0
     while not check:
-        request = queue.next(IDLE_SECONDS)
+        request = queue.next(LOOK_SECONDS)
         if request is None:
+            idle += LOOK_SECONDS
+            if idle < IDLE_SECONDS:
+                helper.look()
+                continue
+            idle = 0
             yield from log.sums()
             yield from _collect(helper, log)
             continue
+        idle = 0
         if not system.bpffs.is_mounted(options["pin_dir"]):  # the client asks again after an end without an answer
             raise NotMounted(f"{options['pin_dir']} is in no bpffs: this process ends, and its next start mounts one")
         answer = helper.answer(request.data, request.user, request.refusal)
@@ -83,6 +90,7 @@ class _Opened(NamedTuple):
     def refresh(self) -> list[IncrementalTable]:
         """Return the tables to change, the one in force last, as other writers left them."""
         self.pins.drop_stale()
+        self.previous.adopt(self.current)
         self.current.refresh()
         return [self.previous, self.current] if self.previous.refresh() else [self.current]
 
@@ -121,12 +129,24 @@ class Helper:
             return Answer(USAGE, _line(str(fault)))
         except Busy as fault:
             return Answer(BUSY, _line(str(fault)))
+        except (Conflict, LimitExceeded) as fault:  # nothing was tried
+            return Answer(REFUSED, _line(str(fault)))
         except TproxyError as fault:
             self._forget()
             return Answer(REFUSED, _line(str(fault)))
         # A router never repeats a call, and skips the rest of an address after another status than 0.
         said = [*request.warnings, not_enforced_reason]
         return Answer(DONE, _line("; ".join(filter(None, said))), changed)
+
+    def look(self) -> None:
+        """Follow other writers, so that the next call need not compile their rules. A failure is left to that call."""
+        if self._opened is None:
+            return
+        try:
+            with self._locked():
+                pass
+        except TproxyError:
+            self._forget()
 
     def collect(self) -> list[Rule]:
         """Remove the rules of crashed routers, and return them. Raise the errors of a change."""

@@ -161,6 +161,18 @@ class RuleTable(RuleReader):
             if had.words is not None and self.number(PREVIOUS) != had.version.number:
                 self.commit(had.words, PREVIOUS)
 
+    def wait_for_programs(self, entry: bytes) -> None:
+        """Wait until each program has ended that runs now.
+
+        The update of an outer map waits for a grace period of RCU (maybe_wait_bpf_programs() in kernel/bpf/syscall.c).
+        """
+        inner = self._open(entry)
+        if inner is not None:
+            try:
+                self._bpf.update(self._pins.fd("image"), entry, struct.pack("=I", inner), "image")
+            finally:
+                os.close(inner)
+
     def zero(self, slots: Iterable[int]) -> None:
         """Set the counters of these slots to zero."""
         descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())

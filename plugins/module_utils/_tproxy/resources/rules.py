@@ -159,9 +159,9 @@ class RuleReader:
         """Return a descriptor of an inner map, or None while there is none."""
         return self._open(entry)
 
-    def version(self) -> Version:
-        """Return the version of the image in force, without reading the image."""
-        inner = None if "image" in self._pins.missing() else self._open(CURRENT)
+    def version(self, entry: bytes = CURRENT) -> Version:
+        """Return the version of an image, without reading the image."""
+        inner = None if "image" in self._pins.missing() else self._open(entry)
         if inner is None:
             return NO_IMAGE
         try:

@@ -7,8 +7,10 @@
 1. A commit by RuleTable puts another inner map in force. This table compares the map's id before each change. After a
    foreign commit it reads the new image and puts an image with free space in its place.
 2. Rules that cannot be changed in place are compiled anew, with more free space. RuleTable compiles a set that no image
-   with free space can hold, each time.
-3. A process that is killed between two stores leaves HEADER_CHANGING set. The next load compiles the rules of the
+   with free space can hold, each time. A change of a large set of this kind is refused.
+3. A change of several flows is compiled anew: a packet could meet one flow changed and the flow around it not yet. A
+   call of a router changes one flow, for example a rule replaces that of a crashed service.
+4. A process that is killed between two stores leaves HEADER_CHANGING set. The next load compiles the rules of the
    journal. Until then no reader trusts the digest.
 """
 
@@ -19,10 +21,11 @@ from array import array
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Union
 
-from ..abi.layout import PAGE_BYTES, PAGE_WORDS
+from ..abi.layout import PAGE_BYTES, PAGE_WORDS, RULES
 from ..errors import LimitExceeded
 from ..model.rule import Identity, Rule
 from ..ruleset.compile import RuleImage, compile_image
+from ..ruleset.digest import HEADER_BYTES
 from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
@@ -30,6 +33,8 @@ from ..system.system import Bpf, Words
 from .operation import RuleChanges
 from .rule_table import RuleTable
 from .rules import CURRENT
+
+COMPILED_EACH_TIME = 20_000  # rules; a call of a router then takes some seconds
 
 GroupKey = Callable[[Union[Rule, Identity]], Hashable]
 
@@ -50,6 +55,21 @@ class IncrementalTable:
         self._groups: dict[Hashable, dict[Identity, Rule]] = {}
         self._ifindexes: dict[str, int] = {}
         self._named: dict[tuple[str, ...], Rule] = {}  # {interfaces: one rule that names them}
+
+    def adopt(self, other: IncrementalTable) -> None:
+        """Take over the compiled form of another table, if the image of this entry is a copy of that table's image.
+
+        A pending change begins with such a copy. The other table reads its rules again at its next refresh().
+        """
+        if other._image is None or self._table.number(self._entry) == self._number:
+            return
+        if self._table.version(self._entry).header != other._image.words[: HEADER_BYTES // 4].tobytes():
+            return
+        self.close()
+        self._image, self._rules, self._groups = other._image, other._rules, other._groups
+        self._ifindexes, self._named, self._generation = other._ifindexes, other._named, other._generation
+        other.close()
+        self._map(len(self._image.words) // PAGE_WORDS)
 
     def close(self) -> None:
         """Unmap the image. It stays in force."""
@@ -86,17 +106,37 @@ class IncrementalTable:
         if not gone and not new:
             return None
         replaced = sum(rule.identity in self._rules for rule in new)
+        added = len(new) - replaced
+        self._refuse_too_many(len(self._rules) - len(gone) + added)
+        if self._image is not None and self._image.free_slots < added:
+            self._table.wait_for_programs(self._entry)
+            self._image.reuse_slots()
         try:
             self._change_in_place(gone, new)
         except FullCompileNeeded:
             after = {identity: rule for identity, (rule, _slot) in self._rules.items() if identity not in gone}
             self._commit({**after, **{rule.identity: rule for rule in new}})
         owners = {identity.owner for identity in gone} | {rule.owner for rule in new}
-        return RuleChanges(tuple(sorted(owners)), len(new) - replaced, replaced, len(gone), self._generation)
+        return RuleChanges(tuple(sorted(owners)), added, replaced, len(gone), self._generation)
+
+    def _refuse_too_many(self, count: int) -> None:
+        """Raise LimitExceeded if the rules are too many, or too many to be compiled for each change."""
+        if count > RULES:
+            raise LimitExceeded("rules", count, RULES, "nothing was changed")
+        if self._image is None and count > COMPILED_EACH_TIME:
+            raise LimitExceeded(
+                "rules that are compiled anew for each change",
+                count,
+                COMPILED_EACH_TIME,
+                "no image of them has free space for changes in place; nothing was changed; use fewer rules, or fewer"
+                " sets of rules that name interfaces",
+            )
 
     def _change_in_place(self, removes: Sequence[Identity], puts: Sequence[Rule]) -> None:
         if self._image is None:
             raise FullCompileNeeded("there is no image with free space")
+        if len({_flow(identity) for identity in (*removes, *(rule.identity for rule in puts))}) > 1:
+            raise FullCompileNeeded("several flows change at once")
         if not self._table.ifindexes(puts).keys() <= self._ifindexes.keys():
             raise FullCompileNeeded("an interface is named for the first time")
         image, self._image = self._image, None  # after an error it is not used again
@@ -162,3 +202,8 @@ class IncrementalTable:
             self._groups.setdefault(key, {})[rule.identity] = rule
         if rule.interfaces:
             self._named[rule.interfaces] = rule
+
+
+def _flow(identity: Identity) -> tuple[object, ...]:
+    """Return the packets that a rule is about. Owners and interfaces divide them no further: see RuleImage.change()."""
+    return identity.destination, identity.source, identity.protocol, identity.low, identity.high

@@ -59,7 +59,7 @@ GROUPS_MAX = 16  # in an image with space for changes
 SPARE_SLOTS = 4096
 SPARE_PAGES = 512
 ENTRY_WORDS = 40  # of a journal entry with names of usual length
-INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(4)  # phases of a change
+ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # phases of a change
 ACTION_PORT = 4  # word of an action that holds port, kind and flags: the only one that may change in place
 
 NO_SLOTS: Mapping[Identity, int] = {}
@@ -138,8 +138,8 @@ class RuleImage:
         self._groups = {number: set(slots) for slots, number in groups.numbers.items()}
         self._slots = min(4 * highest + SPARE_SLOTS, RULES + 1) if self._may_change else highest + 1
         used = {slot for _rule, slot in slotted}
-        # A slot that loses its rule is not used again: a packet may have read it, and not yet its action.
         self._free = [slot for slot in range(self._slots - 1, 0, -1) if slot not in used]
+        self._retired: list[int] = []  # slots that lost their rule; see reuse_slots()
         self._entries: list[tuple[int, int]] = []  # first words of new journal entries
         self._tries: dict[tuple[int, Table], RuleTrie] = {}
         self._compile(slotted, generation)
@@ -167,7 +167,7 @@ class RuleImage:
         actions = roots + ROOT_PAGES * sum(view.has_root for view in set(views.values()))
         start = (actions + -(-self._slots // ACTIONS_PER_PAGE)) * PAGE_WORDS
         self._journal = start + -(-len(source) // 4)
-        entries = min(len(self._free), 3 * len(self.rules) + SPARE_SLOTS) if self._may_change else 0
+        entries = min(len(self._free), 3 * len(self.rules)) + SPARE_SLOTS if self._may_change else 0
         self._nodes_page = -(-(self._journal + entries * ENTRY_WORDS) // PAGE_WORDS)
         self._journal_end = self._nodes_page * PAGE_WORDS
         if self._nodes_page > IMAGE_PAGES_MAX:
@@ -254,6 +254,9 @@ class RuleImage:
     ) -> Writes:
         """Remove identities, add rules, and replace the actions of rules; return the words to write.
 
+        The words that lead to one flow are published once, with their last value. Actions are published before: a rule
+        that follows another one has its new action before a packet can reach it. So a packet meets the rules before a
+        change of one flow or those after it. See IncrementalTable for changes of several flows.
         A new rule gets its slot of `slots`, if that is free. Raise FullCompileNeeded if that is impossible in place.
         """
         if not self._may_change:
@@ -277,6 +280,18 @@ class RuleImage:
         digest = self._digest.follow(self.words, [*nodes.fresh, *((word, 1) for word, _value in published)])
         self.words[HEADER_DIGEST] = digest
         return Writes([(HEADER_CHANGING, 1)], nodes.fresh, [*published, (HEADER_DIGEST, digest), (HEADER_CHANGING, 0)])
+
+    @property
+    def free_slots(self) -> int:
+        """The number of new rules that the image can get."""
+        return len(self._free)
+
+    def reuse_slots(self) -> None:
+        """Let new rules have the slots of removed rules.
+
+        No program may run that began before the removal: it may have read a slot, and not yet its action.
+        """
+        self._free, self._retired = self._retired + self._free, []
 
     def set_generation(self, generation: int) -> None:
         """Give the image another number, before it is in force."""
@@ -314,6 +329,7 @@ class RuleImage:
             trie.remove(row.network, row.ranked)
         for slots in self._groups.values():
             slots.discard(slot)
+        self._retired.append(slot)
         self._append(slot, None)
 
     def _tries_of(self, rule: Rule, slot: int, intercept_phase: int) -> Iterator[tuple[RuleTrie, Row]]:
@@ -329,7 +345,7 @@ class RuleImage:
         before, after = array("I", encode_action(old)), array("I", encode_action(rule))
         if old.action != rule.action or before[:ACTION_PORT] != after[:ACTION_PORT]:
             raise FullCompileNeeded("an action changes in more than one word")
-        self._nodes.phase = FLOWS
+        self._nodes.phase = ACTIONS
         self._nodes.publish(self._action(slot) + ACTION_PORT, after[ACTION_PORT])
 
     def _append(self, slot: int, rule: Rule | None) -> None:

@@ -157,6 +157,47 @@ def _check_words_on_the_way(machine, rule, options):
         assert Lookup(memory).slot(0, address, source, rule.protocol, rule.low) in answers
 
 
+def _outcome(memory, packet):
+    """Return the bytes of the action that a packet meets, None without a rule."""
+    lookup = Lookup(memory)
+    slot = lookup.slot(*packet)
+    return lookup.action(slot) if slot else None
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["a new rule", "a rule with another port"])
+@pytest.mark.parametrize("seed", range(12))
+def test_at_each_written_word_a_rule_that_replaces_another_is_there_or_that_one(seed, is_known):
+    """A call that supersedes the rule of a crashed service changes one flow, in nested prefixes and port ranges."""
+    chance = random.Random(seed)
+    rules = calm(drawn(seed + 1000, 40, families=(4, 6)[seed % 2 :][:1]))
+    machine = Machine(rules)
+    for stale in chance.sample([rule for rule in rules if rule.action == "tproxy"], 3):
+        fresh = stale._replace(owner=chance.choice(("a", "ziti:0", "ziti:zz")), tproxy_port=chance.randrange(1, 60000))
+        if is_known:
+            machine.change(puts=[fresh._replace(tproxy_port=7)])
+        others = chance.sample(rules, 6)
+        packets = [
+            (1, rule.destination.network | last, stale.source.network, stale.protocol, port)
+            for rule in (stale, *others)
+            for last in {0, (1 << 128 - rule.destination.length) - 1}
+            for port in {stale.low, stale.high, min(stale.high + 1, 65535)}
+        ]
+        memory = array("I", machine.memory)
+        before = [_outcome(memory, packet) for packet in packets]
+        writes = machine.change(removes=[stale.identity], puts=[fresh])
+        if writes is None:
+            continue
+        after = [_outcome(machine.memory, packet) for packet in packets]
+        assert not is_known or before != after
+        written = steps(writes, machine.image.words)
+        asked_at = set(chance.sample(range(len(written)), min(len(written), 40))) | {len(written) - 3}
+        for number, (at, value) in enumerate(written):
+            memory[at] = value
+            if number in asked_at or number >= len(written) - 12:
+                met = [_outcome(memory, packet) for packet in packets]
+                assert all(answer in pair for answer, *pair in zip(met, before, after)), (stale, fresh, number)
+
+
 def test_a_covering_prefix_may_change_while_hosts_fall_through_to_it():
     hosts = [(4, (0x64400001 + n, 32), (0, 0), "tcp", 80, 80, (), "ziti:x") for n in range(600)]
     wide = [(4, (0x64400000, 10), (0, 0), "tcp", low, low, (), "ziti:y") for low in range(1000, 1040)]
