@@ -314,6 +314,11 @@ def leftovers(current: CurrentState) -> list[DriftEntry]:
         for ifindex, entry in current.addresses.entries.items()
         if ifindex not in current.names
     ]
+    found += [
+        DriftEntry("interface_renamed", f"{entry.name} (interface {ifindex}) is {current.names[ifindex]} now")
+        for ifindex, entry in current.addresses.entries.items()
+        if current.names.get(ifindex, entry.name) != entry.name
+    ]
     missing = current.pins.missing()
     if missing and current.pins.names():
         found.append(DriftEntry("pin_missing", ", ".join(missing)))

@@ -99,6 +99,11 @@ DRIFT = {
         "warning", "the recorded addresses of {interface} differ from those that it has ({detail})", RECORD
     ),
     "addresses_stale": About("note", "addresses are recorded for {detail}, which does not exist any more", RECORD),
+    "interface_renamed": About(
+        "warning",
+        "{detail}: program and policy stay, but policy routes, rules and the saved state have the old name",
+        "return to the old name (`ip link set`), or run tproxy_route, ifindex_ip and tproxy_state for the new one",
+    ),
     "no_route": About("warning", "no policy route delivers spliced packets of {interface} ({detail})", ROUTE),
     "no_local_route": About("error", "the policy route of {interface} leads to an empty table ({detail})", ROUTE),
     "image_damaged": About("error", "another program than this collection edited the rules in force: {detail}", RULES),

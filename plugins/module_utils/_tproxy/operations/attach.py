@@ -250,7 +250,7 @@ def _detach(options: Options, transaction: Transaction, check_mode: bool) -> Res
         planned.changed or is_last,
         {"attachment": None, "program": None, "policy": None},
         Diff(before, shown_attachment(link, None, None, None)),
-        released_interfaces=(options["interface"],),
+        released_interfaces=(link.name if link else options["interface"],),
         may_cut_off=False,
     )
 

@@ -28,7 +28,7 @@ from ..resources.session import open_transaction
 from ..resources.transaction import HostState
 from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks
-from ..system.system import System
+from ..system.system import Netlink, System
 from .execute import execute
 
 
@@ -47,6 +47,7 @@ def manage_route(options: Options, system: System, check_mode: bool) -> Result:
         route_tables=[options["table"]],
     ) as transaction:
         links = links_by_name(transaction.netlink, options["interfaces"]) if is_present else []
+        options = {**options, "interfaces": _kernel_names(transaction.netlink, options["interfaces"])}
         warnings = _warnings(transaction.current, links, mark) if is_present else []
         planned = transaction.plan(desired_state(transaction.current, options, links, mark))
         if not check_mode:
@@ -62,6 +63,12 @@ def manage_route(options: Options, system: System, check_mode: bool) -> Result:
         tuple(warnings),
         released_interfaces=() if is_present else tuple(options["interfaces"]),
     )
+
+
+def _kernel_names(netlink: Netlink, names: Iterable[str]) -> list[str]:
+    """Return the kernel name for each name. A policy rule for an altname is detached after a rename (tried)."""
+    links = {name: netlink.link(name) for name in names}
+    return list(dict.fromkeys(link.name if link else name for name, link in links.items()))
 
 
 def _validated(options: Options) -> Mark:
