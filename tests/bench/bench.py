@@ -13,11 +13,12 @@ import bench_classify
 import bench_images
 import bench_live
 import bench_program
+import bench_rules
 import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "images", "program", "update")
+SECTIONS = ("classify", "images", "program", "update", "rules")
 
 
 class Extent(NamedTuple):
@@ -27,6 +28,7 @@ class Extent(NamedTuple):
     images: tuple
     program: tuple
     update: tuple
+    rules: tuple
     rounds: int
     seconds: float
 
@@ -36,10 +38,11 @@ FULL = Extent(
     (10, 1000, 10_000),
     (10, 1000, 10_000),
     (1, 10, 100, 1000, 10_000, 100_000),
+    (1000, 10_000, 131_071),
     15,
     5,
 )
-QUICK = Extent((1, 100), (10, 100), (100,), (1, 100, 1000), 3, 1)
+QUICK = Extent((1, 100), (10, 100), (100,), (1, 100, 1000), (1000,), 3, 1)
 
 
 def main() -> int:
@@ -48,7 +51,7 @@ def main() -> int:
     extent, report, wrong = QUICK if options.quick else FULL, Report(), 0
     settle_on_one_cpu()
     for section in options.sections or SECTIONS:
-        wrong += _run(section, extent, report)
+        wrong += _run(section, extent, report, options.against)
     if options.json:
         report.write(options.json)
     if wrong:
@@ -60,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("tests/bench/run", description="Measure the data plane in this machine's kernel.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)} (all of them)")
     parser.add_argument("--quick", action="store_true", help="few rules, few rounds: about 20 s")
+    parser.add_argument("--against", metavar="CHECKOUT", help="compare the runs of `rules` with another checkout")
     parser.add_argument("--json", metavar="FILE", help="write the same figures to a file")
     options = parser.parse_args()
     foreign = [section for section in options.sections if section not in SECTIONS]
@@ -68,7 +72,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _run(section: str, extent: Extent, report: Report) -> int:
+def _run(section: str, extent: Extent, report: Report, against: str | None) -> int:
     """Run a section; return how many packets were judged wrong."""
     if section == "classify":
         return bench_classify.run(report, extent.classify, extent.rounds)
@@ -76,6 +80,8 @@ def _run(section: str, extent: Extent, report: Report) -> int:
         return bench_images.run(report, extent.images, 4 * extent.rounds)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
+    if section == "rules":
+        return bench_rules.run(report, extent.rules, min(extent.rounds, 5), against)
     wrong = bench_program.run(report, extent.program, extent.rounds)
     return wrong + bench_live.run(report, extent.program, extent.rounds)
 

@@ -33,7 +33,7 @@ def run(arguments: dict[str, Any], operation: Operation) -> None:
     gc.disable()
     module = Module(**arguments)
     try:
-        options = trimmed(module.params, module.argument_spec)
+        options = {**trimmed(module.params, module.argument_spec), "wants_diff": module._diff}
         result = run_in_turn(operation, options, operation.opens(), module.check_mode)
     except MissingLibrary as missing:
         _respawn(missing.library)

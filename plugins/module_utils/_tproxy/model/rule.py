@@ -17,6 +17,7 @@ does), and never looks at other rules.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from .prefix import Prefix, endpoint
@@ -87,7 +88,7 @@ class Rule(NamedTuple):
         """Return the rule as options of tproxy_rule, every value in canonical form."""
         return {
             "destination": str(self.destination),
-            "source": str(self.source),
+            "source": _text_of_many(self.source),
             "protocol": self.protocol,
             "ports": ports_text(self.low, self.high),
             "interfaces": list(self.interfaces),
@@ -108,6 +109,11 @@ class Rule(NamedTuple):
         if self.action != "tproxy":
             return self.action
         return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} without a listener"
+
+
+@lru_cache(maxsize=1024)  # many rules have the same source
+def _text_of_many(prefix: Prefix) -> str:
+    return str(prefix)
 
 
 def ports_text(low: int, high: int) -> str:

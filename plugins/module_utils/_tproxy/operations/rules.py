@@ -67,6 +67,7 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         token=options.get("confirm_token"),
         ignore_damage=is_present,
         preflight=preflight,
+        wants_diff=bool(options.get("wants_diff", True)),
     )
     return replace(result, warnings=(*warnings, *result.warnings), may_cut_off=any(touches_own))
 
@@ -114,10 +115,12 @@ def change_rules(
     token: str | None = None,
     ignore_damage: bool = False,
     preflight: Callable[[Transaction, RulePlan], list[str]] = no_preflight,
+    wants_diff: bool = True,
 ) -> Result:
     """Put in force the rules that `desired` returns for the rules in force. Return the values of tproxy_rule.
 
-    `adds`: maps are needed. `preflight` returns warnings, or raises before anything is changed.
+    `adds`: maps are needed. `preflight` returns warnings, or raises before anything is changed. `wants_diff`: the texts
+    of many rules take a second, and only --diff shows them.
     """
     with open_transaction(
         system, pin_dir, check_mode, mount=adds, token=token, ignore_damage=ignore_damage
@@ -132,7 +135,7 @@ def change_rules(
         warnings += preflight(transaction, planned.rules)
         written = planned if check_mode else transaction.apply(planned)
         warnings += older_release_warnings(system, pin_dir)
-    return _result(written.rules or planned.rules, warnings)
+    return _result(written.rules or planned.rules, warnings, wants_diff)
 
 
 def change_rules_of_calls(
@@ -161,7 +164,7 @@ def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
     return Remains.EVERYTHING if is_used else Remains.NOTHING
 
 
-def _result(planned: RulePlan, warnings: list[str]) -> Result:
+def _result(planned: RulePlan, warnings: list[str], wants_diff: bool = True) -> Result:
     before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
     replaced = sum(key in before for key in changes.puts)
     counts = RuleChanges(
@@ -178,7 +181,7 @@ def _result(planned: RulePlan, warnings: list[str]) -> Result:
         "removed": counts.removed,
         "generation": counts.generation,
     }
-    return Result(planned.changed, data, _diff(planned), tuple(warnings), rule_changes=counts)
+    return Result(planned.changed, data, _diff(planned) if wants_diff else None, tuple(warnings), rule_changes=counts)
 
 
 def _diff(planned: RulePlan) -> Diff:

@@ -138,10 +138,27 @@ class Lookup:
             root = self._words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)]
         return root, STEPS[family], 0
 
-    def destination(self, group: int, protocol: str, destination: int) -> Position:
-        """Return the position at which the lookup of a destination has compared all of it."""
-        mask = DESTINATION_FIELDS[family_of(destination)]
-        return self.follow(self.root(group, protocol, destination), fields_of(destination, 0, 0), mask)
+    def destination(self, family: int, root: int, destination: int) -> Position:
+        """Return the position at which the lookup of a destination has compared all of it; `root` as directory()."""
+        if family == 6:
+            return self.follow((root, STEPS[6], 0), fields_of(destination, 0, 0), DESTINATION_FIELDS[6])
+        if root + ROOT_PAGES > self._words[HEADER_PAGES]:
+            raise _damaged(root)
+        node = self._words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)] if root else 0
+        return self.follow((node, STEPS[4], 0), (destination & 0xFFFF,), DESTINATION_FIELDS[4])
+
+    def slots(
+        self, position: Position, fields: list[int], port_field: int, ports: Sequence[int], mask: int
+    ) -> list[tuple[int, int]]:
+        """Return the slot and a mask of the compared fields for each port; as finish()."""
+        found = []
+        for port in ports:
+            fields[port_field] = port
+            leaf, _steps, compared = self.follow(position, fields, mask)
+            if leaf > LEAF_MAX:
+                raise _damaged(position[0])
+            found.append((leaf, compared))
+        return found
 
     def finish(self, position: Position, fields: Sequence[int], mask: int = ALL_FIELDS) -> Position:
         """Return the leaf that a lookup from a position reaches. Its node is a slot.

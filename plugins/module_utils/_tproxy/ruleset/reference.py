@@ -70,10 +70,18 @@ class DestinationRules:
         self.rules: list[Rule] = []
         self._answers: _Answers | None = None
 
-    @property
-    def have_sources(self) -> bool:
-        """Whether a rule applies to some sources only."""
-        return self._known().have_sources
+    def maps_of_any_source(self, interface: str | None, around: Sequence[DestinationRules]) -> list[PortMap] | None:
+        """Return the port maps of these rules and of those `around` them, None if they depend on the source.
+
+        `around` has the shorter prefixes, which must stay the same until forget().
+        """
+        known = self._known()
+        if interface not in known.maps:
+            behind = around[0].maps_of_any_source(interface, around[1:]) if around else []
+            depends = known.have_sources or behind is None
+            own = self.port_maps(self.rules[0].source.network, interface)
+            known.maps[interface] = None if depends else [*own, *(behind or ())]
+        return known.maps[interface]
 
     def names(self, interface: str | None) -> bool:
         """Return whether a rule names an interface."""
@@ -197,11 +205,12 @@ def _beginning(order: Sequence[DestinationRules], at: int, address: int) -> tupl
 class _Answers:
     """The rules of one destination, by source."""
 
-    __slots__ = ("have_sources", "sources")
+    __slots__ = ("have_sources", "maps", "sources")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.sources: _ByPrefix[_PortRules] = _ByPrefix()
         self.have_sources = False
+        self.maps: dict[str | None, list[PortMap] | None] = {}  # of any source
         for rule in rules:
             self.sources.at(rule.source, _PortRules).rules.append(rule)
             self.have_sources = self.have_sources or rule.source.bits > 0
@@ -250,8 +259,11 @@ class _PortRules:
     def _paint(self, interface: str | None) -> PortMap:
         """Paint the ports of each rule over those of worse ones."""
         rules = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
-        rules.sort(key=lambda rule: rule.precedence, reverse=True)
+        if len(rules) == 1:
+            low, end = rules[0].low, rules[0].high + 1
+            return PortMap([0, low, end], [None, rules[0], None]) if low else PortMap([0, end], [rules[0], None])
         starts = sorted({0, *(rule.low for rule in rules), *(rule.high + 1 for rule in rules)})
+        rules.sort(key=lambda rule: rule.precedence, reverse=True)
         owners: list[Rule | None] = [None] * len(starts)
         for rule in rules:
             first, end = bisect_left(starts, rule.low), bisect_left(starts, rule.high + 1)

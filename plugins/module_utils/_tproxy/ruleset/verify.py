@@ -111,9 +111,10 @@ class _Verifier:
         """Verify the flows of a table; return the number of points."""
         rules = (rule for rule, _slot in self._slotted if rule.protocol == protocol)
         destinations = Destinations(family, (rule for rule in rules if rule.destination.family == family))
+        roots = [self._lookup.directory(view.group, family, protocol) for view in self._views]
         points = 0
         for interval in destinations.intervals():
-            points += self._interval(protocol, interval, self._at_ends(family, interval))
+            points += self._interval(protocol, interval, self._at_ends(family, interval), roots)
             for rules_before in interval.before:
                 self._asked.pop(rules_before.prefix, None)
         self._asked.clear()
@@ -150,19 +151,27 @@ class _Verifier:
             asked = self._asked[rules.prefix] = _questions(rules.rules)
         return asked
 
-    def _interval(self, protocol: str, interval: Interval, ends: Sequence[tuple[int, Questions, Questions]]) -> int:
+    def _interval(
+        self,
+        protocol: str,
+        interval: Interval,
+        ends: Sequence[tuple[int, Questions, Questions]],
+        roots: Sequence[int],
+    ) -> int:
         """Verify the flows to the ends of an interval; return the number of points."""
-        points, known = 0, dict[int, Position]()
-        for view in self._views:
-            has_rules = not view.group or any(rules.names(view.interface) for rules in interval.around)
+        points, around = 0, interval.around
+        known: dict[int, Position] = {}
+        for view, root in zip(self._views, roots):
+            has_rules = not view.group or any(rules.names(view.interface) for rules in around)
+            maps = around[0].maps_of_any_source(view.interface, around[1:]) if around else []
             verified: Position | None = None
             for address, questions, again in ends:
-                position = self._lookup.destination(view.group, protocol, address)
+                position = self._lookup.destination(family_of(address), root, address)
                 if known.setdefault(address, position) == position and not has_rules:
                     continue
                 if position != verified:
-                    questions = [*questions, *again]
-                self._flows(view, protocol, address, position, interval.around, questions)
+                    questions = questions + again
+                self._flows(view, protocol, address, position, around, maps, questions)
                 verified = position
                 points += sum(len(ports) for _source, ports in questions)
         return points
@@ -174,29 +183,28 @@ class _Verifier:
         address: int,
         position: Position,
         around: Sequence[DestinationRules],
+        maps_of_any_source: list[PortMap] | None,
         questions: Questions,
     ) -> None:
         """Verify the flows to a destination."""
         family = family_of(address)
         port_field, source_fields = PORT_FIELD[family], SOURCE_FIELDS[family]
-        mask, finish, slots = ALL_FIELDS & ~DESTINATION_FIELDS[family], self._lookup.finish, self._rules
-        is_same = not any(rules.have_sources for rules in around)
-        known: list[PortMap] | None = None
+        mask, rules = ALL_FIELDS & ~DESTINATION_FIELDS[family], self._rules
+        known = maps_of_any_source
         verified: set[int] = set()  # ports whose answer does not depend on the source, with the port maps `known`
         for source, ports in questions:
-            if is_same and verified.issuperset(ports):
+            maps = maps_of_any_source
+            if maps is None:
+                maps = port_maps(around, source, view.interface)
+                if maps != known:
+                    known, verified = maps, set()
+            asked = [port for port in ports if port not in verified] if verified else ports
+            if not asked:
                 continue
-            fields = fields_of(address, source, 0)
-            maps = known if known is not None and is_same else port_maps(around, source, view.interface)
-            if maps != known:
-                known, verified = maps, set()
-            for port in ports:
-                if port in verified:
-                    continue
-                fields[port_field] = port
-                slot, _steps, compared = finish(position, fields, mask)
+            answers = self._lookup.slots(position, fields_of(address, source, 0), port_field, asked, mask)
+            for port, (slot, compared) in zip(asked, answers):
                 expected = first_match(maps, port)
-                if slots.get(slot, _UNKNOWN) is not expected:
+                if rules.get(slot, _UNKNOWN) is not expected:
                     point = f"{protocol} {format_number(address)} port {port} from {format_number(source)}"
                     raise self._difference(view, point, slot, expected)
                 if not compared & source_fields:
