@@ -9,16 +9,16 @@ import errno
 import functools
 import os
 import sys
+import time
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, LayoutMismatch
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import AddressTable
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import pending_change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.kernel.operations import older_release
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream, rule
 from ansible_collections.netedge.tproxy.tests.support.router import LAN
@@ -33,6 +33,7 @@ def older(router, tmp_path):
     router.netns.veth("lan1", "lan1-peer")
     older_release.copy_package(tmp_path)
     older = older_release.OlderRouter(router.netns, older_release.older_blob(), router.folder)
+    older.hook = "clsact"  # 0.1 knows no other
     older.route(LAN, "lan1")
     older.attach(policy=MANAGEMENT)
     older.attach("lan1")
@@ -41,6 +42,14 @@ def older(router, tmp_path):
     yield older
     for name in [name for name in sys.modules if name.startswith(older_release.PACKAGE)]:
         del sys.modules[name]
+
+
+def expect_within(seconds: int, seen) -> None:
+    """Wait until something is so."""
+    limit = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
 
 
 def deploy(release, *interfaces: str) -> None:
@@ -194,18 +203,47 @@ def aged(entry: dict) -> dict:
     return {**entry, "drift": ["older_release"]}
 
 
-@pytest.mark.parametrize("check", [True, False])
-def test_a_change_that_could_not_be_taken_back_to_an_older_release_is_refused(router, older, check):
-    before = router.pinned(), told(older)
-    begin = functools.partial(router._run, confirm_change, "tproxy_confirm", check)
-    with pytest.raises(LayoutMismatch, match=r"lan0, lan1: .* without confirm_timeout first"):
-        begin(state="begun", token="mine", confirm_timeout=60)
-    attaching = Operation("tc_bpf_attach", attach, execute, confirmable=True).execute
-    with pytest.raises(LayoutMismatch, match="older release"):
-        router._run(
-            attaching, "tc_bpf_attach", check, interface=LAN, blob_content=router.blob.to_json(), confirm_timeout=60
-        )
-    assert (router.pinned(), told(older)) == before
+def confirming(router, token: str, **given) -> dict:
+    return router._run(confirm_change, "tproxy_confirm", False, token=token, **given)
+
+
+def upgrade(router, token: str) -> None:
+    """Replace the older release on both interfaces, as one change that waits for confirmation."""
+    confirming(router, token, state="begun", confirm_timeout=60)
+    router.attach(confirm_token=token)
+    router.attach("lan1", confirm_token=token)
+
+
+def test_an_upgrade_is_confirmed_and_only_then_do_the_old_pins_go(router, older, client):
+    before = told(older)
+    with Stream(client) as stream:
+        upgrade(router, "mine")
+        assert layouts(router) == ["v2", f"v{LAYOUT}"]
+        confirming(router, "mine", state="confirmed")
+    stream.judge(2)
+    assert told(router) == before
+    assert layouts(router) == [f"v{LAYOUT}"]
+
+
+def test_an_upgrade_is_rolled_back_to_the_program_and_the_rules_of_the_older_release(router, older, client):
+    before = told(older)
+    with Stream(client) as stream:
+        upgrade(router, "mine")
+        router.rules(rule("99"), confirm_token="mine")
+        confirming(router, "mine", state="rolled_back")
+        assert told(older) == before
+        deploy(router, LAN, "lan1")
+    stream.judge(3)
+    assert ports(router.info()) == {"53", "5060"}
+    assert layouts(router) == [f"v{LAYOUT}"]
+
+
+def test_an_upgrade_that_nobody_confirms_is_rolled_back_by_the_watchdog(router, older):
+    before = told(older)
+    confirming(router, "mine", state="begun", confirm_timeout=5)
+    router.attach(confirm_token="mine", policy={"allow_ssh": False})
+    expect_within(30, lambda: pending_change(open_system(), router.pin_dir) is None)
+    assert told(older) == before
 
 
 def test_rules_of_an_older_release_without_a_program_come_back_when_a_change_is_not_confirmed(router, older):

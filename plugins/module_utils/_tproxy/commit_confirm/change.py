@@ -32,7 +32,7 @@ from ..resources.lock import (
     pending_change,
     write_record,
 )
-from ..resources.older_release import refuse_older_release
+from ..resources.older_release import drop_older_pins, older_filters
 from ..resources.operation import Answer, Diff, Options, Result
 from ..resources.pins import splicer_pins
 from ..resources.rule_table import rule_table
@@ -45,10 +45,9 @@ BEGUN = "begun"
 
 
 def begin(options: Options, system: System, check: bool) -> Result:
-    """Start a pending change, to which each run with its token belongs. Raises InvalidInput, LayoutMismatch, Busy."""
+    """Start a pending change, to which each run with its token belongs. Raises InvalidInput, Busy."""
     seconds, pin_dir = options["confirm_timeout"], options["pin_dir"]
     refuse_bad_timeout(seconds)
-    refuse_older_release(system, pin_dir)
     finish_expired(pin_dir, system, check)
     if check:
         with lock_for_change(system, pin_dir, check, mount=False):
@@ -75,7 +74,7 @@ def start(pin_dir: str, seconds: int, token: str | None, system: System) -> Pend
         undo.callback(close_change, system, pin_dir, pending, ROLLED_BACK)
         write_record(system, pin_dir, pending)
         table = rule_table(system, pins)
-        attached = {each.link.ifindex for each in current.attachments}
+        attached = {each.link.ifindex for each in current.attachments} | {each.ifindex for each in pending.older}
         held.enter_context(image_lock(system, pin_dir))
         undo.callback(confirm_deadline.disarm, system.bpf, pins, table)
         confirm_deadline.arm(system.bpf, pins, table, attached, pending.deadline)
@@ -95,6 +94,7 @@ def _pending(pin_dir: str, seconds: int, token: str | None, current: CurrentStat
         process.boot_id(),
         encode_state(observe_state(current, pin_dir)),
         Watchdog(0, 0),
+        older=older_filters(system, current.netlink, pin_dir),
     )
     return pending._replace(watchdog=Watchdog(*process.spawn(watchdog(system, pin_dir, pending))))
 
@@ -113,6 +113,7 @@ def confirm(options: Options, system: System, check: bool) -> Result:
                 confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
             _refuse_too_late(pin_dir, system, pending, check)  # the watchdog may have begun, see watchdog.GRACE
             close_change(system, pin_dir, pending, CONFIRMED)
+            drop_older_pins(system, pin_dir)
         confirmed = _answer(True, pending._replace(outcome=CONFIRMED).shown(system))
         return replace(confirmed, released_interfaces=pending.released_interfaces)
 

@@ -26,6 +26,7 @@ from ..resources.attachments import point_at, users
 from ..resources.hooks import Hook, HookProgram
 from ..resources.image_lock import image_lock
 from ..resources.lock import ROLLED_BACK, Pending, close_change, lock, pending_change
+from ..resources.older_release import older_attachments, put_older_filters_back
 from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
 from ..resources.restore import restore
@@ -63,7 +64,8 @@ def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) 
     """
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.trip(system.bpf, pins)
-    changes = restore(decode_state(pending.snapshot), system, netlink, exact=True).changes
+    changes = put_older_filters_back(system, netlink, pin_dir, pending.older)
+    changes += restore(decode_state(pending.snapshot), system, netlink, exact=True).changes
     with image_lock(system, pin_dir), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
     close_change(system, pin_dir, pending, ROLLED_BACK)
@@ -85,6 +87,7 @@ def watchdog(system: System, pin_dir: str, pending: Pending) -> Callable[[], Cal
 def _hold(system: System, netlink: Netlink, pin_dir: str) -> list[Held]:
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
         attached = users(netlink, Programs(system.bpf, pins), FUNCTION)
+    attached += older_attachments(system, netlink, pin_dir)
     return [
         Held(each.hook, each.program, system.bpf.program_by_id(each.program.program_id))
         for each in attached

@@ -24,7 +24,6 @@ from ..errors import InvalidInput, TproxyError
 from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_lock
 from ..resources.attachments import users
 from ..resources.lock import Pending, pending_change, write_record
-from ..resources.older_release import older_release_warnings, refuse_older_release
 from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
 from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
@@ -32,7 +31,6 @@ from ..system.system import Compiler, System
 from .audit import audit
 
 UNMET = "no program is attached, so no packet meets this change: there was nothing to confirm"
-OLDER = "the change is not confirmed, because no roll-back could restore the program of an older release"
 
 
 def execute(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
@@ -98,9 +96,6 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
     if not seconds:
         return _run(operation, options, system, check_mode)
     options = {**options, "confirm_token": None}
-    if by_default and older_release_warnings(system, options["pin_dir"]):
-        return _run(operation, options, system, check_mode).with_data(confirm=None).with_warnings([OLDER])
-    refuse_older_release(system, options["pin_dir"])
     system = replace(system, compiler=_CachingCompiler(system.compiler))
     predicted = _run(operation, options, system, True)
     if check_mode or not predicted.changed:

@@ -30,9 +30,20 @@ class Watchdog(NamedTuple):
     start: int
 
 
+class OlderFilter(NamedTuple):
+    """A filter of an older release, which had no other kind of hook."""
+
+    ifindex: int
+    direction: str
+    priority: int
+    handle: int
+    name: str
+
+
 class Pending(NamedTuple):
     """One change. `deadline` is CLOCK_MONOTONIC ns of the boot `boot_id`, `snapshot` the text of the state before it.
 
+    `older` are the filters before it that ran the program of an older release, which no snapshot describes.
     `released_interfaces` are the interfaces that the change stopped managing. `outcome` is PENDING until the change is
     confirmed or rolled back.
     """
@@ -46,6 +57,7 @@ class Pending(NamedTuple):
     watchdog: Watchdog
     released_interfaces: tuple[str, ...] = ()
     outcome: str = PENDING
+    older: tuple[OlderFilter, ...] = ()
 
     def seconds_left(self, system: System) -> int:
         """Return the seconds left, rounded up; 0 past the deadline."""
@@ -84,7 +96,8 @@ def latest_change(system: System, pin_dir: str) -> Pending | None:
     try:
         values = json.loads(text)
         watchdog, released = Watchdog(*values["watchdog"]), tuple(values["released_interfaces"])
-        found = Pending(**{**values, "watchdog": watchdog, "released_interfaces": released})
+        older = tuple(OlderFilter(*entry) for entry in values["older"])
+        found = Pending(**{**values, "watchdog": watchdog, "released_interfaces": released, "older": older})
     except (ValueError, TypeError, KeyError) as fault:
         raise VerificationFailed(
             f"{path} is damaged ({fault}): a change may wait for confirmation, but it cannot be confirmed. Remove the"

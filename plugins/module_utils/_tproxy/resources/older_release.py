@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from ..abi.layout import LAYOUT, MAPS
 from ..constants import FUNCTION
-from ..errors import LayoutMismatch
+from ..errors import VerificationFailed
 from ..system.system import Netlink, System
-from .attachments import Attachment, users
+from .attachments import Attachment, point_at, users
 from .current_state import CurrentState
+from .hooks import BPF_FILTER, Hook, HookProgram
+from .lock import OlderFilter, pending_change
 from .pins import Pins, splicer_pins
 from .programs import Programs
 
@@ -57,14 +60,34 @@ def older_release_warnings(system: System, pin_dir: str) -> list[str]:
     return [f"{', '.join(names)}: {found}"]
 
 
-def refuse_older_release(system: System, pin_dir: str) -> None:
-    """Raise LayoutMismatch while filters run on maps of an older release: no roll-back could restore these maps."""
-    found = older_release_warnings(system, pin_dir)
-    if found:
-        raise LayoutMismatch(
-            f"{found[0]}; a change could not be rolled back to that: nothing was changed; run tc_bpf_attach without"
-            " confirm_timeout first"
-        )
+def older_filters(system: System, netlink: Netlink, pin_dir: str) -> tuple[OlderFilter, ...]:
+    """Return the filters that still run on the maps of an older release, for the record of a change."""
+    found = older_attachments(system, netlink, pin_dir)
+    return tuple(OlderFilter(*each.hook[:4], each.program.name) for each in found)
+
+
+def put_older_filters_back(system: System, netlink: Netlink, pin_dir: str, filters: Sequence[OlderFilter]) -> list[str]:
+    """Replace our programs by the program of the older release; return one line for each filter.
+
+    Its maps were never written, so it goes on with the rules and policies that it had. Raises VerificationFailed if its
+    pins are gone.
+    """
+    links = {link.ifindex: link.name for link in netlink.interfaces()}
+    back = [entry for entry in filters if entry.ifindex in links]
+    if not back:
+        return []
+    older = older_pins(system, pin_dir)
+    program = None if older is None else system.bpf.open_pin(older.path("program"))
+    if older is None or program is None:
+        raise VerificationFailed(f"the program of the older release is no longer pinned below {pin_dir}")
+    try:
+        with older, splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+            for entry in back:
+                point = point_at(netlink, Programs(system.bpf, pins), Hook(*entry[:4]), FUNCTION)
+                point.put_back(HookProgram(BPF_FILTER, entry.name, None, None), program)
+    finally:
+        os.close(program)
+    return [f"{links[entry.ifindex]}: filter {entry.name} of the older release put back" for entry in back]
 
 
 def pins_to_read(system: System, netlink: Netlink, pin_dir: str) -> Pins:
@@ -99,9 +122,9 @@ def migration_marker(source: CurrentState) -> str:
 
 
 def drop_older_pins(system: System, pin_dir: str) -> None:
-    """Remove the pins of an older release when no filter uses them any more."""
+    """Remove the pins of an older release when no filter uses them any more, and no roll-back can need them."""
     older = older_pins(system, pin_dir)
-    if older is None:
+    if older is None or pending_change(system, pin_dir) is not None:
         return
     with system.netlink() as netlink:
         if older_attachments(system, netlink, pin_dir):
