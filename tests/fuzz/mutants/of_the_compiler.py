@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(NODES, "node = row[-1][1]", "node = row[0][1]", "values that go on in the next page"),
     Mutant(
         NODES,
-        "words[at + number] = self.move(self._old.words[old + number])",
-        "words[at + number] = self._old.words[old + number]",
+        "words[at + number] = self.move(content[number])",
+        "words[at + number] = content[number]",
         "a node that leads to where its children were",
     ),
     Mutant(
@@ -114,8 +114,8 @@ MUTANTS = (
     ),
     Mutant(
         NODES,
-        "self.nodes.words[first + number] = self.move(self._old.words[old + number])",
-        "self.nodes.words[first + number] = self._old.words[old + number]",
+        "self.nodes.words[number] = self.move(value)",
+        "self.nodes.words[number] = value",
         "a page that leads to where its children were",
     ),
     Mutant(
@@ -126,20 +126,20 @@ MUTANTS = (
     ),
     Mutant(
         IMAGE,
-        "if not row.slot or row.slot in view.slots:",
-        "if not row.slot or view.slots:",
+        "if not pair.rule.interfaces or pair.slot in view.slots:",
+        "if not pair.rule.interfaces or view.slots:",
         "the interfaces of a rule",
     ),
     Mutant(
         IMAGE,
-        "rows.sort(key=lambda row: row.ranked[0])",
-        "rows.sort(key=lambda row: row.ranked[1])",
+        "pairs.sort(key=lambda pair: _rank(pair.rule))",
+        "pairs.sort(key=lambda pair: pair.slot)",
         "precedence",
     ),
     Mutant(
         IMAGE,
-        'if rule.action == "tproxy":',
-        'if rule.action != "drop":',
+        'if rule.action == "tproxy":\n            tables',
+        'if rule.action != "drop":\n            tables',
         "rules that pass count as intercepts",
     ),
     Mutant(IMAGE, "elif seen or 0 in named:", "elif seen:", "groups without rules of their own"),
@@ -165,8 +165,8 @@ MUTANTS = (
     ),
     Mutant(
         VERIFY,
-        "expected = self._reference.intercept(address, view.interface)",
-        "expected = self._reference.intercept(address, None)",
+        "expected = best_intercept(interval.around, view.interface)",
+        "expected = best_intercept(interval.around, None)",
         "the verification of intercepts",
     ),
 )

@@ -142,7 +142,7 @@ class Lookup:
         """Return the position at which the lookup of a destination has compared all of it; `root` as directory()."""
         if family == 6:
             return self.follow((root, STEPS[6], 0), fields_of(destination, 0, 0), DESTINATION_FIELDS[6])
-        if root + ROOT_PAGES > self._words[HEADER_PAGES]:
+        if root and root + ROOT_PAGES > self._words[HEADER_PAGES]:
             raise _damaged(root)
         node = self._words[root * PAGE_WORDS + (destination >> 16 & 0xFFFF)] if root else 0
         return self.follow((node, STEPS[4], 0), (destination & 0xFFFF,), DESTINATION_FIELDS[4])

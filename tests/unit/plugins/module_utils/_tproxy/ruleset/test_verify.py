@@ -45,6 +45,13 @@ def test_no_rules():
     assert verify_image(compile_image([], {}, 1), [], {}) == 0
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_rules_of_interfaces_that_are_not_there(family):
+    plain = [(family, (0, 0), (0, 0), "tcp", 80, 80, ("gone0",), "ansible")]
+    slotted = [SlottedRule(rule_sets.to_rule(rule, 2), slot) for slot, rule in enumerate(plain, 1)]
+    verify_image(compile_image(slotted, {}, 1), slotted, {})
+
+
 def refused(words, slotted, ifindexes=None):
     ifindexes = INTERFACES if ifindexes is None else ifindexes
     with pytest.raises(VerificationFailed) as refusal:
