@@ -29,7 +29,8 @@ def machine(router) -> dict:
     found = {command: run(command) for command in asked}
     found["pins"] = sorted(str(path) for path in pathlib.Path(router.folder.path).rglob("*"))
     found["settings"] = settings()
-    found["files"] = {str(path): path.stat().st_mtime_ns for top in FILES for path in pathlib.Path(top).rglob("*")}
+    paths = [path for top in FILES for path in pathlib.Path(top).rglob("*") if path.suffix != ".lock"]  # these stay
+    found["files"] = {str(path): path.stat().st_mtime_ns for path in paths}
     return found
 
 

@@ -294,7 +294,8 @@ def test_drift_is_named_foretold_and_repaired(whole, program, kind):
 
 def test_every_word_that_a_run_repairs_is_provoked_here():
     """Programs ahead are their owners' affair (test_preflight). For the saved state see test_saved_drift, for an older
-    release's programs test_upgrade, for a move cut off test_failures, for pending changes test_confirm.
+    release's programs test_upgrade, for a rename test_names_of_interfaces, for a move cut off test_failures, for
+    pending changes test_confirm.
     """
     provoked = {word for kind in KINDS for word in kind.words + kind.machine}
     assert provoked == set(DRIFT) - {
@@ -304,6 +305,7 @@ def test_every_word_that_a_run_repairs_is_provoked_here():
         "xdp_ahead",
         "change_unguarded",
         "change_overdue",
+        "interface_renamed",
         "move_unfinished",
         "older_release",
         *SAVED,

@@ -282,8 +282,8 @@ def test_the_table_of_a_pending_change_begins_with_the_compiled_rules(router, cl
 def test_a_rule_without_a_program_is_stored_and_said_to_be_not_in_force(router, client, helper, netns):
     netns.veth("lan1", "lan1-peer")
     status, line = ask(helper, words("-I", 1, 80, "-N", "lan1"))
-    assert status == 1
-    assert "not attached to lan1" in line
+    assert status == 0
+    assert "stored, not in force until lan1 has the program" in line
     assert ask(helper, words("-I", 1, 80, "-N", "notyet0")) == (0, "")
     assert ask(helper, words("-I", 1, 80, "-N", "lan0")) == (0, "")
     assert {tuple(rule["interfaces"]) for rule in router.info()["rules"]} == {(), ("lan1",), ("lan0",), ("notyet0",)}

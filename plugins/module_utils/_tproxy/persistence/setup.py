@@ -258,6 +258,9 @@ def helper_group(system: System) -> str:
 
 
 def runtime_files(system: System) -> list[str]:
-    """Return the files of ours below /run that end with the last of our state: records and the helper's socket."""
-    found = [f"{RUN_DIR}/{name}" for name in system.files.names(RUN_DIR)]
+    """Return the files of ours below /run that end with the last of our state: records and the helper's socket.
+
+    Locks stay. A process that opened one before its removal would not exclude a later process.
+    """
+    found = [f"{RUN_DIR}/{name}" for name in system.files.names(RUN_DIR) if not name.endswith(".lock")]
     return found + ([HELPER_SOCKET] if system.files.exists(HELPER_SOCKET) else [])
