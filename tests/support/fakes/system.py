@@ -16,6 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     TYPE_PERCPU_ARRAY,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.test_run import CB_OFFSET
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET, HELPER_SOCKET_UNIT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Busy, Conflict, KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bpf import (
     MapInfo,
@@ -393,7 +394,11 @@ class FakeServices(Adapter):
     @writes
     def start(self, unit):
         self.kernel.units.add(unit)
+        if unit == HELPER_SOCKET_UNIT:
+            self.kernel.processes.sockets.add(HELPER_SOCKET)
 
     @writes
     def stop(self, unit):
         self.kernel.units.discard(unit)
+        if unit == HELPER_SOCKET_UNIT:
+            self.kernel.processes.sockets.discard(HELPER_SOCKET)

@@ -198,9 +198,14 @@ def _starts_and_stops(
         elif differs or program_is_new:
             stops += known
             starts.append(watched)
-        elif system.services.is_present() and not system.services.is_active(watched):
+        elif system.services.is_present() and not _is_active(system, watched):
             starts.append(watched)
     return tuple(starts), tuple(stops)
+
+
+def _is_active(system: System, unit: str) -> bool:
+    """Return whether a unit is active. A socket unit runs no process, so systemd exports no invocation of it."""
+    return system.processes.listens(HELPER_SOCKET) if unit == HELPER_SOCKET_UNIT else system.services.is_active(unit)
 
 
 # ---- state file ----------------------------------------------------------------------------------
