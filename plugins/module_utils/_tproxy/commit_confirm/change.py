@@ -76,6 +76,7 @@ def start(pin_dir: str, seconds: int, token: str | None, system: System) -> Pend
         table = rule_table(system, pins)
         attached = {each.link.ifindex for each in current.attachments} | {each.ifindex for each in pending.older}
         held.enter_context(image_lock(system, pin_dir))
+        pins.drop_stale()  # a call may have pinned a bigger image map
         undo.callback(confirm_deadline.disarm, system.bpf, pins, table)
         confirm_deadline.arm(system.bpf, pins, table, attached, pending.deadline)
         undo.pop_all()

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -290,16 +290,23 @@ class Transaction:
         changes that follow. The last attempt compiles within the lock, so the number of compilations is bounded.
         """
         for _attempt in range(COMPILED_OUTSIDE):
-            with image_lock(self.system, self.pin_dir):
+            with self._image_locked():
                 current = self._followed(planned)
                 if current is not None:
                     self._write(current, verify)
                     return current
             planned = self._replanned(planned, self.rule_table.with_space())
-        with image_lock(self.system, self.pin_dir):
+        with self._image_locked():
             planned = self._replanned(planned, self.rule_table)
             self._write(planned, verify)
             return planned
+
+    @contextmanager
+    def _image_locked(self) -> Iterator[None]:
+        """Hold the image lock. Another writer may have pinned a bigger image map since this one was opened."""
+        with image_lock(self.system, self.pin_dir):
+            self.pins.drop_stale()
+            yield
 
     def _followed(self, planned: TransactionPlan) -> TransactionPlan | None:
         """Return the plan for the rules in force now, or None if their image must be compiled first."""
