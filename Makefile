@@ -30,8 +30,8 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Two lanes for two cores: tests of this machine's kernel, and tests that run Ansible.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel pyroute2-slice contract fuzz-slice clang kernels-slice bench-slice storm-slice sanity" \
-		"integration molecule commit-confirm-slice rollout-slice proxies boot helper"
+		"unit kernel pyroute2-slice contract fuzz-slice clang kernels-slice bench-slice storm-slice" \
+		"integration molecule commit-confirm-slice rollout-slice proxies boot helper sanity"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run

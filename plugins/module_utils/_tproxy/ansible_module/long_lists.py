@@ -68,7 +68,7 @@ def _are_final(items: list[Any], spec: Mapping[str, Mapping[str, Any]] | None) -
     if spec is None or any(about["type"] not in ("str", "list") for about in spec.values()):
         return False
     return all(
-        type(item) is dict and all(name in spec and _is_final(value, spec[name]) for name, value in item.items())
+        item.__class__ is dict and all(name in spec and _is_final(value, spec[name]) for name, value in item.items())
         for item in items
     )
 
@@ -77,7 +77,7 @@ def _is_final(value: Any, about: Mapping[str, Any]) -> bool:
     kind = type(value)
     if about["type"] == "str":
         return kind is str or kind is int or value is None
-    return value is None or (kind is list and all(type(text) is str and text == text.strip(" ") for text in value))
+    return value is None or (kind is list and all(text.__class__ is str and text == text.strip(" ") for text in value))
 
 
 @contextmanager

@@ -62,7 +62,6 @@ ENTRY_WORDS = 40  # of a journal entry with names of usual length
 ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # phases of a change
 ACTION_PORT = 4  # word of an action that holds port, kind and flags: the only one that may change in place
 
-NO_SLOTS: Mapping[Identity, int] = {}
 Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
 
@@ -250,7 +249,7 @@ class RuleImage:
     # ---- changes in place -------------------------------------------------------------------
 
     def change(
-        self, removes: Iterable[Identity], puts: Iterable[Rule], slots: Mapping[Identity, int] = NO_SLOTS
+        self, removes: Iterable[Identity], puts: Iterable[Rule], slots: Mapping[Identity, int] | None = None
     ) -> Writes:
         """Remove identities, add rules, and replace the actions of rules; return the words to write.
 
@@ -266,7 +265,7 @@ class RuleImage:
         for identity in removes:
             self._remove(*self.rules.pop(identity))
         for rule in puts:
-            self._put(rule, slots)
+            self._put(rule, slots or {})
         self._check_groups()
         if not self._entries:
             return Writes([], [], [])

@@ -55,7 +55,7 @@ def test_a_list_of_any_length_means_the_same_rules(made, count):
 )
 def test_a_long_list_that_needs_conversion_is_left_to_ansible(made, last):
     module = made(Module, rules=rules(LONG + 1, **last))
-    assert type(module.params["rules"]) is list
+    assert module.params["rules"].__class__ is list
     assert set(module.params["rules"][0]) > set(WEB)  # options that were left out are None
 
 
@@ -81,6 +81,6 @@ def test_a_long_list_is_neither_logged_nor_returned(made, capsys, monkeypatch):
 def test_a_second_run_of_the_same_options_finds_the_rules_and_the_warnings():
     options = LongList(rules(LONG + 1, destination="10.1.1.1/8"))
     first = rules_from_params(options)
-    assert all(type(item) is Rule for item in options)
+    assert all(isinstance(item, Rule) for item in options)
     assert rules_from_params(options) == first
     assert len(first[1]) == 1

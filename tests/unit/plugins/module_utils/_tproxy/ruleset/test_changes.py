@@ -179,8 +179,8 @@ def test_at_each_written_word_a_rule_that_replaces_another_is_there_or_that_one(
         packets = [
             (1, rule.destination.network | last, stale.source.network, stale.protocol, port)
             for rule in (stale, *others)
-            for last in {0, (1 << 128 - rule.destination.length) - 1}
-            for port in {stale.low, stale.high, min(stale.high + 1, 65535)}
+            for last in (0, (1 << 128 - rule.destination.length) - 1)
+            for port in (stale.low, stale.high, min(stale.high + 1, 65535))
         ]
         memory = array("I", machine.memory)
         before = [_outcome(memory, packet) for packet in packets]
