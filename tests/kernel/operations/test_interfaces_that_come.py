@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -84,6 +85,10 @@ def test_attaching_elsewhere_binds_them_too(waiting):
     assert not router.attach(LATER, check=True)["changed"]
 
 
+class Over(Exception):
+    """The watcher has to end."""
+
+
 @contextmanager
 def watched(kept: Kept):
     """Let a watcher go by the saved state."""
@@ -91,17 +96,21 @@ def watched(kept: Kept):
 
     class UntilOver(Events):
         def wait(self, seconds):
-            if seconds is not None:
-                return super().wait(seconds)
-            while not over.is_set():
+            deadline = None if seconds is None else time.monotonic() + seconds
+            while deadline is None or time.monotonic() < deadline:
+                if over.is_set():
+                    raise Over
                 if super().wait(0.05):
                     return True
             return False
 
     system, said = replace(kept.router.system(), events=UntilOver), []
-    watcher = threading.Thread(
-        target=lambda: said.extend(watch({"path": kept.path, "pin_dir": kept.router.pin_dir}, system, False))
-    )
+
+    def go_on() -> None:
+        with suppress(Over):
+            said.extend(watch({"path": kept.path, "pin_dir": kept.router.pin_dir}, system, False))
+
+    watcher = threading.Thread(target=go_on)
     watcher.start()
     try:
         yield said
