@@ -31,6 +31,7 @@ from ..system.system import Bpf
 
 # struct __sk_buff, include/uapi/linux/bpf.h: size of the context, offsets of ifindex and cb
 CONTEXT_BYTES, IFINDEX_OFFSET, CB_OFFSET = 192, 40, 48
+TC_ACT_SHOT = 2  # include/uapi/linux/pkt_cls.h
 
 
 class Trace(NamedTuple):
@@ -54,9 +55,11 @@ def ask(bpf: Bpf, descriptor: int, ifindex: int, flow: Flow) -> Trace:
     """Return the trace of a program for the first packet of a flow that enters by an interface. Raise KernelRefused."""
     context = bytearray(CONTEXT_BYTES)
     struct.pack_into("=I", context, IFINDEX_OFFSET, ifindex)
-    after = bpf.test_run(descriptor, first_packet(flow), bytes(context)).context
-    control = struct.unpack_from("=5i", after, CB_OFFSET)
+    run = bpf.test_run(descriptor, first_packet(flow), bytes(context))
+    control = struct.unpack_from("=5i", run.context, CB_OFFSET)
     reason, verdict = control[TRACE_REASON] & 0xFF, control[TRACE_REASON] >> 8
     if reason == REASON_ASSIGN_ERROR and control[TRACE_ERROR] == -errno.EOPNOTSUPP:
         reason, verdict = REASON_SPLICED, VERDICT_PASS
+    elif run.value == TC_ACT_SHOT:  # of another program, which leaves no trace
+        verdict = VERDICT_DROP
     return Trace("drop" if verdict == VERDICT_DROP else "pass", REASON_NAMES[reason], control[TRACE_RULE])
