@@ -103,7 +103,7 @@ class InterfaceTable(Generic[Entry]):
             raw = self._bpf.lookup(descriptor, codec.key(slot), size)
             if raw is not None and any(raw[:4]):
                 ifindex, entry = self.decode(raw)
-                if not self._can_displace() or slot == self._slot_of(ifindex):
+                if slot == home_slot(ifindex) or not self._can_displace() or slot == self._slot_of(ifindex):
                     entries[ifindex], slots[ifindex] = entry, slot
         return InterfaceSnapshot(entries, slots)
 

@@ -82,8 +82,9 @@ def put_older_filters_back(system: System, netlink: Netlink, pin_dir: str, filte
         raise VerificationFailed(f"the program of the older release is no longer pinned below {pin_dir}")
     try:
         with older, splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+            programs = Programs(system.bpf, pins)
             for entry in back:
-                point = point_at(netlink, Programs(system.bpf, pins), Hook(*entry[:4]), FUNCTION)
+                point = point_at(netlink, programs, Hook(*entry[:4]), FUNCTION)
                 point.put_back(HookProgram(BPF_FILTER, entry.name, None, None), program)
     finally:
         os.close(program)
