@@ -31,7 +31,7 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
 		"unit kernel pyroute2-slice contract fuzz-slice clang kernels-slice bench-slice storm-slice" \
-		"integration molecule commit-confirm-slice rollout-slice proxies boot helper sanity"
+		"integration molecule commit-confirm-slice rollout-slice proxies boot helper openziti-slice sanity"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -162,6 +162,18 @@ boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, u
 helper: bootstrap ## the helper under systemd on a lab router, for an OpenZiti router without root privileges (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) helper "the helper under systemd" tests/system/helper/run
+
+# `make openziti ZITI=/path/to/ziti`, or a `ziti` on the PATH; without one it ends with the script's exit status 3.
+openziti: export ZITI := $(or $(ZITI),$(shell command -v ziti))
+openziti: bootstrap ## a real OpenZiti controller and real routers on lab routers; ZITI=path of the executable (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(ENV) tests/system/openziti/run -- $(PYTEST)
+
+# Only where the environment offers an executable. Otherwise the target reports this and passes.
+openziti-slice: bootstrap ## some of these scenarios, if ZITI names an executable
+	@[ -z "$$ZITI" ] && echo "==> a real OpenZiti network: not tried, ZITI names no executable" || { \
+		$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base && \
+		$(STEP) openziti "a real OpenZiti network" tests/system/openziti/run -- -m slice; }
 
 upgrade: bootstrap ## 100 replacements of the program under traffic, and a migration between two layouts (needs root)
 	@$(STEP) upgrade "100 replacements under traffic" env TPROXY_REPLACEMENTS=100 $(PRIVATE) pytest -rP \

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The OpenZiti network of the scenarios: a controller beside the lab, a router under test and a router that hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+from ansible_collections.netedge.tproxy.tests.system.openziti.clients import Client
+from ansible_collections.netedge.tproxy.tests.system.openziti.management_api import ADDRESS, HOST, PORT, Api, Refused
+
+HERE = pathlib.Path(__file__).parent
+UNIT = "ziti-router"
+DIVERTER = "tproxy:/usr/local/sbin/tproxy-splicer"
+BUILT_IN = "tproxy"
+HOSTS = f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n"
+
+
+class EdgeRouter(lab.Router):
+    """A router of the lab that runs OpenZiti's router, as its package does."""
+
+    def install(self, binary: bytes) -> None:
+        """Put the executable, its user and its unit in place."""
+        self.shell(
+            "id ziti-router 2> /dev/null || useradd --system --user-group --home-dir /var/lib/ziti-router ziti-router"
+        )
+        self.put("/usr/bin/ziti", binary, "755")
+        self.put("/etc/hosts", HOSTS)
+        self.put(f"/etc/systemd/system/{UNIT}.service", (HERE / "ziti-router.service").read_bytes())
+        self.run("install", "-d", "-o", "ziti-router", "-g", "ziti-router", "-m", "700", "/var/lib/ziti-router")
+
+    def configure(self, mode: str, extra: str = "") -> None:
+        """Write the router's configuration. `extra` are lines of the tunneller's options."""
+        text = (HERE / "router.yml.in").read_text(encoding="utf-8")
+        for word, value in {"MANAGEMENT": self.management, "MODE": mode, "OPTIONS": extra}.items():
+            text = text.replace(f"@{word}@", value)
+        self.put("/var/lib/ziti-router/config.yml", text)
+
+    def enrol(self, token: str) -> None:
+        """Enrol once, and give all files to the router's user."""
+        self.put("/var/lib/ziti-router/token", token, "600")
+        self.shell("cd /var/lib/ziti-router && ziti router enroll config.yml --jwt token && rm token")
+        self.shell("chown -R ziti-router:ziti-router /var/lib/ziti-router; chmod -R u=rwX,go= /var/lib/ziti-router")
+
+    def start(self) -> None:
+        """Start it, at boots too."""
+        self.shell(f"systemctl daemon-reload; systemctl --quiet enable {UNIT}; systemctl restart {UNIT}")
+
+    def control(self, word: str, limit: float = 200) -> float:
+        """Start, stop or restart the unit; return the seconds."""
+        start = time.monotonic()
+        self.run("systemctl", word, UNIT, limit=limit)
+        return time.monotonic() - start
+
+    def kill(self) -> None:
+        """End the router at once, as a crash does."""
+        self.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT)
+
+    def calls(self) -> list[str]:
+        """Return the lines of its journal about the diverter."""
+        journal = self.run("journalctl", "--quiet", "--output=cat", f"--unit={UNIT}")
+        return [line for line in journal.splitlines() if "diverter" in line]
+
+
+class Network:
+    """The whole network. `r1` is under test, `r2` hosts."""
+
+    def __init__(self) -> None:
+        self.folder = lab.ROOT / ".work" / "openziti" / lab.NAME
+        self.binary = pathlib.Path(os.environ["ZITI"])
+        self.r1, self.r2 = EdgeRouter("r1"), EdgeRouter("r2")
+        self.client = Client(self.r1.client)
+        self.api: Api
+
+    def up(self) -> None:
+        """Boot the lab, run the role, start the controller and enrol both routers. A network that was kept is used."""
+        lab.lab("up", "--routers", "2")
+        kept = self._log_in()
+        if kept:
+            self.api = kept
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        content = self.binary.read_bytes()
+        for router in (self.r1, self.r2):
+            router.install(content)
+        lab.play("site.yml")
+        lab.lab("server", "ip", "route", "add", "local", "172.17.0.0/16", "dev", "lo")  # services of create_many
+        self._spawn("srv", "hosted.log", "python3", HERE / "hosted.py", self.r2.server)
+        lab.eventually(lambda: "ready" in (self.folder / "hosted.log").read_text(encoding="utf-8"))
+        self.start_controller()
+        self.api = lab.eventually(self._log_in)
+        self.api.let_all_meet()
+        self.r1.configure(DIVERTER, f"resolver: udp://{self.r1.lan}:53\n      lanIf: lan0")
+        self.r2.configure("host")
+        for router in (self.r1, self.r2):
+            router.enrol(self.api.edge_router(router.name))
+        for kind, router in (("Dial", self.r1), ("Bind", self.r2)):
+            self.api.policy(f"lab-{kind}", kind, [self.api.id_of("identities", router.name)], "lab")
+        for router in (self.r1, self.r2):
+            router.start()
+        lab.eventually(self.all_online)
+
+    def down(self) -> None:
+        """End all processes in the namespaces of the lab, the controller too."""
+        lab.lab("down")
+
+    def start_controller(self) -> None:
+        """Start the controller. Its certificate holds for a name, not for an address, so it gets a file of hosts."""
+        hosts = self.folder / "hosts"
+        hosts.write_text(HOSTS, encoding="utf-8")
+        script = f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'
+        words = ["run", "quickstart", "--home", self.folder / "controller", "--no-router"]
+        words += ["--ctrl-address", HOST, "--ctrl-port", PORT]
+        self._spawn("ctl", "controller.log", "unshare", "--mount", "sh", "-c", script, self.binary, *words)
+
+    def restart_controller(self) -> None:
+        """End the controller as systemd would, and start it on the same files."""
+        pids = lab.run(["ip", "netns", "pids", f"{lab.NAME}-ctl"]).split()
+        for pid in pids:
+            os.kill(int(pid), signal.SIGTERM)
+        lab.eventually(lambda: not lab.run(["ip", "netns", "pids", f"{lab.NAME}-ctl"]).split())
+        self.start_controller()
+        self.api = lab.eventually(self._log_in)
+        lab.eventually(self.all_online)
+
+    def _spawn(self, part: str, log: str, *words: object) -> subprocess.Popen[bytes]:
+        with (self.folder / log).open("ab") as output:
+            command = ["nsenter", f"--net=/run/netns/{lab.NAME}-{part}", *map(str, words)]
+            return subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def _log_in(self) -> Api | None:
+        try:
+            return Api()
+        except (OSError, Refused, json.JSONDecodeError):
+            return None
+
+    def all_online(self) -> bool:
+        """Return whether the controller sees all routers."""
+        return all(router["isOnline"] for router in self.api.all("edge-routers"))
