@@ -116,7 +116,7 @@ class EdgeRouter:
 
     def start(self) -> None:
         """Ask the diverter for its version. A router does not start if this call fails."""
-        self._call("-V")
+        self.call("-V")
 
     def add(self, *services: Service, at_once: int = 1) -> None:
         """Open the listeners, then divert the flows with `at_once` parallel calls."""
@@ -169,6 +169,13 @@ class EdgeRouter:
         """Return the port that a service listens on."""
         return self.listeners[id][protocol].getsockname()[1]
 
+    def call(self, *words: str) -> None:
+        """Call the diverter. A router skips calls after a status other than 0."""
+        done = self._commands.divert(*words, **self._how)
+        self.calls.append(done)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert done.stderr == ""
+
     def _close(self, id: str) -> None:
         for listener in self.listeners.pop(id).values():
             listener.close()
@@ -176,13 +183,7 @@ class EdgeRouter:
     def _call_all(self, asked: list, at_once: int) -> None:
         # The threads of a pool start in the namespace of the calling thread.
         with ThreadPoolExecutor(at_once) as pool:
-            list(pool.map(lambda words: self._call(*words), asked))
-
-    def _call(self, *words: str) -> None:
-        done = self._commands.divert(*words, **self._how)
-        self.calls.append(done)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
-        assert done.stderr == ""
+            list(pool.map(lambda words: self.call(*words), asked))
 
 
 def in_force(router) -> list:

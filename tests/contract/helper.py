@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -34,7 +35,19 @@ class Helper:
         self._process.kill()
         self._process.wait()
 
-    def close(self) -> None:
-        """Kill it and close its socket."""
+    def pause(self) -> None:
+        """Stop it: it answers nobody, and its socket still takes clients."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def close_socket(self) -> None:
+        """Kill it, and stop to listen as systemd does with a stopped socket unit. The file of the socket stays."""
         self.kill()
         self._listening.close()
+
+    def close(self) -> None:
+        """Kill it and close its socket."""
+        self.close_socket()

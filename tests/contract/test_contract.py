@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ NAMES = Service("1-a.B", (("100.64.0.2", "32"),), (("53", "53"), ("0", "0")), ("
 WIDE = Service("-D", (("10.20.30.40", "8"), ("fd00:5::7", "64")), (("0", "65535"),), interfaces=("lan0", "lan7"))
 PICKY = Service("picky", (("192.0.2.7", "32"),), (("80", "80"),), sources=(("10.1.0.0", "24"), ("10.9.9.9", "32")))
 ALL = (FARM, NAMES, WIDE, PICKY)
+REAL_CALLS = Path(__file__).resolve().parent / "real_calls.txt"
 
 
 def connects(client, listener: socket.socket, address: str, port: int) -> None:
@@ -204,6 +206,49 @@ def verdict(attached_router, interface: str) -> str:
     flow = {"source": "10.1.0.2", "destination": "172.16.1.5", "protocol": "tcp", "port": "30022"}
     asked = options("tproxy_verdict", pin_dir=attached_router.pin_dir, interface=interface, **flow)
     return ask_verdict(asked, attached_router.system(), False).data["reason"]
+
+
+def test_an_interface_without_the_program_takes_no_other_with_it(edge, attached_router, netns):
+    """A router makes no call for lan0 after a status other than 0 for wan0."""
+    netns.veth("wan0", "wan0-peer")
+    edge.add(FARM._replace(protocols=("tcp",), interfaces=("wan0", "nosuch9", "lan0")))
+    assert in_force(attached_router) == edge.wanted()
+    wan, absent, lan = (call.stdout for call in edge.calls[1:])
+    assert wan == "tproxy-splicer: stored, not in force until wan0 has the program\n"
+    assert absent == "tproxy-splicer: stored, not in force until nosuch9 has the program\n"
+    assert lan == ""
+    assert verdict(attached_router, "lan0") == "spliced"
+
+
+def test_sources_of_two_families_take_no_others_with_them(edge, attached_router):
+    sources = (("fd00:1:1::", "64"), ("10.1.1.0", "24"))
+    edge.add(PICKY._replace(sources=sources))
+    assert in_force(attached_router) == [flow for flow in edge.wanted() if flow[2][1] == "10.1.1.0/24"]
+    assert [call.stdout.partition(":")[2].startswith(" not stored: ") for call in edge.calls[1:]] == [True, False]
+    edge.remove(PICKY.id)
+    assert in_force(attached_router) == []
+
+
+@pytest.mark.parametrize("edge", ["helper"], indirect=True)
+def test_the_calls_of_a_real_router_all_succeed(edge, attached_router):
+    """They are those of OpenZiti 2.1 for 20 kinds of services, in its order (real_calls.txt)."""
+    wanted = {}
+    for line in REAL_CALLS.read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if line.startswith("-"):
+            edge.call(*words)
+        if words[0] == "-I":
+            wanted[flow_of(words)] = words[words.index("-s") + 1]
+        elif words[0] == "-D":
+            wanted.pop(flow_of(words), None)
+    assert sorted(owner for owner, _port, _flow in in_force(attached_router)) == sorted(
+        f"ziti:{service}" for service in wanted.values()
+    )
+
+
+def flow_of(words: list) -> tuple:
+    """Return the words of a call that name its flow."""
+    return (*words[1:15], *(words[words.index("-N") :] if "-N" in words else ()))
 
 
 @pytest.mark.usefixtures("client")

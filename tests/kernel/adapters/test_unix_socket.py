@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -162,3 +163,27 @@ def test_a_client_in_python_gets_the_answer_of_perls_client(queue, path):
 
 def test_a_client_without_a_server_gets_none(path):
     assert unix_socket.ask(path, ["-I"]) is None
+
+
+def test_a_self_test_ends_in_time_and_says_where_it_ended(path, tmp_path):
+    assert unix_socket.reach(path, 60).step == "connect"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(1)
+        silent = unix_socket.reach(path, 0.01)
+        assert (silent.step, silent.error, silent.group) == ("answer", errno.ETIMEDOUT, os.stat(path).st_gid)
+        listening.accept()[0].close()
+        answering = threading.Thread(target=lambda: answer(listening.accept()[0]))
+        answering.start()
+        assert unix_socket.reach(path, 60).step == ""
+        answering.join()
+    gone = unix_socket.reach(path, 60)
+    assert (gone.step, gone.error) == ("connect", errno.ECONNREFUSED)
+
+
+def answer(client: socket.socket) -> None:
+    """Read a request to its end and answer it."""
+    with client:
+        while client.recv(99):
+            pass
+        client.send(b"0 1\n")

@@ -22,7 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
     Filter,
     Link,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Reach, System
 
 from .kernel import Kernel, Killed
 from .surroundings import (
@@ -210,6 +210,7 @@ class Machine(Kernel):
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
+        self.reached = Reach("connect", errno.ENOENT)
         self.ways, self.processes = {}, FakeProcesses()
         self.units: set = set()
         self.forwarded, self.conntrack, self.wireguard, self.ipsec = {}, FakeConntrack(), FakeWireGuard(), FakeIpsec()

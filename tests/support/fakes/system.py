@@ -250,10 +250,16 @@ class FakeBpffs(Adapter):
 
 
 class FakeRequests(Adapter):
-    """As unix_socket, for clients: the kernel's `helper` returns the answer. It is None without a helper."""
+    """As unix_socket, for clients: the kernel's `helper` returns the answer. It is None without a helper.
+
+    `reached` is the end of a self-test.
+    """
 
     def ask(self, path, words):
         return self.kernel.helper and self.kernel.helper(path, words)
+
+    def reach(self, path, seconds):
+        return self.kernel.reached
 
 
 class FakeBackground(Adapter):

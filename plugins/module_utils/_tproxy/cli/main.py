@@ -57,8 +57,10 @@ def main(argv: list[str]) -> int:
         return _output("", help_text(), USAGE)
     if words[0] in ("--help", "help") or words == ["-h"]:  # with other arguments, -h is the high port of a router
         return _output(help_text())
-    if words[0] in ("--version", "-V"):
+    if words[0] == "--version":
         return _output(f"{NAME} {VERSION}")
+    if words[0] == "-V":
+        return _self_test()
     return _divert(words) if words[0].startswith("-") else _command(words)
 
 
@@ -92,12 +94,25 @@ def _command(words: list[str]) -> int:
     return _output(text, warnings, REFUSED if command.has_failed(answer) else DONE)
 
 
+def _self_test() -> int:
+    """Print one line for the log of a router: the version, and whether its calls will be executed."""
+    from ..openziti.self_test import self_test
+
+    _output(f"{NAME} {VERSION}, {self_test(_system(), _helper_socket())}")
+    return DONE
+
+
+def _helper_socket() -> str:
+    """Return the path of the helper's socket, "" if the caller has turned the helper off."""
+    return os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
+
+
 def _divert(words: list[str]) -> int:
     """Execute the diverter call of a router, or let the helper execute it."""
     from ..openziti.divert import DIVERT
     from ..openziti.diverter_args import parse
 
-    socket = os.environ.get("TPROXY_SPLICER_HELPER", HELPER_SOCKET)
+    socket = _helper_socket()
     answer = _system().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
     if answer:
         status, line = answer
@@ -111,10 +126,9 @@ def _divert(words: list[str]) -> int:
         not_enforced_reason = result.data["not_enforced_reason"]
     except TproxyError as error:
         return _fail(str(error), words, status_of(error))
-    for warning in request.warnings:
-        _output("", f"{NAME}: warning: {warning}")
-    # A router never repeats a call, and skips the rest of an address after another status than 0.
-    return _output(f"{NAME}: {not_enforced_reason}" if not_enforced_reason else "")
+    # A router never repeats a call, and skips the rest of an address after another status than 0. It logs this line.
+    said = "; ".join(filter(None, [*request.warnings, not_enforced_reason]))
+    return _output(f"{NAME}: {said}" if said else "")
 
 
 def _fail(fault: str, words: list[str], status: int) -> int:

@@ -43,6 +43,8 @@ def divert(options: Options, system: System, check: bool) -> Result:
     """
     _refuse_without_rights(system)
     request, pin_dir = options["request"], options["pin_dir"]
+    if not request.rules and request.operation != "flush":  # its warnings say why there is nothing to store
+        return Result(False, {"not_enforced_reason": ""})
     finish_before_call(pin_dir, system)
     result = change_rules_of_calls(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
@@ -106,7 +108,7 @@ class AttachedInterfaces:
         self._seen: int | None = None
 
     def not_enforced_reason(self, rules: Sequence[Rule], pins: Pins, system: System) -> str:
-        """Return until when stored rules match no packet, or "". A missing interface is no reason: it may appear later.
+        """Return until when stored rules match no packet, or "". A named interface may appear later.
 
         An interface enforces rules if it has a policy and a program of ours that uses the pinned maps. A policy alone
         stays behind when another program deletes the qdisc.
@@ -115,7 +117,7 @@ class AttachedInterfaces:
         with system.netlink() as netlink:
             enforces = _enforcement_test(netlink, pins, system)
             links = {link.ifindex: link for link in netlink.interfaces()}
-            without = [name for name, ifindex in named.items() if ifindex in links and not enforces(links[ifindex])]
+            without = [name for name, ifindex in named.items() if not (ifindex in links and enforces(links[ifindex]))]
             if without or not (named or self._any(links, enforces)):
                 return f"stored, not in force until {', '.join(without) or 'an interface'} has the program"
         return ""

@@ -39,7 +39,7 @@ VALUES = {
 }
 NEEDED = {"insert": ("-c", "-m", "-p", "-l", "-h", "-t"), "delete": ("-c", "-m", "-p", "-l", "-h")}
 DENY = "-d"
-
+ANY_SOURCE = ("0.0.0.0", "0")
 
 KEPT_OF_LONG_ID = 22
 
@@ -47,7 +47,8 @@ KEPT_OF_LONG_ID = 22
 class Request(NamedTuple):
     """A request of a router: an insert has rules, a delete has identities, other operations have neither.
 
-    An identity with owner "" names the flow of a service that the router has stopped.
+    An identity with owner "" names the flow of a service that the router has stopped. `warnings` are for the router's
+    log. A flow that no packet can have makes a warning and no rule: the router would skip calls after a refusal.
     """
 
     operation: str
@@ -64,14 +65,35 @@ def parse(words: Iterable[str]) -> Request:
     missing = [name for name in NEEDED.get(operation, ()) if name not in given.values]
     if missing:
         raise InvalidInput([f"{name}: missing; give {VALUES[name]}" for name in missing])
+    mixed = _mixed_families(given.values) if operation in NEEDED else ""
+    if mixed:
+        given.values["-o"], given.values["-n"] = ANY_SOURCE
+        _read_rules(operation, given)  # every other fault is still refused
+        return Request(operation, [], [*given.warnings, mixed])
+    return Request(operation, _read_rules(operation, given), given.warnings)
+
+
+def _read_rules(operation: str, given: _Arguments) -> list[Rule | Identity]:
+    """Return the rules of an insert, the identities of a delete, and [] for other operations. Raise InvalidInput."""
+    found: list[Rule | Identity] = []
     if operation == "insert":
-        return Request(operation, rules_from_params(_params(given), single=True)[0], given.warnings)
-    if operation == "delete":
+        found += rules_from_params(_params(given), single=True)[0]
+    elif operation == "delete":
         identities = identities_from_params(_params(given), single=True)[0]
-        if "-s" not in given.values:
-            identities = [one._replace(owner="") for one in identities]
-        return Request(operation, identities, given.warnings)
-    return Request(operation, [], given.warnings)
+        found += identities if "-s" in given.values else [one._replace(owner="") for one in identities]
+    return found
+
+
+def _mixed_families(values: Mapping[str, str]) -> str:
+    """Return the sentence about a source and a destination of different families, "" if they can meet."""
+    try:
+        source = Prefix.parse(_source(values) or "/".join(ANY_SOURCE))[0]
+        destination = Prefix.parse(f"{values['-c']}/{values['-m']}")[0]
+    except InvalidInput:  # the rule reports it
+        return ""
+    if not source.bits or source.family == destination.family:
+        return ""
+    return f"not stored: source {source} and destination {destination} are of different families, so no packet has both"
 
 
 class _Arguments:

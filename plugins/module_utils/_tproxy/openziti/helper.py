@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
 from ..commit_confirm.change import finish_before_call
+from ..constants import VERSION
 from ..errors import Busy, Conflict, InvalidInput, LayoutMismatch, LimitExceeded, NotMounted, TproxyError
 from ..model.rule import Identity, Rule, is_routers
 from ..operations.audit import Line, describe_rules, leave_line
@@ -36,6 +37,7 @@ from .diverter_args import Request, flow_of, parse, removed_by
 
 IDLE_SECONDS, LOOK_SECONDS = 60, 5
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
+SELF_TEST = b"-V"
 FOR_ALL, FOR_ROOT = ("insert", "delete"), ("insert", "delete", "flush")
 
 
@@ -122,6 +124,8 @@ class Helper:
 
     def answer(self, data: bytes | None, user: int, refusal: str = "") -> Answer:
         """Execute the request of a user. `data` is None if the request was refused before, for that reason."""
+        if data == SELF_TEST:
+            return Answer(DONE, VERSION)
         try:
             request = _read(data, user, refusal)
             changed, not_enforced_reason = self._execute(request, user)

@@ -12,6 +12,7 @@ the others.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import Unsupported
+from .system import Reach
 
 FIRST_DESCRIPTOR = 3
 REQUEST_BYTES = 4096
@@ -167,3 +169,27 @@ def ask(path: str, words: Iterable[str]) -> Reply | None:
                     return Reply(int(status), line.strip())
         time.sleep(0.2 * number)
     return None
+
+
+def reach(path: str, seconds: float) -> Reach:
+    """Ask the process at the socket for its version, and return how far that came. It waits `seconds` at most."""
+    step = "socket"
+    try:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(seconds)
+            step = "connect"
+            channel.connect(path)
+            step = "answer"
+            channel.sendall(b"-V")
+            channel.shutdown(socket.SHUT_WR)
+            return Reach("") if channel.recv(REQUEST_BYTES) else Reach(step, errno.ECONNRESET)
+    except OSError as refusal:  # a timeout has no errno
+        return Reach(step, refusal.errno or errno.ETIMEDOUT, _group_of(path))
+
+
+def _group_of(path: str) -> int:
+    """Return the number of the group of a file, -1 if it cannot be read."""
+    try:
+        return os.stat(path).st_gid
+    except OSError:
+        return -1

@@ -164,8 +164,8 @@ def test_a_word_that_is_repeated_forges_nothing(run, words):
 
 def test_an_unknown_option_of_a_router_is_escaped(run):
     call = ("-I", "-c", "10.9.0.1", "-m", "32", "-p", "tcp", "-l", "80", "-h", "80", "-t", "8080", "-s", "web")
-    assert run(*call, "--new\x1b[2J", "\u202e1").err == (
-        "tproxy-splicer: warning: unknown option --new\\u001b[2J \\u202e1 is ignored\n"
+    assert run(*call, "--new\x1b[2J", "\u202e1").out == (
+        "tproxy-splicer: unknown option --new\\u001b[2J \\u202e1 is ignored\n"
     )
 
 

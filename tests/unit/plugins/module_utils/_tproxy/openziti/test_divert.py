@@ -9,7 +9,7 @@ import syslog
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET, VERSION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET
 from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.scenarios import attaching, play, rule, ruling
@@ -54,11 +54,6 @@ def in_force(run) -> list:
     return sorted(found)
 
 
-def test_the_version_needs_no_rights(run, monkeypatch):
-    monkeypatch.setattr(run.machine.sysctl, "has_capability", lambda _number: False, raising=False)
-    assert run("-V") == (0, f"tproxy-splicer {VERSION}\n", "")
-
-
 def test_an_insert_is_in_force_and_prints_nothing(run):
     assert insert(run, "a", 33401) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, [])]
@@ -82,6 +77,19 @@ def test_a_running_helper_executes_the_call(run, monkeypatch):
     assert insert(run, "a", 33401) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, [])]
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("operation", [("-I", "-t", "33401", "-s", "a"), ("-D",)])
+def test_a_flow_whose_ends_can_never_meet_is_not_stored_and_stops_no_other_call(run, operation):
+    flow = [*FLOW[:6], "-o", "fd00:1:1::", "-n", "64", *FLOW[10:]]
+    run.machine.start_over()
+    line = (
+        "tproxy-splicer: not stored: source fd00:1:1::/64 and destination 172.16.1.0/28 are of different families,"
+        " so no packet has both\n"
+    )
+    assert run(operation[0], *flow, *operation[1:]) == (0, line, "")
+    assert not run.machine.changes
+    assert run(operation[0], *flow[:-1], "no port", *operation[1:]).status == 2
 
 
 def test_an_insert_again_changes_nothing(run):
@@ -110,8 +118,9 @@ def test_two_services_keep_the_same_rule_until_the_last_delete(run):
 
 
 def test_interfaces_add_up_and_are_deleted_one_by_one(run):
-    for name in ("lan0", "later"):
-        assert insert(run, "a", 33401, "-N", name) == (0, "", "")
+    assert insert(run, "a", 33401, "-N", "lan0") == (0, "", "")
+    line = "tproxy-splicer: stored, not in force until later has the program\n"
+    assert insert(run, "a", 33401, "-N", "later") == (0, line, "")
     assert in_force(run) == [("ziti:a", 33401, ["lan0"]), ("ziti:a", 33401, ["later"])]
     assert run("-D", *FLOW, "-N", "lan0") == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, ["later"])]
@@ -169,7 +178,7 @@ def test_a_refused_insert_changes_nothing_and_fails_with_one_line(run, journal):
 
 
 def test_an_unknown_option_is_a_warning_on_standard_error(run):
-    assert insert(run, "a", 33401, "-r") == (0, "", "tproxy-splicer: warning: unknown option -r is ignored\n")
+    assert insert(run, "a", 33401, "-r") == (0, "tproxy-splicer: unknown option -r is ignored\n", "")
     assert len(in_force(run)) == 1
 
 

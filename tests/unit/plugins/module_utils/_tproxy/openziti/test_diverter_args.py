@@ -97,6 +97,20 @@ def test_prefixes_are_read_as_the_router_intends_them(given, destination, source
     assert request.warnings == []
 
 
+@pytest.mark.parametrize("operation", ["-I", "-D"])
+@pytest.mark.parametrize(
+    "given",
+    [{"o": "fd00:1:1::", "n": "64"}, {"c": "fd00::5", "m": "128", "o": "10.1.1.0", "n": "24"}],
+)
+def test_a_flow_whose_ends_never_meet_is_no_rule_and_no_refusal(operation, given):
+    """A router skips the other sources and interfaces of an address after a refusal."""
+    request = parse(words(operation, **given))
+    assert (request.operation, list(request.rules)) == ({"-I": "insert", "-D": "delete"}[operation], [])
+    assert [warning.partition(":")[0] for warning in request.warnings] == ["not stored"]
+    with pytest.raises(InvalidInput, match="runs backwards"):
+        parse(words(operation, **given, l="9", h="8"))
+
+
 def test_each_interface_is_a_rule_of_its_own():
     rules = parse(words(extra=("-N", "lan1", "-N", "lan0", "-N", "lan1"))).rules
     assert [rule.interfaces for rule in rules] == [("lan1",), ("lan0",)]
@@ -150,7 +164,6 @@ def test_list_and_flush_need_nothing_else(operation, name):
         (words(N="a/b"), "no interface name"),
         (words(s="a\nb"), "control, bidirectional"),
         (words(s="\udcff"), "not valid UTF-8"),
-        (words(c="10.0.0.0", o="fd00::1", n="64"), "not of the family of the destination"),
     ],
 )
 def test_an_invalid_call_is_refused(asked, fault):
