@@ -225,12 +225,14 @@ options:
     default: true
   helper:
     description:
-      - The helper that executes diverter calls of an OpenZiti router without root privileges. This needs O(cli).
+      - The helper that executes diverter calls of an OpenZiti router. It serves root as well. This needs O(cli).
       - Without this option the helper stays as it is. With O(state=replaced) it is removed.
     type: dict
     suboptions:
       group:
-        description: Members of this group may use the helper. With an empty name the helper is removed.
+        description:
+          - Members of this group may use the helper, and root may. The module refuses a group that the machine does not
+            have. With an empty name the helper is removed.
         type: str
         default: ""
   source:

@@ -52,11 +52,16 @@ class FakeProcesses:
     """As the processes of procfs.
 
     `ssh` is the SSH session of the calling process, None without one. `sockets` are the unix sockets that listen.
+    `no_groups` are the groups that do not exist.
     """
 
     def __init__(self):
         self.ssh = None
         self.sockets = set()
+        self.no_groups = set()
+
+    def has_group(self, name):
+        return name not in self.no_groups
 
     def ssh_connection(self, process="self"):
         return self.ssh

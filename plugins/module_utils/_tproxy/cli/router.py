@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from ..checks.findings import enforce, format_finding
 from ..checks.preflight import findings_of_router
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
-from ..errors import TproxyError, VerificationFailed
+from ..errors import InvalidInput, TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
 from ..model.router_options import WantedRouter, router_from_params
@@ -84,6 +84,7 @@ class _Files(NamedTuple):
 
 
 def _configure(options: Options, wanted: WantedRouter, system: System, check: bool) -> Result:
+    _refuse_unknown_group(options, system)
     with open_transaction(
         system,
         options["pin_dir"],
@@ -117,6 +118,14 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
     if not check and not is_deferred:
         warnings += _finish(options, files, released, system)
     return replace(result, warnings=tuple(warnings), released_interfaces=released)
+
+
+def _refuse_unknown_group(options: Options, system: System) -> None:
+    """Raise InvalidInput for a group that this machine does not have: systemd would not start the helper's socket."""
+    group = (options["helper"] or {}).get("group")
+    if group and not system.processes.has_group(group):
+        advice = "install the package of the router first, or make the group (groupadd --system); nothing was changed"
+        raise InvalidInput([f"helper.group: this machine has no group {group!r}; {advice}"])
 
 
 def _program(options: Options, found: list[Target], transaction: Transaction) -> Wanted | None:

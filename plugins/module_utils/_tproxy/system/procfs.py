@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import glob
+import grp
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -130,6 +131,15 @@ def listens(path: str) -> bool:
     """
     rows = (line.split(maxsplit=7) for line in (_read("/proc/thread-self/net/unix") or "").splitlines()[1:])
     return any(row[7:] == [path] and int(row[3], 16) & SO_ACCEPTCON for row in rows)
+
+
+def has_group(name: str) -> bool:
+    """Return whether this machine knows a group, from its files or from a directory service."""
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _parent(process: str) -> str:

@@ -243,6 +243,8 @@ class Processes(Protocol):
 
     def listens(self, path: str, /) -> bool: ...
 
+    def has_group(self, name: str, /) -> bool: ...
+
 
 class Conntrack(Protocol):
     """Connection tracking. None means that the packets of a connection arrive with the ends of its socket."""

@@ -258,6 +258,16 @@ def test_an_error_in_the_new_state_takes_the_change_back(monkeypatch):
     assert not play(machine, lasting(WEB))["changed"]
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_a_group_that_the_machine_lacks_is_refused_before_any_change(check):
+    machine = prepared(lasting(MAIL))
+    machine.processes.no_groups.add("ziti-router")
+    before = machine.everything()
+    with pytest.raises(InvalidInput, match="helper.group: this machine has no group 'ziti-router'; install the package"):
+        play(machine, lasting(WEB, helper={"group": "ziti-router"}), check=check)
+    assert machine.everything() == before
+
+
 def test_absent_leaves_nothing():
     bare = Machine().everything()
     machine = prepared(*SAVED, lasting(WEB, helper={"group": "ziti"}, state="merged"), steering(state="absent"))
