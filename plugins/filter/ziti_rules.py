@@ -17,6 +17,7 @@ description:
   - Makes no rule for a service that no router intercepts. Such a service has neither of these configurations, or its
     C(interfaces.v1) lists no interface.
   - Every address becomes rules or is reported. A reported source address never becomes a rule for all sources.
+  - A protocol other than C(tcp) and C(udp) is skipped with a warning, as routers skip it.
   - The filter reports all faults of an export together, by service and option. It also reports missing pages, because
     rules from a part of an export would purge the rules of the other part.
 author:
@@ -54,13 +55,23 @@ options:
     type: raw
   on_unresolved:
     description:
-      - Action for addresses that make no rule (wildcards, unknown names, invalid addresses).
+      - Action for addresses that make no rule (wildcards, unknown names, invalid addresses), and for services with a
+        fault.
       - V(fail) fails and names all of them.
-      - V(warn) warns about each, and returns the rules of the others.
-      - V(list) returns a dictionary with both, see RV(_value).
+      - V(warn) warns about each, and returns the rules of the others. The same applies to services with a fault.
+      - V(list) returns a dictionary with both, see RV(_value). A service with a fault is an entry of that list.
     type: str
     choices: [fail, warn, list]
     default: fail
+  identity:
+    description:
+      - Select the services that this identity may dial, by its name or id. The identity of a router has its name. Role
+        attributes of a service alone do not decide at a router.
+      - The export needs the lists C(identities) and C(servicePolicies), as C(ziti ops export) writes them. Without
+        them the member C(permissions) of each service counts. The controller fills it in for one identity, with
+        C(GET /edge/management/v1/services?asIdentity=ID).
+      - The expression O(select) then selects from these services.
+    type: str
   owner:
     description: Owner of each rule. The default is the owner of the task.
     type: str
@@ -91,6 +102,13 @@ EXAMPLES = r"""
       erp.example.com: 100.64.0.2
       "*.phones.example.com": 100.64.16.0/20
 
+- name: Splice the services that the router of this host may dial
+  netedge.tproxy.tproxy_rule:
+    rules: "{{ export | netedge.tproxy.ziti_rules(tproxy_port=33401, identity=inventory_hostname) }}"
+    owner: openziti
+  vars:
+    export: "{{ lookup('ansible.builtin.file', 'export.yml') | from_yaml }}"
+
 - name: Show the addresses that make no rule
   ansible.builtin.debug:
     msg: "{{ made.unresolved }}"
@@ -103,7 +121,8 @@ _value:
   description:
     - A list of rules, for O(netedge.tproxy.tproxy_rule#module:rules).
     - With O(on_unresolved=list) a dictionary. C(rules) is that list. C(unresolved) lists the addresses that make no
-      rule, each with C(service), C(id), C(option), C(address) and C(reason).
+      rule, each with C(service), C(id), C(option), C(address) and C(reason). An entry without C(address) is about a
+      whole service.
   type: raw
   sample:
     - {name: erp, destination: 172.16.1.0/24, protocol: tcp, ports: "443", tproxy_port: 33401}
@@ -115,7 +134,8 @@ from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
 
 from ..module_utils._tproxy.errors import InvalidInput, MissingLibrary, TproxyError
-from ..module_utils._tproxy.openziti.export import read_export
+from ..module_utils._tproxy.openziti.export import plain, read_export
+from ..module_utils._tproxy.openziti.permissions import dialable
 from ..module_utils._tproxy.openziti.rules import is_host_name, read_names, rules_of
 
 try:
@@ -126,24 +146,30 @@ except ImportError:
 ON_UNRESOLVED = ("fail", "warn", "list")
 
 
-def ziti_rules(export, select=None, tproxy_port=None, resolve=None, on_unresolved="fail", owner=None):
+def ziti_rules(export, select=None, tproxy_port=None, resolve=None, on_unresolved="fail", owner=None, identity=None):
     """Return the rules of the services of an export; see DOCUMENTATION. Raise AnsibleFilterError."""
     try:
         if on_unresolved not in ON_UNRESOLVED:
             raise InvalidInput([f"on_unresolved: {on_unresolved!r} is not one of {', '.join(ON_UNRESOLVED)}"])
-        services = _select(read_export(export), select)
-        rules, unresolved, faults = rules_of(services, _ports(tproxy_port), _names(resolve), owner)
-        if on_unresolved == "fail":
-            faults += [str(one) for one in unresolved]
-        if faults:
-            raise InvalidInput(faults)
+        services = read_export(export)
+        if identity is not None:
+            services = dialable(plain(export), services, str(identity))
+        services = _select(services, select)
+        rules, unresolved, faults, skipped = rules_of(services, _ports(tproxy_port), _names(resolve), owner)
+        if on_unresolved == "fail" and (faults or unresolved):
+            raise InvalidInput([*map(str, faults), *map(str, unresolved)])
     except TproxyError as error:
         raise AnsibleFilterError(str(error)) from None
-    if on_unresolved == "list":
-        return {"rules": rules, "unresolved": [one._asdict() for one in unresolved]}
-    for one in unresolved:
+    is_list = on_unresolved == "list"
+    for one in skipped if is_list else [*skipped, *faults, *unresolved]:
         Display().warning(f"netedge.tproxy.ziti_rules: {one}")
+    if is_list:
+        return {"rules": rules, "unresolved": [one._asdict() for one in [*_as_list(faults), *unresolved]]}
     return rules
+
+
+def _as_list(faults: list) -> list:
+    return [fault.as_unresolved() for fault in faults]
 
 
 def _search(option: str, expression: str, value):

@@ -64,7 +64,7 @@ def daemons(system: System) -> Daemons:
         saved,
         boots,
         system.files.is_shown(WATCHER_LOCK) if watches else None,
-        system.processes.listens(HELPER_SOCKET) if helps else None,
+        system.processes.listens(HELPER_SOCKET) if helps and boots is not None else None,
     )
 
 

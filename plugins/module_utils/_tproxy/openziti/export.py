@@ -25,12 +25,12 @@ def read_export(given: object) -> list[Entity]:
     `roleAttributes` is a list and `tags` a dictionary, even if the controller has null there. So expressions need no
     test for null. Raise InvalidInput with every fault of the export.
     """
-    export = _plain(given)
+    export = plain(given)
     if not isinstance(export, dict) or "services" not in export:
         raise InvalidInput(["the export is no dictionary with a list `services` and a list `configs`"])
     faults: list[str] = []
-    configs = _by_reference(_entities(export, "configs", faults)) if "configs" in export else None
-    services = [_service(entity, configs, faults) for entity in _entities(export, "services", faults)]
+    configs = _by_reference(entities_of(export, "configs", faults)) if "configs" in export else None
+    services = [_service(entity, configs, faults) for entity in entities_of(export, "services", faults)]
     faults += _named_twice(services)
     if faults:
         raise InvalidInput(faults)
@@ -43,20 +43,20 @@ def label(service: Entity) -> str:
     return f"service {service['name']!r}{known}"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value with plain JSON types: templating makes subclasses, and JMESPath compares names of types."""
     if isinstance(value, dict):
-        return {_plain(key): _plain(entry) for key, entry in value.items()}
+        return {plain(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
     return value
 
 
-def _entities(export: Entity, kind: str, faults: list[str]) -> list[Entity]:
-    """Return the entities of one list. Add a fault for each that is no entity, and for missing pages."""
+def entities_of(export: Entity, kind: str, faults: list[str]) -> list[Entity]:
+    """Return the entities of one list of an export. Add a fault for each that is no entity, and for missing pages."""
     value = export[kind]
     pages = [value] if _is_page(value) else value
     if not isinstance(pages, list):
@@ -245,7 +245,7 @@ def _ports(reader: _Reader) -> list[str]:
     for index, entry in enumerate(reader.entries("portRanges")):
         ends = [entry.get("low"), entry.get("high")] if isinstance(entry, dict) else []
         if ends and all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
-            found.append(f"{ends[0]}-{ends[1]}")
+            found.append(f"{min(ends)}-{max(ends)}")  # as a router takes a range whose ends are exchanged
         else:
             reader.fault(f"portRanges[{index}]", f"{entry!r} has no numbers `low` and `high`")
     return found

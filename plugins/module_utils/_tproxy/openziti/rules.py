@@ -10,6 +10,7 @@ Every address of a service becomes rules or is reported. A reported source never
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any, Callable, NamedTuple
@@ -22,6 +23,7 @@ from ..model.rule_options import NAME_BYTES, rules_from_params
 from .export import Entity, Intercept, label, read_intercept
 
 RuleOptions = dict[str, Any]
+PROTOCOLS = ("tcp", "udp")  # that a router intercepts
 PortOf = Callable[[Entity], object]  # the port of the proxy of a service; the rule checks it later
 LookUp = Callable[[str], Iterable[str]]  # the addresses or prefixes of a name, none if it is not known
 
@@ -39,12 +41,30 @@ class Unresolved(NamedTuple):
         return f"service {self.service!r}: {self.option} has {self.address!r}: {self.reason}"
 
 
+class Fault(NamedTuple):
+    """A reason why a service, or a flow of it, makes no rule."""
+
+    service: Entity
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{label(self.service)}{self.sentence}"
+
+    def as_unresolved(self) -> Unresolved:
+        """Return it as an entry of the list of addresses without a rule. It is about no single address."""
+        return Unresolved(self.service["name"], self.service["id"], "", "", self.sentence.lstrip(": "))
+
+
 class Made(NamedTuple):
-    """The rules of services as options of tproxy_rule, the addresses without a rule, and the faults of services."""
+    """The rules of services as options of tproxy_rule, the addresses without a rule, and the faults of services.
+
+    `skipped` has a sentence for each protocol that a router does not intercept.
+    """
 
     rules: list[RuleOptions]
     unresolved: list[Unresolved]
-    faults: list[str]
+    faults: list[Fault]
+    skipped: list[str]
 
 
 class _Held(NamedTuple):
@@ -53,27 +73,42 @@ class _Held(NamedTuple):
 
 
 def rules_of(services: Iterable[Entity], port_of: PortOf, look_up: LookUp, owner: str | None) -> Made:
-    """Return the rules of services of read_export. Raise LimitExceeded.
+    """Return the rules of services of read_export. A service with a fault makes no rule, and stops no other one.
 
     A service that a router would not intercept makes no rule.
     """
     made: dict[Identity, _Held] = {}
     unresolved: list[Unresolved] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
+    skipped: list[str] = []
     for service in services:
         own_faults: list[str] = []
         intercept = read_intercept(service, own_faults)
         if intercept and not own_faults:
-            rows = _rows(intercept, port_of, look_up, owner, unresolved)
+            intercept = _with_known_protocols(intercept, skipped)
+            rows = _rows(intercept, port_of, look_up, owner, unresolved, own_faults)
             faults += _add(made, _checked(rows, own_faults), service)
-        faults += [f"{label(service)}: {sentence}" for sentence in dict.fromkeys(own_faults)]
-    return Made([_params(held.rule, owner) for held in made.values()], unresolved, faults)
+        faults += [Fault(service, f": {sentence}") for sentence in dict.fromkeys(own_faults)]
+    return Made([_params(held.rule, owner) for held in made.values()], unresolved, faults, skipped)
+
+
+def _with_known_protocols(intercept: Intercept, skipped: list[str]) -> Intercept:
+    """Return the intercept without the protocols that a router skips. Add a sentence for each of these."""
+    known = [name for name in intercept.protocols if name in PROTOCOLS]
+    others = [name for name in dict.fromkeys(intercept.protocols) if name not in PROTOCOLS]
+    skipped += [f"{label(intercept.service)}: protocols has {name!r}, which no router intercepts" for name in others]
+    return intercept._replace(protocols=known)
 
 
 def _rows(
-    intercept: Intercept, port_of: PortOf, look_up: LookUp, owner: str | None, unresolved: list[Unresolved]
+    intercept: Intercept,
+    port_of: PortOf,
+    look_up: LookUp,
+    owner: str | None,
+    unresolved: list[Unresolved],
+    faults: list[str],
 ) -> list[RuleOptions]:
-    """Return the unchecked options of each rule of one service."""
+    """Return the unchecked options of each rule of one service. Add a fault where they are too many."""
     if intercept.interfaces == []:
         return []
     service = intercept.service
@@ -87,7 +122,8 @@ def _rows(
     protocols, ports = dict.fromkeys(intercept.protocols), dict.fromkeys(intercept.ports)
     wanted = len(pairs) * len(protocols) * len(ports)
     if wanted > RULES:
-        raise LimitExceeded(f"rules of {label(service)}", wanted, RULES, "nothing was changed")
+        faults.append(str(LimitExceeded("rules", wanted, RULES, "it makes none")))
+        return []
     return [
         {"destination": str(destination), "source": source, "protocol": protocol, "ports": low_high, **always}
         for (destination, source), protocol, low_high in product(pairs, protocols, ports)
@@ -151,7 +187,7 @@ def _checked(rows: list[RuleOptions], faults: list[str]) -> list[Rule]:
         return []
 
 
-def _add(made: dict[Identity, _Held], rules: Iterable[Rule], service: Entity) -> list[str]:
+def _add(made: dict[Identity, _Held], rules: Iterable[Rule], service: Entity) -> list[Fault]:
     """Add the rules of a service. Return a fault for each flow that another service intercepts with another proxy.
 
     Two services with the same proxy may share a flow: the first one names the rule.
@@ -161,7 +197,7 @@ def _add(made: dict[Identity, _Held], rules: Iterable[Rule], service: Entity) ->
         held = made.setdefault(rule.identity, _Held(rule, service))
         if held.rule.tproxy_port != rule.tproxy_port:
             flow = f"intercepts {rule.identity}, and so does {label(held.service)} with another proxy"
-            faults.append(f"{label(service)} {flow}; choose one of them")
+            faults.append(Fault(service, f" {flow}; choose one of them"))
     return faults
 
 
@@ -198,8 +234,17 @@ def prefixes_of(address: str, look_up: LookUp) -> tuple[list[Prefix], str]:
 
 
 def canonical_name(name: str) -> str:
-    """Return a name in its canonical form, which comparisons use."""
-    return name.lower().rstrip(".")
+    """Return a name in its canonical form, which comparisons use: in lower case, an IDN as punycode (RFC 5890).
+
+    Python's own codec follows IDNA 2003, where a router's DNS library follows IDNA 2008.
+    """
+    plain = unicodedata.normalize("NFKC", name).lower().rstrip(".")
+    return ".".join(_as_ascii(part) for part in plain.split("."))
+
+
+def _as_ascii(part: str) -> str:
+    """Return a label of a name as punycode, if it is not ASCII."""
+    return part if part.isascii() else f"xn--{part.encode('punycode').decode('ascii')}"
 
 
 def is_host_name(name: str) -> bool:

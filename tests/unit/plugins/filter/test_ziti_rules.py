@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from ipaddress import ip_network
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -14,9 +15,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.netedge.tproxy.plugins.filter import ziti_rules as plugin
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 
-EXPORT = json.loads(
-    (pathlib.Path(__file__).resolve().parents[3] / "system" / "openziti" / "export.json").read_text(encoding="utf-8")
-)
+TESTS = pathlib.Path(__file__).resolve().parents[3]
+CONTRACT = TESTS / "contract"
+EXPORT = json.loads((TESTS / "system" / "openziti" / "export.json").read_text(encoding="utf-8"))
 BRANCH = "[?contains(roleAttributes, 'branch')]"
 NAMES = {"intranet.example.com": ["100.64.0.2", "fd00:64::2"], "*.apps.example.com": "100.64.16.0/20"}
 ziti_rules = plugin.FilterModule().filters()["ziti_rules"]
@@ -200,8 +201,6 @@ def service_with(**changes):
         ({"addresses": "10.0.0.1"}, "intercept.v1.addresses: '10.0.0.1' is no list"),
         ({"addresses": []}, "intercept.v1.addresses: is empty"),
         ({"addresses": [None, 7]}, "intercept.v1.addresses[1]: 7 is no text"),
-        ({"protocols": ["icmp"]}, "protocol: 'icmp' is not one of tcp, udp"),
-        ({"portRanges": [{"low": 90, "high": 80}]}, "ports: 90-80 runs backwards"),
         ({"portRanges": [{"low": 80, "high": 65536}]}, "ports: 80-65536 goes beyond 65535"),
         ({"portRanges": [{"low": -1, "high": 5}]}, "ports: '-1-5' is no port or range"),
         (
@@ -218,10 +217,10 @@ def test_a_faulty_configuration_is_named(changes, words):
 
 
 def test_all_faults_of_all_services_are_reported_together():
-    one = service_with(protocols=["icmp"], portRanges=[{"low": 9, "high": 1}])["services"][0]
+    one = service_with(portRanges=[{"low": 9, "high": 99999}, {"low": "x", "high": 1}])["services"][0]
     two = {**service_with(addresses=["*.x"])["services"][0], "id": "s2", "name": "two"}
     said = refusal({"services": [one, two]}, tproxy_port=1)
-    assert [word in said for word in ("3 faults", "'icmp'", "9-1 runs", "'*.x'")] == [True] * 4
+    assert [word in said for word in ("2 faults", "'low': 'x'", "'*.x'")] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -281,3 +280,140 @@ def test_more_rules_than_fit_are_refused_before_they_are_made():
         portRanges=[{"low": port, "high": port} for port in range(40000)],
     )
     assert "1600000000 wanted, at most 131071 fit" in refusal(export, tproxy_port=1)
+
+
+# ---- as a router takes it --------------------------------------------------------------------------
+
+
+def flow_of_call(words: list) -> tuple:
+    """Return the flow of a router's call, and the ids of its service."""
+    given = dict(zip(words[1::2], words[2::2]))
+    destination = str(ip_network(f"{given['-c']}/{given['-m']}", strict=False))
+    source = "" if given["-n"] == "0" else f"{given['-o']}/{given['-n']}"
+    ports = given["-l"] if given["-l"] == given["-h"] else f"{given['-l']}-{given['-h']}"
+    return given["-s"], given["-p"], destination, source, ports, given.get("-N", "")
+
+
+def test_the_rules_of_a_real_export_are_the_calls_of_a_real_router():
+    """Both are of one OpenZiti network. The router did not come to a service on two interfaces that it lacks."""
+    export = json.loads((CONTRACT / "real_export.json").read_text(encoding="utf-8"))
+    ids = {service["name"]: service["id"] for service in export["services"]}
+    calls = (CONTRACT / "real_calls.txt").read_text(encoding="utf-8").splitlines()
+    asked = {flow_of_call(line.split()) for line in calls if line.startswith("-I")}
+    asked = {flow for flow in asked if flow[0] in ids.values()}
+    names = {"web.lab.ziti": "100.64.0.2", "*.wild.lab.ziti": ["100.64.0.3", "100.64.0.4"]}
+    made = {
+        (ids[rule["name"]], rule["protocol"], rule["destination"], rule.get("source", ""), rule["ports"], interface)
+        for rule in ziti_rules(export, tproxy_port=1, resolve=names)
+        for interface in rule.get("interfaces", [""])
+    }
+    assert asked - made == set()
+    assert made - asked == {(ids["intf-other"], "tcp", "172.16.16.2/32", "", "80", name) for name in ("wan0", "tun7")}
+    assert len(asked) == 28
+
+
+def test_exchanged_ends_are_a_range():
+    made = ziti_rules(service_with(portRanges=[{"low": 100, "high": 80}]), tproxy_port=1)
+    assert [rule["ports"] for rule in made] == ["80-100"]
+
+
+def test_a_protocol_that_no_router_intercepts_is_skipped_with_a_warning(warnings):
+    assert lines(ziti_rules(service_with(protocols=["sctp", "tcp"]), tproxy_port=1)) == ["tcp 10.0.0.1/32 80 to 1: one"]
+    assert warnings == [
+        "netedge.tproxy.ziti_rules: service 'one' (s1): protocols has 'sctp', which no router intercepts"
+    ]
+
+
+ODD = (
+    {"addresses": "10.0.0.1"},
+    {"portRanges": [{"low": 80, "high": 65536}]},
+    {
+        "addresses": [f"10.0.{n >> 8}.{n & 255}" for n in range(4000)],
+        "portRanges": [{"low": n, "high": n} for n in range(99)],
+    },
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_one_odd_service_stops_no_export(odd, warnings):
+    one = {**service_with(**odd)["services"][0], "id": "s0", "name": "odd"}
+    export = {"services": [one, *service_with()["services"]]}
+    assert "service 'odd' (s0)" in refusal(export, tproxy_port=1)
+    assert lines(ziti_rules(export, tproxy_port=1, on_unresolved="warn")) == ["tcp 10.0.0.1/32 80 to 1: one"]
+    assert len(warnings) == 1 and "service 'odd' (s0): " in warnings[0]
+    made = ziti_rules(export, tproxy_port=1, on_unresolved="list")
+    assert lines(made["rules"]) == ["tcp 10.0.0.1/32 80 to 1: one"]
+    ((entry),) = made["unresolved"]
+    assert (entry["service"], entry["id"], entry["option"], entry["address"]) == ("odd", "s0", "", "")
+    assert entry["reason"]
+
+
+@pytest.mark.parametrize(
+    ("of_service", "of_user"),
+    [
+        ("Bücher.example", "xn--bcher-kva.example"),
+        ("xn--bcher-kva.example", "BÜCHER.example."),
+        ("*.straße.example",) * 2,
+    ],
+)
+def test_a_name_in_unicode_is_its_punycode(of_service, of_user):
+    made = ziti_rules(service_with(addresses=[of_service]), tproxy_port=1, resolve={of_user: "10.0.0.9"})
+    assert [rule["destination"] for rule in made] == ["10.0.0.9/32"]
+
+
+# ---- what an identity may dial ---------------------------------------------------------------------
+
+POLICY = {"name": "p", "type": "Dial", "semantic": "AnyOf", "identityRoles": ["@r1"], "serviceRoles": ["#web"]}
+
+
+def dialed(*policies: dict, **router) -> list:
+    """Return the names of the services that the router r1 may dial."""
+    services = [
+        {
+            **service_with(addresses=[f"10.0.0.{number}"])["services"][0],
+            "id": f"id-{name}",
+            "name": name,
+            "roleAttributes": roles,
+        }
+        for number, (name, roles) in enumerate({"a": ["web"], "b": ["web", "lab"], "c": None}.items())
+    ]
+    identities = [{"id": "i1", "name": "r1", "roleAttributes": ["edge"], **router}, {"id": "i2", "name": "r2"}]
+    export = {
+        "services": services,
+        "identities": identities,
+        "servicePolicies": [{**POLICY, **one} for one in policies],
+    }
+    return [rule["name"] for rule in ziti_rules(export, tproxy_port=1, identity="r1")]
+
+
+@pytest.mark.parametrize(
+    ("policies", "names"),
+    [
+        ([{}], ["a", "b"]),
+        ([{"type": "Bind"}], []),
+        ([{"identityRoles": ["@i1"]}], ["a", "b"]),
+        ([{"identityRoles": ["#edge"], "serviceRoles": ["@id-c", "@a"]}], ["a", "c"]),
+        ([{"identityRoles": ["@r2"]}], []),
+        ([{"identityRoles": None}], []),
+        ([{"identityRoles": ["#all"], "serviceRoles": ["#all"]}], ["a", "b", "c"]),
+        ([{"serviceRoles": ["#web", "#lab"]}], ["a", "b"]),
+        ([{"serviceRoles": ["#web", "#lab"], "semantic": "AllOf"}], ["b"]),
+        ([{"serviceRoles": ["#lab"]}, {"serviceRoles": ["@c"]}], ["b", "c"]),
+        ([], []),
+    ],
+)
+def test_the_policies_decide_what_an_identity_may_dial(policies, names):
+    assert dialed(*policies) == names
+
+
+def test_the_permissions_of_an_export_for_one_identity_decide():
+    one, two = ({**service_with()["services"][0], "id": name, "name": name} for name in "ab")
+    export = {"services": [{**one, "permissions": ["Dial"]}, {**two, "permissions": ["Bind"]}]}
+    assert [rule["name"] for rule in ziti_rules(export, tproxy_port=1, identity="r1")] == ["a"]
+    export = {"services": [{**one, "permissions": ["Invalid"]}]}
+    assert "get the services with ?asIdentity=ID" in refusal(export, tproxy_port=1, identity="r1")
+
+
+def test_an_identity_that_the_export_lacks_is_refused():
+    export = {**service_with(), "servicePolicies": [POLICY], "identities": [{"name": "r2"}]}
+    assert "the list `identities` of the export has no 'r1'" in refusal(export, tproxy_port=1, identity="r1")

@@ -263,7 +263,7 @@ def test_a_group_that_the_machine_lacks_is_refused_before_any_change(check):
     machine = prepared(lasting(MAIL))
     machine.processes.no_groups.add("ziti-router")
     before = machine.everything()
-    with pytest.raises(InvalidInput, match="helper.group: this machine has no group 'ziti-router'; install the package"):
+    with pytest.raises(InvalidInput, match="this machine has no group 'ziti-router'; install the package"):
         play(machine, lasting(WEB, helper={"group": "ziti-router"}), check=check)
     assert machine.everything() == before
 
