@@ -135,6 +135,10 @@ class FakeNetlink(Adapter):
         return self.kernel.ways.get(destination)
 
     @reads
+    def routes(self, table, family):
+        return [route for route in self.kernel.routes if route.family == family]
+
+    @reads
     def forwarding(self, ifindex):
         return self.kernel.forwarded.get(ifindex, [])
 
@@ -211,8 +215,9 @@ class Machine(Kernel):
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.reached = Reach("connect", errno.ENOENT)
-        self.ways, self.processes = {}, FakeProcesses()
+        self.ways, self.routes, self.processes = {}, [], FakeProcesses()
         self.units: set = set()
+        self.starts: dict = {}
         self.forwarded, self.conntrack, self.wireguard, self.ipsec = {}, FakeConntrack(), FakeWireGuard(), FakeIpsec()
         self.nftables = FakeNftables()
         for name, ifindex in INTERFACES.items():

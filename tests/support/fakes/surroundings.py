@@ -59,6 +59,13 @@ class FakeProcesses:
         self.ssh = None
         self.sockets = set()
         self.no_groups = set()
+        self.owner, self.parent = None, None  # of every socket, and of every process
+
+    def owners_of(self, inodes):
+        return {inode: self.owner for inode in inodes if self.owner}
+
+    def parent_of(self, pid):
+        return self.parent
 
     def has_group(self, name):
         return name not in self.no_groups

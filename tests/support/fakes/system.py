@@ -285,8 +285,8 @@ class FakeBackground(Adapter):
         return len(self.kernel.guards), 0
 
     def started(self, pid):
-        """The number of guards that wait is the highest number of a living one."""
-        return 0 if pid <= len(self.kernel.guards) else None
+        """The number of guards that wait is the highest number of a living one. `starts` has other processes."""
+        return self.kernel.starts.get(pid, 0 if pid <= len(self.kernel.guards) else None)
 
     @writes
     def wake(self, pid, start):

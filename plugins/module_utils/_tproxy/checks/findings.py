@@ -60,7 +60,11 @@ def findings(facts: Facts) -> list[Finding]:
         _own_networks,
         _listeners,
     )
-    found = [finding for check in checks for finding in check(facts)]
+    return by_severity(finding for check in checks for finding in check(facts))
+
+
+def by_severity(found: Iterable[Finding]) -> list[Finding]:
+    """Return the findings, errors first."""
     return sorted(found, key=lambda finding: SEVERITIES.index(finding["severity"]))
 
 

@@ -125,10 +125,19 @@ def _divert(words: list[str]) -> int:
         result = DIVERT.execute({"request": request, "pin_dir": pin_dir()}, _system(), False)
         not_enforced_reason = result.data["not_enforced_reason"]
     except TproxyError as error:
+        _record_refusal(str(error))
         return _fail(str(error), words, status_of(error))
     # A router never repeats a call, and skips the rest of an address after another status than 0. It logs this line.
     said = "; ".join(filter(None, [*request.warnings, not_enforced_reason]))
     return _output(f"{NAME}: {said}" if said else "")
+
+
+def _record_refusal(fault: str) -> None:
+    """Count the call among those of the calling router."""
+    from ..checks.refusals import record_refusal
+
+    system = _system()
+    record_refusal(system, system.processes.parent_of(os.getpid()), fault)
 
 
 def _fail(fault: str, words: list[str], status: int) -> int:

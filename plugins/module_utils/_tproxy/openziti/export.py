@@ -244,8 +244,9 @@ def _ports(reader: _Reader) -> list[str]:
     found = []
     for index, entry in enumerate(reader.entries("portRanges")):
         ends = [entry.get("low"), entry.get("high")] if isinstance(entry, dict) else []
-        if ends and all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
-            found.append(f"{min(ends)}-{max(ends)}")  # as a router takes a range whose ends are exchanged
+        numbers = [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
+        if len(numbers) == 2:
+            found.append(f"{min(numbers)}-{max(numbers)}")  # as a router takes a range whose ends are exchanged
         else:
             reader.fault(f"portRanges[{index}]", f"{entry!r} has no numbers `low` and `high`")
     return found

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
+from ..checks.refusals import record_refusal
 from ..commit_confirm.change import finish_before_call
 from ..constants import VERSION
 from ..errors import Busy, Conflict, InvalidInput, LayoutMismatch, LimitExceeded, NotMounted, TproxyError
@@ -62,6 +63,8 @@ def run_helper(options: Options, system: System, check: bool) -> Iterator[str]:
         if not system.bpffs.is_mounted(options["pin_dir"]):  # the client asks again after an end without an answer
             raise NotMounted(f"{options['pin_dir']} is in no bpffs: this process ends, and its next start mounts one")
         answer = helper.answer(request.data, request.user, request.refusal)
+        if answer.status:  # the client lives until its answer, and its parent is the router
+            record_refusal(system, system.processes.parent_of(request.process), answer.line)
         request.answer(f"{answer.status} {answer.line}\n")
         yield from log.answered(request.user, _command_line(request.data), answer)
 

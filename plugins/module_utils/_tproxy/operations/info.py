@@ -25,9 +25,12 @@ from ..checks.collect import (
 )
 from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
 from ..checks.facts import DriftFact, Facts
-from ..checks.findings import findings
+from ..checks.findings import by_severity, findings
+from ..checks.router_facts import router_facts
+from ..checks.routers import RouterFacts, findings_of_routers
 from ..model.policy import Mark
 from ..model.rule import reading_order
+from ..persistence.setup import helper_group
 from ..persistence.state_file import saved_drift
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import CLSACT, HookProgram
@@ -72,13 +75,14 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         everything += [DriftFact(None, *each) for each in of_machine]
         attached = any(status.ours for status in statuses)
         facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system))
+        about_routers = _router_facts(current, statuses)
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
             "program": _program(current.programs),
             **_rules(current),
             "routes": lines(current.routes.entries),
             "drift": _codes(of_machine),
-            "findings": findings(facts),
+            "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
         }
         return Result(False, data)
 
@@ -106,6 +110,22 @@ def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus])
     facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, recorded))
     rules = [rule for rule, _slot in current.rules.contents.rules]
     return with_listeners(with_routing(facts, system, netlink), system, rules)
+
+
+def _router_facts(current: CurrentState, statuses: list[InterfaceStatus]) -> RouterFacts:
+    """Return the facts about OpenZiti routers."""
+    system, rules = current.system, [rule for rule, _slot in current.rules.contents.rules]
+    enforcing = [status.link.name for status in statuses if status.ours and status.policy and status.is_bound]
+    counted = {
+        status.link.name: reasons(system, current.pins, status.slot).get("fragment", {}).get("dropped", {})
+        for status in statuses
+        if status.slot is not None
+    }
+    fragments = {name: dropped["packets"] for name, dropped in counted.items() if dropped.get("packets")}
+    group = helper_group(system)
+    return router_facts(system, current.netlink, current.links, rules, enforcing, fragments)._replace(
+        missing_group="" if not group or system.processes.has_group(group) else group
+    )
 
 
 def _mark(status: InterfaceStatus) -> Mark:

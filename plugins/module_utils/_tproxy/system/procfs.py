@@ -11,10 +11,12 @@ import contextlib
 import glob
 import grp
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..errors import kernel_refusals
+from .daemon import started
+from .system import Process
 
 # include/uapi/linux/capability.h
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF = 12, 21, 39
@@ -24,6 +26,7 @@ SO_ACCEPTCON = 1 << 16  # include/uapi/linux/net.h: the flag of a listening unix
 
 ANY_INTERFACE = 0
 INIT = 1
+UNITS = (".service", ".scope")  # of processes, as a cgroup names them
 SSH_CONNECTION = b"SSH_CONNECTION="
 COMM_BYTES = 15  # the kernel keeps this much of a process's name (proc(5))
 
@@ -140,6 +143,35 @@ def has_group(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def owners_of(inodes: Iterable[int]) -> dict[int, Process]:
+    """Return a process of each socket that has one, by the inode of the socket. It reads the descriptors of all."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, Process] = {}
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
+        with contextlib.suppress(OSError):
+            inode = wanted.get(os.readlink(link))
+            owner = _process(int(link.split("/")[2])) if inode is not None and inode not in found else None
+            if inode is not None and owner is not None:
+                found[inode] = owner
+    return found
+
+
+def parent_of(pid: int) -> Process | None:
+    """Return the parent of a process. Return None for a child of the first process, and without such a process."""
+    parent = _parent(str(pid))
+    return _process(int(parent)) if parent else None
+
+
+def _process(pid: int) -> Process | None:
+    start = started(pid)
+    if start is None:
+        return None
+    name = _readable_bytes(f"/proc/{pid}/comm").decode(errors="replace").strip()
+    groups = _readable_bytes(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines()
+    parts = [part for group in groups for part in group.split("/") if part.endswith(UNITS)]
+    return Process(pid, start, name, parts[-1] if parts else "")
 
 
 def _parent(process: str) -> str:

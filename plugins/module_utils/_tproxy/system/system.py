@@ -136,6 +136,8 @@ class Netlink(Protocol):
 
     def foreign_default(self, table: int, family: int, /) -> bool: ...
 
+    def routes(self, table: int, family: int, /) -> Sequence[Route]: ...
+
     def add_local_default(self, table: int, family: int, /) -> bool: ...
 
     def delete_local_default(self, table: int, family: int, /) -> bool: ...
@@ -234,8 +236,21 @@ class Events(Protocol):
     def wait(self, seconds: float | None, /) -> bool: ...
 
 
+class Process(NamedTuple):
+    """A process: its number, its start in clock ticks since boot, its name, and its unit of systemd or ""."""
+
+    pid: int
+    start: int
+    name: str
+    unit: str
+
+
 class Processes(Protocol):
     """Other processes of this machine."""
+
+    def owners_of(self, inodes: Iterable[int], /) -> Mapping[int, Process]: ...
+
+    def parent_of(self, pid: int, /) -> Process | None: ...
 
     def ssh_connection(self) -> Sequence[str] | None: ...
 
@@ -349,6 +364,9 @@ class Request(Protocol):
 
     @property
     def refusal(self) -> str: ...
+
+    @property
+    def process(self) -> int: ...
 
     def answer(self, text: str, /) -> None: ...
 

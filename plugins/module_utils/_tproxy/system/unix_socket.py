@@ -35,12 +35,16 @@ TRIES = 5
 
 
 class Request(NamedTuple):
-    """A request and the number of the asking user. `data` is None if the request was refused; `refusal` says why."""
+    """A request, and the numbers of the asking user and process. `data` is None if the request was refused.
+
+    `refusal` says why. The number of a process in another PID namespace is 0.
+    """
 
     data: bytes | None
     user: int
     connection: socket.socket
     refusal: str = ""
+    process: int = 0
 
     def answer(self, text: str) -> None:
         """Send the answer and close the connection. A client that has closed its end gets no answer."""
@@ -55,7 +59,9 @@ class Client:
         self.connection, self._data, self._size = connection, b"", 0
         self.deadline = time.monotonic() + REQUEST_SECONDS
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-        self.user: int = CREDENTIALS.unpack(credentials)[1]
+        self.process: int
+        self.user: int
+        self.process, self.user, _group = CREDENTIALS.unpack(credentials)
 
     def read(self) -> Request | None:
         """Read the bytes that have arrived. Return the request if it is complete, else None.
@@ -76,11 +82,11 @@ class Client:
             self._data = self._data + part if self._size <= REQUEST_BYTES else b""
         if self._size > REQUEST_BYTES:
             return self.refused(f"the request is too long: expected at most {REQUEST_BYTES} bytes, got {self._size}")
-        return Request(self._data, self.user, self.connection)
+        return Request(self._data, self.user, self.connection, process=self.process)
 
     def refused(self, refusal: str) -> Request:
         """Return a request without data, which the caller must refuse."""
-        return Request(None, self.user, self.connection, refusal)
+        return Request(None, self.user, self.connection, refusal, self.process)
 
 
 class Queue:

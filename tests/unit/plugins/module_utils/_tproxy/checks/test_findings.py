@@ -11,6 +11,7 @@ import re
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks import findings as findings_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks import routers as routers_module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.drift import DRIFT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.facts import (
     Daemons,
@@ -300,7 +301,8 @@ def test_errors_come_first_and_notes_are_no_warnings():
 
 
 def test_the_documentation_lists_every_code_once_with_its_severity():
-    source = pathlib.Path(findings_module.__file__).read_text(encoding="utf-8")
+    modules = (findings_module, routers_module)
+    source = "".join(pathlib.Path(module.__file__).read_text(encoding="utf-8") for module in modules)
     known = {code: severity for severity, code in re.findall(r'finding\("(\w+)", "(\w+)"', source)}
     known.update({code: about.severity for code, about in DRIFT.items()})
     page = (ROOT / "docs" / "reference" / "findings.md").read_text(encoding="utf-8")

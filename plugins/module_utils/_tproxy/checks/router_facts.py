@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Collect the facts about OpenZiti routers. This file judges nothing: `routers` does."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..errors import InvalidInput, KernelRefused
+from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, endpoint, format_number, mask, parse_address
+from ..model.rule import Rule, is_routers
+from ..resources.interfaces import RECORDED_SCOPES
+from ..system.netlink.messages import Address, Link
+from ..system.system import ListeningSocket, Netlink, Process, System
+from .collect import FAMILIES, NO_LISTING
+from .refusals import refused_calls
+from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
+
+LOOPBACK = Prefix.parse("127.0.0.0/8")[0]
+IPV6_LOOPBACK_NUMBER = 1  # ::1
+MAIN_TABLE = 254  # RT_TABLE_MAIN: include/uapi/linux/rtnetlink.h
+
+
+def router_facts(
+    system: System,
+    netlink: Netlink,
+    links: Sequence[Link],
+    rules: Sequence[Rule],
+    enforcing: Iterable[str],
+    fragments: Mapping[str, int],
+) -> RouterFacts:
+    """Return the facts. `enforcing` are the interfaces that enforce rules, `fragments` the dropped ones of each."""
+    waiting = {protocol: _waiting(system, protocol) for protocol in ("tcp", "udp")}
+    taken, neighbours = _addresses(system, netlink, links)
+    return RouterFacts(
+        rules=tuple(rules),
+        ipv4_only=tuple(_ipv4_only(rules, waiting)),
+        enforcing=tuple(enforcing),
+        unruled=tuple(_unruled(system, rules, waiting)),
+        refused=tuple(refused_calls(system)),
+        taken=taken,
+        neighbours=neighbours,
+        fragments=dict(fragments),
+    )
+
+
+# ---- listeners ---------------------------------------------------------------------------
+
+
+def _waiting(system: System, protocol: str) -> Sequence[ListeningSocket]:
+    """Return the sockets that wait for clients, none if the kernel cannot list them."""
+    try:
+        return system.sockets.listeners(protocol)
+    except KernelRefused as refusal:
+        if refusal.errno in NO_LISTING:
+            return ()
+        raise
+
+
+def _unruled(system: System, rules: Iterable[Rule], waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[Unruled]:
+    """Return the transparent listeners on the IPv4 loopback to which no rule leads, by process.
+
+    A router listens there for each service and protocol. Its other sockets are elsewhere or not transparent.
+    """
+    targets = {(rule.protocol, rule.tproxy_port) for rule in rules if rule.action == "tproxy"}
+    alone = [
+        (protocol, one)
+        for protocol, sockets in waiting.items()
+        for one in sockets
+        if one.transparent and _is_loopback(one.address) and (protocol, one.port) not in targets
+    ]
+    owners = system.processes.owners_of([one.inode for _protocol, one in alone])
+    found: dict[Process | None, list[str]] = {}
+    for protocol, one in sorted(alone, key=lambda pair: (pair[0], pair[1].port)):
+        where = f"{protocol} {endpoint(format_number(int.from_bytes(one.address, 'big')), one.port)}"
+        found.setdefault(owners.get(one.inode), []).append(where)
+    return [
+        Unruled(f"{owner.name} ({owner.pid})" if owner else "", owner.unit if owner else "", tuple(listeners))
+        for owner, listeners in found.items()
+    ]
+
+
+def _is_loopback(address: bytes) -> bool:
+    return bool(LOOPBACK.contains(int.from_bytes(address, "big")))
+
+
+def _ipv4_only(rules: Iterable[Rule], waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[Rule]:
+    """Return the IPv6 rules of routers whose port has a listener of IPv4 and none of IPv6."""
+    ports = {
+        (protocol, one.port, _is_loopback(one.address)) for protocol, sockets in waiting.items() for one in sockets
+    }
+    return [
+        rule
+        for rule in rules
+        if is_routers(rule.owner)
+        and rule.tproxy_ip == IPV6_LOOPBACK
+        and (rule.protocol, rule.tproxy_port, True) in ports
+        and (rule.protocol, rule.tproxy_port, False) not in ports
+    ]
+
+
+# ---- addresses ---------------------------------------------------------------------------
+
+
+def _addresses(
+    system: System, netlink: Netlink, links: Iterable[Link]
+) -> tuple[tuple[Prefix, ...], tuple[Neighbour, ...]]:
+    """Return the prefixes on lo, and the neighbours that must stay reachable."""
+    by_index = {link.ifindex: link for link in links}
+    taken, neighbours = [], []
+    for entry in netlink.addresses():
+        link = by_index.get(entry.ifindex)
+        prefix = _subnet(entry)
+        if link is None:
+            continue
+        if not link.loopback:
+            if entry.scope in RECORDED_SCOPES and prefix.length < ADDRESS_BITS:
+                neighbours.append(Neighbour(f"the subnet {prefix} of {link.name}", prefix))
+        elif prefix.bits and not LOOPBACK.contains(prefix.network) and prefix.network != IPV6_LOOPBACK_NUMBER:
+            taken.append(prefix)
+    names = {link.ifindex: link.name for link in by_index.values()}
+    neighbours += [
+        Neighbour(f"the gateway {format_number(hop)} of {names[route.oif]}", Prefix(hop, ADDRESS_BITS))
+        for family in FAMILIES
+        for route in (netlink.routes(MAIN_TABLE, family) if taken else ())
+        for hop in [int.from_bytes(route.gateway, "big")]
+        if route.gateway and route.oif in names
+    ]
+    return tuple(dict.fromkeys(taken)), tuple(dict.fromkeys([*neighbours, *_peers(system)]))
+
+
+def _subnet(entry: Address) -> Prefix:
+    length = entry.prefix_length + (MAPPED_BITS if entry.family == socket.AF_INET else 0)
+    return Prefix(int.from_bytes(entry.address, "big") & mask(length), length)
+
+
+def _peers(system: System) -> list[Neighbour]:
+    """Return the peer of the SSH session of this run."""
+    session = system.processes.ssh_connection()
+    try:
+        number = int.from_bytes(parse_address(session[0].partition("%")[0]), "big") if session else None
+    except InvalidInput:
+        return []
+    return (
+        []
+        if number is None
+        else [Neighbour(f"{format_number(number)}, the peer of this SSH", Prefix(number, ADDRESS_BITS))]
+    )

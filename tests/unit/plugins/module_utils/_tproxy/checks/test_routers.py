@@ -1,0 +1,214 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Findings about OpenZiti routers: from plain facts, and from the fake machine as doctor and metrics show them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.refusals import (
+    RECORD,
+    ROUTERS_MAX,
+    record_refusal,
+    refused_calls,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.routers import (
+    Neighbour,
+    Refused,
+    RouterFacts,
+    Unruled,
+    findings_of_routers,
+)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import Address, Route
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Process
+from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
+from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.scenarios import attaching, play
+
+UNIT = "ziti-router.service"
+ROUTER = Process(611, 77, "ziti", UNIT)
+FLOW = ("-c", "172.16.1.0", "-m", "28", "-p", "tcp", "-o", "0.0.0.0", "-n", "0", "-l", "80", "-h", "80")
+UDP = ("-c", "172.16.1.0", "-m", "28", "-p", "udp", "-o", "0.0.0.0", "-n", "0", "-l", "80", "-h", "80")
+AF_INET = 2
+
+
+def network(text: str) -> Prefix:
+    return Prefix.parse(text)[0]
+
+
+def rule(owner: str, destination: str = "172.16.1.0/28", **given):
+    item = {"destination": destination, "protocol": "tcp", "ports": "80", "tproxy_port": 33401, "owner": owner, **given}
+    return rules_from_params([item], single=True)[0][0]
+
+
+def told(**facts) -> list:
+    return [(each["code"], each["found"], each["remedy"]) for each in findings_of_routers(RouterFacts(**facts))]
+
+
+def codes(**facts) -> list:
+    return [code for code, _found, _remedy in told(**facts)]
+
+
+# ---- from facts ------------------------------------------------------------------------------------
+
+
+def test_a_router_without_a_fault_has_no_finding():
+    assert codes() == []
+    assert codes(rules=(rule("ziti:a"), rule("ansible", "10.0.0.0/8")), enforcing=("lan0",)) == []
+
+
+def test_the_unit_of_a_router_is_the_one_to_restart():
+    ((_code, found, remedy),) = told(unruled=(Unruled("ziti (611)", UNIT, tuple("abcdefg")),))
+    assert found.startswith("ziti (611) listens transparently on a, b, c, d, e and 2 more, and no rule leads there")
+    assert remedy.startswith(f"run `systemctl restart {UNIT}`")
+    ((_code, found, remedy),) = told(unruled=(Unruled("", "", ("tcp 127.0.0.1:1",)),))
+    assert found.startswith("a process listens")
+    assert remedy.startswith("restart that process")
+    ((_code, found, remedy),) = told(refused=(Refused("ziti (611)", UNIT, 3, "no"),))
+    assert (found, UNIT in remedy) == ("3 calls of ziti (611) were refused since it started, the last one: no", True)
+
+
+@pytest.mark.parametrize(
+    ("taken", "neighbour", "is_told"),
+    [
+        ("10.1.1.0/24", "10.1.1.0/24", True),
+        ("10.0.0.0/8", "10.1.1.0/24", True),
+        ("10.1.1.128/25", "10.1.1.0/24", False),
+        ("10.1.1.7/32", "10.1.1.0/24", False),
+        ("10.1.1.7/32", "10.1.1.7/32", True),
+        ("10.1.1.0/24", "10.1.2.0/24", False),
+        ("fd00::/16", "fd00:1::/64", True),
+        ("10.0.0.0/8", "fd00:1::/64", False),
+    ],
+)
+def test_a_prefix_on_lo_takes_what_it_covers(taken, neighbour, is_told):
+    facts = {"taken": (network(taken),), "neighbours": (Neighbour("the LAN", network(neighbour)),)}
+    assert codes(**facts) == (["lo_covers"] if is_told else [])
+
+
+def test_only_flows_of_routers_are_shared():
+    on = {"enforcing": ("lan0",)}
+    assert codes(rules=(rule("ziti:a"), rule("ziti:b")), **on) == ["flow_shared"]
+    assert codes(rules=(rule("ziti:a"), rule("ansible", action="drop", tproxy_port=None)), **on) == ["flow_shared"]
+    assert codes(rules=(rule("mine"), rule("ansible")), **on) == []
+    assert codes(rules=(rule("ziti:a"), rule("ziti:b", ports="81")), **on) == []
+    assert codes(rules=(rule("ziti:a"), rule("ziti:b", "172.16.1.5")), **on) == []
+    assert codes(rules=(rule("ziti:a"), rule("ziti:b", interfaces=["lan0"])), **on) == []
+
+
+def test_a_service_has_its_name_where_it_is_known():
+    facts = {"rules": (rule("ziti:a"), rule("ziti:b")), "enforcing": ("lan0",), "names": {"a": "web shop"}}
+    ((_code, found, _remedy),) = told(**facts)
+    assert found.endswith("ziti:a (web shop) has it, and ziti:b gets nothing")
+
+
+def test_fragments_matter_to_routers_that_intercept_udp():
+    fragments = {"fragments": {"lan0": 12}, "enforcing": ("lan0",)}
+    assert codes(rules=(rule("ziti:a", protocol="udp"),), **fragments) == ["fragments_dropped"]
+    assert codes(rules=(rule("ziti:a"), rule("ansible", protocol="udp")), **fragments) == []
+
+
+def test_a_rule_of_a_router_is_in_force_on_one_of_its_interfaces():
+    def is_told(interfaces, *enforcing):
+        return codes(rules=(rule("ziti:a", interfaces=interfaces),), enforcing=enforcing) == ["not_in_force"]
+
+    assert not is_told([], "lan0")
+    assert is_told([])
+    assert is_told(["wan0"], "lan0")
+    assert not is_told(["wan0", "lan0"], "lan0")
+    assert codes(rules=(rule("ansible"),)) == []
+
+
+# ---- from the machine ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    machine = Machine()
+    play(machine, attaching("lan0"))
+    monkeypatch.setenv("TPROXY_SPLICER_HELPER", "")
+    return CommandLine(machine, monkeypatch, capsys)
+
+
+def found_by_doctor(run) -> dict:
+    """Return the findings of doctor by code. Metrics show the same codes."""
+    findings = json.loads(run("doctor", "--json").out)["findings"]
+    shown = run("metrics").out
+    assert all(f'code="{each["code"]}"' in shown for each in findings)
+    return {each["code"]: each for each in findings}
+
+
+def test_a_listener_without_a_rule_is_found_until_a_call_makes_one(run):
+    run.machine.processes.owner = ROUTER
+    run.machine.listeners.add(("tcp", 33401))
+    found = found_by_doctor(run)["listener_without_rule"]
+    assert found["found"].startswith("ziti (611) listens transparently on tcp 127.0.0.1:33401")
+    assert found["remedy"].startswith(f"run `systemctl restart {UNIT}`")
+    run("-I", *FLOW, "-t", "33401", "-s", "a")
+    assert "listener_without_rule" not in found_by_doctor(run)
+
+
+def test_a_refused_call_is_found_until_its_router_ends(run):
+    run.machine.processes.parent = ROUTER
+    run.machine.starts = {611: 77}
+    for port in ("x", "y"):
+        assert run("-I", *FLOW, "-t", port, "-s", "a").status == 2
+    found = found_by_doctor(run)["calls_refused"]["found"]
+    assert found.startswith("2 calls of ziti (611) were refused since it started, the last one: ")
+    assert "'y'" in found
+    run.machine.starts = {611: 99}  # another process has its number
+    assert "calls_refused" not in found_by_doctor(run)
+
+
+def test_the_record_of_refused_calls_stays_small_and_survives_any_content():
+    machine = Machine()
+    machine.starts = dict.fromkeys(range(100), 1)
+    for number in range(2 * ROUTERS_MAX):
+        record_refusal(machine.system(), Process(number, 1, "ziti", ""), "x" * 5000)
+    assert len(refused_calls(machine.system())) == ROUTERS_MAX
+    assert len(machine.disk[RECORD]) < ROUTERS_MAX * 500
+    for content in ("{", "7", '[{"pid": 1}]', "[[]]"):
+        machine.disk[RECORD] = content
+        assert refused_calls(machine.system()) == []
+    record_refusal(machine.system(), None, "no")
+    assert machine.disk[RECORD] == "[[]]"
+
+
+def on_lo(text: str, length: int) -> Address:
+    return Address(1, AF_INET, parse_address(text), length, 0, False, False)
+
+
+def test_a_prefix_on_lo_that_takes_a_gateway_or_the_operator_is_found(run):
+    machine = run.machine
+    machine.plug("lo", 1, ())
+    machine.addresses.append(on_lo("127.0.0.1", 8))
+    machine.addresses.append(on_lo("100.64.0.1", 10))
+    assert "lo_covers" not in found_by_doctor(run)
+    hop = parse_address("10.99.0.1")
+    machine.routes.append(Route(AF_INET, bytes(16), 0, 1, 0, 4, machine.links["lan0"].ifindex, hop))
+    machine.processes.ssh = ("10.88.0.5", "50000", "10.1.0.1", "22")
+    machine.addresses.append(on_lo("10.99.0.0", 24))
+    assert "covers the gateway 10.99.0.1 of lan0" in found_by_doctor(run)["lo_covers"]["found"]
+    machine.addresses[-1] = on_lo("10.88.0.0", 16)
+    assert "covers 10.88.0.5, the peer of this SSH" in found_by_doctor(run)["lo_covers"]["found"]
+    machine.addresses[-1] = on_lo("172.16.0.0", 16)
+    assert "lo_covers" not in found_by_doctor(run)
+
+
+def test_an_ipv6_rule_of_a_router_is_found(run):
+    run.machine.listeners.add(("tcp", 33401))
+    run("-I", "-c", "fd00::1", "-m", "128", *FLOW[4:], "-t", "33401", "-s", "a")
+    assert "ziti:a" in found_by_doctor(run)["router_ipv4_only"]["found"]
+
+
+def test_a_group_of_the_helper_that_is_gone_is_found_until_it_is_there(run):
+    unit = "/etc/systemd/system/tproxy-splicer-helper.socket"
+    run.machine.disk[unit] = b"[Socket]\nSocketGroup=ziti-router\n"
+    assert "helper_group_missing" not in found_by_doctor(run)
+    run.machine.processes.no_groups.add("ziti-router")
+    assert "`groupadd --system ziti-router`" in found_by_doctor(run)["helper_group_missing"]["remedy"]
