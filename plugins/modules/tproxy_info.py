@@ -110,7 +110,9 @@ program:
       description: Layout version of the maps.
       type: int
 rules:
-  description: All rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
+  description:
+    - All rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
+    - Its member C(service) is the name of the OpenZiti service, if C(/etc/tproxy_splicer/service_names.json) has it.
   returned: success
   type: list
   elements: dict
@@ -118,6 +120,7 @@ rules:
     - destination: 172.16.240.0/24
       protocol: udp
       ports: "5060"
+      service: ""
       hits: {packets: 12, bytes: 6120}
 generation:
   description: Number of the rule set in force.

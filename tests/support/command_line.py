@@ -87,6 +87,7 @@ def _rules() -> list:
         "on_missing": "drop",
         "name": "voice",
         "owner": "ansible",
+        "service": "",
         "hits": {"packets": 12, "bytes": 6120},
     }
     long = {
@@ -101,6 +102,7 @@ def _rules() -> list:
         "on_missing": "",
         "name": "",
         "owner": "ziti:4rGdWvtU7Zg0tJQqR5nYbX",
+        "service": "build farm",
         "hits": {"packets": 9, "bytes": 700},
     }
     return [short, long]

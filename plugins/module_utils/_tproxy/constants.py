@@ -12,6 +12,7 @@ PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
 EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
 HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is for root alone
 STATE_FILE = "/var/lib/tproxy_splicer/state.json"
+SERVICE_NAMES = "/etc/tproxy_splicer/service_names.json"  # of OpenZiti, by id
 RUN_DIR = "/run/tproxy_splicer"
 WATCHER_LOCK = f"{RUN_DIR}/watcher"  # a running watcher holds it
 UNIT_FOLDER = "/etc/systemd/system"

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..constants import SERVICE_NAMES
 from ..errors import InvalidInput, KernelRefused
 from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, endpoint, format_number, mask, parse_address
 from ..model.rule import Rule, is_routers
@@ -45,6 +47,18 @@ def router_facts(
         neighbours=neighbours,
         fragments=dict(fragments),
     )
+
+
+def service_names(system: System) -> dict[str, str]:
+    """Return the names of services by id, from the file that an operator made of the controller's export.
+
+    A file of another form has no names: they only help to read.
+    """
+    try:
+        given = json.loads(system.files.read(SERVICE_NAMES) or "{}")
+    except ValueError:
+        return {}
+    return {str(key): str(name) for key, name in given.items()} if isinstance(given, dict) else {}
 
 
 # ---- listeners ---------------------------------------------------------------------------

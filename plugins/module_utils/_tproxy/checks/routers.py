@@ -71,9 +71,14 @@ def findings_of_routers(facts: RouterFacts) -> list[Finding]:
     return [each for check in checks for each in check(facts)]
 
 
+def service_of(owner: str, names: Mapping[str, str]) -> str:
+    """Return the name of the service of an owner, "" if it is not known or if the owner is no router."""
+    return names.get(owner[len(OWNER_PREFIX) :], "") if is_routers(owner) else ""
+
+
 def owner_text(owner: str, names: Mapping[str, str]) -> str:
     """Return an owner with the name of its service, if that is known."""
-    name = names.get(owner[len(OWNER_PREFIX) :]) if is_routers(owner) else None
+    name = service_of(owner, names)
     return f"{owner} ({name})" if name else owner
 
 

@@ -14,7 +14,7 @@ from ..constants import VERSION
 from ..model.text import replaced
 
 PREFIX = "tproxy_splicer_"
-RULE_LABELS = ("owner", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
+RULE_LABELS = ("owner", "service", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
 VERDICTS = {"passed": "pass", "dropped": "drop"}
 SEVERITIES = ("error", "warning", "note")
 

@@ -87,7 +87,8 @@ def _note(rule: Answer) -> str:
     parts = [] if Prefix.parse(rule["source"])[0].bits == 0 else [f"from {rule['source']}"]
     parts += [f"on {','.join(rule['interfaces'])}"] if rule["interfaces"] else []
     parts += [rule["name"]] if rule["name"] else []
-    parts += [] if rule["owner"] == DEFAULT_OWNER else [f"owner {rule['owner']}"]
+    service = f" ({rule['service']})" if rule["service"] else ""
+    parts += [] if rule["owner"] == DEFAULT_OWNER else [f"owner {rule['owner']}{service}"]
     return ", ".join(parts)
 
 

@@ -25,9 +25,7 @@ def read_export(given: object) -> list[Entity]:
     `roleAttributes` is a list and `tags` a dictionary, even if the controller has null there. So expressions need no
     test for null. Raise InvalidInput with every fault of the export.
     """
-    export = plain(given)
-    if not isinstance(export, dict) or "services" not in export:
-        raise InvalidInput(["the export is no dictionary with a list `services` and a list `configs`"])
+    export = _with_services(given)
     faults: list[str] = []
     configs = _by_reference(entities_of(export, "configs", faults)) if "configs" in export else None
     services = [_service(entity, configs, faults) for entity in entities_of(export, "services", faults)]
@@ -35,6 +33,23 @@ def read_export(given: object) -> list[Entity]:
     if faults:
         raise InvalidInput(faults)
     return services
+
+
+def read_names(given: object) -> dict[str, str]:
+    """Return the name of each service of an export, by id. Raise InvalidInput with every fault of the list."""
+    faults: list[str] = []
+    services = entities_of(_with_services(given), "services", faults)
+    if faults:
+        raise InvalidInput(faults)
+    return {service["id"]: service["name"] for service in services if service.get("id")}
+
+
+def _with_services(given: object) -> Entity:
+    """Return an export with plain JSON types. Raise InvalidInput if it has no list of services."""
+    export = plain(given)
+    if not isinstance(export, dict) or "services" not in export:
+        raise InvalidInput(["the export is no dictionary with a list `services` and a list `configs`"])
+    return export
 
 
 def label(service: Entity) -> str:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from ..abi import layout
@@ -26,8 +27,8 @@ from ..checks.collect import (
 from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
 from ..checks.facts import DriftFact, Facts
 from ..checks.findings import by_severity, findings
-from ..checks.router_facts import router_facts
-from ..checks.routers import RouterFacts, findings_of_routers
+from ..checks.router_facts import router_facts, service_names
+from ..checks.routers import RouterFacts, findings_of_routers, service_of
 from ..model.policy import Mark
 from ..model.rule import reading_order
 from ..persistence.setup import helper_group
@@ -67,7 +68,8 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         pins.check()
         current = CurrentState(system, lambda: netlink, pins, ignore_damage=True)
         statuses = collect_status(current, older)
-        facts = _facts(facts, current, statuses)
+        names = service_names(system)
+        facts = _facts(facts, current, statuses, names)
         drift = {status.link.name: _drift(status, facts, current.routes) for status in statuses}
         saved = [] if older else saved_drift(current, options["pin_dir"])
         of_machine = [*change_drift(system, options["pin_dir"]), *leftovers(current), *_image_drift(current), *saved]
@@ -75,11 +77,11 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         everything += [DriftFact(None, *each) for each in of_machine]
         attached = any(status.ours for status in statuses)
         facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system))
-        about_routers = _router_facts(current, statuses)
+        about_routers = _router_facts(current, statuses, names)
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
             "program": _program(current.programs),
-            **_rules(current),
+            **_rules(current, names),
             "routes": lines(current.routes.entries),
             "drift": _codes(of_machine),
             "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
@@ -97,8 +99,8 @@ def look(options: Options, system: System, check_mode: bool) -> Result:
     return inspect(options, system, check_mode)
 
 
-def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus]) -> Facts:
-    """Return the facts with interfaces, policy routing and listeners."""
+def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> Facts:
+    """Return the facts with interfaces, policy routing and listeners. Rules of routers have the name of their service."""
     system, netlink = current.system, current.netlink
     recorded = {
         status.link.ifindex: status.recorded.addresses if status.recorded else ()
@@ -108,11 +110,13 @@ def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus])
     links = [status.link for status in statuses]
     looked_at = [interface(system, status.link, _mark(status)) for status in statuses]
     facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, recorded))
-    rules = [rule for rule, _slot in current.rules.contents.rules]
+    rules = [
+        rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
+    ]
     return with_listeners(with_routing(facts, system, netlink), system, rules)
 
 
-def _router_facts(current: CurrentState, statuses: list[InterfaceStatus]) -> RouterFacts:
+def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> RouterFacts:
     """Return the facts about OpenZiti routers."""
     system, rules = current.system, [rule for rule, _slot in current.rules.contents.rules]
     enforcing = [status.link.name for status in statuses if status.ours and status.policy and status.is_bound]
@@ -124,7 +128,7 @@ def _router_facts(current: CurrentState, statuses: list[InterfaceStatus]) -> Rou
     fragments = {name: dropped["packets"] for name, dropped in counted.items() if dropped.get("packets")}
     group = helper_group(system)
     return router_facts(system, current.netlink, current.links, rules, enforcing, fragments)._replace(
-        missing_group="" if not group or system.processes.has_group(group) else group
+        missing_group="" if not group or system.processes.has_group(group) else group, names=names
     )
 
 
@@ -217,7 +221,7 @@ def _program(programs: Programs) -> Answer | None:
     }
 
 
-def _rules(current: CurrentState) -> Answer:
+def _rules(current: CurrentState, names: Mapping[str, str]) -> Answer:
     table, contents = current.rule_reader, current.rules.contents
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
@@ -229,7 +233,9 @@ def _rules(current: CurrentState) -> Answer:
     if current.pins.complete:
         image["capacity_bytes"] = table.capacity() * layout.PAGE_BYTES
     return {
-        "rules": [{**rule.to_params(), "hits": hits[slot]} for rule, slot in ordered],
+        "rules": [
+            {**rule.to_params(), "service": service_of(rule.owner, names), "hits": hits[slot]} for rule, slot in ordered
+        ],
         "generation": contents.generation,
         "image": image,
     }

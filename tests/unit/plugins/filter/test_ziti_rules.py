@@ -12,6 +12,7 @@ from ipaddress import ip_network
 import pytest
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.netedge.tproxy.plugins.filter import ziti_names as names_plugin
 from ansible_collections.netedge.tproxy.plugins.filter import ziti_rules as plugin
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 
@@ -417,3 +418,13 @@ def test_the_permissions_of_an_export_for_one_identity_decide():
 def test_an_identity_that_the_export_lacks_is_refused():
     export = {**service_with(), "servicePolicies": [POLICY], "identities": [{"name": "r2"}]}
     assert "the list `identities` of the export has no 'r1'" in refusal(export, tproxy_port=1, identity="r1")
+
+
+def test_the_names_of_services_by_id():
+    names = names_plugin.FilterModule().filters()["ziti_names"]
+    export = json.loads((CONTRACT / "real_export.json").read_text(encoding="utf-8"))
+    assert names({"services": export["services"]})["KucCwi0uv2NKwYSUNCF8f"] == "cidr"
+    with pytest.raises(AnsibleFilterError, match="the export is no dictionary with a list `services`"):
+        names([])
+    with pytest.raises(AnsibleFilterError, match="only 1 of 2 are there"):
+        names({"services": {"data": [{"name": "a", "id": "b"}], "meta": {"pagination": {"totalCount": 2}}}})

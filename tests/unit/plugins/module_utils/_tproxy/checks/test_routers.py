@@ -22,6 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.rout
     Unruled,
     findings_of_routers,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import SERVICE_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import Address, Route
@@ -212,3 +213,17 @@ def test_a_group_of_the_helper_that_is_gone_is_found_until_it_is_there(run):
     assert "helper_group_missing" not in found_by_doctor(run)
     run.machine.processes.no_groups.add("ziti-router")
     assert "`groupadd --system ziti-router`" in found_by_doctor(run)["helper_group_missing"]["remedy"]
+
+
+def test_rules_and_findings_show_the_name_of_a_service(run):
+    run.machine.disk[SERVICE_NAMES] = '{"a": "web shop"}'
+    run("-I", *FLOW, "-t", "33401", "-s", "a")
+    run("-I", *UDP, "-t", "33401", "-s", "unknown")
+    assert "web shop" in found_by_doctor(run)["left_behind"]["found"]
+    shown = run("show", "rules").out
+    assert "owner ziti:a (web shop)" in shown
+    assert "owner ziti:unknown\n" in shown
+    assert 'owner="ziti:a",service="web shop"' in run("metrics").out
+    for content in ("{", "[]", '"a"'):
+        run.machine.disk[SERVICE_NAMES] = content
+        assert "web shop" not in run("show", "rules").out
