@@ -284,7 +284,8 @@ def test_a_rule_without_a_program_is_stored_and_said_to_be_not_in_force(router, 
     status, line = ask(helper, words("-I", 1, 80, "-N", "lan1"))
     assert status == 0
     assert "stored, not in force until lan1 has the program" in line
-    assert ask(helper, words("-I", 1, 80, "-N", "notyet0")) == (0, "")
+    line = "stored, not in force until notyet0 has the program"
+    assert ask(helper, words("-I", 1, 80, "-N", "notyet0")) == (0, line)
     assert ask(helper, words("-I", 1, 80, "-N", "lan0")) == (0, "")
     assert {tuple(rule["interfaces"]) for rule in router.info()["rules"]} == {(), ("lan1",), ("lan0",), ("notyet0",)}
 

@@ -100,7 +100,7 @@ def look(options: Options, system: System, check_mode: bool) -> Result:
 
 
 def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> Facts:
-    """Return the facts with interfaces, policy routing and listeners. Rules of routers have the name of their service."""
+    """Return the facts with interfaces, policy routing and listeners. Rules of routers have the names of services."""
     system, netlink = current.system, current.netlink
     recorded = {
         status.link.ifindex: status.recorded.addresses if status.recorded else ()
