@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..constants import SERVICE_NAMES
+from ..constants import HELPER_SOCKET_UNIT, SERVICE_NAMES, UNIT_FOLDER
 from ..errors import InvalidInput, KernelRefused
 from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, endpoint, format_number, mask, parse_address
 from ..model.rule import Rule, is_routers
@@ -59,6 +60,13 @@ def service_names(system: System) -> dict[str, str]:
     except ValueError:
         return {}
     return {str(key): str(name) for key, name in given.items()} if isinstance(given, dict) else {}
+
+
+def helper_group(system: System) -> str:
+    """Return the group that the helper serves, "" without a helper."""
+    unit = (system.files.read_bytes(f"{UNIT_FOLDER}/{HELPER_SOCKET_UNIT}") or b"").decode(errors="replace")
+    named = re.search(r"(?m)^SocketGroup=(.*)$", unit)
+    return named[1].strip() if named else ""
 
 
 # ---- listeners ---------------------------------------------------------------------------

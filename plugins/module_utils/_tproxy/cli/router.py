@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from ..checks.findings import enforce, format_finding
 from ..checks.preflight import findings_of_router
+from ..checks.router_facts import helper_group
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
 from ..errors import InvalidInput, TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
@@ -350,7 +351,7 @@ def _gather(options: Options, system: System) -> Result:
 
 def _gathered_files(options: Options, system: System) -> Answer:
     """Return the other options. Saved state and helper need the command line."""
-    kept, group = setup.saved_failure(system, options["pin_dir"]), setup.helper_group(system)
+    kept, group = setup.saved_failure(system, options["pin_dir"]), helper_group(system)
     return {
         "persist": kept is not None,
         "failure": kept or options["failure"],

@@ -27,11 +27,10 @@ from ..checks.collect import (
 from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
 from ..checks.facts import DriftFact, Facts
 from ..checks.findings import by_severity, findings
-from ..checks.router_facts import router_facts, service_names
+from ..checks.router_facts import helper_group, router_facts, service_names
 from ..checks.routers import RouterFacts, findings_of_routers, service_of
 from ..model.policy import Mark
 from ..model.rule import reading_order
-from ..persistence.setup import helper_group
 from ..persistence.state_file import saved_drift
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import CLSACT, HookProgram

@@ -255,13 +255,6 @@ def saved_failure(system: System, pin_dir: str) -> str | None:
     return body["failure"] if body and body["pin_dir"] == pin_dir else None
 
 
-def helper_group(system: System) -> str:
-    """Return the group that the helper serves, "" without a helper."""
-    found = _found(system, f"{UNIT_FOLDER}/{HELPER_SOCKET_UNIT}")
-    named = re.search(r"(?m)^SocketGroup=(.*)$", found.text) if isinstance(found, File) else None
-    return named[1].strip() if named else ""
-
-
 def runtime_files(system: System) -> list[str]:
     """Return the files of ours below /run that end with the last of our state: records and the helper's socket.
 
