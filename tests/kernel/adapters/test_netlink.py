@@ -107,6 +107,27 @@ def test_a_listing_that_changes_each_time_is_refused(netlink):
     assert [link.name for link in netlink.interfaces()] == ["lo"]
 
 
+def test_a_listing_is_received_before_it_is_decoded(netns, netlink, monkeypatch):
+    """The kernel writes it while it is received, and a starting router adds addresses all the time."""
+    netns.batch("ip", [f"address add 10.3.{number // 250}.{number % 250 + 1}/32 dev lo" for number in range(1000)])
+    messages = netlink._socket
+    steps: list[str] = []
+    receive, decode = messages._socket.recv, messages._decoded
+
+    class Socket:
+        send, close = messages._socket.send, messages._socket.close
+
+        def recv(self, size: int) -> bytes:
+            steps.append("receive")
+            return receive(size)
+
+    monkeypatch.setattr(messages, "_socket", Socket())
+    monkeypatch.setattr(messages, "_decoded", lambda message: (steps.append("decode"), decode(message))[1])
+    assert len(netlink.addresses()) > 1000
+    assert steps.count("receive") > 1
+    assert steps == sorted(steps, reverse=True)
+
+
 def test_answers_to_an_earlier_request_are_skipped(netlink):
     """A request that is left before its end leaves answers behind."""
     socket_of_requests = netlink._socket

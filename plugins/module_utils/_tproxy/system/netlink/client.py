@@ -339,20 +339,21 @@ class RequestSocket:
     def exchange(self, request: Request) -> list[Answer]:
         """Send one request and return the decoded answers. The flags must ask for a listing or an acknowledgement.
 
-        Raises Refusal, and Interrupted for a listing that is not of one moment.
+        Raises Refusal, and Interrupted for a listing that is not of one moment. Receives all of a listing before it
+        decodes any of it: the kernel writes the next part when the last one is received, and 2,000 addresses take
+        longer to decode than a starting OpenZiti router needs for the next address.
         """
         self._sequence += 1
-        answers, interrupted = [], False
+        received, interrupted = [], False
         for message in self._answers(self._encoded(request)):
             interrupted = interrupted or bool(message.flags & NLM_F_DUMP_INTR)
-            if message.type not in (NLMSG_ERROR, NLMSG_DONE):
-                answers.append(self._decoded(message))
-                continue
-            _raise_refusal(message)
-            if interrupted:
-                raise Interrupted
-            break
-        return answers
+            if message.type in (NLMSG_ERROR, NLMSG_DONE):
+                _raise_refusal(message)
+                break
+            received.append(message)
+        if interrupted:
+            raise Interrupted
+        return [self._decoded(message) for message in received]
 
     def _answers(self, request: bytes) -> Iterator[Message]:
         """Send a request and yield the messages with its sequence number. The caller knows which is the last one.
