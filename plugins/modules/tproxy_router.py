@@ -357,7 +357,7 @@ generation:
 changed_parts:
   description:
     - Names of the parts that the run changes, of C(rules), C(routes), C(addresses), C(policies), C(filters), C(command
-      line), C(units) and C(saved state).
+      line), C(units), C(saved state) and C(pins).
   returned: O(state) is not V(gathered)
   type: list
   elements: str

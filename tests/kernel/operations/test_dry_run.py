@@ -13,7 +13,9 @@ import socket
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.router import manage_router
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Refused
+from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
 from ansible_collections.netedge.tproxy.tests.support.visitors import visited as with_session
 
@@ -135,3 +137,21 @@ def test_a_management_entry_that_the_program_would_not_let_in_is_refused(router,
     with pytest.raises(Refused, match=r"lan0 would not pass 10.1.0.0/24 to tcp port 2222 of `management`"):
         router.attach(policy={"management": [ENTRY]})
     assert router.netns.run(f"tc filter show dev {LAN} ingress") == ""
+
+
+def steer(router, addresses: list, check: bool) -> dict:
+    """Run tproxy_router with a rule for the subnet of the session, and with these recorded addresses."""
+    interface = {"name": LAN, "policy": {"default_action": "pass"}, "addresses": addresses}
+    given = {"persist": False, "cli": False, "blob_content": router.blob.to_json(), "pin_dir": router.pin_dir}
+    given = options("tproxy_router", interfaces=[interface], rules=[PROXIED], **given)
+    return manage_router(given, router.system(), check).as_dict()
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_addresses_that_the_same_run_records_count(visited, check):
+    """The rule covers the address of the session, which stays on this host only if it is recorded."""
+    assert steer(visited, ["auto"], check)["changed"]
+    assert reaches(visited)
+    with pytest.raises(Refused, match=rf"from {CLIENT} to {OWN} port {SSH_PORT} would not reach sshd by lan0"):
+        steer(visited, ["10.1.0.9"], check)
+    assert reaches(visited)

@@ -17,7 +17,12 @@ import zlib
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import (
+    confused_rule,
+    foreign_default_conflict,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import (
+    ETH_P_ALL,
     Address,
     Filter,
     Link,
@@ -77,15 +82,19 @@ class FakeNetlink(Adapter):
 
     @reads
     def filters(self, ifindex, direction):
-        listed = sorted(self.kernel.filters.get((ifindex, direction), {}).items())
-        return [
-            Filter("bpf", priority, handle, 3, 0, name, program.id, program.tag, True)
-            for (priority, handle), (name, program) in listed
+        found = [
+            Filter("bpf", priority, handle, ETH_P_ALL, 0, name, program.id, program.tag, True)
+            for (priority, handle), (name, program) in self.kernel.filters.get((ifindex, direction), {}).items()
         ]
+        return sorted(found + self.kernel.foreign_filters.get((ifindex, direction), []), key=lambda one: one[1:3])
 
     @reads
     def hook_qdisc(self, ifindex):
         return "clsact" if ifindex in self.kernel.clsact else self.kernel.qdiscs.get(ifindex, "")
+
+    @reads
+    def shared_block(self, ifindex, direction):
+        return self.kernel.shared_blocks.get((ifindex, direction), 0)
 
     @writes
     def add_clsact(self, ifindex):
@@ -105,6 +114,12 @@ class FakeNetlink(Adapter):
     def replace_filter(self, ifindex, direction, priority, handle, program_fd, name):
         if ifindex not in self.kernel.clsact and ifindex not in self.kernel.qdiscs:
             raise KernelRefused(errno.EINVAL, "attach", "filter without clsact")
+        if (ifindex, direction) in self.kernel.shared_blocks:
+            raise KernelRefused(errno.EOPNOTSUPP, "attach", "filter to a shared block")
+        foreign = self.kernel.foreign_filters.get((ifindex, direction), [])
+        if any((each.kind, each.protocol) != ("bpf", ETH_P_ALL) for each in foreign if each.priority == priority):
+            raise KernelRefused(errno.EINVAL, "attach", "filter of another kind or protocol")
+        foreign[:] = [each for each in foreign if (each.priority, each.handle) != (priority, handle)]
         slots = self.kernel.filters.setdefault((ifindex, direction), {})
         slots[(priority, handle)] = (name, self.kernel.get(program_fd))
 
@@ -120,6 +135,8 @@ class FakeNetlink(Adapter):
     def add_rule(self, rule):
         if rule in self.kernel.rules:
             return False
+        if rule._replace(plain=False) in self.kernel.rules:
+            raise confused_rule(rule)
         self.kernel.rules.append(rule)
         return True
 
@@ -127,6 +144,8 @@ class FakeNetlink(Adapter):
     def delete_rule(self, rule):
         if rule not in self.kernel.rules:
             return False
+        if rule._replace(plain=False) in self.kernel.rules:
+            raise confused_rule(rule)
         self.kernel.rules.remove(rule)
         return True
 
@@ -148,10 +167,12 @@ class FakeNetlink(Adapter):
 
     @reads
     def foreign_default(self, table, family):
-        return False
+        return (table, family) in self.kernel.foreign_defaults
 
     @writes
     def add_local_default(self, table, family):
+        if self.foreign_default(table, family):
+            raise foreign_default_conflict(table)
         added = (table, family) not in self.kernel.local_defaults
         self.kernel.local_defaults.add((table, family))
         return added
@@ -213,6 +234,7 @@ class Machine(Kernel):
         self.has_tcx, self.tcx, self.revisions, self.qdiscs = has_tcx, {}, {}, {}
         self.links, self.addresses, self.has_compiler = {}, [], True
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
+        self.foreign_filters, self.shared_blocks, self.foreign_defaults = {}, {}, set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.reached = Reach("connect", errno.ENOENT)
         self.ways, self.routes, self.processes = {}, [], FakeProcesses()

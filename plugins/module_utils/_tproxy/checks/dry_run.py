@@ -4,11 +4,11 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Dry run: test before a change whether the operator could still reach the router.
 
-The dry run loads the new program on private maps that hold the new policies or the new rules. Maps that do not change
-are the pinned ones. It runs the program on the first packet of a new connection for the SSH session of this run, on the
-outer packets of the tunnels that it comes by (see session_path.py), and on a packet of every management entry. The
-verifier needs about 100 ms for the program. So the program is not loaded if there is no SSH session or management entry
-to test, or if the old and new images give the same answer.
+The dry run loads the new program on private maps that hold the new policies, rules or addresses. Maps that do not
+change are the pinned ones. It runs the program on the first packet of a new connection for the SSH session of this run,
+on the outer packets of the tunnels that it comes by (see session_path.py), and on a packet of every management entry.
+The verifier needs about 100 ms for the program. So the program is not loaded if there is no SSH session or management
+entry to test, or if the old and new images give the same answer.
 """
 
 from __future__ import annotations
@@ -33,11 +33,19 @@ from ..abi.layout import (
 )
 from ..errors import VerificationFailed
 from ..model.flow import Flow
-from ..model.policy import Policy
+from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import ADDRESS_BITS, family_of
 from ..model.rule import PROTOCOLS
 from ..program.blob import Blob
-from ..resources.interfaces import RECORDED_SCOPES, AddressTable, displaced_key, encode_policy, slots_for
+from ..resources.interfaces import (
+    RECORDED_SCOPES,
+    AddressTable,
+    PolicyTable,
+    displaced_key,
+    encode_addresses,
+    encode_policy,
+    slots_for,
+)
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Lookup
 from ..system.netlink.messages import Link
@@ -113,6 +121,14 @@ def _action(lookup: Lookup | None, probe: Probe) -> bytes | None:
     return lookup.action(slot) if slot else None
 
 
+class New(NamedTuple):
+    """The parts that a change replaces: policies and recorded addresses by ifindex, and the image. None: it stays."""
+
+    policies: Mapping[int, Policy] | None
+    image: array[int] | memoryview | None
+    addresses: Mapping[int, InterfaceAddresses] | None
+
+
 # ---- dry run -----------------------------------------------------------------------------------
 
 
@@ -123,13 +139,14 @@ def rehearse(
     probes: Sequence[Probe],
     policies: Mapping[int, Policy] | None = None,
     image: array[int] | memoryview | None = None,
+    addresses: Mapping[int, InterfaceAddresses] | None = None,
 ) -> list[Finding]:
-    """Return a finding for each probe that the program would not pass, with the new policies or the new image."""
+    """Return a finding for each probe that the program would not pass, with the new policies, image or addresses."""
     if not probes:
         return []
     with ExitStack() as opened:
-        maps = _Maps(system, pins, opened)
-        descriptors = {name: maps.of(name, shape, policies, image) for name, shape in blob.maps.items()}
+        maps = _Maps(system, pins, opened, New(policies, image, addresses))
+        descriptors = {name: maps.of(name, shape) for name, shape in blob.maps.items()}
         program = system.bpf.load_program(blob.bind(descriptors), blob.function)
         opened.callback(os.close, program)
         traces = [(probe, _trace(system, program, probe)) for probe in probes]
@@ -153,17 +170,18 @@ def _gets_in(trace: Trace) -> bool:
 class _Maps:
     """The maps of a dry run. Its exit stack closes them."""
 
-    def __init__(self, system: System, pins: Pins, opened: ExitStack) -> None:
-        self._bpf, self._pins, self._opened = system.bpf, pins, opened
+    def __init__(self, system: System, pins: Pins, opened: ExitStack, new: New) -> None:
+        self._bpf, self._pins, self._opened, self._changed = system.bpf, pins, opened, new
 
-    def of(
-        self, name: str, shape: Shape, policies: Mapping[int, Policy] | None, image: array[int] | memoryview | None
-    ) -> int:
+    def of(self, name: str, shape: Shape) -> int:
         """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
+        policies, image, addresses = self._changed
         if name == "policy" and policies is not None:
             return self._policies(shape, policies)
-        if name == "displaced" and policies is not None:
-            return self._displaced(shape, policies)
+        if name == "ifindex_ip_map" and addresses is not None:
+            return self._addresses(shape, addresses)
+        if name == "displaced" and (policies is not None or addresses is not None):
+            return self._displaced(shape, policies, addresses)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
             return self._image(shape, image)
         if shape[0] == TYPE_PERCPU_ARRAY:
@@ -183,11 +201,30 @@ class _Maps:
             self._bpf.update(made, codec.key(slot), raw, "policy")
         return made
 
-    def _displaced(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
-        """Return a map with the slots of the private policies, and of the pinned addresses."""
+    def _addresses(self, shape: Shape, addresses: Mapping[int, InterfaceAddresses]) -> int:
+        """Return a map with the recorded addresses."""
+        made = self._new(shape, "ifindex_ip_map")
+        for ifindex, slot in slots_for(addresses).items():
+            self._bpf.update(made, codec.key(slot), encode_addresses(ifindex, addresses[ifindex]), "ifindex_ip_map")
+        return made
+
+    def _displaced(
+        self,
+        shape: Shape,
+        policies: Mapping[int, Policy] | None,
+        addresses: Mapping[int, InterfaceAddresses] | None,
+    ) -> int:
+        """Return a map with the slots of policies and addresses, private or pinned."""
         made = self._new(shape, "displaced")
-        addresses = AddressTable(self._bpf, self._pins).load().slots
-        for table, slots in ((TABLE_POLICY, slots_for(policies)), (TABLE_ADDRESSES, addresses)):
+        if policies is None:
+            of_policies: Mapping[int, int] = PolicyTable(self._bpf, self._pins).load().slots
+        else:
+            of_policies = slots_for(policies)
+        if addresses is None:
+            of_addresses: Mapping[int, int] = AddressTable(self._bpf, self._pins).load().slots
+        else:
+            of_addresses = slots_for(addresses)
+        for table, slots in ((TABLE_POLICY, of_policies), (TABLE_ADDRESSES, of_addresses)):
             for ifindex, slot in slots.items():
                 self._bpf.update(made, displaced_key(table, ifindex), codec.key(slot), "displaced")
         return made

@@ -139,18 +139,22 @@ def _cut_by_router(transaction: Transaction, planned: TransactionPlan) -> list[F
     """Return the findings about connections that would be cut off. An interface that stays is asked about new rules."""
     system, netlink, wanted = transaction.system, transaction.netlink, planned.desired.program
     blob = (wanted and wanted.blob) or transaction.current.blob
-    if blob is None or planned.policies is None or planned.rules is None:
+    if blob is None or planned.policies is None or planned.rules is None or planned.addresses is None:
         return []
     policies, compiled = planned.policies.after, planned.rules.compiled
     image = None if compiled is None else compiled.words
     changed = {hook.ifindex for hook in planned.puts} | set(planned.policies.changes.puts)
+    changed |= {*planned.addresses.changes.puts, *planned.addresses.changes.deletes} & set(policies)
     path = session_path(system, netlink)
     links = [link for link in transaction.current.links if link.ifindex in changed]
     asked = questions(netlink, {key: policy for key, policy in policies.items() if key in changed}, path)
     if image is not None:
         others = {key: policy for key, policy in policies.items() if key not in changed}
         asked += affected(questions(netlink, others, path), planned.rules.snapshot.words, image)
-    return _unknown(path, links) + rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+    addresses = planned.addresses.after
+    return _unknown(path, links) + rehearse(
+        system, transaction.pins, blob, asked, policies=policies, image=image, addresses=addresses
+    )
 
 
 def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Finding]:

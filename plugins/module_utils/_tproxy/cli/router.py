@@ -35,9 +35,11 @@ from ..operations.info import inspect
 from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
 from ..persistence import setup
 from ..persistence.setup import UnitPlan, plan_units
+from ..persistence.state_file import state_to_save
 from ..program.select import Wanted, wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import TCX, Hook
+from ..resources.lost_pins import pin_living_maps
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
@@ -97,17 +99,20 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
     ) as transaction:
         transaction.pins.check()
         current, is_deferred = transaction.current, bool(options.get("confirm_token"))
+        ifindexes = [link.ifindex for link in current.links]
+        repaired = bool(pin_living_maps(system.bpf, transaction.netlink, transaction.pins, ifindexes, check))
         found = targets(current, wanted)
         program = _program(options, found, transaction)
         places = placed(transaction, found, program)
-        planned = transaction.plan(desired_state(current, wanted, places, program, transaction.deadline))
+        desired = desired_state(current, wanted, places, program, transaction.deadline)
+        planned = transaction.plan(replace(desired, pins_program=current.blob is None))
         hooks = {each.hook: each.target.link for each in places}
         warnings = [*wanted.warnings, *_input_warnings(options, wanted, current)]
         before = findings_of_router(transaction, hooks, planned)
         warnings += enforce(before, bool(options["force"]))
         files = _plan_files(options, planned, current)
         released = _released(wanted, planned, current)
-        result = _result(planned, program, files, current, is_deferred)
+        result = _result(planned, program, files, current, is_deferred, repaired)
         if not check:
             known = {each["code"] for each in before}
             with ExitStack() as undo:
@@ -116,6 +121,8 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
                 transaction.apply(planned, verify)
                 undo.pop_all()
         warnings += older_release_warnings(system, options["pin_dir"])
+    if check and not planned.puts:
+        warnings += _foresee_finish(options, files, released, system)
     if not check and not is_deferred:
         warnings += _finish(options, files, released, system)
     return replace(result, warnings=tuple(warnings), released_interfaces=released)
@@ -203,6 +210,24 @@ def _verify(options: Options, found: list[Target], known: Collection[str], syste
         raise VerificationFailed(f"the router is not as it should be, so the state before is back: {'; '.join(wrong)}")
 
 
+def _foresee_finish(options: Options, files: _Files, released: Iterable[str], system: System) -> list[str]:
+    """Return the warnings of _finish() after a run that keeps the program, as far as the state before it tells."""
+    if not files.saves:
+        return []
+    try:
+        state_to_save(options["pin_dir"], options["failure"], system, None, released)
+    except TproxyError as fault:
+        return _not_saved(fault, system)
+    return []
+
+
+def _not_saved(fault: TproxyError, system: System) -> list[str]:
+    """Return the warning. Where there is a state file, the pipeline tries again, and warns."""
+    if system.files.exists(STATE_FILE):
+        return []
+    return [f"{fault}. The change is in force but not saved: the next boot opens the router"]
+
+
 def _finish(options: Options, files: _Files, released: Iterable[str], system: System) -> list[str]:
     """Save the state and start the units. Return warnings: the change stands although it cannot be saved."""
     warnings = []
@@ -210,7 +235,7 @@ def _finish(options: Options, files: _Files, released: Iterable[str], system: Sy
         try:
             warnings += setup.save(options["pin_dir"], options["failure"], system, released)
         except TproxyError as fault:
-            warnings.append(f"{fault}. The change is in force but not saved: the next boot opens the router")
+            warnings += _not_saved(fault, system)
     if files.units.changed:
         if not files.forgets:
             files.units.stop(system)
@@ -222,7 +247,12 @@ def _finish(options: Options, files: _Files, released: Iterable[str], system: Sy
 
 
 def _result(
-    planned: TransactionPlan, program: Wanted | None, files: _Files, current: CurrentState, is_deferred: bool
+    planned: TransactionPlan,
+    program: Wanted | None,
+    files: _Files,
+    current: CurrentState,
+    is_deferred: bool,
+    repaired: bool = False,
 ) -> Result:
     before, after, changes = _rules_of(planned, current)
     changed_rules = [key for key in changes.puts if key in before]
@@ -234,14 +264,22 @@ def _result(
         "changed_rules": len(changed_rules),
         "removed": len(changes.deletes),
         "generation": current.rules.contents.generation + bool(planned.rules and planned.rules.changed),
-        "changed_parts": _changed_parts(planned, bool(changes), files),
+        "changed_parts": _changed_parts(planned, bool(changes), files) + (["pins"] if repaired else []),
         "deferred": is_deferred and files.changed,
     }
     sides = zip(_rule_lines(planned, current), _kernel_lines(planned, current), _file_lines(files))  # before, after
     texts = ("".join(f"{line}\n" for line in itertools.chain(*parts)) for parts in sides)
     policies = planned.policies.before or planned.policies.after if planned.policies else {}
-    changed = planned.changed or bool(changes) or files.changed
-    return Result(changed, data, Diff(*texts), meets_packets=bool(policies) and planned.changed)
+    changed = planned.changed or bool(changes) or files.changed or repaired
+    meets_packets = bool(policies) and planned.changed
+    return Result(
+        changed,
+        data,
+        Diff(*texts),
+        meets_packets=meets_packets,
+        pins_program=bool(planned.puts),
+        replaces_state_file=files.forgets,
+    )
 
 
 def _changed_parts(planned: TransactionPlan, rules_change: bool, files: _Files) -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from ..constants import CONFIRM_MAX, CONFIRM_MIN
-from ..errors import InvalidInput, TproxyError, Unconfirmed
+from ..errors import Conflict, InvalidInput, TproxyError, Unconfirmed
 from ..model.saved_state import encode_state
 from ..resources.current_state import CurrentState, observe_state
 from ..resources.image_lock import image_lock
@@ -39,7 +39,7 @@ from ..resources.rule_table import rule_table
 from ..resources.session import migrated_pins
 from ..system.system import System
 from . import deadline as confirm_deadline
-from .watchdog import roll_back, watchdog
+from .watchdog import foresee_roll_back, roll_back, watchdog
 
 BEGUN = "begun"
 
@@ -50,9 +50,9 @@ def begin(options: Options, system: System, check: bool) -> Result:
     refuse_bad_timeout(seconds)
     finish_expired(pin_dir, system, check)
     if check:
-        with lock_for_change(system, pin_dir, check, mount=False):
-            predicted = {"state": PENDING, "token": options["token"], "seconds": seconds, "seconds_left": seconds}
-            return _answer(True, predicted)
+        foresee_start(pin_dir, system)
+        predicted = {"state": PENDING, "token": options["token"], "seconds": seconds, "seconds_left": seconds}
+        return replace(_answer(True, predicted), pending=True)
     pending = start(pin_dir, seconds, options["token"], system)
     return replace(_answer(True, pending.shown(system)), pending=True)
 
@@ -61,6 +61,20 @@ def refuse_bad_timeout(seconds: int) -> None:
     """Raise InvalidInput for a time that is too short to confirm, or too long to protect."""
     if not CONFIRM_MIN <= seconds <= CONFIRM_MAX:
         raise InvalidInput([f"confirm_timeout: {seconds} is out of range, {CONFIRM_MIN} to {CONFIRM_MAX} seconds"])
+
+
+def foresee_start(pin_dir: str, system: System) -> None:
+    """Raise the refusals of start(). Change nothing.
+
+    The maps of an older release have no program of ours to return to, so there is nothing to try.
+    """
+    with ExitStack() as held:
+        held.enter_context(lock_for_change(system, pin_dir, True, mount=False))
+        netlink = held.enter_context(system.netlink())
+        pins = held.enter_context(migrated_pins(system, pin_dir, True, lambda: netlink))
+        if "meta" in pins.shapes:
+            current = CurrentState(system, lambda: netlink, pins)
+            foresee_roll_back(system, netlink, _snapshot(pin_dir, current))
 
 
 def start(pin_dir: str, seconds: int, token: str | None, system: System) -> Pending:
@@ -93,11 +107,22 @@ def _pending(pin_dir: str, seconds: int, token: str | None, current: CurrentStat
         seconds,
         process.monotonic_ns() + seconds * 10**9,
         process.boot_id(),
-        encode_state(observe_state(current, pin_dir)),
+        _snapshot(pin_dir, current),
         Watchdog(0, 0),
         older=older_filters(system, current.netlink, pin_dir),
     )
     return pending._replace(watchdog=Watchdog(*process.spawn(watchdog(system, pin_dir, pending))))
+
+
+def _snapshot(pin_dir: str, current: CurrentState) -> str:
+    """Return the text of the state to which a roll-back returns. Raises Conflict if it has no program to load."""
+    state = observe_state(current, pin_dir)
+    if state.attachments and not state.blob:
+        raise Conflict(
+            f"no blob is kept beside the program pinned under {pin_dir}, so a roll-back could not load it: nothing was"
+            " changed; run tc_bpf_attach with confirm_timeout: 0, which keeps one"
+        )
+    return encode_state(state)
 
 
 def confirm(options: Options, system: System, check: bool) -> Result:
@@ -129,7 +154,7 @@ def rollback(options: Options, system: System, check: bool) -> Result:
         pending = _the_one(pending, token)
         if pending.outcome == CONFIRMED:
             raise Unconfirmed(f"the change of token {token} was confirmed: it can no longer be rolled back")
-        changes = [] if check else _roll_back(pin_dir, system, pending)
+        changes = _foreseen(system, pending) if check else _roll_back(pin_dir, system, pending)
         return _answer(True, pending._replace(outcome=ROLLED_BACK).shown(system), changes)
 
 
@@ -190,6 +215,11 @@ def finish_before_call(pin_dir: str, system: System) -> None:
         lines = [f"a change that was not confirmed in time is not rolled back yet: {fault}"]
     for line in lines:
         system.background.log(line)
+
+
+def _foreseen(system: System, pending: Pending) -> list[str]:
+    with system.netlink() as netlink:
+        return foresee_roll_back(system, netlink, pending.snapshot)
 
 
 def _roll_back(pin_dir: str, system: System, pending: Pending) -> list[str]:

@@ -56,7 +56,11 @@ def disarm(bpf: Bpf, pins: Pins, table: RuleTable) -> None:
 
 
 def _set_deadline(policies: PolicyTable, deadline_of: Callable[[Policy], int]) -> None:
+    """Write the deadline to each policy. A damaged policy is written as it is read, so that a change can repair it."""
+
     def desired(have: Mapping[int, Policy]) -> dict[int, Policy]:
-        return {ifindex: replace(policy, deadline=deadline_of(policy)) for ifindex, policy in have.items()}
+        return {
+            ifindex: replace(policy, deadline=deadline_of(policy), damaged=False) for ifindex, policy in have.items()
+        }
 
     reconcile(policies, desired)

@@ -57,6 +57,11 @@ class Watch(NamedTuple):
     held: list[Held]
 
 
+def foresee_roll_back(system: System, netlink: Netlink, snapshot: str) -> list[str]:
+    """Return one line for each change of a roll-back to this state. Raises TproxyError if it would be refused."""
+    return restore(decode_state(snapshot), system, netlink, exact=True, check_mode=True).changes
+
+
 def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) -> list[str]:
     """Put the state before the change in force again, within the caller's lock; return one line for each change.
 
@@ -77,7 +82,7 @@ def watchdog(system: System, pin_dir: str, pending: Pending) -> Callable[[], Cal
 
     def prepare() -> Callable[[], None]:
         netlink = system.netlink().__enter__()
-        restore(decode_state(pending.snapshot), system, netlink, exact=True, check_mode=True)
+        foresee_roll_back(system, netlink, pending.snapshot)
         watch = Watch(system, netlink, pin_dir, pending, _hold(system, netlink, pin_dir))
         return lambda: _watch(watch)
 

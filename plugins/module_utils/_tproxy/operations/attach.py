@@ -95,11 +95,12 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
     lost = hook_at_place(asked, transaction, link)
     before = transaction.point(lost).observe() if lost else None
     repaired = _pin_living_maps(transaction, link, check_mode)
+    keeps_blob = not transaction.is_splicer or current.blob is not None
     standing = hook_that_stands(asked, transaction, link)
     stood = transaction.point(standing).observe() if standing else None
     shown = (lost, before) if lost else (standing, stood)
     # A program that is at hand nowhere must be compiled, unless it stays where it runs.
-    running = stood if choose(asked, transaction, link, None, standing) == standing else None
+    running = stood if keeps_blob and choose(asked, transaction, link, None, standing) == standing else None
     wanted = wanted_program(options, transaction.system.compiler, current.blob, running)
     with _pins_for(transaction, wanted) as pins:
         pins.check()
@@ -109,7 +110,8 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
         hook = choose(asked, transaction, link, wanted.blob, stays)
         was_ours = transaction.is_splicer and link.ifindex in current.policies.entries
         transaction.point(hook).refuse_foreign(was_ours)
-        planned = transaction.plan(state_with(options, given, transaction, link, hook, wanted))
+        desired = state_with(options, given, transaction, link, hook, wanted)
+        planned = transaction.plan(replace(desired, pins_program=not keeps_blob))
         found = findings_of_hook(transaction, link, hook, planned)
         warnings = masked_sources(options["policy"]) + enforce(found, bool(options.get("force")))
         if not check_mode:
@@ -125,14 +127,21 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
             shown_attachment(link, *shown, had, rules_bound=planned.rules is None),
             shown_attachment(link, hook, wanted.attached, policy),
         )
-        return Result(planned.changed or repaired, data, diff, tuple(warnings))
+        return Result(
+            planned.changed or repaired,
+            data,
+            diff,
+            tuple(warnings),
+            pins_program=transaction.is_splicer and bool(planned.puts),
+        )
 
 
 def _pin_living_maps(transaction: Transaction, link: Link, check_mode: bool) -> bool:
     """Pin maps again that the program on the interface still uses. Return whether there were any."""
-    if check_mode or not transaction.is_splicer:
+    if not transaction.is_splicer:
         return False
-    return bool(pin_living_maps(transaction.system.bpf, transaction.netlink, transaction.pins, [link.ifindex]))
+    bpf, netlink, pins = transaction.system.bpf, transaction.netlink, transaction.pins
+    return bool(pin_living_maps(bpf, netlink, pins, [link.ifindex], check_mode))
 
 
 def state_with(

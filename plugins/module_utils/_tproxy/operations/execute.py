@@ -18,10 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ..commit_confirm.change import confirm, finish_expired, refuse_bad_timeout, rollback, start
+from ..commit_confirm.change import confirm, finish_expired, foresee_start, refuse_bad_timeout, rollback, start
 from ..constants import FUNCTION, STATE_FILE
 from ..errors import InvalidInput, TproxyError
-from ..persistence.state_file import UNSAVED, refresh_state_file, state_file_lock
+from ..persistence.state_file import UNSAVED, foreseen_warnings, refresh_state_file, state_file_lock
 from ..resources.attachments import users
 from ..resources.lock import Pending, pending_change, write_record
 from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
@@ -58,13 +58,25 @@ def _saved(operation: Operation, options: Options, system: System, check_mode: b
     that confirms a pending change saves it.
     """
     run = _run_confirmable if operation.confirmable else _run_finished
-    if check_mode or not system.files.exists(STATE_FILE):
+    if not system.files.exists(STATE_FILE):
         return run(operation, options, system, check_mode)
+    if check_mode:
+        return _with_foreseen_warnings(run(operation, options, system, True), options, system)
     with state_file_lock(system):
         result = run(operation, options, system, check_mode)
         if result.pending or not (result.changed or system.files.exists(UNSAVED)):
             return result
         return result.with_warnings(refresh_state_file(options["pin_dir"], result.released_interfaces, system))
+
+
+def _with_foreseen_warnings(predicted: Result, options: Options, system: System) -> Result:
+    """Return a predicted result with the warnings of the state file that the run would save."""
+    is_saved = predicted.changed or system.files.exists(UNSAVED)
+    if predicted.pending or predicted.replaces_state_file or not is_saved:
+        return predicted
+    return predicted.with_warnings(
+        foreseen_warnings(options["pin_dir"], predicted.released_interfaces, system, predicted.pins_program)
+    )
 
 
 def _run_finished(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
@@ -98,14 +110,17 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
     options = {**options, "confirm_token": None}
     system = replace(system, compiler=_CachingCompiler(system.compiler))
     predicted = _run(operation, options, system, True)
-    if check_mode or not predicted.changed:
+    if not predicted.changed:
         return predicted.with_data(confirm=None)
     if predicted.meets_packets is False or (by_default and not predicted.may_cut_off):
-        return _run(operation, options, system, False).with_data(confirm=None)
+        return (predicted if check_mode else _run(operation, options, system, False)).with_data(confirm=None)
     if not _meets_packets(predicted, options["pin_dir"], system):
-        unmet = [] if by_default else [UNMET]
-        return _run(operation, options, system, False).with_data(confirm=None).with_warnings(unmet)
-    return _run_pending(operation, options, system, seconds, token)
+        result = predicted if check_mode else _run(operation, options, system, False)
+        return result.with_data(confirm=None).with_warnings([] if by_default else [UNMET])
+    if check_mode:
+        foresee_start(options["pin_dir"], system)
+        return replace(predicted.with_data(confirm=None), pending=True)
+    return _run_pending(operation, options, system, seconds, token, predicted)
 
 
 def _refuse_bad_options(options: Options, seconds: int) -> None:
@@ -128,8 +143,13 @@ def _meets_packets(predicted: Result, pin_dir: str, system: System) -> bool:
         return bool(users(netlink, Programs(system.bpf, pins), FUNCTION))
 
 
-def _run_pending(operation: Operation, options: Options, system: System, seconds: int, token: str | None) -> Result:
-    """Run an operation as a change that waits for confirmation."""
+def _run_pending(
+    operation: Operation, options: Options, system: System, seconds: int, token: str | None, predicted: Result
+) -> Result:
+    """Run an operation as a change that waits for confirmation.
+
+    Its diff is the predicted one. The start of the change writes each policy, also a damaged one, as it is read.
+    """
     pin_dir = options["pin_dir"]
     pending = start(pin_dir, seconds, token, system)
     own_change = {"pin_dir": pin_dir, "token": pending.token}
@@ -143,6 +163,7 @@ def _run_pending(operation: Operation, options: Options, system: System, seconds
     if not result.changed:  # another run made the same change between prediction and run
         confirm(own_change, system, False)
         return result.with_data(confirm=None)
+    result = replace(result, diff=predicted.diff)
     return result.with_data(confirm=pending.shown(system)).with_warnings(_alone(token, pending, system))
 
 

@@ -40,7 +40,8 @@ def save_state(options: Options, system: System, check: bool) -> Result:
         "interfaces": sorted({entry.interface for entry in state.attachments}) if state else [],
         "rules": len(state.rules) if state else 0,
     }
-    return Result(want != texts, data, Diff(text_of_state(had), text_of_state(state)), tuple(warnings))
+    diff = Diff(text_of_state(had), text_of_state(state))
+    return Result(want != texts, data, diff, tuple(warnings), replaces_state_file=path == STATE_FILE)
 
 
 SAVE_STATE = Operation("tproxy_state", save_state, execute)

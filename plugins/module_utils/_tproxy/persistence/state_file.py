@@ -45,6 +45,7 @@ UNSAVED = f"{RUN_DIR}/unsaved"
 KILLED = "a run was killed before it had saved its change"
 # The state that the disk refused. It counts only while UNSAVED exists.
 REFUSED_STATE = f"{RUN_DIR}/state.json"
+REMEDY = "; remedy that: the watcher then saves by itself, and tproxy_state at once"
 
 
 def closed_path(path: str) -> str:
@@ -77,6 +78,21 @@ def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) ->
         return warnings
     except TproxyError as fault:
         return [_stale(files, fault)]
+
+
+def foreseen_warnings(pin_dir: str, released: Iterable[str], system: System, pins_program: bool) -> list[str]:
+    """Return the warnings of refresh_state_file() after a run, as far as the state before it tells. Change nothing.
+
+    With `pins_program` the run keeps a blob, so the state can be saved then.
+    """
+    had, warnings = read_state(system.files.read(STATE_FILE), STATE_FILE)
+    if had is None or had.pin_dir != pin_dir or pins_program:
+        return warnings
+    try:
+        state_to_save(pin_dir, had.failure, system, newest_state(system.files, had), released)
+    except TproxyError as fault:
+        return [_as_stale(fault)]
+    return warnings
 
 
 def newest_state(files: Files, had: SavedState | None) -> SavedState | None:
@@ -123,12 +139,21 @@ def _forget_refused(files: Files) -> None:
 
 def _stale(files: Files, fault: TproxyError) -> str:
     """Mark the file as outdated; return the warning."""
-    note = f"{fault}. The change is in force, but not in {STATE_FILE}: a reboot would bring back the state before"
+    note = _note(fault)
     try:
         files.write(UNSAVED, note)
     except TproxyError as second:
         note = f"{note} ({second})"
-    return f"{note}; remedy that: the watcher then saves by itself, and tproxy_state at once"
+    return note + REMEDY
+
+
+def _as_stale(fault: TproxyError) -> str:
+    """Return the warning of a run that could not save, and change nothing."""
+    return _note(fault) + REMEDY
+
+
+def _note(fault: TproxyError) -> str:
+    return f"{fault}. The change is in force, but not in {STATE_FILE}: a reboot would bring back the state before"
 
 
 def read_state(text: str | None, path: str) -> tuple[SavedState | None, list[str]]:

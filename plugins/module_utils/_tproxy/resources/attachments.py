@@ -154,6 +154,12 @@ class FilterPoint(HookPoint):
                 f"the qdisc `ingress` of another program has the place of clsact and no {hook.direction} hook: nothing"
                 " was changed; remove it with `tc qdisc del dev INTERFACE ingress`, or use hook: tcx (Linux 6.6)"
             )
+        block = self._netlink.shared_block(hook.ifindex, hook.direction)
+        if block and ours is None:
+            raise Conflict(
+                f"the {hook.direction} qdisc shares filter block {block} with other interfaces, and the kernel takes no"
+                " filter for one of them: nothing was changed; use hook: tcx (Linux 6.6), or remove the qdisc"
+            )
         for entry in self._at_priority():
             is_other = from_filter(entry) != ours and entry.handle == hook.handle
             if is_other or entry.kind != BPF_FILTER or entry.protocol != ETH_P_ALL:

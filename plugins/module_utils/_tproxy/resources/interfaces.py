@@ -300,7 +300,7 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
         allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
         accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
         management=tuple(filter(None, map(_decode_management, entries))),
-        mark=Mark(values["mark"], values["mark_mask"]),
+        mark=_decode_mark(values["mark"], values["mark_mask"]),
         layer3=bool(values["flags"] & POLICY_LAYER3),
         loopback=bool(values["flags"] & POLICY_LOOPBACK),
         deadline=values["deadline"],
@@ -308,6 +308,11 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
     )
     is_ours = encode_policy(values["ifindex"], policy) == raw
     return values["ifindex"], policy if is_ours else replace(policy, damaged=True)
+
+
+def _decode_mark(value: int, mask: int) -> Mark:
+    """Return the mark, or the default one for values that are no mark: no saved state and no roll-back has these."""
+    return Mark(value, mask) if value and not value & ~mask else Mark()
 
 
 def _policy_flags() -> tuple[tuple[int, str, object], ...]:

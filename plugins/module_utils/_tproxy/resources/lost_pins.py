@@ -23,10 +23,12 @@ from .pins import Pins
 NAME_BYTES = 15  # of a map's name in the kernel, see system/bpf.py
 
 
-def pin_living_maps(bpf: Bpf, netlink: Netlink, pins: Pins, ifindexes: Iterable[int]) -> list[str]:
+def pin_living_maps(
+    bpf: Bpf, netlink: Netlink, pins: Pins, ifindexes: Iterable[int], check_mode: bool = False
+) -> list[str]:
     """Pin the maps again that our programs on these interfaces use and that are not pinned; return their names.
 
-    The other missing maps are made anew.
+    The other missing maps are made anew. Check mode pins nothing, and reads these maps as if they were pinned.
     """
     with ExitStack() as opened:
         living: dict[str, int] = {}
@@ -37,7 +39,9 @@ def pin_living_maps(bpf: Bpf, netlink: Netlink, pins: Pins, ifindexes: Iterable[
                 name = _missing_name(bpf.map_info(descriptor), pins)
                 if name is not None:
                     living.setdefault(name, descriptor)
-        if living:
+        if living and check_mode:
+            pins.lend(living)
+        elif living:
             pins.ensure(living)
             pins.keep()
         return sorted(living)

@@ -50,7 +50,8 @@ class Result:
     that the operation stopped managing on purpose: the state file forgets them. `pending` says that the change waits
     for confirmation, so the state file must not have it yet. `may_cut_off`: the change can cut the operator off, so it
     is confirmed without being asked to. `meets_packets` says whether a packet can meet the change; None: the pipeline
-    looks for an attached program. The audit trail names the `rule_changes`.
+    looks for an attached program. `pins_program`: the operation pins the program with its blob.
+    `replaces_state_file`: it writes or removes the state file itself. The audit trail names the `rule_changes`.
     """
 
     changed: bool
@@ -61,6 +62,8 @@ class Result:
     pending: bool = False
     may_cut_off: bool = True
     meets_packets: bool | None = None
+    pins_program: bool = False
+    replaces_state_file: bool = False
     rule_changes: RuleChanges | None = None
 
     def with_warnings(self, warnings: Iterable[str]) -> Result:

@@ -47,6 +47,7 @@ class Pins:
         self._bpf, self._bpffs = bpf, bpffs
         self.folder, self.shapes = folder, shapes
         self._open: dict[str, OpenMap] = {}
+        self._lent: frozenset[str] = frozenset()
         self._is_new = False
 
     def __enter__(self) -> Pins:
@@ -79,8 +80,9 @@ class Pins:
         return f"{self.folder}/{name}"
 
     def names(self) -> list[str]:
-        """Return the names of the pins and markers; [] where no bpffs is mounted."""
-        return list(self._bpffs.names(self.folder)) if self._bpffs.is_mounted(self.folder) else []
+        """Return the names of the pins and markers, and of lent maps. Without a bpffs there are no pins."""
+        found = self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else []
+        return sorted({*found, *self._lent}) if self._lent else list(found)
 
     def missing(self) -> list[str]:
         """Return the names of the maps that are not pinned."""
@@ -114,6 +116,12 @@ class Pins:
         for name in self.shapes:
             if name not in absent:
                 self.fd(name)
+
+    def lend(self, living: Mapping[str, int]) -> None:
+        """Read these maps as if they were pinned, as check mode does. The descriptors stay with the caller."""
+        self._lent |= frozenset(living)
+        for name, descriptor in living.items():
+            self._open[name] = OpenMap(self._bpf.map_by_id(self._bpf.map_info(descriptor).id), None)
 
     def map_ids(self) -> set[int]:
         """Return the ids of the pinned maps in the kernel."""

@@ -141,9 +141,7 @@ def restore(
         current = transaction.current
         links = {link.name: link for link in current.links}
         there = [(entry, links[entry.interface]) for entry in entries if entry.interface in links]
-        repaired: list[str] = []
-        if not check_mode:
-            repaired = pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there])
+        repaired = pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there], check_mode)
         targets = [Target(entry, link, hook_of_saved(system.bpf, entry, link)) for entry, link in there]
         for target in targets:
             transaction.point(target.hook).refuse_foreign()

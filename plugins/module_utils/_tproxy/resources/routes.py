@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from ..model.policy import Mark
-from ..system.netlink.client import foreign_default_conflict
+from ..system.netlink.client import confused_rule, foreign_default_conflict
 from ..system.netlink.messages import RouteRule
 from ..system.system import Netlink
 from .reconcile import Changes, restore_entries
@@ -58,10 +58,14 @@ Routes = Mapping[Union[RouteKey, LocalKey], bool]
 
 @dataclass(frozen=True)
 class RouteSnapshot:
-    """Our policy rules and local routes, and the local routes that foreign rules lead to."""
+    """Our policy rules and local routes, and the local routes that foreign rules lead to.
+
+    `narrower` are the policy rules with selectors that ours do not have.
+    """
 
     entries: Routes
     shared: frozenset[LocalKey]
+    narrower: frozenset[RouteRule] = frozenset()
 
     @property
     def rules(self) -> list[RouteKey]:
@@ -91,16 +95,17 @@ class RouteTable:
     def load(self) -> RouteSnapshot:
         """Return our rules, the local routes that they lead to, and those that foreign rules lead to."""
         found: dict[RouteKey | LocalKey, bool] = {}
-        shared = set()
+        shared, narrower = set(), set()
         for family in FAMILIES.values():
             listed = self._netlink.rules(family)
             ours = [_key(rule) for rule in listed if is_ours(rule)]
             shared |= {LocalKey(family, rule.table) for rule in listed if not is_ours(rule)}
             found.update(dict.fromkeys(ours, True))
+            narrower |= {rule for rule in listed if not rule.plain}
             for table in {key.table for key in ours} | self._tables:
                 if self._netlink.local_default(table, family):
                     found[LocalKey(family, table)] = True
-        return RouteSnapshot(found, frozenset(shared))
+        return RouteSnapshot(found, frozenset(shared), frozenset(narrower))
 
     def entries(self, snapshot: RouteSnapshot) -> Routes:
         """Return the entries of a snapshot."""
@@ -109,7 +114,14 @@ class RouteTable:
     def prepare(
         self, snapshot: RouteSnapshot, changes: Changes[RouteKey | LocalKey, bool], want: Routes
     ) -> Changes[RouteKey | LocalKey, bool]:
-        """Return the changes. Raises Conflict if a table has another default route in the place of a local route."""
+        """Return the changes.
+
+        Raises Conflict if a table has another default route in the place of a local route, or if the kernel could take
+        a rule with more selectors for ours.
+        """
+        for key in in_order([*changes.puts, *changes.deletes]):
+            if isinstance(key, RouteKey) and key.rule._replace(plain=False) in snapshot.narrower:
+                raise confused_rule(key.rule)
         for key in in_order(changes.puts):
             if isinstance(key, LocalKey) and self._netlink.foreign_default(key.table, key.family):
                 raise foreign_default_conflict(key.table)

@@ -119,6 +119,15 @@ class Netlink:
         kinds = [qdisc.kind for qdisc in self.qdiscs(ifindex)]
         return next((kind for kind in HOOK_QDISCS if kind in kinds), "")
 
+    def shared_block(self, ifindex: int, direction: str) -> int:
+        """Return the index of the filter block that the hook shares, 0 for none.
+
+        The kernel refuses a filter for one interface there (EOPNOTSUPP), also while no other interface has the block.
+        """
+        held = [qdisc for qdisc in self.qdiscs(ifindex) if qdisc.kind in HOOK_QDISCS]
+        found = [qdisc.egress_block if direction == "egress" else qdisc.ingress_block for qdisc in held]
+        return next(iter(found), 0)
+
     def add_clsact(self, ifindex: int) -> bool:
         """Add clsact, and return whether it was missing. Raises Conflict if a plain ingress qdisc takes its place."""
         if self._send(messages.add_clsact(ifindex), but=(errno.EEXIST,)) is not None:
@@ -173,7 +182,7 @@ class Netlink:
         if self._send(messages.add_rule(rule), but=(errno.EEXIST,)) is not None:
             return True
         if rule not in self.rules(rule.family):
-            raise _confused(rule)
+            raise confused_rule(rule)
         return False
 
     def delete_rule(self, rule: RouteRule) -> bool:
@@ -182,7 +191,7 @@ class Netlink:
         if rule not in existing:
             return False
         if rule._replace(plain=False) in existing:
-            raise _confused(rule)
+            raise confused_rule(rule)
         return self._send(messages.delete_rule(rule), but=(errno.ENOENT,)) is not None
 
     def routes(self, table: int, family: int) -> list[Route]:
@@ -290,7 +299,7 @@ def foreign_default_conflict(table: int) -> Conflict:
     return Conflict(f"table {table} has another default route: choose another table, or delete that route")
 
 
-def _confused(rule: RouteRule) -> Conflict:
+def confused_rule(rule: RouteRule) -> Conflict:
     """Return the error for a similar rule. net/core/fib_rules.c compares only the fields of a request."""
     return Conflict(
         f"policy rule at priority {rule.priority} (iif {rule.iif}, table {rule.table}): another rule has the same"

@@ -36,7 +36,7 @@ IFA_F_SECONDARY, IFA_F_TENTATIVE = 0x1, 0x40
 HOOKS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
 CLSACT_PARENT, CLSACT_HANDLE = 0xFFFFFFF1, 0xFFFF0000
 ETH_P_ALL = 3
-TCMSG_BYTES, TCA_KIND, TCA_OPTIONS, TCA_CHAIN = 20, 1, 2, 11
+TCMSG_BYTES, TCA_KIND, TCA_OPTIONS, TCA_CHAIN, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 20, 1, 2, 11, 13, 14
 TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_TAG, TCA_BPF_ID = 7, 8, 10, 11
 BPF_FLAG_ACT_DIRECT = 0x1
 U32_NODE_MASK = 0xFFF
@@ -97,11 +97,13 @@ class Address(NamedTuple):
 
 
 class Qdisc(NamedTuple):
-    """A queueing discipline of an interface."""
+    """A queueing discipline of an interface, and the indexes of the filter blocks that it shares, 0 for none."""
 
     kind: str
     handle: int
     parent: int
+    ingress_block: int = 0
+    egress_block: int = 0
 
 
 class Filter(NamedTuple):
@@ -341,8 +343,10 @@ def read_address(message: Answer) -> Address:
 
 
 def read_qdisc(message: Answer) -> Qdisc:
-    """Return the queueing discipline of an RTM_NEWQDISC message."""
-    return Qdisc(message.get_attr("TCA_KIND"), message["handle"], message["parent"])
+    """Return the queueing discipline of an RTM_NEWQDISC message. pyroute2 0.5.14 does not know the shared blocks."""
+    given = _raw_attributes(message, TCMSG_BYTES)
+    blocks = (_number(given.get(kind, bytes(4))) for kind in (TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK))
+    return Qdisc(message.get_attr("TCA_KIND"), message["handle"], message["parent"], *blocks)
 
 
 def read_filter(message: Answer) -> Filter | None:
