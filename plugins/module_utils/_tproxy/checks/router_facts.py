@@ -19,6 +19,7 @@ from ..resources.interfaces import RECORDED_SCOPES
 from ..system.netlink.messages import Address, Link
 from ..system.system import ListeningSocket, Netlink, Process, System
 from .collect import FAMILIES, NO_LISTING
+from .controllers import controllers
 from .refusals import refused_calls
 from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
 
@@ -38,6 +39,8 @@ def router_facts(
     """Return the facts. `enforcing` are the interfaces that enforce rules, `fragments` the dropped ones of each."""
     waiting = {protocol: _waiting(system, protocol) for protocol in ("tcp", "udp")}
     taken, neighbours = _addresses(system, netlink, links)
+    if taken:
+        neighbours += tuple(controllers(system, _routers(system, waiting)))
     return RouterFacts(
         rules=tuple(rules),
         ipv4_only=tuple(_ipv4_only(rules, waiting)),
@@ -103,6 +106,14 @@ def _unruled(system: System, rules: Iterable[Rule], waiting: Mapping[str, Sequen
         Unruled(f"{owner.name} ({owner.pid})" if owner else "", owner.unit if owner else "", tuple(listeners))
         for owner, listeners in found.items()
     ]
+
+
+def _routers(system: System, waiting: Mapping[str, Sequence[ListeningSocket]]) -> set[Process]:
+    """Return the processes that listen transparently on the IPv4 loopback."""
+    inodes = [
+        one.inode for sockets in waiting.values() for one in sockets if one.transparent and _is_loopback(one.address)
+    ]
+    return set(system.processes.owners_of(inodes).values())
 
 
 def _is_loopback(address: bytes) -> bool:

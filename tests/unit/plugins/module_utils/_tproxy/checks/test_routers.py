@@ -201,6 +201,40 @@ def test_a_prefix_on_lo_that_takes_a_gateway_or_the_operator_is_found(run):
     assert "lo_covers" not in found_by_doctor(run)
 
 
+CONFIGURATION = """\
+v: 3
+ctrl:
+  {endpoint}
+link:
+  dialers: [{{binding: transport, bind: tls:203.0.113.9:80}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "endpoint"),
+    [
+        ("config.yml", "endpoint: tls:10.66.0.1:6262"),
+        ("/etc/router.yaml", "endpoints: [\"tls:ctl.lab:1280\", 'tls:other:1']"),
+        ("config.yml", "endpoints:\n    - wss://ctl.lab:443"),
+    ],
+)
+def test_a_prefix_on_lo_that_takes_the_controller_of_a_router_is_found(run, word, endpoint):
+    machine = run.machine
+    machine.plug("lo", 1, ())
+    machine.processes.owner = ROUTER
+    machine.listeners.add(("tcp", 33401))
+    path = word if word.startswith("/") else f"/proc/611/cwd/{word}"
+    machine.disk["/proc/611/cmdline"] = f"/opt/ziti\0router\0run\0{word}\0"
+    machine.disk[path] = CONFIGURATION.format(endpoint=endpoint)
+    machine.disk["/etc/hosts"] = "127.0.0.1 localhost\n10.66.0.1 x ctl.lab # ours\nwrong ctl.lab\n"
+    machine.addresses.append(on_lo("203.0.113.0", 24))
+    assert "lo_covers" not in found_by_doctor(run)
+    machine.addresses[-1] = on_lo("10.66.0.1", 32)
+    assert "covers 10.66.0.1, the controller of ziti" in found_by_doctor(run)["lo_covers"]["found"]
+    del machine.disk[path]
+    assert "lo_covers" not in found_by_doctor(run)
+
+
 def test_an_ipv6_rule_of_a_router_is_found(run):
     run.machine.listeners.add(("tcp", 33401))
     run("-I", "-c", "fd00::1", "-m", "128", *FLOW[4:], "-t", "33401", "-s", "a")
