@@ -152,6 +152,7 @@ enum action_kind {
 
 enum action_flag {
 	ACTION_PASS_WHEN_MISSING = 1, /* on_missing: pass */
+	ACTION_CHECK_LISTENER = 2,    /* only the socket with the cookie `listener` gets packets */
 };
 
 /* The action of a rule, in the image, indexed by rule slot. */
@@ -160,7 +161,8 @@ struct action {
 	__be16 tproxy_port;
 	__u8 kind;  /* enum action_kind */
 	__u8 flags; /* enum action_flag */
-	__u32 reserved[3];
+	__u32 reserved;
+	__u64 listener; /* SO_COOKIE of the proxy's socket; 0, which no socket has: not known yet */
 };
 
 /* ---- the policy of an interface ------------------------------------------- */
@@ -247,7 +249,8 @@ enum reason {
 	REASON_NO_LISTENER = 13,
 	REASON_ASSIGN_ERROR = 14,
 	REASON_DEFAULT = 15, /* TCP or UDP that no rule matched */
-	REASONS = 16,
+	REASON_WRONG_LISTENER = 16,
+	REASONS = 17,
 };
 
 enum verdict {
@@ -257,7 +260,7 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 8224, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	REASON_COUNTERS = 8738, /* (INTERFACES + 1) * REASONS * VERDICTS */
 	HIT_COUNTERS = 131072,	/* RULES + 1 */
 };
 
@@ -277,7 +280,7 @@ struct meta {
 	__u8 blob[BLOB_BYTES]; /* so that a bigger image can be bound without a compiler */
 };
 
-/* Words of skb->cb that the program writes and a test run reads. */
+/* Words of skb->cb that the program writes in a test run. */
 enum trace_word {
 	TRACE_REASON = 0, /* enum reason | enum verdict << 8 */
 	TRACE_RULE = 1,	  /* rule slot */

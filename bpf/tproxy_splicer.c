@@ -18,11 +18,15 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, en
 {
 	enum verdict verdict = ctx->flags & POLICY_LOOPBACK ? VERDICT_PASS : ctx->verdict;
 
-	count_packet(MAP(reasons), (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict,
-		     skb->len);
-	skb->cb[TRACE_REASON] = reason | verdict << 8;
-	skb->cb[TRACE_RULE] = ctx->rule;
-	skb->cb[TRACE_ERROR] = ctx->error;
+	if (is_test_run(skb)) {
+		skb->cb[TRACE_REASON] = reason | verdict << 8;
+		skb->cb[TRACE_RULE] = ctx->rule;
+		skb->cb[TRACE_ERROR] = ctx->error;
+	} else {
+		count_packet(MAP(reasons),
+			     (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict,
+			     skb->len);
+	}
 	clear_mark(skb, ctx);
 	if (verdict == VERDICT_DROP)
 		return TC_ACT_SHOT;
@@ -57,7 +61,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_ctx *ctx,
 					      const struct flow *flow)
 {
-	count_packet(MAP(hits), ctx->rule, skb->len);
+	if (!is_test_run(skb))
+		count_packet(MAP(hits), ctx->rule, skb->len);
 	switch (ctx->action->kind) {
 	case ACTION_TPROXY:
 		return redirect_to_proxy(skb, ctx, flow);

@@ -20,6 +20,18 @@ struct pkt_ctx {
 	bool marked; /* by this program: the packet is delivered to this host */
 };
 
+/*
+ * Return whether this is no packet from a network, but a question of user space
+ * (BPF_PROG_TEST_RUN). The kernel sets skb_iif of each packet that it receives, in
+ * __netif_receive_skb_core() before the hook; a test run leaves it 0. A test run
+ * leaves no trace but its answer in skb->cb, which real packets keep for later
+ * programs of the hook.
+ */
+static __always_inline bool is_test_run(const struct __sk_buff *skb)
+{
+	return !skb->ingress_ifindex;
+}
+
 static __always_inline enum reason verdict_pass(struct pkt_ctx *ctx, enum reason reason)
 {
 	ctx->verdict = VERDICT_PASS;

@@ -92,7 +92,22 @@ static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb,
 	return NULL;
 }
 
-/* Assign the packet to the socket that listens on the proxy address of the rule. */
+/*
+ * Return whether the packet is assigned to the socket that the rule was made for.
+ * Another socket can have got its port. The helper reads the cookie of a packet's
+ * socket, so there is nothing to compare before the assignment, and nothing in a
+ * test run, where no socket is assigned.
+ */
+static __always_inline bool is_listener_of_rule(struct __sk_buff *skb, const struct action *action)
+{
+	return !(action->flags & ACTION_CHECK_LISTENER) ||
+	       bpf_get_socket_cookie(skb) == action->listener;
+}
+
+/*
+ * Assign the packet to the socket that listens on the proxy address of the rule. An
+ * assignment cannot be taken back, so the caller drops a packet for a wrong listener.
+ */
 static __always_inline enum reason assign_socket(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						 const struct flow *flow)
 {
@@ -114,7 +129,9 @@ static __always_inline enum reason assign_socket(struct __sk_buff *skb, struct p
 		ctx->error = bpf_sk_assign(skb, sk, 0);
 		bpf_sk_release(sk);
 	}
-	return ctx->error ? REASON_ASSIGN_ERROR : REASON_SPLICED;
+	if (ctx->error)
+		return REASON_ASSIGN_ERROR;
+	return is_listener_of_rule(skb, ctx->action) ? REASON_SPLICED : REASON_WRONG_LISTENER;
 }
 
 #endif

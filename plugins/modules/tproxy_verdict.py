@@ -72,7 +72,8 @@ options:
         type: raw
 notes:
   - The program uses the same sockets as for real packets. Without a listener the answer is C(no_listener).
-  - The counters of reasons and rules include these packets.
+    If another socket has the port of an OpenZiti router's rule, the answer is C(wrong_listener).
+  - The questions change no counter of reasons and rules.
   - The module cannot ask interfaces without an Ethernet header, because test packets of the kernel always have one.
 seealso:
   - module: netedge.tproxy.tproxy_rule

@@ -35,8 +35,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefi
 INTERFACE = "bench0"
 SESSIONS = 128
 WALKERS = ("nothing_random", "ours_random", "original_random")
-# struct __sk_buff: the interface's index stands at byte 40 of 192.
-CONTEXT = struct.Struct("=40xI148x")
+# struct __sk_buff: ingress_ifindex and ifindex stand at bytes 36 and 40 of 192. Without the first, nothing is counted.
+CONTEXT = struct.Struct("=36xII148x")
 CASES = (
     ("established session", REASON_ESTABLISHED, VERDICT_PASS),
     ("no rule, default drop", REASON_DEFAULT, VERDICT_DROP),
@@ -83,7 +83,8 @@ def _one_size(bench: Bench, blobs: dict, slotted: list, rounds: int) -> tuple:
     for name in ("targets", "progress"):
         bench.add_map(name)
     table = bench.window("targets")
-    packet, context = targets.frame(rulesets.traffic(rulesets.mixed_rules(1), "hit", 1)[0]), CONTEXT.pack(ifindex)
+    packet = targets.frame(rulesets.traffic(rulesets.mixed_rules(1), "hit", 1)[0])
+    context = CONTEXT.pack(ifindex, ifindex)
     runs = {name: bench.runner(blob, packet, context) for name, blob in blobs.items()}
     rows, astray = [], 0
     with ExitStack() as sockets:

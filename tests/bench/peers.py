@@ -16,7 +16,9 @@ from ours import fill_image, fill_interface
 from programs import Bench
 from rules import PROXY_IP, PROXY_PORT
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import listener_cookie
 
 INTERFACE = "bench0"
 PIN = "/sys/fs/bpf/bench_peer"
@@ -54,6 +56,12 @@ def _ours(bench: Bench, blobs: dict, slotted: list) -> int:
     fill_image(bench, slotted)
     fill_interface(bench, socket.if_nametoindex(INTERFACE), INTERFACE)
     return attach(bench.load(blobs["tproxy_splicer"]))
+
+
+def _ours_with_listener(bench: Bench, blobs: dict, slotted: list) -> int:
+    """Let each rule name its listener, as the rules of an OpenZiti router do."""
+    cookie = listener_cookie("udp", parse_address(PROXY_IP), PROXY_PORT)
+    return _ours(bench, blobs, [(rule._replace(listener=cookie), slot) for rule, slot in slotted])
 
 
 def _original(bench: Bench, blobs: dict, slotted: list) -> int:
@@ -99,11 +107,12 @@ def _ports(rule, between: str) -> str:
     return str(rule.low) if rule.low == rule.high else f"{rule.low}{between}{rule.high}"
 
 
-NOTHING, EMPTY, OURS = "nothing attached", "empty program", "ours"
+NOTHING, EMPTY, OURS, OURS_OF_ROUTERS = "nothing attached", "empty program", "ours", "ours, rules name a listener"
 PEERS = (
     Peer(NOTHING, False, _nothing),
     Peer(EMPTY, False, _empty),
     Peer(OURS, True, _ours),
+    Peer(OURS_OF_ROUTERS, True, _ours_with_listener),
     Peer("original", True, _original),
     Peer("nftables set", True, _nftables),
     Peer("iptables-legacy", True, _iptables("legacy")),

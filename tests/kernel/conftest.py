@@ -17,4 +17,5 @@ from ansible_collections.netedge.tproxy.tests.support.fixtures import (  # pylin
     router,
     splicer,
     splicing,
+    wires,
 )

@@ -17,6 +17,7 @@ from ansible_collections.netedge.tproxy.tests.support.namespaces import Program,
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 from ansible_collections.netedge.tproxy.tests.support.router import Router, lay_wire
 from ansible_collections.netedge.tproxy.tests.support.splicer import Splicer, our_blob
+from ansible_collections.netedge.tproxy.tests.support.wire import Wires
 
 
 @pytest.fixture
@@ -73,6 +74,12 @@ def splicer(loaded):
     """Return our program, which knows no interface and no rule yet."""
     loaded.forget()
     return loaded
+
+
+@pytest.fixture
+def wires(netns, splicer):
+    """Return a maker of interfaces on which our program gets real frames."""
+    return Wires(netns, splicer)
 
 
 @contextmanager

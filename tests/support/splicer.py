@@ -4,8 +4,8 @@
 """The real program on maps of its own, pinned nowhere, asked packet by packet (BPF_PROG_TEST_RUN).
 
 Policies, addresses and rules are written as the product writes them: by its codec and its image compiler. A test run
-has limits: bpf_sk_assign always fails there (EOPNOTSUPP, "assign_error" stands for "would be spliced"), frames are
-never tagged, and IPv4 frames have at least 34 bytes.
+has limits: bpf_sk_assign always fails there (EOPNOTSUPP, "assign_error" stands for "would be spliced"), nothing is
+counted, frames are never tagged, and IPv4 frames have at least 34 bytes. wire.py has real frames.
 """
 
 from __future__ import annotations
@@ -191,6 +191,10 @@ class Splicer:
                 if any(counter):
                     found[name, word] = counter
         return found
+
+    def packets(self) -> int:
+        """Return the packets that the program has counted, on all interfaces."""
+        return sum(self._counter("reasons", index)[0] for index in range(layout.REASON_COUNTERS))
 
     def hits(self, slot: int) -> tuple:
         """Return (packets, bytes) of a rule."""

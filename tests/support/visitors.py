@@ -8,20 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
 
 
 class Visitors:
-    """The adapter to processes, with an SSH session."""
+    """The adapter to processes of this machine, with an SSH session."""
 
     def __init__(self, session: tuple):
         self._session = session
 
+    def __getattr__(self, name: str):
+        return getattr(procfs, name)
+
     def ssh_connection(self) -> tuple:
         return self._session
-
-    def is_running(self, _name: str) -> bool:
-        return False
 
 
 def visited(system: Callable[[], System], *session: str) -> Callable[[], System]:

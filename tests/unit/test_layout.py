@@ -146,7 +146,16 @@ def test_action(given, text):
     rule = rules_from_params([{**RULE, **given}])[0][0]
     raw = encode_action(rule)
     assert raw == golden(text, 32)
-    assert decode_action(raw) == (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing)
+    assert decode_action(raw) == (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, None)
+
+
+def test_action_of_one_listener():
+    """The cookie is the last member. Cookie 0 is one that is not known yet."""
+    rule = rules_from_params([{**RULE, "tproxy_port": 8443}])[0][0]
+    for cookie in (1, 2**40 + 7, 0):
+        raw = encode_action(rule._replace(listener=cookie))
+        assert raw == golden(f"{ACTIONS[2][1][:-2]} 02 00 00 00 00 {cookie.to_bytes(8, 'little').hex()}", 32)
+        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", cookie)
 
 
 # ---- struct counter, struct meta, keys -------------------------------------------------------------------------

@@ -271,4 +271,6 @@ MUTANTS = (
         "count_packet(MAP(hits), ctx->rule, 1);",
         "bytes of a rule",
     ),
+    Mutant(CTX, "return !skb->ingress_ifindex;", "return true;", "received packets are taken for test runs"),
+    Mutant(PROGRAM, "	if (!is_test_run(skb))\n		count", "		count", "test runs count for a rule"),
 )

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import is_listening
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import (
+    listener_cookie,
+    listeners,
+)
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 PORT = 58997
@@ -27,7 +31,7 @@ def bound(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> socket
 
 
 def listens(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> bool:
-    return is_listening(protocol, parse_address(address), port)
+    return listener_cookie(protocol, parse_address(address), port) is not None
 
 
 @pytest.mark.parametrize("protocol", KINDS)
@@ -67,3 +71,23 @@ def test_a_bound_tcp_socket_is_no_listener():
     with socket.socket() as made:
         made.bind(("127.0.0.1", PORT))
         assert not listens("tcp")
+
+
+# ---- cookies -----------------------------------------------------------------------------------
+
+SO_COOKIE = 57  # include/uapi/asm-generic/socket.h
+
+
+def cookie_of(one: socket.socket) -> int:
+    return int.from_bytes(one.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_listener_is_known_by_the_cookie_that_the_kernel_has_for_it(protocol, address):
+    with bound(protocol, address) as one, bound(protocol, address, PORT + 1):
+        assert listener_cookie(protocol, parse_address(address), PORT) == cookie_of(one)
+        assert [found.cookie for found in listeners(protocol, PORT)] == [cookie_of(one)]
+        assert len(listeners(protocol)) == 2
+    with bound(protocol, address) as next_one:
+        assert listener_cookie(protocol, parse_address(address), PORT) == cookie_of(next_one) != 0

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Release 0.1: its own program, and a copy of this release with its layout, image format and interface groups.
+"""Release 0.1: its own program, and a copy of this release with its layout, image format, rules and interface groups.
 
 Few interfaces stand in their home slots in both layouts.
 """
@@ -30,6 +30,8 @@ def copy_package(folder: pathlib.Path) -> None:
     _set_back(folder / "abi" / "layout.py", ("LAYOUT", 2), ("IMAGE_FORMAT", 2), ("GROUP_PAGES", 1), *PLACES)
     _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
     _remove_displaced(folder / "abi" / "layout.py")
+    _remove_wrong_listener(folder / "abi" / "layout.py")
+    _remove_listener(folder / "ruleset" / "records.py")
     package = types.ModuleType(PACKAGE)
     package.__path__ = [str(folder)]
     sys.modules[PACKAGE] = package
@@ -55,6 +57,26 @@ def _remove_displaced(path: pathlib.Path) -> None:
     slots = itertools.count(int(re.search(r"\((\d+), \(", lines[0]).group(1)))
     lines = [re.sub(r": \(\d+", lambda _slot: f": ({next(slots)}", line) for line in lines]
     path.write_text(above + "MAPS = {\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _remove_wrong_listener(path: pathlib.Path) -> None:
+    """Remove the reason that 0.1 lacks, and its counters."""
+    counters = str(layout.REASON_COUNTERS)
+    _set_back(path, ("REASONS", 16), ("REASON_COUNTERS", 8224))
+    _replace(path, "REASON_WRONG_LISTENER = 16\n", "")
+    _replace(path, f", {counters}, ", ", 8224, ")
+
+
+def _remove_listener(path: pathlib.Path) -> None:
+    """Remove the listener, which 0.1 lacks, from the records of rules."""
+    _replace(path, 'RECORD = struct.Struct("<17s17s3H3Bx5IQ")', 'RECORD = struct.Struct("<17s17s3H3Bx5I")')
+    _replace(path, "        rule.listener or 0,\n    )", "    )")
+
+
+def _replace(path: pathlib.Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, old
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def older_blob():

@@ -58,16 +58,17 @@ def test_a_freed_slot_hides_nobody_behind_it(splicer, netns):
     assert told(splicer.ask(tcp_frame(SERVER, 443), 261)) == ("pass", "default")
 
 
-@pytest.mark.parametrize("ifindex", [1, 300])
-def test_an_interface_without_a_policy_is_closed_but_for_ssh(splicer, netns, ifindex):
-    if ifindex != 1:
-        plug(netns, ifindex)
-    before = splicer.counted(UNKNOWN_SLOT)
+@pytest.mark.parametrize("ifindex", [5, 300])
+def test_an_interface_without_a_policy_is_closed_but_for_ssh(splicer, wires, ifindex):
+    wires.lay(ifindex)
     splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 80, "action": "pass"})
     assert told(splicer.ask(tcp_frame(OWN, 22), ifindex)) == ("pass", "ssh")
     assert told(splicer.ask(tcp_frame(SERVER, 80), ifindex)) == ("pass", "rule")
     assert told(splicer.ask(tcp_frame(SERVER, 443), ifindex)) == ("drop", "default")
     assert told(splicer.ask(ethernet(bytes(28), ETH_ARP), ifindex)) == ("pass", "arp")
+    before = splicer.counted(UNKNOWN_SLOT)
+    ports = (tcp_frame(OWN, 22), tcp_frame(SERVER, 80), tcp_frame(SERVER, 443))
+    wires.send(ifindex, *ports, ethernet(bytes(28), ETH_ARP))
     after = splicer.counted(UNKNOWN_SLOT)
     for outcome in (("ssh", "pass"), ("rule", "pass"), ("default", "drop"), ("arp", "pass")):
         assert after[outcome][0] == before.get(outcome, (0, 0))[0] + 1
@@ -82,16 +83,15 @@ def grown(before: dict, after: dict) -> dict:
     return {outcome: counter for outcome, counter in more.items() if any(counter)}
 
 
-def test_each_outcome_is_counted_under_its_interface_reason_and_verdict(splicer, netns):
-    plug(netns, 5, 261)
+def test_each_outcome_is_counted_under_its_interface_reason_and_verdict(splicer, wires):
+    wires.lay(5, 261)
     splicer.policy(5, 5)
     splicer.policy(261, 6, default_action="pass")
     splicer.rules({"destination": SERVER, "protocol": "udp", "ports": 53, "action": "drop"})
     long, short = udp_frame(SERVER, 53), tcp_frame(SERVER, 443)
     before = [defaultdict(lambda: (0, 0), splicer.counted(slot)) for slot in (5, 6, UNKNOWN_SLOT)]
     for frame, ifindex, times in ((long, 5, 3), (short, 5, 2), (short, 261, 4), (tcp_frame(OWN, 22), 261, 1)):
-        for _time in range(times):
-            splicer.ask(frame, ifindex)
+        wires.send(ifindex, *[frame] * times)
     assert [grown(old, splicer.counted(slot)) for old, slot in zip(before, (5, 6, UNKNOWN_SLOT))] == [
         {("rule", "drop"): (3, 3 * len(long)), ("default", "drop"): (2, 2 * len(short))},
         {("default", "pass"): (4, 4 * len(short)), ("ssh", "pass"): (1, len(short))},
@@ -99,17 +99,17 @@ def test_each_outcome_is_counted_under_its_interface_reason_and_verdict(splicer,
     ]
 
 
-def test_hits_are_counted_for_the_rule_that_decided(splicer):
+def test_hits_are_counted_for_the_rule_that_decided(splicer, wires):
+    wires.lay(5)
     rules = [
         {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "1-65535", "action": "drop"},
         {"destination": SERVER, "protocol": "tcp", "ports": 80, "action": "pass"},
     ]
-    splicer.policy(LAN)
+    splicer.policy(5)
     splicer.rules(*rules)
     before = [splicer.hits(slot) for slot in (0, 1, 2)]
     frame = tcp_frame(SERVER, 80, options=bytes(8))
-    for one in (frame, frame, tcp_frame(SERVER, 81), tcp_frame(OWN, 80), tcp_frame(OWN, 22)):
-        splicer.ask(one, LAN)
+    wires.send(5, frame, frame, tcp_frame(SERVER, 81), tcp_frame(OWN, 80), tcp_frame(OWN, 22))
     after = [splicer.hits(slot) for slot in (0, 1, 2)]
     more = [(new[0] - old[0], new[1] - old[1]) for new, old in zip(after, before)]
     assert more == [(0, 0), (1, len(tcp_frame(SERVER, 81))), (2, 2 * len(frame))]
@@ -134,10 +134,25 @@ def test_a_rule_holds_on_the_interfaces_that_it_names(splicer, netns):
     assert told_of == {5: "drop", 133: "pass", 261: "drop", 6: "drop"}
 
 
-def test_a_jumbo_frame_is_judged_and_counted_whole(splicer):
-    splicer.policy(LAN)
+def test_a_jumbo_frame_is_judged_and_counted_whole(splicer, wires):
+    wires.lay(5)
+    splicer.policy(5)
     splicer.rules({"destination": SERVER, "protocol": "udp", "ports": 53, "action": "pass"})
     before = splicer.hits(1)[1]
     frame = ethernet(ipv4(udp_frame(SERVER, 53)[34:] + bytes(3000), 17, destination=SERVER))
-    assert told(splicer.ask(frame, LAN)) == ("pass", "rule")
+    assert told(splicer.ask(frame, 5)) == ("pass", "rule")
+    wires.send(5, frame)
     assert splicer.hits(1)[1] - before == len(frame)
+
+
+def test_a_test_run_counts_nothing(splicer, wires):
+    wires.lay(5)
+    splicer.policy(5)
+    splicer.rules({"destination": SERVER, "protocol": "udp", "ports": 53, "action": "drop"})
+    counted = splicer.packets(), splicer.hits(1)
+    for _time in range(1000):
+        assert splicer.ask(udp_frame(SERVER, 53), 5).rule == 1
+    assert (splicer.packets(), splicer.hits(1)) == counted
+    wires.send(5, udp_frame(SERVER, 53))
+    assert splicer.packets() == counted[0] + 1
+    assert splicer.hits(1)[0] == counted[1][0] + 1

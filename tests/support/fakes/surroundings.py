@@ -31,18 +31,28 @@ class FakeSysctl:
 
 
 class FakeSockets:
-    """As sock_diag. The machine's `listeners` are the (protocol, port) of listening sockets on the loopback."""
+    """As sock_diag. The machine's `listeners` are the (protocol, port) of listening sockets on the loopback.
+
+    Each has a cookie in `cookies`, or else one of its port. Those in `groups` are two sockets.
+    """
 
     def __init__(self, machine):
         self._machine = machine
 
-    def is_listening(self, protocol, address, port):
+    def listener_cookie(self, protocol, address, port):
         assert len(address) == 16
-        return (protocol, port) in self._machine.listeners
+        return self._cookie(protocol, port) if (protocol, port) in self._machine.listeners else None
 
-    def listeners(self, protocol):
-        ports = [port for kind, port in self._machine.listeners if kind == protocol]
-        return [ListeningSocket(LOOPBACK, port, 0, False, True) for port in ports]
+    def listeners(self, protocol, port=0):
+        ports = [each for kind, each in self._machine.listeners if kind == protocol and port in (0, each)]
+        return [
+            ListeningSocket(LOOPBACK, each, 0, False, True, self._cookie(protocol, each) + member)
+            for each in ports
+            for member in range(2 if (protocol, each) in self._machine.groups else 1)
+        ]
+
+    def _cookie(self, protocol, port):
+        return self._machine.cookies.get((protocol, port), 100 * port)
 
     def has_reuseport(self, inode):
         return False

@@ -110,6 +110,7 @@ ACTION_TPROXY = 3
 
 # enum action_flag
 ACTION_PASS_WHEN_MISSING = 1
+ACTION_CHECK_LISTENER = 2
 
 # enum policy_flag
 POLICY_DEFAULT_PASS = 1
@@ -140,7 +141,8 @@ REASON_SPLICED = 12
 REASON_NO_LISTENER = 13
 REASON_ASSIGN_ERROR = 14
 REASON_DEFAULT = 15
-REASONS = 16
+REASON_WRONG_LISTENER = 16
+REASONS = 17
 
 # enum verdict
 VERDICT_PASS = 0
@@ -148,7 +150,7 @@ VERDICT_DROP = 1
 VERDICTS = 2
 
 # enum counters
-REASON_COUNTERS = 8224
+REASON_COUNTERS = 8738
 HIT_COUNTERS = 131072
 
 # enum meta_size
@@ -187,7 +189,8 @@ STRUCTS = {
             "tproxy_port": (16, 2),
             "kind": (18, 1),
             "flags": (19, 1),
-            "reserved": (20, 12),
+            "reserved": (20, 4),
+            "listener": (24, 8),
         },
     ),
     "management": (
@@ -256,6 +259,6 @@ MAPS = {
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
     "displaced": (2130706436, (1, 8, 4, 512, 0)),
     "hits": (2130706437, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706438, (6, 4, 16, 8224, 0)),
+    "reasons": (2130706438, (6, 4, 16, 8738, 0)),
     "meta": (2130706439, (2, 4, 262224, 1, 0)),
 }

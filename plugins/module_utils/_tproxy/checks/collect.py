@@ -26,7 +26,7 @@ from ..constants import (
 from ..errors import KernelRefused
 from ..model.policy import Mark, Policy
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
-from ..model.rule import Rule, is_routers
+from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
 from ..resources.attachments import is_moving
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import TCX, HookProgram, has_tcx, is_fail_closed, programs_on, runs
@@ -212,11 +212,20 @@ def _listener(
     if waiting is None:
         return found
     there = [entry for entry in waiting.get(target.port, ()) if target.accepts(entry)]
+    found = found._replace(lost=len(_lost(rules, {entry.cookie for entry in there})))
     if not there:
         return found._replace(there=False)
     known = [entry.transparent for entry in there if entry.transparent is not None]
     shared = any(system.sockets.has_reuseport(entry.inode) for entry in there) if reads_reuseport else None
     return found._replace(there=True, transparent=all(known) if known else None, shared=shared)
+
+
+def _lost(rules: Sequence[Rule], cookies: set[int]) -> list[Rule]:
+    """Return the rules of routers whose listener is not among the sockets with these cookies."""
+    routers = [rule for rule in rules if is_routers(rule.owner)]
+    if not cookies:
+        return routers
+    return [rule for rule in routers if rule.listener not in (None, UNKNOWN_LISTENER) and rule.listener not in cookies]
 
 
 # ---- status of interfaces ----------------------------------------------------------------

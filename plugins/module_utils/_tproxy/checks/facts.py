@@ -54,8 +54,9 @@ class Listener(NamedTuple):
     """The proxy address of rules, and the socket that listens there. A value is None if the kernel does not report it.
 
     `rules` are the names of the rules, and `routers` counts those that belong to OpenZiti routers. A router removes its
-    rules before it stops listening. `there` means that a socket listens, `transparent` that it has IP_TRANSPARENT,
-    `shared` that it has SO_REUSEPORT.
+    rules before it stops listening. `lost` counts the rules of routers that have lost their listener: no socket is
+    there, or another one. `there` means that a socket listens, `transparent` that it has IP_TRANSPARENT, `shared` that
+    it has SO_REUSEPORT.
     """
 
     where: str
@@ -64,6 +65,7 @@ class Listener(NamedTuple):
     transparent: bool | None = None
     shared: bool | None = None
     routers: int = 0
+    lost: int = 0
 
 
 class DriftFact(NamedTuple):

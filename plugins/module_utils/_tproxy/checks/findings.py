@@ -370,15 +370,18 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
     old = kernel_version(facts.release) < KERNEL_REUSEPORT
     gone = [each for each in facts.listeners if each.there is False]
     missing = [each for each in gone if len(each.rules) > each.routers]
-    left_behind = [each for each in gone if each.routers]
+    left_behind = [each for each in facts.listeners if each.lost]
     opaque = [each for each in facts.listeners if each.there and each.transparent is False]
     shared = [each for each in facts.listeners if old and each.there and each.shared]
     if missing:
         remedy = "start the proxy; until then `on_missing` of these rules applies"
         yield finding("note", "listener_missing", f"no socket listens on {_listed(missing)}", remedy)
     if left_behind:
-        count = sum(each.routers for each in left_behind)
-        found = f"an OpenZiti router left rules behind, {count} in all: no socket listens on {_listed(left_behind)}"
+        count = sum(each.lost for each in left_behind)
+        found = (
+            f"an OpenZiti router left rules behind, {count} in all: their listeners are gone from"
+            f" {_listed(left_behind)}"
+        )
         remedy = "remove them with `tproxy-splicer gc`; the helper does so when it is idle"
         yield finding("warning", "left_behind", found, remedy)
     if opaque:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..constants import HELPER_SOCKET_UNIT, SERVICE_NAMES, UNIT_FOLDER
 from ..errors import InvalidInput, KernelRefused
 from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, endpoint, format_number, mask, parse_address
-from ..model.rule import Rule, is_routers
+from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
 from ..resources.interfaces import RECORDED_SCOPES
 from ..system.netlink.messages import Address, Link
 from ..system.system import ListeningSocket, Netlink, Process, System
@@ -90,12 +90,15 @@ def _unruled(system: System, rules: Iterable[Rule], waiting: Mapping[str, Sequen
 
     A router listens there for each service and protocol. Its other sockets are elsewhere or not transparent.
     """
-    targets = {(rule.protocol, rule.tproxy_port) for rule in rules if rule.action == "tproxy"}
+    splicing = [rule for rule in rules if rule.action == "tproxy"]
+    cookies = {rule.listener for rule in splicing}
+    targets = {(rule.protocol, rule.tproxy_port) for rule in splicing if rule.listener in (None, UNKNOWN_LISTENER)}
     alone = [
         (protocol, one)
         for protocol, sockets in waiting.items()
         for one in sockets
-        if one.transparent and _is_loopback(one.address) and (protocol, one.port) not in targets
+        if one.transparent and _is_loopback(one.address)
+        if one.cookie not in cookies and (protocol, one.port) not in targets
     ]
     owners = system.processes.owners_of([one.inode for _protocol, one in alone])
     found: dict[Process | None, list[str]] = {}

@@ -163,6 +163,8 @@ WHY = {
     "rule": "The rule's action is {action}.",
     "local": "A rule matches the flow, but it goes to an address of this interface: the host itself receives it.",
     "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
+    "wrong_listener": "The rule gives this flow to the proxy on {proxy}, but the socket there is not the one that the"
+    " rule was made for: it gets nothing.",
     "no_listener": "The rule gives this flow to the proxy on {proxy}, but no socket listens there: its on_missing is"
     " {verdict}.",
     "assign_error": "The rule gives this flow to the proxy on {proxy}, but the kernel refused to assign its socket:"

@@ -27,6 +27,7 @@ PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 ACTIONS = ("tproxy", "pass", "drop")
 ON_MISSING = ("drop", "pass")
 PORT_MAX = 65535
+UNKNOWN_LISTENER = 0  # the kernel's cookies begin with 1 (__sock_gen_cookie() in net/core/sock_diag.c)
 
 
 class Identity(NamedTuple):
@@ -47,7 +48,11 @@ class Identity(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One rule. Ports are 0 to 65535 and inclusive; interfaces () means all."""
+    """One rule. Ports are 0 to 65535 and inclusive; interfaces () means all.
+
+    `listener` is the cookie (SO_COOKIE) of the only socket that gets packets, for a rule of a router. With
+    UNKNOWN_LISTENER no socket gets any. None means each socket at the proxy address.
+    """
 
     destination: Prefix
     source: Prefix
@@ -61,6 +66,7 @@ class Rule(NamedTuple):
     on_missing: str = ""
     name: str = ""
     owner: str = "ansible"
+    listener: int | None = None
 
     @property
     def identity(self) -> Identity:

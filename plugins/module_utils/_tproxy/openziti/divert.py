@@ -10,14 +10,13 @@ it changes the image in force, and the image to which a pending change returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Callable
 
+from ..checks.listeners import Listeners
 from ..commit_confirm.change import finish_before_call
 from ..constants import FUNCTION
 from ..errors import Unsupported
-from ..model.prefix import parse_address
 from ..model.rule import Identity, Rule, is_routers, reading_order
 from ..operations.execute import execute_unsaved
 from ..operations.rules import change_rules_of_calls
@@ -64,32 +63,27 @@ def _refuse_without_rights(system: System) -> None:
         )
 
 
-def listener_test(system: System) -> Callable[[Rule], bool]:
-    """Return a function that returns whether a socket listens at the proxy address of a rule."""
-
-    def listens(rule: Rule) -> bool:
-        proxy = parse_address(rule.tproxy_ip) if rule.action == "tproxy" else None
-        return proxy is None or system.sockets.is_listening(rule.protocol, proxy, rule.tproxy_port)
-
-    return listens
-
-
 def _intention(request: Request, system: System) -> Callable[[Rules], Rules]:
-    listens = listener_test(system)
+    listeners = Listeners(system.sockets)
 
     def intend(have: Rules) -> Rules:
         if request.operation == "flush":
             return {key: rule for key, rule in have.items() if not is_routers(rule.owner)}
-        want = dict(have)
+        want = _with_listeners(have, listeners)
         users = _users(have)
         for one in request.rules:
-            for rule in removed_by(one, users.get(flow_of(one), []), listens):
+            for rule in removed_by(one, users.get(flow_of(one), []), listeners.has):
                 del want[rule.identity]
             if isinstance(one, Rule):
-                want[one.identity] = one
+                want[one.identity] = listeners.identify(one)
         return want
 
     return intend
+
+
+def _with_listeners(have: Rules, listeners: Listeners) -> dict[Identity, Rule]:
+    """Return the rules. Those that still had no listener have the one of this moment."""
+    return {identity: listeners.identify_unknown(rule) or rule for identity, rule in have.items()}
 
 
 def _users(have: Rules) -> dict[Identity, list[Rule]]:
@@ -150,9 +144,9 @@ def collect(options: Options, system: System, check: bool) -> Result:
     gone: dict[Identity, Rule] = {}
 
     def intend(have: Rules) -> Rules:
-        found = left_behind(have.values(), system)
-        gone.update((rule.identity, rule) for rule in found)
-        return {key: rule for key, rule in have.items() if key not in gone}
+        listeners = Listeners(system.sockets)
+        gone.update((rule.identity, rule) for rule in left_behind(have.values(), listeners))
+        return {key: rule for key, rule in _with_listeners(have, listeners).items() if key not in gone}
 
     finish_before_call(options["pin_dir"], system)
     result = change_rules_of_calls(intend, options["pin_dir"], system, check, False)
@@ -160,17 +154,9 @@ def collect(options: Options, system: System, check: bool) -> Result:
     return replace(result, data={"removed": removed}, diff=None)
 
 
-def left_behind(rules: Iterable[Rule], system: System) -> list[Rule]:
+def left_behind(rules: Iterable[Rule], listeners: Listeners) -> list[Rule]:
     """Return the splicing rules of routers that have no listener. Other rules need none, and stay."""
-    known: dict[tuple[str, str, int], bool] = {}
-
-    def listens(rule: Rule) -> bool:
-        proxy = rule.protocol, rule.tproxy_ip, rule.tproxy_port
-        if proxy not in known:
-            known[proxy] = system.sockets.is_listening(rule.protocol, parse_address(rule.tproxy_ip), rule.tproxy_port)
-        return known[proxy]
-
-    return [rule for rule in rules if is_routers(rule.owner) and rule.action == "tproxy" and not listens(rule)]
+    return [rule for rule in rules if is_routers(rule.owner) and not listeners.has(rule)]
 
 
 DIVERT = Operation("divert", divert, execute_unsaved)

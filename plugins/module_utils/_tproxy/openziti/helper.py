@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Callable, NamedTuple
 
+from ..checks.listeners import Listeners
 from ..checks.refusals import record_refusal
 from ..commit_confirm.change import finish_before_call
 from ..constants import VERSION
@@ -33,7 +34,7 @@ from ..resources.rules import CURRENT, PREVIOUS
 from ..resources.rules_incremental import IncrementalTable
 from ..resources.session import lazy_netlink, pins_for_call
 from ..system.system import System
-from .divert import AttachedInterfaces, left_behind, listener_test
+from .divert import AttachedInterfaces, left_behind
 from .diverter_args import Request, flow_of, parse, removed_by
 
 IDLE_SECONDS, LOOK_SECONDS = 60, 5
@@ -146,12 +147,13 @@ class Helper:
         return Answer(DONE, _line("; ".join(filter(None, said))), changed)
 
     def look(self) -> None:
-        """Follow other writers, so that the next call need not compile their rules. A failure is left to that call."""
+        """Follow other writers and new listeners, so that the next call has less to do. A failure is left to it."""
         if self._opened is None:
             return
         try:
-            with self._locked():
-                pass
+            with self._locked() as tables:
+                for table in tables:
+                    self._identify_unknown(table)
         except TproxyError:
             self._forget()
 
@@ -162,13 +164,21 @@ class Helper:
             with self._locked() as tables:
                 changed = None
                 for table in tables:
-                    gone = left_behind(table.rules(), self._system)
+                    self._identify_unknown(table)
+                    gone = left_behind(table.rules(), Listeners(self._system.sockets))
                     changed = table.change([rule.identity for rule in gone], []) or changed
                 self._audit("itself, for lack of a listener", changed)
         except TproxyError:
             self._forget()
             raise
         return gone
+
+    def _identify_unknown(self, table: IncrementalTable) -> None:
+        """Give each rule whose listener came after its call that listener."""
+        listeners = Listeners(self._system.sockets)
+        known = [listeners.identify_unknown(rule) for rule in table.rules()]
+        for rule in filter(None, known):
+            table.change([], [rule])
 
     def _audit(self, who: str, changes: RuleChanges | None) -> None:
         """Leave the line of a change in the audit trail."""
@@ -199,13 +209,13 @@ class Helper:
             return any(changed), self._attached.not_enforced_reason(puts, self._opened.pins, self._system)
 
     def _change_of(self, table: IncrementalTable, request: Request) -> _Change:
-        listens = listener_test(self._system)
+        listeners = Listeners(self._system.sockets)
         change = _Change(table, [], [])
         if request.operation == "flush":
             change.removes.extend(rule.identity for rule in table.rules() if is_routers(rule.owner))
         for one in request.rules:
-            change.removes.extend(rule.identity for rule in removed_by(one, table.group(one), listens))
-            change.puts.extend([one] if isinstance(one, Rule) else [])
+            change.removes.extend(rule.identity for rule in removed_by(one, table.group(one), listeners.has))
+            change.puts.extend([listeners.identify(one)] if isinstance(one, Rule) else [])
         return change
 
     @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..abi.structs import REASON_NAMES
+from ..checks.listeners import Listeners
 from ..checks.test_run import Trace, ask_program
 from ..constants import FUNCTION
 from ..errors import InvalidInput, TproxyError, Unsupported
@@ -53,7 +54,8 @@ def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
         for link, flow, item in zip(links, flows, items):
             _refuse_layer3(link, policies)
             trace = ask_program(system.bpf, _program_of(system, netlink, link), link.ifindex, flow)
-            answers.append({**_echo(item, flow), **_answer(trace, rules)})
+            rule = rules.get(trace.rule)
+            answers.append({**_echo(item, flow), **_answer(_with_listener(trace, rule, system), rule)})
     _compare(answers, items)
     first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
     return Result(False, {"flows": answers, **first})
@@ -144,8 +146,14 @@ def _refuse_layer3(link: Link, policies: Mapping[int, Policy]) -> None:
         raise Unsupported(f"{link.name} has no Ethernet header, and the kernel's test runs always give one")
 
 
-def _answer(trace: Trace, rules: Mapping[int, Rule]) -> Answer:
-    rule = rules.get(trace.rule)
+def _with_listener(trace: Trace, rule: Rule | None, system: System) -> Trace:
+    """Return the trace of a real packet. The program assigns only that to a socket, and compares the socket."""
+    if trace.reason != "spliced" or rule is None or Listeners(system.sockets).accept(rule):
+        return trace
+    return trace._replace(verdict="drop", reason="wrong_listener")
+
+
+def _answer(trace: Trace, rule: Rule | None) -> Answer:
     return {"verdict": trace.verdict, "reason": trace.reason, "rule": rule.to_params() if rule else None}
 
 

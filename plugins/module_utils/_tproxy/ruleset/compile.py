@@ -60,7 +60,8 @@ SPARE_SLOTS = 4096
 SPARE_PAGES = 512
 ENTRY_WORDS = 40  # of a journal entry with names of usual length
 ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # phases of a change
-ACTION_PORT = 4  # word of an action that holds port, kind and flags: the only one that may change in place
+# Words of an action that may change in place: port, kind and flags; the cookie of the listener.
+ACTION_PORT, ACTION_LISTENER = 4, slice(6, 8)
 
 Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
@@ -341,11 +342,17 @@ class RuleImage:
                 self._nodes.publish(directory_word(group, *table), trie.root)
 
     def _change_action(self, old: Rule, rule: Rule, slot: int) -> None:
+        """Publish the port and the listener of an action.
+
+        The word with the port makes the new listener count, so it comes last. Until then the program compares the
+        socket at the old port with the new cookie, or with a half of it. No socket has that one: the flow is dropped.
+        """
         before, after = array("I", encode_action(old)), array("I", encode_action(rule))
         if old.action != rule.action or before[:ACTION_PORT] != after[:ACTION_PORT]:
-            raise FullCompileNeeded("an action changes in more than one word")
+            raise FullCompileNeeded("an action changes in its address or its kind")
         self._nodes.phase = ACTIONS
-        self._nodes.publish(self._action(slot) + ACTION_PORT, after[ACTION_PORT])
+        for word in (*range(ACTION_WORDS)[ACTION_LISTENER], ACTION_PORT):
+            self._nodes.publish(self._action(slot) + word, after[word])
 
     def _append(self, slot: int, rule: Rule | None) -> None:
         """Append an entry to the journal. Its first word is published at the end of the change."""

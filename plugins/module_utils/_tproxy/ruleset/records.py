@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..abi.layout import (
+    ACTION_CHECK_LISTENER,
     ACTION_DROP,
     ACTION_PASS,
     ACTION_PASS_WHEN_MISSING,
@@ -57,24 +58,30 @@ if TYPE_CHECKING:
 KINDS = {"pass": ACTION_PASS, "drop": ACTION_DROP, "tproxy": ACTION_TPROXY}
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 MISSING_FLAGS = {"": 0, "drop": 0, "pass": ACTION_PASS_WHEN_MISSING}
+MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 
 def encode_action(rule: Rule) -> bytes:
     """Return struct action."""
-    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing)
+    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.listener)
 
 
 @lru_cache(maxsize=4096)  # many rules, few proxies
-def _encode(action: str, tproxy_ip: str, tproxy_port: int, on_missing: str) -> bytes:
+def _encode(action: str, tproxy_ip: str, tproxy_port: int, on_missing: str, listener: int | None) -> bytes:
     return encode(
         "action",
         {
             "tproxy_ip": parse_address(tproxy_ip) if tproxy_ip else bytes(16),
             "tproxy_port": tproxy_port,
             "kind": KINDS[action],
-            "flags": MISSING_FLAGS[on_missing],
+            "flags": _flags(on_missing, listener),
+            "listener": listener or 0,
         },
     )
+
+
+def _flags(on_missing: str, listener: int | None) -> int:
+    return MISSING_FLAGS[on_missing] | (0 if listener is None else ACTION_CHECK_LISTENER)
 
 
 class Action(NamedTuple):
@@ -84,6 +91,7 @@ class Action(NamedTuple):
     tproxy_ip: str
     tproxy_port: int
     on_missing: str
+    listener: int | None
 
 
 @lru_cache(maxsize=4096)
@@ -92,20 +100,20 @@ def decode_action(raw: bytes) -> Action:
     values = decode("action", raw)
     action = KIND_NAMES.get(values["kind"], "")
     if action != "tproxy":
-        return Action(action, "", values["tproxy_port"], "")
-    on_missing = "pass" if values["flags"] & ACTION_PASS_WHEN_MISSING else "drop"
-    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing)
+        return Action(action, "", values["tproxy_port"], "", None)
+    on_missing = MISSING_NAMES[values["flags"] & ACTION_PASS_WHEN_MISSING]
+    listener = values["listener"] if values["flags"] & ACTION_CHECK_LISTENER else None
+    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing, listener)
 
 
 # ---- the canonical rules ----------------------------------------------------------------------
 
 HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
-# The image formats that this release reads, and the pages of interface groups in each. The canonical rules and the
-# journal are the same.
+# The image formats that this release reads, and the pages of interface groups in each. The journal is the same.
 READABLE = {2: 1, IMAGE_FORMAT: GROUP_PAGES}
-RECORD = struct.Struct("<17s17s3H3Bx5I")  # the members of _Record
-MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
+RECORD = struct.Struct("<17s17s3H3Bx5IQ")  # the members of _Record
+RECORDS = {form.size: form for form in (RECORD, struct.Struct("<17s17s3H3Bx5I"))}  # format 2 has no listener
 
 
 class SlottedRule(NamedTuple):
@@ -132,7 +140,7 @@ class ImageContents(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A rule; the last four members are numbers of texts."""
+    """A rule; `tproxy_ip` to `interfaces` are numbers of texts. `listener` counts with ACTION_CHECK_LISTENER only."""
 
     destination: bytes
     source: bytes
@@ -147,6 +155,7 @@ class _Record(NamedTuple):
     name: int
     owner: int
     interfaces: int
+    listener: int = 0
 
 
 def encode_source(rules: Iterable[SlottedRule]) -> bytes:
@@ -168,9 +177,10 @@ def _record(rule: Rule, slot: int, texts: dict[str, int]) -> bytes:
         rule.tproxy_port,
         PROTOCOLS[rule.protocol],
         KINDS[rule.action],
-        MISSING_FLAGS[rule.on_missing],
+        _flags(rule.on_missing, rule.listener),
         slot,
         *[texts.setdefault(text, len(texts)) for text in named],
+        rule.listener or 0,
     )
 
 
@@ -181,15 +191,15 @@ def _prefix_bytes(prefix: Prefix) -> bytes:
 def decode_source(source: bytes) -> list[SlottedRule]:
     """Return the rules. Raise LayoutMismatch if another release wrote the records."""
     count, size = HEAD.unpack_from(source)
-    if size != RECORD.size:
+    form = RECORDS.get(size)
+    if form is None:
         raise LayoutMismatch(f"the rules in the image have records of {size} bytes, this release has {RECORD.size}")
     end = HEAD.size + count * size
     texts = source[end:].decode("utf-8").split("\0")
     interfaces = [tuple(text.split("/")) if text else () for text in texts]
     prefixes = _Prefixes()
     return [
-        _rule(_Record._make(record), prefixes, texts, interfaces)
-        for record in RECORD.iter_unpack(source[HEAD.size : end])
+        _rule(_Record(*record), prefixes, texts, interfaces) for record in form.iter_unpack(source[HEAD.size : end])
     ]
 
 
@@ -216,9 +226,10 @@ def _rule(
         action,
         texts[record.tproxy_ip],
         record.tproxy_port,
-        MISSING_NAMES[record.flags] if action == "tproxy" else "",
+        MISSING_NAMES[record.flags & ACTION_PASS_WHEN_MISSING] if action == "tproxy" else "",
         texts[record.name],
         texts[record.owner],
+        record.listener if record.flags & ACTION_CHECK_LISTENER else None,
     )
     return SlottedRule(rule, record.slot)
 

@@ -52,7 +52,7 @@ def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Map
     lookup = Lookup(image)
     for rule, slot in rules:
         action = decode_action(lookup.action(slot))
-        if action != (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing):
+        if action != (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.listener):
             raise VerificationFailed(f"{rule}: the image has the action {action} in slot {slot}")
     verifier = _Verifier(lookup, rules, _interfaces(lookup, rules, ifindexes))
     points = sum(verifier.flows(family, protocol) for family in FAMILIES for protocol in PROTOCOLS)

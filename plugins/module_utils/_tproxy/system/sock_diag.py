@@ -37,9 +37,9 @@ from .system import ListeningSocket
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2: family, protocol, extensions, states, socket id
 SOCKET_ID = struct.Struct("=2s2s16s16sI8s")  # struct inet_diag_sockid: ports, addresses, interface, cookie
-NO_COOKIE = b"\xff" * 8
-ANSWER = struct.Struct("=BBBB2s2s16s16s12s5I")  # struct inet_diag_msg
-STATE_OFFSET = 1
+ANY_COOKIE = b"\xff" * 8
+# struct inet_diag_msg: family, state, timer, retransmissions, socket id with the cookie in two halves, numbers
+ANSWER = struct.Struct("=BBBB2s2s16s16sI2I5I")
 RECEIVE_BYTES = 1 << 16
 
 PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
@@ -57,16 +57,20 @@ UNREADABLE = (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS)
 # ---- one socket --------------------------------------------------------------------
 
 
-def is_listening(protocol: str, address: bytes, port: int) -> bool:
-    """Return whether a socket of this network namespace takes packets to an address: TCP in LISTEN, or UDP bound.
+def listener_cookie(protocol: str, address: bytes, port: int) -> int | None:
+    """Return the cookie (SO_COOKIE) of the socket that takes packets to an address, or None if no socket does.
 
-    The kernel looks up one socket, so the number of sockets does not matter. Raises KernelRefused, and Unsupported on
-    a kernel that cannot look up this protocol.
+    That is a TCP socket in LISTEN, or a bound UDP socket, of this network namespace. The kernel looks up one socket,
+    so the number of sockets does not matter. Raises KernelRefused, and Unsupported on a kernel that cannot look up
+    this protocol.
     """
-    state = _state_of(protocol, address, port)
-    if state is None and not _has_lookup(protocol):
-        raise Unsupported(f"this kernel does not report {protocol} sockets: load the module {protocol}_diag")
-    return state == TCP_LISTEN if protocol == "tcp" else state is not None
+    found = _look_up(protocol, address, port)
+    if found is None:
+        if not _has_lookup(protocol):
+            raise Unsupported(f"this kernel does not report {protocol} sockets: load the module {protocol}_diag")
+        return None
+    _family, state, *_rest = ANSWER.unpack_from(found)
+    return _cookie(found) if protocol == "udp" or state == TCP_LISTEN else None
 
 
 def _has_lookup(protocol: str) -> bool:
@@ -75,17 +79,17 @@ def _has_lookup(protocol: str) -> bool:
         probe.bind(("127.0.0.1", 0))
         if protocol == "tcp":
             probe.listen(1)
-        return _state_of(protocol, mapped(socket.inet_aton("127.0.0.1")), probe.getsockname()[1]) is not None
+        return _look_up(protocol, mapped(socket.inet_aton("127.0.0.1")), probe.getsockname()[1]) is not None
 
 
-def _state_of(protocol: str, address: bytes, port: int) -> int | None:
-    """Return the state of the socket for a packet from an unspecified source, or None without such a socket."""
+def _look_up(protocol: str, address: bytes, port: int) -> bytes | None:
+    """Return the answer about the socket for a packet from an unspecified source, or None without such a socket."""
     operation, subject = "look up", f"the {protocol} socket at port {port}"
     with kernel_refusals(operation, subject), _socket() as channel:
         channel.send(_lookup_request(protocol, address, port))
         answer = next(split(channel.recv(RECEIVE_BYTES)))
     if answer.type != NLMSG_ERROR:
-        return answer.payload[STATE_OFFSET]
+        return answer.payload
     code = error_number(answer)
     if code == errno.ENOENT:
         return None
@@ -99,25 +103,27 @@ def _lookup_request(protocol: str, address: bytes, port: int) -> bytes:
     if protocol == "udp":
         ends.reverse()
     (source_port, source), (destination_port, destination) = ends
-    identity = SOCKET_ID.pack(source_port, destination_port, source, destination, 0, NO_COOKIE)
+    identity = SOCKET_ID.pack(source_port, destination_port, source, destination, 0, ANY_COOKIE)
     return _request(NLM_F_REQUEST, family, PROTOCOLS[protocol], ANY_STATE, identity)
 
 
 # ---- all sockets -------------------------------------------------------------------
 
 
-def listeners(protocol: str) -> list[ListeningSocket]:
-    """Return every TCP socket that listens, or every UDP socket without a peer.
+def listeners(protocol: str, port: int = 0) -> list[ListeningSocket]:
+    """Return every TCP socket that listens, or every UDP socket without a peer; on one port unless that is 0.
 
     Raises KernelRefused. Its errno is EOPNOTSUPP or ENOENT on a kernel without such a listing.
     """
-    return [found for family in (socket.AF_INET, socket.AF_INET6) for found in _list(family, protocol)]
+    return [found for family in (socket.AF_INET, socket.AF_INET6) for found in _list(family, protocol, port)]
 
 
-def _list(family: int, protocol: str) -> list[ListeningSocket]:
+def _list(family: int, protocol: str, port: int) -> list[ListeningSocket]:
     states = 1 << WAITING_STATE[protocol]
+    # A port of 0 filters nothing (inet_diag_dump_icsk() in net/ipv4/inet_diag.c, udp_dump() in udp_diag.c).
+    identity = SOCKET_ID.pack(struct.pack("!H", port), bytes(2), b"", b"", 0, ANY_COOKIE)
     with kernel_refusals("list", "listening sockets"), _socket() as channel:
-        channel.send(_request(NLM_F_REQUEST | NLM_F_DUMP, family, PROTOCOLS[protocol], states))
+        channel.send(_request(NLM_F_REQUEST | NLM_F_DUMP, family, PROTOCOLS[protocol], states, identity))
         return [_decoded(payload) for payload in _answers(channel)]
 
 
@@ -134,7 +140,7 @@ def _answers(channel: socket.socket) -> Iterator[bytes]:
 
 
 def _decoded(payload: bytes) -> ListeningSocket:
-    family, _state, _timer, _retries, port, _peer_port, address, _peer, _rest, *numbers = ANSWER.unpack_from(payload)
+    family, _state, _timer, _retries, port, _peer_port, address, *numbers = ANSWER.unpack_from(payload)
     given = attributes(payload[ANSWER.size :])
     options = given.get(INET_DIAG_SOCKOPT)
     return ListeningSocket(
@@ -143,14 +149,21 @@ def _decoded(payload: bytes) -> ListeningSocket:
         numbers[-1],
         family == socket.AF_INET6 and not any(given.get(INET_DIAG_SKV6ONLY, b"\1")),
         bool(options[0] & SOCKOPT_TRANSPARENT) if options else None,
+        _cookie(payload),
     )
+
+
+def _cookie(answer: bytes) -> int:
+    """Return the cookie of a socket (sock_diag_save_cookie() in net/core/sock_diag.c)."""
+    *_rest, low, high, _expires, _received, _sent, _user, _inode = ANSWER.unpack_from(answer)
+    return int(high) << 32 | int(low)
 
 
 def _socket() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
 
 
-def _request(flags: int, family: int, protocol: int, states: int, identity: bytes = b"") -> bytes:
+def _request(flags: int, family: int, protocol: int, states: int, identity: bytes) -> bytes:
     body = REQUEST.pack(family, protocol, 0, states, identity)
     return HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body
 

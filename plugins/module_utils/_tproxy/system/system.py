@@ -176,7 +176,7 @@ class ListeningSocket(NamedTuple):
     """A TCP socket that listens, or a UDP socket without a peer.
 
     `dual` means that an IPv6 socket takes IPv4 too. `transparent` is None on kernels before 5.10, which do not report
-    it.
+    it. No other socket has the same `cookie` until the next boot.
     """
 
     address: bytes
@@ -184,17 +184,15 @@ class ListeningSocket(NamedTuple):
     inode: int
     dual: bool
     transparent: bool | None
-
-
-# ---- one socket --------------------------------------------------------------------
+    cookie: int
 
 
 class Sockets(Protocol):
     """Listening sockets, from sock_diag."""
 
-    def is_listening(self, protocol: str, address: bytes, port: int, /) -> bool: ...
+    def listener_cookie(self, protocol: str, address: bytes, port: int, /) -> int | None: ...
 
-    def listeners(self, protocol: str, /) -> Sequence[ListeningSocket]: ...
+    def listeners(self, protocol: str, port: int = 0, /) -> Sequence[ListeningSocket]: ...
 
     def has_reuseport(self, inode: int, /) -> bool | None: ...
 

@@ -258,9 +258,10 @@ def test_a_rule_is_checked_on_its_interfaces_only(names, found):
     [
         ({"there": None, "transparent": None}, "6.12", []),
         ({"there": False}, "6.12", [("note", "listener_missing")]),
-        ({"there": False, "routers": 1}, "6.12", [("warning", "left_behind")]),
+        ({"there": False, "routers": 1, "lost": 1}, "6.12", [("warning", "left_behind")]),
+        ({"there": True, "routers": 2, "lost": 1}, "6.12", [("warning", "left_behind")]),
         (
-            {"there": False, "routers": 1, "rules": ("a", "b")},
+            {"there": False, "routers": 1, "lost": 1, "rules": ("a", "b")},
             "6.12",
             [("warning", "left_behind"), ("note", "listener_missing")],
         ),
