@@ -24,6 +24,7 @@ class CommandLine:
     def __init__(self, machine, monkeypatch, capsys):
         self.machine, self._capsys = machine, capsys
         monkeypatch.setattr(main, "_system", machine.system)
+        monkeypatch.setattr(main, "_requests", lambda: machine.system().requests)
 
     def __call__(self, *words: str, name: str = "tproxy-splicer") -> Run:
         try:

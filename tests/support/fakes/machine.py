@@ -27,7 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
     Filter,
     Link,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Reach, System
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import System
 
 from .kernel import Kernel, Killed
 from .surroundings import (
@@ -236,7 +236,7 @@ class Machine(Kernel):
         self.clsact, self.filters, self.rules, self.local_defaults = set(), {}, [], set()
         self.foreign_filters, self.shared_blocks, self.foreign_defaults = {}, {}, set()
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
-        self.reached = Reach("connect", errno.ENOENT)
+        self.reached = ("connect", errno.ENOENT, -1)
         self.ways, self.routes, self.processes = {}, [], FakeProcesses()
         self.cookies, self.groups = {}, set()
         self.units: set = set()

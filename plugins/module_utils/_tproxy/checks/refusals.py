@@ -29,11 +29,12 @@ def record_refusal(system: System, router: Process | None, line: str) -> None:
     """Count a refused call of a router. Calls without a known router are not counted, and no failure stops a call."""
     if router is None:
         return
-    known = [entry for entry in _living(system) if entry["pid"] != router.pid]
-    before = next((entry["calls"] for entry in _living(system) if entry["pid"] == router.pid), 0)
-    entry = {**router._asdict(), "calls": before + 1, "last": line[:LINE_LENGTH]}
-    with contextlib.suppress(OSError, TproxyError):  # without root's rights the folder cannot be written
-        system.files.write(RECORD, json.dumps([*known[1 - ROUTERS_MAX :], entry]))
+    with contextlib.suppress(OSError, TproxyError):  # without root's rights the folder can be neither read nor written
+        living = _living(system)
+        before = next((entry["calls"] for entry in living if entry["pid"] == router.pid), 0)
+        entry = {**router._asdict(), "calls": before + 1, "last": line[:LINE_LENGTH]}
+        known = [entry for entry in living if entry["pid"] != router.pid][1 - ROUTERS_MAX :]
+        system.files.write(RECORD, json.dumps([*known, entry]))
 
 
 def refused_calls(system: System) -> list[Refused]:

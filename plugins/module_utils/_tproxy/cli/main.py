@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # at run time functions import these, or no function needs th
     from collections.abc import Mapping
     from typing import NoReturn, TextIO
 
-    from ..system.system import System
+    from ..system.system import Requests, System
 
 NAME = "tproxy-splicer"
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3
@@ -98,8 +98,16 @@ def _self_test() -> int:
     """Print one line for the log of a router: the version, and whether its calls will be executed."""
     from ..openziti.self_test import self_test
 
-    _output(f"{NAME} {VERSION}, {self_test(_system(), _helper_socket())}")
+    told = self_test(_requests(), _helper_socket(), _is_privileged, lambda path: _system().files.read(path))
+    _output(f"{NAME} {VERSION}, {told}")
     return DONE
+
+
+def _is_privileged() -> bool:
+    """Return whether this user changes rules by itself."""
+    from ..resources.lock import missing_capabilities
+
+    return not missing_capabilities(_system())
 
 
 def _helper_socket() -> str:
@@ -197,6 +205,13 @@ def _parser(name: str) -> argparse.ArgumentParser:
 def pin_dir() -> str:
     """Return the pin folder: TPROXY_SPLICER_PIN_DIR of the environment, or PIN_DIR."""
     return os.path.abspath(os.environ.get("TPROXY_SPLICER_PIN_DIR") or PIN_DIR)
+
+
+def _requests() -> Requests:
+    """Return the helper's socket alone: opening every adapter takes four times as long."""
+    from ..system import unix_socket
+
+    return unix_socket
 
 
 def _system() -> System:

@@ -11,9 +11,11 @@ the test only tells, changes nothing and ends in time.
 from __future__ import annotations
 
 import errno
+from typing import Callable, NamedTuple
 
-from ..resources.lock import missing_capabilities
-from ..system.system import Reach, System
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module with these types imports every adapter, and a router waits
+    from ..system.system import Requests
 
 SECONDS = 1.5  # for the answer of the helper; a router gets its own within 2 s
 GROUPS = "/etc/group"
@@ -21,27 +23,43 @@ NO_SOCKET = (errno.ENOENT, errno.ECONNREFUSED)
 NO_ANSWER = (errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET, errno.EPIPE)
 
 
-def self_test(system: System, path: str) -> str:
-    """Return what will happen to calls: `helper: reachable`, or why not. `path` is the socket; "" turns it off."""
+class Reach(NamedTuple):
+    """The way of a client to the helper. `step` is the one that failed: socket, connect or answer; "" for none.
+
+    `error` is its errno, and `group` the number of the group of the socket file, -1 without that file.
+    """
+
+    step: str
+    error: int = 0
+    group: int = -1
+
+
+def self_test(
+    requests: Requests, path: str, is_privileged: Callable[[], bool], read: Callable[[str], str | None]
+) -> str:
+    """Return what will happen to calls: `helper: reachable`, or why not. `path` is the socket; "" turns it off.
+
+    The functions are called if the helper is not reachable: `read` returns the content of a file.
+    """
     try:
-        reached = system.requests.reach(path, SECONDS) if path else Reach("connect", errno.ENOENT)
-        return f"helper: {_told(reached, path, system)}"
+        reached = Reach(*requests.reach(path, SECONDS)) if path else Reach("connect", errno.ENOENT)
+        return f"helper: {_told(reached, path, is_privileged, read)}"
     except Exception as fault:  # pylint: disable=broad-exception-caught # a router would give up its tunnel
         return f"helper: unknown, the self-test failed: {type(fault).__name__}: {fault}"
 
 
-def _told(reached: Reach, path: str, system: System) -> str:
+def _told(reached: Reach, path: str, is_privileged: Callable[[], bool], read: Callable[[str], str | None]) -> str:
     if not reached.step:
         return "reachable"
-    why = _reason(reached, path, system)
+    why = _reason(reached, path, read)
     if reached.step == "answer" or reached.error in NO_ANSWER:  # a call waits for it
         return f"not reachable, {why}"
-    if missing_capabilities(system):
-        return f"not reachable, {why}; calls of this user are refused"
-    return f"not reachable, {why}; calls of this user work without it, in some 0.2 s each"
+    if is_privileged():
+        return f"not reachable, {why}; calls of this user work without it, in some 0.2 s each"
+    return f"not reachable, {why}; calls of this user are refused"
 
 
-def _reason(reached: Reach, path: str, system: System) -> str:
+def _reason(reached: Reach, path: str, read: Callable[[str], str | None]) -> str:
     """Return the reason with the remedy."""
     if not path:
         return "TPROXY_SPLICER_HELPER turns it off"
@@ -50,16 +68,16 @@ def _reason(reached: Reach, path: str, system: System) -> str:
     if reached.error in NO_SOCKET:
         return f"no process listens at {path}: install it by the role (tproxy_splicer_helper)"
     if reached.error == errno.EACCES:
-        group = _group_name(reached.group, system)
+        group = _group_name(reached.group, read)
         return f"this user is not in its group {group}: add it (usermod -aG {group} USER) and restart the router"
     if reached.step == "answer" or reached.error in NO_ANSWER:
-        return f"it does not answer within {SECONDS} s: see journalctl -u tproxy-splicer-helper"
+        return f"it does not answer within {SECONDS:g} s: see journalctl -u tproxy-splicer-helper"
     return f"{errno.errorcode.get(reached.error, reached.error)} at {path}"
 
 
-def _group_name(number: int, system: System) -> str:
+def _group_name(number: int, read: Callable[[str], str | None]) -> str:
     """Return the name of a group. The file alone is read: a directory service may take longer than the router waits."""
-    for line in (system.files.read(GROUPS) or "").splitlines():
+    for line in (read(GROUPS) or "").splitlines():
         name, _password, gid = (*line.split(":"), "", "")[:3]
         if gid == str(number):
             return name

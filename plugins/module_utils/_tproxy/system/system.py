@@ -376,23 +376,12 @@ class Queue(Protocol):
     def next(self, seconds: float, /) -> Request | None: ...
 
 
-class Reach(NamedTuple):
-    """The way of a client to the helper. `step` is the one that failed: socket, connect or answer; "" for none.
-
-    `error` is its errno, and `group` the number of the group of the socket file, -1 without that file.
-    """
-
-    step: str
-    error: int = 0
-    group: int = -1
-
-
 class Requests(Protocol):
     """The helper's socket, from both ends."""
 
     def ask(self, path: str, words: Iterable[str], /) -> tuple[int, str] | None: ...
 
-    def reach(self, path: str, seconds: float, /) -> Reach: ...
+    def reach(self, path: str, seconds: float, /) -> tuple[str, int, int]: ...
 
     def inherited(self) -> Queue: ...
 

@@ -23,7 +23,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import Unsupported
-from .system import Reach
 
 FIRST_DESCRIPTOR = 3
 REQUEST_BYTES = 4096
@@ -177,8 +176,12 @@ def ask(path: str, words: Iterable[str]) -> Reply | None:
     return None
 
 
-def reach(path: str, seconds: float) -> Reach:
-    """Ask the process at the socket for its version, and return how far that came. It waits `seconds` at most."""
+def reach(path: str, seconds: float) -> tuple[str, int, int]:
+    """Ask the process at the socket for its version, and return how far that came. It waits `seconds` at most.
+
+    The result is the step that failed (socket, connect, answer, or "" for none), its errno, and the number of the
+    group of the socket file, which is -1 without that file.
+    """
     step = "socket"
     try:
         with socket.socket(socket.AF_UNIX) as channel:
@@ -188,9 +191,9 @@ def reach(path: str, seconds: float) -> Reach:
             step = "answer"
             channel.sendall(b"-V")
             channel.shutdown(socket.SHUT_WR)
-            return Reach("") if channel.recv(REQUEST_BYTES) else Reach(step, errno.ECONNRESET)
+            return ("", 0, -1) if channel.recv(REQUEST_BYTES) else (step, errno.ECONNRESET, -1)
     except OSError as refusal:  # a timeout has no errno
-        return Reach(step, refusal.errno or errno.ETIMEDOUT, _group_of(path))
+        return step, refusal.errno or errno.ETIMEDOUT, _group_of(path)
 
 
 def _group_of(path: str) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -23,12 +24,14 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.rout
     findings_of_routers,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import SERVICE_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import Address, Route
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Process
 from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.fakes.system import FakeFiles
 from ansible_collections.netedge.tproxy.tests.support.scenarios import attaching, play
 
 UNIT = "ziti-router.service"
@@ -178,6 +181,21 @@ def test_the_record_of_refused_calls_stays_small_and_survives_any_content():
         assert refused_calls(machine.system()) == []
     record_refusal(machine.system(), None, "no")
     assert machine.disk[RECORD] == "[[]]"
+
+
+def test_a_user_without_rights_is_refused_in_one_line(run, monkeypatch):
+    """It can read no record, and write none."""
+    run.machine.processes.parent = ROUTER
+    monkeypatch.setattr(run.machine.sysctl, "has_capability", lambda _number: False, raising=False)
+    monkeypatch.setattr(FakeFiles, "read", refuse)
+    monkeypatch.setattr(FakeFiles, "write", refuse)
+    status, out, err = run("-I", *FLOW, "-t", "33401", "-s", "a")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "a member of the helper's group" in err
+
+
+def refuse(_files, path, *_text):
+    raise KernelRefused(errno.EACCES, "read", path)
 
 
 def on_lo(text: str, length: int) -> Address:

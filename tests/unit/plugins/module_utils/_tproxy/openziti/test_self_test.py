@@ -10,7 +10,7 @@ import errno
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import VERSION
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import Reach
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.self_test import Reach
 from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 
