@@ -10,23 +10,26 @@ remedy. `details` holds long texts by name (e.g. {"log": ...}).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from errno import errorcode
+from typing import Any
+
+Details = dict[str, Any]
 
 LOG_LINES = 12
 
 
-def _with_log(message: str, details: dict) -> str:
+def _with_log(message: str, details: Details) -> str:
     """Return the message with the last lines of the log in `details`, because some callers print the message alone."""
-    lines = details.get("log", "").strip().splitlines()[-LOG_LINES:]
+    lines: list[str] = details.get("log", "").strip().splitlines()[-LOG_LINES:]
     return "\n".join([message + ":", *lines]) if lines else message
 
 
 class TproxyError(Exception):
     """Base of every error that this collection raises on purpose."""
 
-    def __init__(self, message: str, details: dict | None = None):
+    def __init__(self, message: str, details: Details | None = None):
         super().__init__(message)
         self.message = message
         self.details = details or {}
@@ -35,7 +38,7 @@ class TproxyError(Exception):
 class InvalidInput(TproxyError):
     """The user must correct the input. Raised before any change, with every fault of that input at once."""
 
-    def __init__(self, faults: list, details: dict | None = None):
+    def __init__(self, faults: Iterable[str], details: Details | None = None):
         self.faults = list(faults)
         count = f"{len(self.faults)} faults: " if len(self.faults) > 1 else ""
         super().__init__(count + "; ".join(self.faults), details)
@@ -44,7 +47,7 @@ class InvalidInput(TproxyError):
 class MissingLibrary(TproxyError):
     """The host's administrator must install a library. Raised by the adapter that needs it."""
 
-    def __init__(self, library: str, remedy: str, details: dict | None = None):
+    def __init__(self, library: str, remedy: str, details: Details | None = None):
         self.library = library
         super().__init__(f"{library} is not installed: {remedy}", details)
 
@@ -76,7 +79,7 @@ class LimitExceeded(TproxyError):
 class KernelRefused(TproxyError):
     """The kernel said no: the operator must look at the errno (rights, memory, a race with another writer)."""
 
-    def __init__(self, errno: int, operation: str, subject: str, details: dict | None = None):
+    def __init__(self, errno: int, operation: str, subject: str, details: Details | None = None):
         self.errno, self.operation, self.subject = errno, operation, subject
         name = errorcode.get(errno, f"errno {errno}")
         super().__init__(_with_log(f"the kernel refused to {operation} {subject}: {name}", details or {}), details)
@@ -125,6 +128,6 @@ class Refused(TproxyError):
     Raised before any change, with all findings; details["findings"] has them.
     """
 
-    def __init__(self, findings: list, sentences: list):
+    def __init__(self, findings: Sequence[Any], sentences: Iterable[str]):
         end = ". Nothing was changed; `force: true` does it all the same"
         super().__init__("; ".join(sentences) + end, {"findings": findings})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 from . import layout
 from .layout import (
@@ -26,7 +27,7 @@ def size_of(name: str) -> int:
     return STRUCTS[name][0]
 
 
-def encode(name: str, values: Mapping) -> bytes:
+def encode(name: str, values: Mapping[str, int | bytes]) -> bytes:
     """Return struct `name` with these members, integers or bytes. Other members are zero."""
     size, members = STRUCTS[name]
     out = bytearray(size)
@@ -38,14 +39,15 @@ def encode(name: str, values: Mapping) -> bytes:
     return bytes(out)
 
 
-def decode(name: str, raw: bytes) -> dict:
+def decode(name: str, raw: bytes) -> dict[str, Any]:
     """Return the members of struct `name`: integers where they are 1, 2, 4 or 8 bytes long, else bytes."""
-    values = {}
+    values: dict[str, Any] = {}
     for member, (offset, length) in STRUCTS[name][1].items():
         part = raw[offset : offset + length]
         if length in FORMATS:
-            part = struct.unpack(">H" if member in NETWORK_ORDER else FORMATS[length], part)[0]
-        values[member] = part
+            values[member] = struct.unpack(">H" if member in NETWORK_ORDER else FORMATS[length], part)[0]
+        else:
+            values[member] = part
     return values
 
 
@@ -54,7 +56,7 @@ def key(index: int) -> bytes:
     return struct.pack("=I", index)
 
 
-def sum_counters(raw: bytes) -> dict:
+def sum_counters(raw: bytes) -> dict[str, int]:
     """Return {packets, bytes} summed over the CPUs of one per-CPU entry."""
     numbers = struct.unpack(f"={len(raw) // 8}Q", raw)
     return {"packets": sum(numbers[0::2]), "bytes": sum(numbers[1::2])}

@@ -48,6 +48,7 @@ from ..resources.interfaces import (
 )
 from ..resources.pins import Pins, inner_shape
 from ..ruleset.lookup import Lookup
+from ..system.bpf import Shape
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .findings import Finding, management_cut, ssh_cut
@@ -56,7 +57,6 @@ from .test_run import Trace, ask
 
 # More than one, because the program reports "established" for a port that has a session.
 CLIENT_PORTS = (49152, 49153, 49154)
-Shape = tuple[int, int, int, int, int]  # of a map: type, key size, value size, entries, flags
 GETS_IN = ("management", "ssh", "rule", "local", "default", "other")  # the last one for the outer packets of a tunnel
 
 

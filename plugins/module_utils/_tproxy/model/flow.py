@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .prefix import endpoint, family_of
 from .rule import PROTOCOLS
@@ -39,7 +39,7 @@ class Flow(NamedTuple):
         return family_of(self.destination)
 
 
-def flow_text(flow: Mapping) -> str:
+def flow_text(flow: Mapping[str, Any]) -> str:
     """Return a flow, as tproxy_verdict takes and returns it, in one line."""
     ends = [endpoint(flow["source"], flow["source_port"]), endpoint(flow["destination"], flow["port"])]
     return f"{flow['protocol']} {' to '.join(ends)} on {flow['interface']}"

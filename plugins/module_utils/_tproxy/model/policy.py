@@ -10,9 +10,9 @@ Pure values, as a user gives them and as a diff shows them. Bytes are the codec'
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
 from ..errors import InvalidInput, LimitExceeded
@@ -21,6 +21,7 @@ from .rule import PORT_MAX, PROTOCOLS
 
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
+Options = Mapping[str, Any]
 CHOICES = {"default_action": ("drop", "pass"), "accept": ("ok", "unspec")}
 
 
@@ -55,7 +56,7 @@ class Management:
     protocol: str
     port: int
 
-    def to_params(self) -> dict:
+    def to_params(self) -> dict[str, Any]:
         """Return the entry as a user writes it."""
         return {"source": str(self.source), "protocol": self.protocol, "port": self.port}
 
@@ -72,7 +73,7 @@ class Policy:
     allow_ssh: bool = True
     allow_echo: bool = False
     accept: str = "ok"
-    management: tuple = ()
+    management: tuple[Management, ...] = ()
     mark: Mark = field(default_factory=Mark)
     layer3: bool = False
     loopback: bool = False
@@ -80,7 +81,7 @@ class Policy:
     generation: int = 0
     damaged: bool = False
 
-    def to_params(self) -> dict:
+    def to_params(self) -> dict[str, Any]:
         """Return the policy as a user writes it, with the mark that it sets."""
         return {
             "default_action": self.default_action,
@@ -96,11 +97,14 @@ class Policy:
 UNFILTERED = Policy(default_action="pass", accept="unspec", loopback=True, generation=NO_GENERATION)
 
 
-def policy_from_params(params: Mapping | None) -> dict:
+def policy_from_params(params: Options | None) -> dict[str, Any]:
     """Return the fields of Policy that a user gives. Raises InvalidInput with every fault."""
-    params, faults, entries = params or {}, [], []
-    for number, entry in enumerate(params.get("management") or []):
-        entries.append(_management(entry, f"policy.management[{number}]", faults))
+    params = params or {}
+    faults: list[str] = []
+    entries = [
+        _management(entry, f"policy.management[{number}]", faults)
+        for number, entry in enumerate(params.get("management") or [])
+    ]
     if len(entries) > MANAGEMENT:
         faults.append(f"policy.management: {len(entries)} entries, at most {MANAGEMENT} fit")
     if faults:
@@ -109,7 +113,7 @@ def policy_from_params(params: Mapping | None) -> dict:
     return {**given, "management": tuple(entries)}
 
 
-def masked_sources(params: Mapping | None) -> list:
+def masked_sources(params: Options | None) -> list[str]:
     """Return a sentence for each management source with host bits set: it lets in more than one may think."""
     found = []
     for number, entry in enumerate((params or {}).get("management") or []):
@@ -120,23 +124,24 @@ def masked_sources(params: Mapping | None) -> list:
     return found
 
 
-def _management(entry: Mapping, place: str, faults: list):
+def _management(entry: Options, place: str, faults: list[str]) -> Management | None:
     """Return the entry, or add its faults."""
     before = len(faults)
-    source, protocol, port = entry.get("source"), entry.get("protocol") or "tcp", str(entry.get("port"))
+    source, protocol, port = None, entry.get("protocol") or "tcp", str(entry.get("port"))
     try:
-        source = Prefix.parse(source)[0] if source is not None else None
+        if entry.get("source") is None:
+            faults.append(f"{place}.source: missing; give a prefix as 10.0.0.0/8, or an address")
+        else:
+            source = Prefix.parse(entry["source"])[0]
     except InvalidInput as fault:
         faults.append(f"{place}.source: {fault}")
-    if source is None:
-        faults.append(f"{place}.source: missing; give a prefix as 10.0.0.0/8, or an address")
     if protocol not in PROTOCOLS:
         faults.append(f"{place}.protocol: {protocol!r} is neither tcp nor udp")
     if entry.get("port") is None:
         faults.append(f"{place}.port: missing; give a port, 1 to {PORT_MAX}")
     elif not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
         faults.append(f"{place}.port: {port!r} is no port, 1 to {PORT_MAX}")
-    return Management(source, protocol, int(port)) if len(faults) == before else None
+    return Management(source, protocol, int(port)) if source is not None and len(faults) == before else None
 
 
 @dataclass(frozen=True)
@@ -144,14 +149,14 @@ class InterfaceAddresses:
     """The addresses of one interface, each as 16 bytes, sorted; the name is for people."""
 
     name: str
-    addresses: tuple
+    addresses: tuple[bytes, ...]
 
-    def to_params(self) -> dict:
+    def to_params(self) -> dict[str, Any]:
         """Return the entry as a user reads it."""
         return {"interface": self.name, "addresses": [format_address(address) for address in self.addresses]}
 
 
-def interface_addresses(name: str, addresses) -> InterfaceAddresses:
+def interface_addresses(name: str, addresses: Iterable[bytes]) -> InterfaceAddresses:
     """Return the entry, sorted and without doubles. Raises LimitExceeded."""
     unique = tuple(sorted(set(addresses)))
     if len(unique) > ADDRESSES:
@@ -173,7 +178,7 @@ class WantedHook(NamedTuple):
     after: str = ""
 
     @classmethod
-    def of(cls, options: Mapping) -> WantedHook:
+    def of(cls, options: Options) -> WantedHook:
         """Return the hook of the options of tc_bpf_attach, or of an interface of tproxy_router."""
         before, after = options.get("before") or "", options.get("after") or ""
         direction, kind = options.get("direction", "ingress"), options.get("hook", "auto")

@@ -36,7 +36,7 @@ class Prefix(NamedTuple):
     length: int
 
     @classmethod
-    def parse(cls, text: str) -> tuple:
+    def parse(cls, text: str) -> tuple[Prefix, bool]:
         """Return (prefix, masked) of `10.0.0.0/8`, `fd00::/8` or a bare address; masked: host bits were cleared.
 
         Raises InvalidInput with one sentence.
@@ -113,7 +113,7 @@ def endpoint(address: str, port: int) -> str:
 
 
 @lru_cache(maxsize=1024)  # a service has many ranges, and each is a call
-def _parse_number(text: str) -> tuple:
+def _parse_number(text: str) -> tuple[int, int]:
     """Return (mapped number, bits that mapping adds to a length written after it)."""
     octets = _IPV4.fullmatch(text)
     if octets:

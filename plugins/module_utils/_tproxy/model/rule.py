@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .prefix import Prefix, endpoint
 
@@ -39,7 +39,7 @@ class Identity(NamedTuple):
     protocol: str
     low: int
     high: int
-    interfaces: tuple
+    interfaces: tuple[str, ...]
 
     def __str__(self) -> str:
         origin = "" if self.source == Prefix.any_of(self.source.family) else f" from {self.source}"
@@ -59,7 +59,7 @@ class Rule(NamedTuple):
     protocol: str
     low: int
     high: int
-    interfaces: tuple
+    interfaces: tuple[str, ...]
     action: str
     tproxy_ip: str = ""
     tproxy_port: int = 0
@@ -74,7 +74,7 @@ class Rule(NamedTuple):
         return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)
 
     @property
-    def precedence(self) -> tuple:
+    def precedence(self) -> tuple[object, ...]:
         """Sort key, best first, among rules that match the same packet.
 
         Texts compare by code point, which is the byte order of their UTF-8.
@@ -90,7 +90,7 @@ class Rule(NamedTuple):
             self.owner,
         )
 
-    def to_params(self) -> dict:
+    def to_params(self) -> dict[str, Any]:
         """Return the rule as options of tproxy_rule, every value in canonical form."""
         return {
             "destination": str(self.destination),
@@ -132,11 +132,11 @@ def is_of_a_service(rule: Rule) -> bool:
     return is_routers(rule.owner)
 
 
-def sorted_rules(rules: Mapping) -> list:
+def sorted_rules(rules: Mapping[Identity, Rule]) -> list[Rule]:
     return sorted(rules.values(), key=reading_order)
 
 
-def reading_order(rule) -> tuple:
+def reading_order(rule: Rule) -> tuple[object, ...]:
     """Return the sort key of printed rules: destination, then precedence."""
     return (rule.destination, rule.protocol, rule.precedence)
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any, Callable, TypeVar
 
 from ..errors import InvalidInput
 from .prefix import Prefix, format_address, parse_address
@@ -31,23 +33,25 @@ PORTS_ALLOWED = f"give one port as 80 or a range as 80-443 (or 80:443), each 0 t
 PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
 ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
 
+Read = TypeVar("Read", Rule, Identity)
+
 _PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
 _PORT = re.compile(r"[0-9]{1,6}")
 
 
-class LongList(list):  # type: ignore[type-arg]
+class LongList(list[Any]):
     """A long list of options. Its reader puts the rules in their place, so that no run holds both.
 
     A second run of the same options, for example after the prediction of a pending change, finds the rules and the
     warnings about them.
     """
 
-    def __init__(self, items: list):
+    def __init__(self, items: Iterable[Any]):
         super().__init__(items)
-        self.warnings: list = []
+        self.warnings: list[str] = []
 
 
-def rules_from_params(items: list, single: bool = False, owner: str | None = None) -> tuple:
+def rules_from_params(items: list[Any], single: bool = False, owner: str | None = None) -> tuple[list[Rule], list[str]]:
     """Return (rules, warnings) of option dicts. Raises InvalidInput with every fault of the whole list.
 
     `single`: the one item stands at the top level of a module, so texts say `ports` and not `rule number 1: ports`.
@@ -60,14 +64,20 @@ def rules_from_params(items: list, single: bool = False, owner: str | None = Non
     return rules, warnings
 
 
-def identities_from_params(items: list, single: bool = False, owner: str | None = None) -> tuple:
+def identities_from_params(
+    items: list[Any], single: bool = False, owner: str | None = None
+) -> tuple[list[Identity], list[str]]:
     """Return (identities, warnings): for deletion, which needs no action. Otherwise as rules_from_params."""
     return _read_all(items, single, owner, _identity)
 
 
-def _read_all(items: list, single: bool, owner: str | None, read) -> tuple:
+def _read_all(
+    items: list[Any], single: bool, owner: str | None, read: Callable[[_Reader], Read | None]
+) -> tuple[list[Read], list[str]]:
     """Read item by item, because a list may have 131,071 of them."""
-    found, faults, warnings = [], [], []
+    found: list[Any] = []
+    faults: list[str] = []
+    warnings: list[str] = []
     for index, item in enumerate(items):
         if isinstance(item, Rule):
             found.append(item)
@@ -82,16 +92,17 @@ def _read_all(items: list, single: bool, owner: str | None, read) -> tuple:
     return found, warnings
 
 
-def place_of(item: dict, index: int) -> str:
+def place_of(item: Mapping[str, Any], index: int) -> str:
     """Return the name and the number of a rule in its list, for messages. A bad name is left to its own fault."""
     name = str(item.get("name") or "")
     is_good = name.isprintable() and 0 < (_utf8_bytes(name) or 0) <= NAME_BYTES
     return f"rule {name!r} (number {index + 1})" if is_good else f"rule number {index + 1}"
 
 
-def _duplicates(items: list, found: list) -> list:
+def _duplicates(items: Sequence[Any], found: Sequence[Identity | Rule | None]) -> list[str]:
     """Return a fault for each item that names the same flows, for the same owner, as an earlier one."""
-    first, faults = {}, []
+    first: dict[Identity, int] = {}
+    faults = []
     for index, item in enumerate(found):
         if item is None:
             continue
@@ -108,12 +119,12 @@ class _Reader:
 
     __slots__ = ("_index", "_options", "_owner", "family", "faults", "given", "warnings")
 
-    def __init__(self, options: dict, index: int | None, owner: str | None):
+    def __init__(self, options: Mapping[str, Any], index: int | None, owner: str | None):
         self._options, self._index, self._owner = options, index, owner
         self.given = options.get  # the value of an option, None if it was left out
-        self.family = None  # of the destination, once that is read
-        self.faults = []
-        self.warnings = []
+        self.family: int | None = None  # of the destination, once that is read
+        self.faults: list[str] = []
+        self.warnings: list[str] = []
 
     def at(self, option: str) -> str:
         """Return the full name of an option, for messages."""
@@ -123,12 +134,12 @@ class _Reader:
         """Note a fault of an option."""
         self.faults.append(f"{self.at(option)}: {sentence}")
 
-    def choice(self, option: str, allowed, default: str | None = None) -> str | None:
+    def choice(self, option: str, allowed: Collection[str], default: str | None = None) -> str | None:
         value = self.given(option) or default
         if value in allowed:
-            return value
-        allowed = ", ".join(allowed)
-        self.fault(option, f"missing; give one of {allowed}" if value is None else f"{value!r} is not one of {allowed}")
+            return str(value)
+        listed = ", ".join(allowed)
+        self.fault(option, f"missing; give one of {listed}" if value is None else f"{value!r} is not one of {listed}")
         return None
 
     def prefix(self, option: str) -> Prefix | None:
@@ -156,22 +167,22 @@ class _Reader:
         if self.given("source") is None:
             return ANY[self.family or 6]
         source = self.prefix("source")
-        if source is None or self.family in (None, source.family):
+        if source is None or self.family is None or self.family == source.family:
             return source
         if source.bits == 0:
             return ANY[self.family]
         self.fault("source", f"{source} is not of the family of the destination (IPv{self.family}); use two rules")
         return None
 
-    def ports(self) -> tuple:
-        """Return (low, high), or (None, None)."""
+    def ports(self) -> tuple[int, int] | None:
+        """Return (low, high)."""
         value = self.given("ports")
         text = "" if value is None or isinstance(value, bool) else str(value)
         match = _PORTS.fullmatch(text)
         if not match:
             found = "missing" if value is None else f"{value!r} is no port or range"
             self.fault("ports", f"{found}; {PORTS_ALLOWED}")
-            return None, None
+            return None
         low = int(match[1])
         high = int(match[2]) if match[2] else low
         if low > PORT_MAX or high > PORT_MAX:
@@ -180,7 +191,7 @@ class _Reader:
             self.fault("ports", f"{text} runs backwards; give the lower port first: {high}-{low}")
         else:
             return low, high
-        return None, None
+        return None
 
     def text(self, option: str, default: str, longest: int) -> str:
         """Return free text that fits `longest` bytes of UTF-8 and prints on one line."""
@@ -205,7 +216,7 @@ class _Reader:
             self.fault(option, fault_of_text(value))
         return value
 
-    def interfaces(self) -> tuple:
+    def interfaces(self) -> tuple[str, ...]:
         """Return the interface names, sorted, each once."""
         given = self.given("interfaces")
         if not given:
@@ -246,26 +257,31 @@ def _identity(reader: _Reader) -> Identity | None:
     destination = reader.destination()
     source = reader.source()
     protocol = reader.choice("protocol", PROTOCOLS)
-    low, high = reader.ports()
+    ports = reader.ports()
     interfaces = reader.interfaces()
     owner = reader.owner()
     if not owner:
         reader.fault("owner", f"is empty; give 1 to {OWNER_BYTES} bytes, or leave it out for {DEFAULT_OWNER!r}")
-    return None if reader.faults else Identity(owner, destination, source, protocol, low, high, interfaces)
+    if reader.faults or not (destination and source and protocol and ports):
+        return None
+    return Identity(owner, destination, source, protocol, *ports, interfaces)
 
 
 def _rule(reader: _Reader) -> Rule | None:
     identity = _identity(reader)
     name = reader.text("name", "", NAME_BYTES)
     action = reader.choice("action", ACTIONS, "tproxy")
-    outcome = ("", 0, "")
+    address: str | None = ""
+    port: int | None = 0
+    on_missing: str | None = ""
     if action == "tproxy":
-        outcome = (_tproxy_ip(reader), _tproxy_port(reader), reader.choice("on_missing", ON_MISSING, "drop"))
+        address, port = _tproxy_ip(reader), _tproxy_port(reader)
+        on_missing = reader.choice("on_missing", ON_MISSING, "drop")
     else:
         _refuse_tproxy_options(reader, action)
-    if reader.faults:
+    if reader.faults or identity is None or action is None or address is None or port is None or on_missing is None:
         return None
-    return Rule(*identity[1:], action, *outcome, name, identity.owner)
+    return Rule(*identity[1:], action, address, port, on_missing, name, identity.owner)
 
 
 def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
@@ -290,7 +306,7 @@ def _tproxy_ip(reader: _Reader) -> str | None:
     """Return the canonical proxy address; its family is that of the destination."""
     text = reader.given("tproxy_ip")
     if not text:
-        return DEFAULT_TPROXY_IP.get(reader.family)
+        return None if reader.family is None else DEFAULT_TPROXY_IP[reader.family]
     try:
         canonical, family, is_usable = _socket_address(str(text))
     except InvalidInput as wrong:
@@ -304,7 +320,7 @@ def _tproxy_ip(reader: _Reader) -> str | None:
 
 
 @lru_cache(maxsize=1024)  # many rules, few proxies
-def _socket_address(text: str) -> tuple:
+def _socket_address(text: str) -> tuple[str, int, bool]:
     """Return (canonical text, family, whether a socket may have this address). Raises InvalidInput."""
     canonical = format_address(parse_address(text))
     address = ipaddress.ip_address(canonical)

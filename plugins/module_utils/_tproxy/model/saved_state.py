@@ -5,7 +5,7 @@
 """A whole state as plain values, and as a text that can be told from a damaged one.
 
 It names interfaces, never their indexes, and holds the program itself: so it outlives a reboot and needs no compiler.
-Who takes it from the kernel is _snapshot, who puts it back _restore_state.
+The package `persistence` takes it from the kernel, writes it and restores it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, LayoutMismatch, VerificationFailed
 from .policy import Mark, Policy, parse_mark, policy_from_params
 from .prefix import format_address, parse_address
-from .rule import is_of_a_service
+from .rule import Rule, is_of_a_service
 from .rule_options import rules_from_params
 from .text import replaced
 
@@ -41,10 +41,10 @@ class SavedAttachment(NamedTuple):
     priority: int
     handle: int
     policy: Policy
-    addresses: tuple | None
+    addresses: tuple[bytes, ...] | None
     follows: bool
     hook: str = "clsact"
-    behind: tuple = ()
+    behind: tuple[str, ...] = ()
 
 
 class SavedRoute(NamedTuple):
@@ -63,9 +63,9 @@ class SavedState:
 
     pin_dir: str
     blob: str = ""
-    rules: tuple = ()
-    attachments: tuple = ()
-    routes: tuple = ()
+    rules: tuple[Rule, ...] = ()
+    attachments: tuple[SavedAttachment, ...] = ()
+    routes: tuple[SavedRoute, ...] = ()
     failure: str = FAIL_OPEN
 
 
@@ -74,7 +74,7 @@ def encode_state(state: SavedState) -> str:
     return with_checksum(body_of(state))
 
 
-def body_of(state: SavedState) -> dict:
+def body_of(state: SavedState) -> dict[str, Any]:
     """Return the state as plain values."""
     return {
         "format": STATE_FORMAT,
@@ -92,7 +92,7 @@ def decode_state(text: str) -> SavedState:
     return state_of(verify_checksum(text))
 
 
-def state_of(body: Mapping) -> SavedState:
+def state_of(body: Mapping[str, Any]) -> SavedState:
     """Return the state from the result of body_of(). Raises as decode_state()."""
     if body.get("format") != STATE_FORMAT:
         raise LayoutMismatch(f"the saved state has format {body.get('format')}, this release reads {STATE_FORMAT}")
@@ -109,7 +109,7 @@ def state_of(body: Mapping) -> SavedState:
         raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
 
 
-def _readable(rule: Mapping) -> dict:
+def _readable(rule: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a rule without misleading characters.
 
     Release 0.1 saved them, and a boot must restore its state.
@@ -123,7 +123,7 @@ def encode_closed(state: SavedState) -> str:
     return with_checksum({"format": STATE_FORMAT, "pin_dir": state.pin_dir, "closed": closed})
 
 
-def decode_closed(text: str) -> tuple:
+def decode_closed(text: str) -> tuple[str, tuple[SavedAttachment, ...]]:
     """Return (pin folder, attachments) that encode_closed() was given. Raises VerificationFailed for a damaged text."""
     try:
         body = verify_checksum(text)
@@ -132,15 +132,15 @@ def decode_closed(text: str) -> tuple:
         raise VerificationFailed(f"the list of interfaces to close is none of this release: {fault}") from fault
 
 
-def with_checksum(body: Mapping) -> str:
+def with_checksum(body: Mapping[str, Any]) -> str:
     """Return a body as JSON that bears its own digest."""
     return json.dumps({**body, "digest": _digest(body)}, indent=1, sort_keys=True) + "\n"
 
 
-def verify_checksum(text: str) -> dict:
+def verify_checksum(text: str) -> dict[str, Any]:
     """Return the body of a sealed text. Raises VerificationFailed when it is not whole."""
     try:
-        body = json.loads(text)
+        body: dict[str, Any] = json.loads(text)
         digest = body.pop("digest")
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise VerificationFailed(f"the saved state is cut or overwritten: {fault}") from fault
@@ -154,7 +154,7 @@ def persistent(state: SavedState) -> SavedState:
     return replace(state, rules=tuple(rule for rule in state.rules if not is_of_a_service(rule)))
 
 
-def merge_lost(state: SavedState, saved: SavedState, left: Iterable = ()) -> SavedState:
+def merge_lost(state: SavedState, saved: SavedState, left: Iterable[str] = ()) -> SavedState:
     """Return the state with the parts of `saved` that the kernel lost, by a lost interface or an edit by hand.
 
     `left` names the interfaces from which a run took it on purpose.
@@ -175,7 +175,7 @@ def merge_lost(state: SavedState, saved: SavedState, left: Iterable = ()) -> Sav
     )
 
 
-def lines_of(state: SavedState | None) -> list:
+def lines_of(state: SavedState | None) -> list[str]:
     """Return the state for a person, e.g. in a diff."""
     if state is None:
         return []
@@ -190,7 +190,7 @@ def lines_of(state: SavedState | None) -> list:
     ]
 
 
-def _attachment_params(entry: SavedAttachment) -> dict:
+def _attachment_params(entry: SavedAttachment) -> dict[str, Any]:
     addresses = entry.addresses
     return {
         **entry._asdict(),
@@ -199,7 +199,7 @@ def _attachment_params(entry: SavedAttachment) -> dict:
     }
 
 
-def _attachment(params: Mapping) -> SavedAttachment:
+def _attachment(params: Mapping[str, Any]) -> SavedAttachment:
     policy = params["policy"]
     fields = {**policy_from_params(policy), "mark": parse_mark(policy["mark"])}
     addresses = params["addresses"]
@@ -209,5 +209,5 @@ def _attachment(params: Mapping) -> SavedAttachment:
     return SavedAttachment(**{**params, "policy": Policy(**fields), "addresses": addresses, "behind": behind})
 
 
-def _digest(body: Mapping) -> str:
+def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -16,16 +16,16 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..abi.layout import LAYOUT, MAPS
 from ..constants import FUNCTION
 from ..errors import InvalidInput
 
 
-def placeholders() -> dict:
+def placeholders() -> dict[int, list[Any]]:
     """Return {placeholder: [map name, shape]}. The compiler finds placeholders in place of descriptors."""
     return {slot: [name, list(shape)] for name, (slot, shape) in MAPS.items()}
 
@@ -42,8 +42,8 @@ class Blob:
 
     function: str
     instructions: bytes
-    relocations: tuple
-    maps: Mapping[str, tuple]
+    relocations: tuple[tuple[int, str], ...]
+    maps: Mapping[str, tuple[int, int, int, int, int]]
     compiler: str
     source_sha256: str
 
@@ -110,7 +110,7 @@ def blob_from_json(text: str) -> Blob:
     return blob
 
 
-def blob_from_object(compiled: Mapping, function: str, source_sha256: str) -> Blob:
+def blob_from_object(compiled: Mapping[str, Any], function: str, source_sha256: str) -> Blob:
     """Return the blob from the answer of the compiler's process: {instructions, maps, compiler}.
 
     `maps` there is {placeholder: [name, shape]}: a placeholder is a number in the instructions in place of a
@@ -124,7 +124,7 @@ def blob_from_object(compiled: Mapping, function: str, source_sha256: str) -> Bl
     return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256)
 
 
-def map_references(instructions: bytes):
+def map_references(instructions: bytes) -> Iterator[tuple[int, int]]:
     """Yield (instruction index, immediate) of each load of a map descriptor."""
     for index in range(len(instructions) // INSTRUCTION_BYTES):
         at = index * INSTRUCTION_BYTES
@@ -132,7 +132,7 @@ def map_references(instructions: bytes):
             yield index, struct.unpack_from("=i", instructions, at + IMMEDIATE_OFFSET)[0]
 
 
-def source_digest(files: Mapping[str, str], entry: str, function: str, defines: Mapping) -> str:
+def source_digest(files: Mapping[str, str], entry: str, function: str, defines: Mapping[str, object]) -> str:
     """Return the hexadecimal SHA-256 of everything that goes into a compilation but the compiler."""
     described = {"files": dict(files), "entry": entry, "function": function, "defines": _texts(defines)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -143,11 +143,11 @@ def program_identity(source_sha256: str, compiler: str) -> str:
     return hashlib.sha256(f"{source_sha256} {compiler}".encode()).hexdigest()
 
 
-def _texts(defines: Mapping) -> dict:
+def _texts(defines: Mapping[str, object]) -> dict[str, str]:
     return {str(name): str(value) for name, value in defines.items()}
 
 
-def _digest(body: Mapping) -> str:
+def _digest(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ It compiles only when nothing at hand has that identity.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from ..constants import FUNCTION
 from ..errors import InvalidInput, MissingLibrary
@@ -24,6 +24,8 @@ from .blob import (
     program_identity,
     source_digest,
 )
+
+Options = Mapping[str, Any]
 
 
 class Wanted(NamedTuple):
@@ -42,7 +44,11 @@ class Wanted(NamedTuple):
 
 
 def wanted_program(
-    options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None, trusts_kept: bool = False
+    options: Options,
+    compiler: Callable[[], Any],
+    kept: Blob | None,
+    running: Attached | None,
+    trusts_kept: bool = False,
 ) -> Wanted:
     """Return the program that the options ask for.
 
@@ -57,7 +63,7 @@ def wanted_program(
 
 
 def _choose(
-    options: Mapping, compiler: Callable, kept: Blob | None, running: Attached | None, trusts_kept: bool
+    options: Options, compiler: Callable[[], Any], kept: Blob | None, running: Attached | None, trusts_kept: bool
 ) -> Wanted:
     function = options["function"]
     if options["blob_content"]:
@@ -81,7 +87,7 @@ def _choose(
     return of_blob(_compile(options, compiler, digest), True)
 
 
-def _compile(options: Mapping, compiler: Callable, digest: str) -> Blob:
+def _compile(options: Options, compiler: Callable[[], Any], digest: str) -> Blob:
     function = options["function"]
     answer = compiler().compile(
         options["source_files"], options["source"], function, options["defines"], placeholders()

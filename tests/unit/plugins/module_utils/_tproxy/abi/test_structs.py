@@ -45,6 +45,13 @@ def prefixes(choose):
     return Prefix(choose(draw.integers(0, 2**128 - 1)) & mask(length), length)
 
 
+@draw.composite
+def marks(choose):
+    """Draw a mark as parse_mark() returns it: another one counts as damage."""
+    mask = choose(draw.integers(1, 2**32 - 1))
+    return Mark(choose(WORDS) & mask or mask, mask)
+
+
 POLICIES = draw.builds(
     Policy,
     default_action=draw.sampled_from(["drop", "pass"]),
@@ -54,7 +61,7 @@ POLICIES = draw.builds(
         draw.builds(Management, prefixes(), draw.sampled_from(["tcp", "udp"]), draw.integers(1, 65535)),
         max_size=MANAGEMENT,
     ).map(tuple),
-    mark=draw.builds(Mark, WORDS, WORDS),
+    mark=marks(),
     layer3=draw.booleans(),
     loopback=draw.booleans(),
     deadline=draw.integers(0, 2**64 - 1),
