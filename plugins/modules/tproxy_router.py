@@ -367,6 +367,13 @@ deferred:
   returned: O(state) is not V(gathered)
   type: bool
   sample: false
+lost_router_rules:
+  description:
+    - Whether rules of OpenZiti routers are gone. The run removed them, or it found no maps, or damaged ones, to take
+      them from. An OpenZiti router never repeats a call, so restart it then.
+  returned: O(state) is not V(gathered)
+  type: bool
+  sample: false
 gathered:
   description:
     - The state in force, as options of this module. It has no counters, no program, and no rules of OpenZiti routers.

@@ -108,9 +108,23 @@ def test_handles_and_parents_of_qdiscs_are_those_of_tc(netns, netlink):
     netns.run("tc qdisc add dev lan0 root handle 5: htb")
     netns.run("tc qdisc add dev lan0 clsact")
     assert [tuple(qdisc) for qdisc in netlink.qdiscs(ifindex)] == [
-        ("htb", 0x50000, 0xFFFFFFFF),
-        ("clsact", 0xFFFF0000, 0xFFFFFFF1),
+        ("htb", 0x50000, 0xFFFFFFFF, 0, 0),
+        ("clsact", 0xFFFF0000, 0xFFFFFFF1, 0, 0),
     ]
+
+
+@pytest.mark.parametrize("qdisc", ["clsact", "ingress"])
+def test_a_shared_block_is_seen_and_takes_no_filter_of_one_interface(netns, netlink, program, qdisc):
+    ifindex = netns.veth()
+    netns.run(f"tc qdisc add dev lan0 ingress_block 22 {qdisc}")
+    assert [netlink.shared_block(ifindex, direction) for direction in DIRECTIONS] == [22, 0]
+    with pytest.raises(KernelRefused) as refused:
+        netlink.replace_filter(ifindex, "ingress", *OURS, program(DROP).fd, "ours")
+    assert refused.value.errno == errno.EOPNOTSUPP
+
+
+def test_an_interface_without_a_qdisc_shares_no_block(netns, netlink):
+    assert netlink.shared_block(netns.veth(), "ingress") == 0
 
 
 # ---- our filter ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..operations.execute import execute
 from ..resources.operation import Diff, Operation, Options, Result
 from ..system.system import System
 from . import main
-from .zipapp import executable, fingerprint, is_current, is_executable
+from .zipapp import executable, fingerprint, is_current, is_executable, is_intact
 
 if TYPE_CHECKING:
     from importlib.abc import ResourceLoader
@@ -164,7 +164,8 @@ class _State:
 
 
 def _text(path: str, content: bytes | None, links: Mapping[str, str | None]) -> str:
-    lines = [] if content is None else [f"{path}: made of {fingerprint(content)}\n"]
+    damage = "" if content is None or is_intact(content) else ", with other bytes"
+    lines = [] if content is None else [f"{path}: made of {fingerprint(content)}{damage}\n"]
     return "".join([*lines, *(f"{place} -> {target}\n" for place, target in links.items() if target is not None)])
 
 

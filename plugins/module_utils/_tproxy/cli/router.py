@@ -29,7 +29,7 @@ from ..errors import InvalidInput, TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
 from ..model.router_options import WantedRouter, router_from_params
-from ..model.rule import Identity, Rule, sorted_rules
+from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
 from ..operations.execute import execute
 from ..operations.info import inspect
 from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
@@ -99,6 +99,7 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
     ) as transaction:
         transaction.pins.check()
         current, is_deferred = transaction.current, bool(options.get("confirm_token"))
+        had_pins = bool(transaction.pins.names())
         ifindexes = [link.ifindex for link in current.links]
         repaired = bool(pin_living_maps(system.bpf, transaction.netlink, transaction.pins, ifindexes, check))
         found = targets(current, wanted)
@@ -113,6 +114,7 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         files = _plan_files(options, planned, current)
         released = _released(wanted, planned, current)
         result = _result(planned, program, files, current, is_deferred, repaired)
+        result = result.with_data(lost_router_rules=_loses_router_rules(planned, current, had_pins))
         if not check:
             known = {each["code"] for each in before}
             with ExitStack() as undo:
@@ -156,6 +158,16 @@ def _input_warnings(options: Options, wanted: WantedRouter, current: CurrentStat
                 f" has {', '.join(sorted(there))}"
             )
     return found if options["persist"] else [*found, OPEN_AT_BOOT]
+
+
+def _loses_router_rules(planned: TransactionPlan, current: CurrentState, had_pins: bool) -> bool:
+    """Return whether rules of OpenZiti routers go, or could not be carried over: there were no maps, or damaged ones.
+
+    A router never repeats a call, so it has to be restarted then.
+    """
+    before, _after, changes = _rules_of(planned, current)
+    removed = any(is_of_a_service(before[key]) for key in changes.deletes)
+    return removed or bool(current.rules.damage) or (bool(planned.puts) and not had_pins)
 
 
 def _released(wanted: WantedRouter, planned: TransactionPlan, current: CurrentState) -> tuple[str, ...]:
@@ -427,6 +439,7 @@ def _remove(options: Options, system: System, check: bool) -> Result:
                 system.files.remove(path, True)
     if not check and units.changed:
         units.start(system)
+    result = result.with_data(lost_router_rules=any(map(is_of_a_service, current.rules.rules.values())))
     return replace(result, changed=result.changed or has_pins or bool(leftovers), meets_packets=False)
 
 

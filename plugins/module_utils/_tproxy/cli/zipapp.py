@@ -34,6 +34,8 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip archive
 MODE = 0o100644 << 16
 HEADER_BYTES = 16  # of a .pyc: magic number, flags, hash of the source
 UNCHECKED_HASH = 1
+NO_COMMENT = bytes(2)  # the length of an archive's comment, which ends the archive
+SEAL_BYTES = 64
 
 
 def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_dir: str = PIN_DIR) -> bytes:
@@ -48,7 +50,19 @@ def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_
     folders = {str(parent) for module in modules for parent in PurePosixPath(module).parents} - {"."}
     packages = {f"{PACKAGE}/{folder}/__init__.py": b"" for folder in folders}
     first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
-    return zipapp({**first, **packages, **package}, script_for(exists).encode())
+    return sealed(zipapp({**first, **packages, **package}, script_for(exists).encode()))
+
+
+def sealed(archive: bytes) -> bytes:
+    """Return an archive with a comment: the digest of all bytes before the comment."""
+    before = archive[: -len(NO_COMMENT)] + struct.pack("<H", SEAL_BYTES)
+    return before + hashlib.sha256(before).hexdigest().encode()
+
+
+def is_intact(content: bytes) -> bool:
+    """Return whether a file has each byte with which it was made."""
+    before = content[:-SEAL_BYTES]
+    return content[-SEAL_BYTES:] == hashlib.sha256(before).hexdigest().encode()
 
 
 def is_current(
@@ -56,9 +70,10 @@ def is_current(
 ) -> bool:
     """Return whether executable() would build the same parts, without parsing or compiling a module.
 
-    A file has all modules that its first one imports. If each of them has the source of today, no other is needed.
+    The bytecode is that of an intact file, so a byte that differs anywhere is found. A file has all modules that its
+    first one imports. If each of them has the source of today, no other is needed.
     """
-    if not content.startswith(script_for(exists).encode() + b"PK\3\4"):
+    if not is_intact(content) or not content.startswith(script_for(exists).encode() + b"PK\3\4"):
         return False
     first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
     try:

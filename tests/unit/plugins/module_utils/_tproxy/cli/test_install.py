@@ -55,14 +55,29 @@ def test_check_mode_predicts_it_and_writes_nothing(machine):
     assert predicted == run(machine)
 
 
+def in_bytecode(content: bytes) -> bytes:
+    """Return the content with one other byte in the bytecode of a module."""
+    at = content.index(b"__main__.pyc") + 60
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda content: content[:-9], lambda content: content.replace(b"def main(", b"def niam(")]
+    "damage",
+    [
+        lambda content: content[:-9],
+        lambda content: content.replace(b"def main(", b"def niam("),
+        lambda content: content + b"x",
+        lambda content: content + b"\n",
+        in_bytecode,
+    ],
+    ids=["cut", "source", "one byte more", "one line more", "bytecode"],
 )
-def test_a_damaged_file_is_replaced(machine, damage):
+def test_a_file_that_differs_in_any_byte_is_replaced(machine, damage):
     run(machine)
     whole = machine.disk[PATH]
     machine.disk[PATH] = damage(whole)
-    assert run(machine)["changed"]
+    again = run(machine)
+    assert again["changed"] and again["diff"]["before"] != again["diff"]["after"]
     assert machine.disk[PATH] == whole
 
 

@@ -274,3 +274,26 @@ def test_absent_leaves_nothing():
     machine.start_over()
     assert machine.everything() == bare
     assert not play(machine, steering(state="absent"))["changed"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("before", "event", "run", "lost"),
+    [
+        ((), None, lasting(WEB), True),
+        ((lasting(WEB), ruling(ROUTER_RULE)), None, lasting(MAIL), False),
+        ((lasting(WEB), ruling(ROUTER_RULE)), None, lasting(WEB), False),
+        ((lasting(WEB), ruling(ROUTER_RULE)), "lose_filters", lasting(WEB), False),
+        ((lasting(WEB), ruling(ROUTER_RULE)), None, lasting(MAIL, state="replaced"), False),
+        ((lasting(WEB), ruling(ROUTER_RULE)), None, lasting(owner="ziti:a", purge=True), True),
+        ((lasting(WEB), ruling(ROUTER_RULE)), None, steering(state="absent"), True),
+        ((lasting(WEB),), None, steering(state="absent"), False),
+        ((lasting(WEB), steering(state="absent")), None, lasting(WEB), True),
+    ],
+    ids=["new", "other rules", "no change", "lost filters", "replaced", "purged", "absent", "none there", "anew"],
+)
+def test_it_tells_whether_rules_of_openziti_routers_are_gone(check, before, event, run, lost):
+    machine = prepared(*before)
+    if event:
+        getattr(machine, event)()
+    assert play(machine, run, check)["lost_router_rules"] is lost
