@@ -83,10 +83,9 @@ def socket_in(part: str, family: int = socket.AF_INET, kind: int = socket.SOCK_S
     return made[0]
 
 
-def play(playbook: str, **variables: Any) -> str:
-    """Run a playbook of this folder on the routers and return its output."""
-    path = pathlib.Path(__file__).with_name(playbook)
-    return _ansible("ansible-playbook", path, "--diff", "-e", json.dumps(variables))
+def play(playbook: pathlib.Path, *options: str) -> str:
+    """Run a playbook on the routers and return its output."""
+    return _ansible("ansible-playbook", playbook, *options)
 
 
 def module(name: str, **options: Any) -> str:
@@ -98,6 +97,7 @@ def _ansible(program: str, *words: object) -> str:
     environment = {
         "ANSIBLE_CONFIG": ROOT / "tests" / "system" / "ansible.cfg",
         "ANSIBLE_COLLECTIONS_PATH": ROOT / ".work" / "tree",
+        "ANSIBLE_REMOTE_USER": "root",
     }
     settings = [f"{name}={value}" for name, value in environment.items()]
     return run(["env", *settings, program, "-i", lab("inventory").strip(), *words])

@@ -23,25 +23,26 @@ class Refused(AssertionError):
 
 
 class _Connection(http.client.HTTPSConnection):
-    """A connection that begins in the management namespace of the lab, at `begin`."""
+    """A connection that begins in the management namespace of the lab."""
 
-    begin = "ctl"
+    address = ADDRESS
 
     def connect(self) -> None:
-        plain = lab.socket_in(self.begin)
+        plain = lab.socket_in("ctl")
         plain.settimeout(60)
-        plain.connect((ADDRESS, PORT))
+        plain.connect((self.address, PORT))
         self.sock = self._context.wrap_socket(plain, server_hostname=self.host)  # type: ignore[attr-defined]
 
 
 class Api:
     """A session of the administrator."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = ADDRESS) -> None:
         context = ssl.create_default_context()
         context.check_hostname = False  # the certificates of a controller that is seconds old
         context.verify_mode = ssl.CERT_NONE
         self._connection = _Connection(HOST, PORT, context=context)
+        self._connection.address = address
         self._token = ""
         self._types: dict[str, str] = {}
         self._token = self.call("POST", "authenticate?method=password", USER)["data"]["token"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -13,7 +14,9 @@ import signal
 import subprocess
 import time
 
-from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+import yaml
+
+from ansible_collections.netedge.tproxy.tests.system.openziti import guide, lab
 from ansible_collections.netedge.tproxy.tests.system.openziti.clients import Client
 from ansible_collections.netedge.tproxy.tests.system.openziti.management_api import ADDRESS, HOST, PORT, Api, Refused
 
@@ -28,21 +31,26 @@ class EdgeRouter(lab.Router):
     """A router of the lab that runs OpenZiti's router, as its package does."""
 
     def install(self, binary: bytes) -> None:
-        """Put the executable, its user and its unit in place."""
-        self.shell(
-            "id ziti-router 2> /dev/null || useradd --system --user-group --home-dir /var/lib/ziti-router ziti-router"
-        )
+        """Put executable, user and unit in place, as the package does; for the user's capabilities see the guide."""
+        self.run("groupadd", "--system", "--force", "ziti-router")
+        self.run("useradd", "--system", "--gid", "ziti-router", "--home-dir", "/var/lib/ziti-router", "ziti-router")
         self.put("/usr/bin/ziti", binary, "755")
         self.put("/etc/hosts", HOSTS)
         self.put(f"/etc/systemd/system/{UNIT}.service", (HERE / "ziti-router.service").read_bytes())
+        self.run("install", "-d", f"/etc/systemd/system/{UNIT}.service.d")
+        drop_in = guide.block("4. Configuration of the router", "ini")
+        self.put(f"/etc/systemd/system/{UNIT}.service.d/override.conf", drop_in)
         self.run("install", "-d", "-o", "ziti-router", "-g", "ziti-router", "-m", "700", "/var/lib/ziti-router")
 
-    def configure(self, mode: str, extra: str = "") -> None:
-        """Write the router's configuration. `extra` are lines of the tunneller's options."""
-        text = (HERE / "router.yml.in").read_text(encoding="utf-8")
-        for word, value in {"MANAGEMENT": self.management, "MODE": mode, "OPTIONS": extra}.items():
-            text = text.replace(f"@{word}@", value)
-        self.put("/var/lib/ziti-router/config.yml", text)
+    def configure(self, **changes: str) -> None:
+        """Write the router's configuration: the guide's options of the tunneller, with changes."""
+        text = (HERE / "router.yml").read_text(encoding="utf-8").replace("@MANAGEMENT@", self.management)
+        config = yaml.safe_load(text)
+        listener = guide.tunnel_listener()
+        listener["options"] |= changes
+        config["listeners"].append(listener)
+        self.put("/var/lib/ziti-router/config.yml", json.dumps(config, indent=1))
+        self.run("chown", "ziti-router:ziti-router", "/var/lib/ziti-router/config.yml")
 
     def enrol(self, token: str) -> None:
         """Enrol once, and give all files to the router's user."""
@@ -51,7 +59,7 @@ class EdgeRouter(lab.Router):
         self.shell("chown -R ziti-router:ziti-router /var/lib/ziti-router; chmod -R u=rwX,go= /var/lib/ziti-router")
 
     def start(self) -> None:
-        """Start it, at boots too."""
+        """Read the unit again, and start the router anew, at boots too."""
         self.shell(f"systemctl daemon-reload; systemctl --quiet enable {UNIT}; systemctl restart {UNIT}")
 
     def control(self, word: str, limit: float = 200) -> float:
@@ -90,17 +98,19 @@ class Network:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         content = self.binary.read_bytes()
+        for command in guide.commands("1. User and group"):
+            self.r1.shell(command)
         for router in (self.r1, self.r2):
             router.install(content)
-        lab.play("site.yml")
+        self.role()
         lab.lab("server", "ip", "route", "add", "local", "172.17.0.0/16", "dev", "lo")  # services of create_many
         self._spawn("srv", "hosted.log", "python3", HERE / "hosted.py", self.r2.server)
         lab.eventually(lambda: "ready" in (self.folder / "hosted.log").read_text(encoding="utf-8"))
         self.start_controller()
         self.api = lab.eventually(self._log_in)
         self.api.let_all_meet()
-        self.r1.configure(DIVERTER, f"resolver: udp://{self.r1.lan}:53\n      lanIf: lan0")
-        self.r2.configure("host")
+        self.r1.configure()
+        self.r2.configure(mode="host")
         for router in (self.r1, self.r2):
             router.enrol(self.api.edge_router(router.name))
         for kind, router in (("Dial", self.r1), ("Bind", self.r2)):
@@ -109,28 +119,47 @@ class Network:
             router.start()
         lab.eventually(self.all_online)
 
+    def role(self, limit: str = "r1", **variables: object) -> str:
+        """Run the guide's playbook, with changes. The lab's routers have the packages and no way to get others."""
+        path = self.folder / "site.yml"
+        path.write_text(guide.block("2. Role", "yaml"), encoding="utf-8")
+        given = {"tproxy_splicer_packages": False, "tproxy_splicer_purge": True, **variables}
+        return lab.play(path, "--limit", limit, "-e", json.dumps(given))
+
     def down(self) -> None:
         """End all processes in the namespaces of the lab, the controller too."""
         lab.lab("down")
 
-    def start_controller(self) -> None:
+    def start_controller(self, part: str = "ctl") -> None:
         """Start the controller. Its certificate holds for a name, not for an address, so it gets a file of hosts."""
         hosts = self.folder / "hosts"
         hosts.write_text(HOSTS, encoding="utf-8")
         script = f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'
         words = ["run", "quickstart", "--home", self.folder / "controller", "--no-router"]
         words += ["--ctrl-address", HOST, "--ctrl-port", PORT]
-        self._spawn("ctl", "controller.log", "unshare", "--mount", "sh", "-c", script, self.binary, *words)
+        self._spawn(part, "controller.log", "unshare", "--mount", "sh", "-c", script, self.binary, *words)
 
-    def restart_controller(self) -> None:
-        """End the controller as systemd would, and start it on the same files."""
-        pids = lab.run(["ip", "netns", "pids", f"{lab.NAME}-ctl"]).split()
-        for pid in pids:
-            os.kill(int(pid), signal.SIGTERM)
-        lab.eventually(lambda: not lab.run(["ip", "netns", "pids", f"{lab.NAME}-ctl"]).split())
-        self.start_controller()
-        self.api = lab.eventually(self._log_in)
+    def restart_controller(self, part: str = "ctl") -> None:
+        """End the controller as systemd would, and start it on the same files, beside a router if `part` is one."""
+        for pid in self._controllers():
+            os.kill(pid, signal.SIGTERM)
+        lab.eventually(lambda: not self._controllers())
+        address = self.r1.management if part == "r1" else ADDRESS
+        for router in (self.r1, self.r2):
+            router.put("/etc/hosts", HOSTS.replace(ADDRESS, address))
+        self.start_controller(part)
+        self.api = lab.eventually(lambda: self._log_in(address))
         lab.eventually(self.all_online)
+
+    def _controllers(self) -> list[int]:
+        """Return the processes of the controller, wherever they run."""
+        words = [b"quickstart", str(self.folder / "controller").encode()]
+        found = []
+        for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if set(words) <= set(entry.read_bytes().split(b"\0")):
+                    found.append(int(entry.parent.name))
+        return found
 
     def _spawn(self, part: str, log: str, *words: object) -> subprocess.Popen[bytes]:
         with (self.folder / log).open("ab") as output:
@@ -139,9 +168,9 @@ class Network:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
 
-    def _log_in(self) -> Api | None:
+    def _log_in(self, address: str = ADDRESS) -> Api | None:
         try:
-            return Api()
+            return Api(address)
         except (OSError, Refused, json.JSONDecodeError):
             return None
 

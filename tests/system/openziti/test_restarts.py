@@ -181,16 +181,16 @@ def destinations(network) -> set[str]:
 
 def test_services_come_while_the_role_changes_a_rule(network, many):
     """Eighty services come at 4 a second, during a role run whose change waits for its confirmation."""
-    lab.play("site.yml", openziti_rules=[drop("172.16.200.1")])
+    network.role(tproxy_splicer_rules=[drop("172.16.200.1")])
     pace = threading.Thread(target=lambda: [many_at_a_pace(many, number) for number in range(80)])
     pace.start()
     time.sleep(2)  # a part of them comes before the run, a part after it
-    output = lab.play("site.yml", openziti_rules=[drop("172.16.200.2")], tproxy_splicer_confirm_timeout=90)
+    output = network.role(tproxy_splicer_rules=[drop("172.16.200.2")], tproxy_splicer_confirm_timeout=90)
     pace.join()
     assert "changed=1" in output
     wanted = {f"172.17.0.{number + 1}" for number in range(80)}
     lab.eventually(lambda: wanted <= destinations(network), 30)
-    lab.play("site.yml")
+    network.role()
 
 
 def many_at_a_pace(many, number: int) -> None:

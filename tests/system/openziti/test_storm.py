@@ -130,8 +130,7 @@ def switch(network, mode: str) -> None:
     policy = {"default_action": "drop", "management": [{"source": "10.1.1.0/24", "protocol": "udp", "port": 53}]}
     given = {"policy": policy} if state == "present" else {}
     lab.module("tc_bpf_attach", interface="lan0", state=state, **given)
-    network.r1.configure(mode, f"resolver: udp://{network.r1.lan}:53\n      lanIf: lan0")
-    network.r1.shell("chown ziti-router /var/lib/ziti-router/config.yml")
+    network.r1.configure(mode=mode)
     network.r1.control("start")
 
 
