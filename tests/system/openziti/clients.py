@@ -115,7 +115,10 @@ class Client:
                 made.sendall(b"p" * 64)
                 need = 64
                 while need:
-                    need -= len(made.recv(need))
+                    data = made.recv(need)
+                    if not data:
+                        raise ConnectionResetError("the proxy closed the connection")
+                    need -= len(data)
                 times.append(time.monotonic() - start)
         return statistics.median(times) * 1000
 
