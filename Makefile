@@ -163,7 +163,7 @@ helper: bootstrap ## the helper under systemd on a lab router, for an OpenZiti r
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) helper "the helper under systemd" tests/system/helper/run
 
-# `make openziti ZITI=/path/to/ziti`, or a `ziti` on the PATH; without one it ends with the script's exit status 3.
+# `make openziti ZITI=/path/to/ziti`, or a `ziti` on the PATH. Without one the script ends with 3, and make with 2.
 openziti: export ZITI := $(or $(ZITI),$(shell command -v ziti))
 openziti: bootstrap ## a real OpenZiti controller and real routers on lab routers; ZITI=path of the executable (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
