@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import decode_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.current_state import (
     CurrentState,
     observe_state,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
+from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     play,
@@ -51,3 +56,12 @@ def kept(machine: Machine, run: tuple) -> dict:
     """Run an operation as a front end does; return its answer."""
     operation, given = run
     return Operation("test", operation, execute).execute(given, machine.system(), False).as_dict()
+
+
+def watched(machine: Machine, *events: Callable[[], object], path: str = STATE_FILE) -> list[str]:
+    """Return the lines of a watcher that meets these events. Behind the last one it would wait without end."""
+    machine.to_come, said = list(events), []
+    with suppress(Killed):
+        for line in watch({"path": path, "pin_dir": PIN_DIR}, machine.system(), False):
+            said.append(line)
+    return said

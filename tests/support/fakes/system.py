@@ -375,8 +375,10 @@ class FakeFiles(Adapter):
     @contextmanager
     def show_running(self, path):
         self.kernel.shown.append(path)
-        yield
-        self.kernel.shown.remove(path)
+        try:
+            yield
+        finally:  # the lock ends with a killed process, too
+            self.kernel.shown.remove(path)
 
     def is_shown(self, path):
         return path in self.kernel.shown

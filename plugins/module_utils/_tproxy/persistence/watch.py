@@ -9,6 +9,9 @@ filter or qdisc that was deleted, an interface that was created again, an addres
 table, a bpffs that was unmounted. The kernel announces no change of TCX programs, so the watcher asks for them once a
 second, with one system call for each interface.
 
+No event announces that a change of rules begins to wait for confirmation, or that its deadline has passed. So the
+watcher looks for such a change between events, and rolls it back if its watchdog has not done so.
+
 The watcher outlives a broken disk. It restores from the state that a run could not save (state_file.py), and saves that
 state when it can. If it cannot read the file any more, it restores from the state that it read before.
 """
@@ -16,11 +19,13 @@ state when it can. If it cannot read the file any more, it restores from the sta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..constants import WATCHER_LOCK
 from ..errors import NotMounted, TproxyError, Unconfirmed
 from ..resources.hooks import TCX
+from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
 from ..system.bpf import TcxPrograms
@@ -35,6 +40,8 @@ QUIET_SECONDS, WAITS = 0.05, 10
 # No event tells that a change was confirmed or rolled back, or that a disk has room again.
 LOOK_AGAIN_SECONDS = 5
 TCX_SECONDS = 1.0
+# After the deadline of a change, in which its watchdog rolls it back: that waits two seconds for a run.
+WATCHDOG_NS = 3 * 10**9
 UNCONFIRMED = "a change waits for confirmation: nothing is put back until then"
 
 
@@ -66,23 +73,28 @@ def watch(
             last = found
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
                 events.wait(LOOK_AGAIN_SECONDS)
-            elif not _wait(events, system, cache):
-                return
+            else:
+                _wait(events, options, system, cache)
             system.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
             for _attempt in range(WAITS):
                 if not events.wait(QUIET_SECONDS):
                     break
 
 
-def _wait(events: Events, system: System, cache: RestoreCache) -> bool:
-    """Wait for an event, or for another list of TCX programs. Return False when no event can come any more."""
+def _wait(events: Events, options: Options, system: System, cache: RestoreCache) -> None:
+    """Wait for an event, for another list of TCX programs, or for a change past its deadline."""
     before = _tcx_lists(system, cache)
-    if not before:
-        return events.wait(None)
-    while not events.wait(TCX_SECONDS):
-        if _tcx_lists(system, cache) != before:
+    while not events.wait(TCX_SECONDS if before else LOOK_AGAIN_SECONDS):
+        if _tcx_lists(system, cache) != before or _has_overdue_change(options["pin_dir"], system):
             break
-    return True
+
+
+def _has_overdue_change(pin_dir: str, system: System) -> bool:
+    """Return whether a change waits that its watchdog should have rolled back. A damaged record tells of none."""
+    with suppress(TproxyError):
+        pending = pending_change(system, pin_dir)
+        return pending is not None and pending.is_over(system, WATCHDOG_NS)
+    return False
 
 
 def _tcx_lists(system: System, cache: RestoreCache) -> list[TcxPrograms | None]:

@@ -13,16 +13,14 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.coll
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.facts import Daemons
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import (
     HELPER_SOCKET,
-    PIN_DIR,
     STATE_FILE,
     WATCHER_LOCK,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files, procfs
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import machine_after
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import machine_after, watched
 from ansible_collections.netedge.tproxy.tests.support.scenarios import SAVED, attaching, play
 
 ENABLED = (
@@ -64,8 +62,7 @@ def test_a_watcher_shows_that_it_runs():
     machine = machine_after(*SAVED)
     enable(machine)
     seen = []
-    machine.to_come = [lambda: seen.append(daemons(machine.system()).watcher)]
-    list(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
+    watched(machine, lambda: seen.append(daemons(machine.system()).watcher))
     assert [*seen, daemons(machine.system()).watcher] == [True, False]
 
 

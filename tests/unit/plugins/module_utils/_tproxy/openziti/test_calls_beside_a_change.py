@@ -24,7 +24,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.restore import restore_saved_state
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import rule_table, transaction
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import latest_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
@@ -32,6 +31,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.p
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import PREVIOUS
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import watched
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     BOTH,
     WEB,
@@ -126,7 +126,7 @@ ENDS: dict = {
     "rolled back by the operator": lambda machine: play(machine, saying("rolled_back")),
     "rolled back by the watchdog": lambda machine: expire(machine) or machine.guards.pop()(),
     "rolled back by a run": lambda machine: expire(machine) or play(machine, again()),
-    "rolled back by the watcher": lambda machine: expire(machine) or watched(machine),
+    "rolled back by the watcher": lambda machine: expire(machine) or watched_once(machine),
     "rolled back by a restore": lambda machine: expire(machine) or restored(machine),
 }
 CHANGES = {
@@ -153,10 +153,9 @@ def restored(machine: Machine) -> None:
         restore_saved_state({"path": "/none", "interface": None, "pin_dir": PIN_DIR}, machine.system(), False)
 
 
-def watched(machine: Machine) -> None:
+def watched_once(machine: Machine) -> None:
     """Run `tproxy-splicer watch` for one event."""
-    machine.to_come = [lambda: None]
-    lines = list(watch({"path": "/none", "pin_dir": PIN_DIR}, machine.system(), False))
+    lines = watched(machine, lambda: None, path="/none")
     assert lines[0].startswith("rolled back: a change by alice"), lines
 
 

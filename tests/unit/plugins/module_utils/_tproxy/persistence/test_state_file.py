@@ -11,10 +11,15 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved, snapshot
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import (
+    kept,
+    machine_after,
+    saved,
+    snapshot,
+    watched,
+)
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,
     BOTH,
@@ -135,8 +140,8 @@ def test_where_a_run_is_killed_while_it_saves_no_watcher_mixes_what_was_with_wha
         with pytest.raises(Killed):
             kept(machine, run)
         machine.start_over()
-        left, machine.to_come = readable(machine), [lambda: None]
-        list(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
+        left = readable(machine)
+        watched(machine, lambda: None)
         assert readable(machine) == left, number
         kept(machine, ruling(WEB))
         assert UNSAVED not in machine.disk

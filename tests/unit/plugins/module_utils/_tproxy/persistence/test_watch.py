@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from contextlib import suppress
 
 import pytest
 
@@ -25,11 +24,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import RuleReader
-from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.fakes.system import FakeBpffs
 from ansible_collections.netedge.tproxy.tests.support.options import options
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import kept, machine_after, saved, watched
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     OPEN,
     SAVED,
@@ -41,15 +39,6 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     rule,
     ruling,
 )
-
-
-def watched(machine: Machine, *events) -> list:
-    """Return the messages of a watcher for these events."""
-    machine.to_come, said = list(events), []
-    with suppress(Killed):  # it would look again after some seconds, without end
-        for line in watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False):
-            said.append(line)
-    return said
 
 
 def test_a_watcher_puts_back_what_went():
@@ -110,6 +99,30 @@ def test_a_watcher_leaves_a_change_alone_that_waits_for_its_confirmation():
     assert said[0] == UNCONFIRMED
     assert any(line.startswith("lan1: filter") for line in said)
     assert readable(machine) == waits
+
+
+@pytest.mark.parametrize("seconds", [60, 62])
+def test_a_watcher_looks_for_a_change_of_rules_past_its_deadline(seconds):
+    """The kernel announces nothing: neither the change nor its deadline. Its watchdog was killed."""
+    machine = machine_after(*SAVED)
+    before = readable(machine)
+
+    def change():
+        function, given = ruling(rule("10.7.0.0/16", 22))
+        operation = Operation("test", function, execute, confirmable=True)
+        play(machine, (operation.execute, {**given, "confirm_timeout": 60}))
+
+    def deadline():
+        machine.clock += seconds * 10**9
+
+    def later():
+        machine.clock += 4 * 10**9
+
+    machine.silent = [change, deadline, later]
+    said = watched(machine, *machine.silent)
+    assert [line for line in said if line.startswith("rolled back: a change by ")] == said
+    assert len(said) == 1
+    assert readable(machine)["rules"] == before["rules"]
 
 
 # ---- what a look costs ----------------------------------------------------------------------------------------------

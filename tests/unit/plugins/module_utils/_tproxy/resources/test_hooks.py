@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Conflict,
     InvalidInput,
     Unsupported,
     VerificationFailed,
 )
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import name_from_program, program_name
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.attachments import TCX_ATTEMPTS, TCX_MAX
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.hooks import (
@@ -24,10 +21,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.h
     HookProgram,
     Order,
 )
-from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed, Program
+from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.fakes.system import FakeBpf
-from ansible_collections.netedge.tproxy.tests.support.saved_machines import SERVICE, saved
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import SERVICE, saved, watched
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,
     BOTH,
@@ -246,10 +243,8 @@ def test_maps_of_another_pin_folder_are_left_alone():
 def test_a_watcher_sees_that_a_tcx_program_went_although_the_kernel_says_nothing():
     machine = prepared(*SAVED, has_tcx=True)
     before = readable(machine)
-    machine.to_come = [lambda: machine.set_tcx(*LAN0, []), lambda: None]
-    machine.silent = list(machine.to_come)
-    with suppress(Killed):
-        list(watch({"path": STATE_FILE, "pin_dir": PIN_DIR}, machine.system(), False))
+    machine.silent = [lambda: machine.set_tcx(*LAN0, []), lambda: None]
+    watched(machine, *machine.silent)
     assert readable(machine) == before
 
 
