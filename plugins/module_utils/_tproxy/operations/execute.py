@@ -108,7 +108,7 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
     if not seconds:
         return _run(operation, options, system, check_mode)
     options = {**options, "confirm_token": None}
-    system = replace(system, compiler=_CachingCompiler(system.compiler))
+    system = replace(system, compiler=_CachingCompiler(system.compiler), predicted={})
     predicted = _run(operation, options, system, True)
     if not predicted.changed:
         return predicted.with_data(confirm=None)

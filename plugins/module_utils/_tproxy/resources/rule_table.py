@@ -16,9 +16,10 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
@@ -53,8 +54,20 @@ class CompiledRules:
         return len(self.words) // PAGE_WORDS
 
 
+class Prediction(NamedTuple):
+    """An image that the prediction of a change has compiled, and all that it was compiled from."""
+
+    rules: list[SlottedRule]
+    ifindexes: dict[str, int]
+    generation: int
+    words: array[int]
+
+
 class RuleTable(RuleReader):
-    """The rules in the image map. `move` pins another image map and moves the attached programs to it."""
+    """The rules in the image map. `move` pins another image map and moves the attached programs to it.
+
+    `predicted` keeps the image that the prediction of a change has compiled, for the change itself.
+    """
 
     def __init__(
         self,
@@ -64,9 +77,10 @@ class RuleTable(RuleReader):
         move: Callable[[int], None],
         ignore_damage: bool = False,
         empty: ImageContents = EMPTY,
+        predicted: MutableMapping[str, Any] | None = None,
     ) -> None:
         super().__init__(bpf, pins, ifindex_of, ignore_damage, empty)
-        self._move = move
+        self._move, self._predicted = move, predicted
         self._with_space = False
 
     def with_space(self) -> RuleTable:
@@ -86,10 +100,21 @@ class RuleTable(RuleReader):
         kept = {rule.identity: slot for rule, slot in snapshot.contents.rules}
         slots = assign_slots(want.values(), kept)
         slotted = [SlottedRule(rule, slots[identity]) for identity, rule in want.items()]
-        ifindexes = self.ifindexes(want.values())
-        image, words = self._compile(slotted, ifindexes, snapshot.contents.generation + 1)
-        verify_image(words, slotted, ifindexes)
+        ifindexes, generation = self.ifindexes(want.values()), snapshot.contents.generation + 1
+        image, words = None, self._known(slotted, ifindexes, generation)
+        if words is None:
+            image, words = self._compile(slotted, ifindexes, generation)
+            verify_image(words, slotted, ifindexes)
+            if self._predicted is not None and image is None:
+                self._predicted["image"] = Prediction(slotted, ifindexes, generation, words)
         return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept), image)
+
+    def _known(self, rules: list[SlottedRule], ifindexes: dict[str, int], generation: int) -> array[int] | None:
+        """Return the verified image of the prediction, if it was compiled from the same."""
+        known: Prediction | None = (self._predicted or {}).get("image")
+        if known is None or known[:3] != (rules, ifindexes, generation):
+            return None
+        return known.words
 
     def _compile(
         self, rules: Sequence[SlottedRule], ifindexes: Mapping[str, int], generation: int
@@ -227,7 +252,13 @@ def _pages_for(pages: int) -> int:
 def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: ImageContents = EMPTY) -> RuleTable:
     """Return the rule table of a pin folder. See RuleTable for `ignore_damage` and `empty`."""
     return RuleTable(
-        system.bpf, pins, system.ifindex_of, lambda image: _move(system, pins, image), ignore_damage, empty
+        system.bpf,
+        pins,
+        system.ifindex_of,
+        lambda image: _move(system, pins, image),
+        ignore_damage,
+        empty,
+        system.predicted,
     )
 
 

@@ -11,7 +11,7 @@ implementation may name them as it likes. A module implements a protocol by its 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -406,6 +406,7 @@ class System:
 
     `netlink`, `events` and `compiler` are opened at their use: each imports a library or makes a socket. Few operations
     use the adapters from `compiler` on, so these are absent unless the operation asks for them.
+    `predicted` keeps what the prediction of a change has computed, for the change itself. None: nothing is predicted.
     """
 
     bpf: Bpf
@@ -428,3 +429,4 @@ class System:
     words: Words = ABSENT
     requests: Requests = ABSENT
     services: Services = ABSENT
+    predicted: MutableMapping[str, Any] | None = None
