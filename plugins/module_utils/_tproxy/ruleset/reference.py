@@ -63,12 +63,13 @@ class Reference:
 class DestinationRules:
     """The rules of one destination. No rule may be added once a question was asked."""
 
-    __slots__ = ("_answers", "prefix", "rules")
+    __slots__ = ("_answers", "_intercepts", "prefix", "rules")
 
     def __init__(self, prefix: Prefix) -> None:
         self.prefix = prefix
         self.rules: list[Rule] = []
         self._answers: _Answers | None = None
+        self._intercepts: dict[str | None, Rule | None] | None = None
 
     def maps_of_any_source(self, interface: str | None, around: Sequence[DestinationRules]) -> list[PortMap] | None:
         """Return the port maps of these rules and of those `around` them, None if they depend on the source.
@@ -93,12 +94,17 @@ class DestinationRules:
 
     def intercept(self, interface: str | None) -> Rule | None:
         """Return the best rule for an interface, of any protocol, port and source; tcp goes before udp."""
-        seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
-        return seen[0] if len(seen) == 1 else min(seen, key=_precedence, default=None)
+        if self._intercepts is None:
+            self._intercepts = {}
+        if interface not in self._intercepts:
+            seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
+            best = seen[0] if len(seen) == 1 else min(seen, key=_precedence, default=None)
+            self._intercepts[interface] = best
+        return self._intercepts[interface]
 
     def forget(self) -> None:
         """Forget the answers, which take more memory than the rules."""
-        self._answers = None
+        self._answers = self._intercepts = None
 
     def _known(self) -> _Answers:
         if self._answers is None:

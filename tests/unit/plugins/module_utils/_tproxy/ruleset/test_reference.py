@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import reference as reference_module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.reference import Reference
 from ansible_collections.netedge.tproxy.tests.support import precedence, rule_sets
 
@@ -46,6 +47,18 @@ def test_intercepts_agree_with_brute_force(seed):
         assert intercept is (None if expected is None else rules[expected]), f"seed {seed}"
         found.add(expected)
     assert len(found) > 3
+
+
+def test_the_rules_of_a_wide_prefix_are_compared_once(monkeypatch):
+    """A prefix with many rules, and many prefixes inside of it."""
+    compared, precedence_of = [], reference_module._precedence
+    monkeypatch.setattr(reference_module, "_precedence", lambda rule: compared.append(rule) or precedence_of(rule))
+    wide = [(4, (0x0A000000, 8), (0, 0), "tcp", port, port, (), "ansible") for port in range(50)]
+    narrow = [(4, (0x0A000000 | host << 8, 24), (0, 0), "tcp", 80, 80, ("eth0",), "ansible") for host in range(100)]
+    reference = Reference([rule_sets.to_rule(rule, 2) for rule in wide + narrow])
+    for host in range(100):
+        reference.intercept(rule_sets.mapped(4, 0x0A000001 | host << 8))
+    assert len(compared) == len(wide)
 
 
 def test_no_rules():
