@@ -134,6 +134,9 @@ storm: bootstrap ## start of an OpenZiti router: 20,000 diverter calls, beside i
 storm-slice: bootstrap ## the same with 300 calls
 	@$(STEP) storm "a router's start-up, 300 calls" tests/bench/storm --services 30
 
+beside: bootstrap ## diverter calls beside a run of 131,071 rules, some minutes (needs root)
+	@$(ENV) tests/bench/beside
+
 kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lock, under QEMU
 	@$(ENV) tests/matrix/kernels/run --jobs 1
 

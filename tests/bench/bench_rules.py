@@ -48,14 +48,14 @@ def run(report: Report, sizes: Iterable[int], rounds: int, against: str | None) 
     checkouts = [str(CHECKOUT), *([os.path.abspath(against)] if against else [])]
     rows, failed = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        trees = [_tree(Path(folder, str(number)), checkout) for number, checkout in enumerate(checkouts)]
+        trees = [tree_of(Path(folder, str(number)), checkout) for number, checkout in enumerate(checkouts)]
         for size in sizes:
-            tasks = _tasks(Path(folder), size)
+            tasks = tasks_of(Path(folder), size)
             costs: dict[tuple[str, int], list[Cost]] = {}
             for _round in range(rounds):
                 for number, tree in enumerate(trees):
                     for step in STEPS:
-                        cost = _run(tree, tasks[step])
+                        cost = cost_of(start(tree, tasks[step]))
                         failed += cost is None
                         costs.setdefault((step, number), []).extend([cost] if cost else [])
             rows += [[f"{size:,}", step, *_cells(costs[step, 0], costs.get((step, 1)))] for step in STEPS]
@@ -85,14 +85,14 @@ def _cells(ours: list[Cost], others: list[Cost] | None) -> list:
     return cells
 
 
-def _tree(folder: Path, checkout: str) -> str:
+def tree_of(folder: Path, checkout: str) -> str:
     """Return a folder from which Python imports the collection of a checkout."""
     (folder / "ansible_collections/netedge").mkdir(parents=True)
     (folder / "ansible_collections/netedge/tproxy").symlink_to(checkout)
     return str(folder)
 
 
-def _tasks(folder: Path, size: int) -> dict[str, str]:
+def tasks_of(folder: Path, size: int) -> dict[str, str]:
     """Return {step: file with the arguments of the module}."""
     items = [_item(number, rule.to_params()) for number, rule in enumerate(rulesets.mixed_rules(size))]
     changed = [{**items[0], "tproxy_port": 15002}, *items[1:]]
@@ -117,19 +117,23 @@ def _item(number: int, params: dict) -> dict:
     return {**{name: params[name] for name in kept}, "name": f"rule {number}"}
 
 
-def _run(tree: str, arguments: str) -> Cost | None:
-    """Run the module in a process of its own; return its cost, None if it failed."""
+def start(tree: str, arguments: str) -> subprocess.Popen:
+    """Start the module in a process of its own."""
     libraries = Path(os.environ["VENV"]).glob("lib/python3*/site-packages")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tree, *map(str, libraries)])}
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", MEASURED, arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
+
+
+def cost_of(process: subprocess.Popen) -> Cost | None:
+    """Wait for the end of a run; return its cost, None if it failed."""
+    _nothing, said = process.communicate()
+    if process.returncode:
+        print(said, file=sys.stderr)
         return None
-    return Cost(*map(float, done.stderr.split()[-2:]))
+    return Cost(*map(float, said.split()[-2:]))
