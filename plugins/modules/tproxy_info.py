@@ -111,7 +111,8 @@ program:
       type: int
 rules:
   description:
-    - All rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
+    - All stored rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
+    - C(in_force) is true if an interface of the rule has our program, and the program reads these rules.
     - Its member C(service) is the name of the OpenZiti service, if C(/etc/tproxy_splicer/service_names.json) has it.
   returned: success
   type: list
@@ -122,8 +123,9 @@ rules:
       ports: "5060"
       service: ""
       hits: {packets: 12, bytes: 6120}
+      in_force: true
 generation:
-  description: Number of the rule set in force.
+  description: Number of the stored rule set.
   returned: success
   type: int
   sample: 7

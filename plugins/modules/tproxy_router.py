@@ -350,7 +350,7 @@ removed:
   type: int
   sample: 0
 generation:
-  description: Number of the rule set in force. It grows by one with each change.
+  description: Number of the stored rule set. It grows by one with each change.
   returned: O(state) is not V(gathered)
   type: int
   sample: 7

@@ -220,10 +220,19 @@ removed:
   type: int
   sample: 0
 generation:
-  description: Number of the rule set in force. It grows by one with each change.
+  description: Number of the stored rule set. It grows by one with each change.
   returned: success
   type: int
   sample: 7
+waits_for:
+  description:
+    - The interfaces that need the program before rules of this task are in force, or V(an interface) if no interface
+      has it. The module warns of them with the finding V(rule_not_in_force). Empty if all rules are in force.
+    - An interface counts only if its hook has our program and the program reads these rules.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 confirm:
   description:
     - The change with confirmation. The task has confirmed it if the state is V(confirmed).

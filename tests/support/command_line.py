@@ -90,6 +90,7 @@ def _rules() -> list:
         "owner": "ansible",
         "service": "",
         "hits": {"packets": 12, "bytes": 6120},
+        "in_force": True,
     }
     long = {
         "destination": "fd00::/8",
@@ -105,5 +106,6 @@ def _rules() -> list:
         "owner": "ziti:4rGdWvtU7Zg0tJQqR5nYbX",
         "service": "build farm",
         "hits": {"packets": 9, "bytes": 700},
+        "in_force": True,
     }
     return [short, long]

@@ -37,7 +37,7 @@ POLICY = {"default_action": "drop", "management": [{"source": "10.1.0.0/24", "po
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "interfaces": [LAN], "tproxy_port": 8443}
 DNS = {"destination": "192.0.2.0/24", "protocol": "udp", "ports": "53", "tproxy_port": 5353, "interfaces": []}
 
-SAVED = ("state_damaged", "state_stale")
+SAVED = ("state_damaged", "state_stale", "state_not_restored")
 
 RUNS = {
     "route": lambda router, check: router.route(check=check),
@@ -132,7 +132,8 @@ KINDS = (
         lambda router, program: os.unlink(pin(router, "hits")),
         ("other_maps",),
         ("pin_missing",),
-        ("attach",),
+        ("rules",),
+        others=("route", "attach", "record"),
     ),
     Drift(
         "the policy was removed",

@@ -18,6 +18,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import has_tcx, ifindex_of, tcx_programs
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_attach import counter
+from ansible_collections.netedge.tproxy.tests.kernel.operations.test_router import steer
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
 
 NEXT = -1
@@ -228,3 +229,23 @@ def test_an_operators_program_without_maps_gets_a_filter(wired):
         wired.attach(**{**plain, "hook": "tcx"})
     assert wired.attach(**{**plain, "state": "absent"})["changed"]
     assert not os.path.exists(wired.pin_dir)
+
+
+# ---- filters that interfaces share ------------------------------------------------------------
+
+
+def test_a_shared_filter_block_is_refused_in_check_mode_too_and_takes_a_tcx_program(router):
+    router.netns.run("tc qdisc add dev lan0 ingress_block 22 clsact")
+    refusals = set()
+    for check in (True, False):
+        for run in (
+            lambda check=check: router.attach(hook="clsact", check=check),
+            lambda check=check: steer(router, check, interfaces=[{"name": "lan0", "hook": "clsact"}]),
+        ):
+            with pytest.raises(Conflict, match="shares filter block 22 with other interfaces") as refused:
+                run()
+            refusals.add(str(refused.value))
+    assert len(refusals) == 1
+    assert router.info()["attachments"] == []
+    if has_tcx():
+        assert router.attach()["attachment"]["hook"] == "tcx"

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 from contextlib import contextmanager, suppress
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import RUN_DIR
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Conflict, VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import LOOK
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.hooks import is_fail_closed, programs_on
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpffs
+from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import has_tcx
+from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import Kept
 from ansible_collections.netedge.tproxy.tests.support.children import FORK, Child
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
@@ -118,6 +122,24 @@ def test_a_folder_that_another_user_made_first_is_refused(shared):
     assert as_nobody(lambda: os.rename(shared.pin_dir, f"{shared.pin_dir}_away")) is None
     assert shared.attach()["changed"]
     os.rmdir(f"{shared.pin_dir}_away")
+
+
+@pytest.mark.parametrize("hook", ["tcx", "clsact"])
+def test_a_boot_closes_the_interfaces_although_another_user_has_the_pin_folder(shared, tmp_path, hook):
+    if hook == "tcx" and not has_tcx():
+        pytest.skip("no TCX before Linux 6.6")
+    shared.hook, kept = hook, Kept(shared, tmp_path)
+    shared.attach()
+    kept.save(failure="fail_closed")
+    shared.attach(state="absent")
+    as_nobody(lambda: os.mkdir(shared.pin_dir))
+    with pytest.raises(VerificationFailed, match="lan0 lets nothing in but SSH"):
+        kept.restore()
+    system = shared.system()
+    with system.netlink() as netlink:
+        on_hook = programs_on(system.bpf, netlink, socket.if_nametoindex("lan0"), "ingress")
+    assert [(is_fail_closed(entry), entry.hook_kind) for entry in on_hook] == [(True, hook)]
+    assert os.listdir(shared.pin_dir) == []
 
 
 def test_a_link_of_another_user_is_refused_wherever_it_leads(shared):

@@ -111,3 +111,13 @@ def test_what_the_kernel_lost_and_what_lasts_for_a_service_only_are_no_stale_sta
     lose_program(saved)
     saved.netns.run("ip -6 rule delete priority 1080")
     assert told(saved) == []
+
+
+def test_an_interface_that_came_again_without_its_program_is_named_until_it_is_restored(saved):
+    saved.netns.run(f"ip link delete {LAN}")
+    assert "state_not_restored" not in told(saved)
+    saved.netns.run(f"ip link add {LAN} type veth peer name {LAN}-peer")
+    assert "state_not_restored" in told(saved)
+    assert [one["severity"] for one in saved.info()["findings"] if one["code"] == "state_not_restored"] == ["error"]
+    assert restore_state({"path": STATE_FILE, "interface": LAN}, saved.system(), False).changed
+    assert "state_not_restored" not in told(saved)

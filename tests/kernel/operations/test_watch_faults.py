@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +18,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence
     UNSAVED,
     closed_path,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_interfaces_that_come import watched
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import RULE, Kept
 from ansible_collections.netedge.tproxy.tests.support.options import options
@@ -92,6 +95,44 @@ def test_the_watcher_repairs_beside_a_disk_that_refuses_and_saves_when_it_can(ke
     assert len([line for line in said if "until it can be saved" in line]) == 1
     assert len([line for line in said if "is saved now" in line]) == 1
     assert len([line for line in said if line.startswith(f"{LAN}: filter")]) == 3
+
+
+class KillsAtWrite:
+    """The files of this machine. The process is killed as it begins to write the state file."""
+
+    def __getattr__(self, name: str):
+        return getattr(files, name)
+
+    @staticmethod
+    def write(path: str, text: str) -> None:
+        if path == STATE_FILE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        files.write(path, text)
+
+
+def change_and_die(router) -> None:
+    """Add a rule by a process that is killed before it has saved."""
+    given = options("tproxy_rule", rules=[RULE, {**RULE, "ports": "8443"}], pin_dir=router.pin_dir)
+    child = os.fork()
+    if not child:
+        APPLY_RULES.execute(given, replace(router.system(), files=KillsAtWrite()), False)
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert os.path.exists(UNSAVED)
+
+
+def test_the_watcher_saves_what_a_killed_run_had_not_and_goes_on(kept):
+    router = kept.router
+    before = os.stat(STATE_FILE).st_mtime_ns
+    change_and_die(router)  # before the watcher has threads and locks, which a fork would copy
+    with watched(kept) as said:
+        for _once_more in range(2):
+            lose_filter(router)
+            eventually(lambda: has_filter(router))
+        eventually(lambda: not os.path.exists(UNSAVED))
+    assert os.stat(STATE_FILE).st_mtime_ns != before
+    assert (len(router.info()["rules"]), router.info()["drift"]) == (2, [])
+    assert len([line for line in said if "which a run had not saved" in line]) == 1
 
 
 def test_the_watcher_repairs_while_the_file_cannot_be_read(kept):

@@ -152,6 +152,11 @@ class FakeBpf(Adapter):
         return found.memory
 
     @writes
+    def bind_map(self, program, descriptor):
+        bound = self.kernel.get(descriptor)
+        self.kernel.get(program).maps.setdefault(bound.name, bound)
+
+    @writes
     def load_program(self, instructions, name, function=""):
         used = [struct.unpack_from("=i", instructions, at + 4)[0] for at in map_loads(instructions)]
         return self.kernel.make(Program, instructions, name, [self.kernel.get(descriptor) for descriptor in used])
@@ -222,6 +227,10 @@ class FakeBpffs(Adapter):
 
     def is_folder(self, path):
         return self.kernel.files.get(path) == FOLDER
+
+    def folders_with(self, name, folder):
+        found = [path.rpartition("/")[0] for path in self.kernel.files if path.endswith(f"/{name}")]
+        return [each for each in found if each != folder]
 
     def number(self, path):
         return self.kernel.files.get(path)

@@ -117,11 +117,22 @@ DRIFT = {
         "rules are compiled for interfaces that have another index now, or that do not exist any more",
         "run tc_bpf_attach or tproxy_rule again, or run `tproxy-splicer watch`",
     ),
-    "pin_missing": About("error", "{detail} is not pinned", "run tc_bpf_attach again, which creates missing maps"),
+    "pin_missing": About(
+        "error",
+        "{detail} is not pinned",
+        "run tc_bpf_attach or any other module again, which pins the map again or creates it",
+    ),
     "state_damaged": About(
         "error",
         "a boot could not restore the saved state: {detail}",
         "run tproxy_state, which saves the state in force",
+    ),
+    "state_not_restored": About(
+        "error",
+        "{detail} is in the saved state and has no program of this collection: the restoration after it came again was"
+        " refused, or nothing restores it",
+        "see `journalctl -u tproxy-splicer-watch`, then run `tproxy-splicer restore`; until then the interface is"
+        " unfiltered",
     ),
     "state_stale": About(
         "warning",
@@ -170,6 +181,12 @@ class InterfaceStatus(NamedTuple):
     is_bound: bool = True
     is_older: bool = False
     is_fail_closed: bool = False
+
+    @property
+    def enforces(self) -> bool:
+        """Return whether the interface enforces our rules, or those of an older release."""
+        has_ours = self.ours is not None and self.policy is not None and self.is_bound and not self.is_fail_closed
+        return self.is_older or has_ours
 
     def drift(self) -> list[DriftEntry]:
         """Return the drift of the hook and of the recorded addresses."""

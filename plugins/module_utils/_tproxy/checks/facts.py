@@ -76,6 +76,13 @@ class DriftFact(NamedTuple):
     detail: str
 
 
+class Waiting(NamedTuple):
+    """The names of rules that are not in force until an interface has the program, None for any interface."""
+
+    interface: str | None
+    rules: tuple[str, ...]
+
+
 class Daemons(NamedTuple):
     """The saved state and the processes of this machine: whether they exist. None means that none is configured.
 
@@ -95,7 +102,8 @@ class Facts(NamedTuple):
     another user could replace. `policy_rules` holds every policy rule of the machine, `local_tables` each (table,
     address family) that delivers all packets to this host. `input_chains` are the chains of nftables that see them.
     `networkd_prunes` means that systemd-networkd deletes foreign policy rules. `intercepts` are the rules with action
-    tproxy, `listeners` their proxy addresses. `attached` means that an interface has the program.
+    tproxy, `listeners` their proxy addresses. `attached` means that an interface has the program. `waiting` are the
+    rules that are not in force yet.
     """
 
     release: str
@@ -113,3 +121,4 @@ class Facts(NamedTuple):
     drift: tuple[DriftFact, ...] = ()
     attached: bool = False
     daemons: Daemons = Daemons()
+    waiting: tuple[Waiting, ...] = ()

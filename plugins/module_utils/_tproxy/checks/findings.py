@@ -22,7 +22,7 @@ from ..model.prefix import ADDRESS_BITS, Prefix, format_number
 from ..resources.routes import is_a_mark_route, is_ours
 from ..system.netlink.messages import RouteRule
 from .drift import DRIFT
-from .facts import ETHERNET, Facts, Interface, Listener
+from .facts import ETHERNET, Facts, Interface, Listener, Waiting
 
 SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)
@@ -58,6 +58,7 @@ def findings(facts: Facts) -> list[Finding]:
         _marks,
         _networkd,
         _own_networks,
+        _waiting,
         _listeners,
     )
     return by_severity(finding for check in checks for finding in check(facts))
@@ -364,6 +365,21 @@ def _overlap(destination: Prefix, interface: Interface) -> _Overlap:
         return _Overlap("", f"the subnet {destination}" if is_subnet else "an own address")
     wider = [net for net in interface.networks if destination.bits and destination.contains(net.network)]
     return _Overlap("", f"the subnet {wider[0]}" if wider and not within else "")
+
+
+def _waiting(facts: Facts) -> Iterator[Finding]:
+    for waiting in facts.waiting:
+        yield not_in_force(waiting)
+
+
+def not_in_force(waiting: Waiting) -> Finding:
+    """Return the finding about rules that no packet meets."""
+    names, name = waiting.rules, waiting.interface
+    listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    word, verb = ("rule", "is") if len(names) == 1 else ("rules", "are")
+    found = f"{word} {listed} {verb} stored, not in force until {name or 'an interface'} has the program"
+    remedy = f"run tc_bpf_attach for {name}" if name else "run tc_bpf_attach, or tproxy_router with its interfaces"
+    return finding("warning", "rule_not_in_force", found, remedy, name)
 
 
 def _listeners(facts: Facts) -> Iterator[Finding]:

@@ -89,6 +89,7 @@ def _note(rule: Answer) -> str:
     parts += [rule["name"]] if rule["name"] else []
     service = f" ({rule['service']})" if rule["service"] else ""
     parts += [] if rule["owner"] == DEFAULT_OWNER else [f"owner {rule['owner']}{service}"]
+    parts += [] if rule["in_force"] else ["not in force"]
     return ", ".join(parts)
 
 

@@ -21,7 +21,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from ..checks.findings import enforce, format_finding
+from ..checks.collect import waiting_rules
+from ..checks.facts import Waiting
+from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.preflight import findings_of_router
 from ..checks.router_facts import helper_group
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
@@ -39,7 +41,7 @@ from ..persistence.state_file import state_to_save
 from ..program.select import Wanted, wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import TCX, Hook
-from ..resources.lost_pins import pin_living_maps
+from ..resources.in_force import enforcing_attachments
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
@@ -100,8 +102,6 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         transaction.pins.check()
         current, is_deferred = transaction.current, bool(options.get("confirm_token"))
         had_pins = bool(transaction.pins.names())
-        ifindexes = [link.ifindex for link in current.links]
-        repaired = bool(pin_living_maps(system.bpf, transaction.netlink, transaction.pins, ifindexes, check))
         found = targets(current, wanted)
         program = _program(options, found, transaction)
         places = placed(transaction, found, program)
@@ -113,7 +113,8 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         warnings += enforce(before, bool(options["force"]))
         files = _plan_files(options, planned, current)
         released = _released(wanted, planned, current)
-        result = _result(planned, program, files, current, is_deferred, repaired)
+        warnings += [format_finding(not_in_force(each)) for each in _waiting(planned, transaction)]
+        result = _result(planned, program, files, current, is_deferred)
         result = result.with_data(lost_router_rules=_loses_router_rules(planned, current, had_pins))
         if not check:
             known = {each["code"] for each in before}
@@ -168,6 +169,16 @@ def _loses_router_rules(planned: TransactionPlan, current: CurrentState, had_pin
     before, _after, changes = _rules_of(planned, current)
     removed = any(is_of_a_service(before[key]) for key in changes.deletes)
     return removed or bool(current.rules.damage) or (bool(planned.puts) and not had_pins)
+
+
+def _waiting(planned: TransactionPlan, transaction: Transaction) -> tuple[Waiting, ...]:
+    """Return the rules that are not in force after the run, by the interface that they wait for."""
+    current, after = transaction.current, planned.policies.after if planned.policies else {}
+    stands = {each.hook for each in enforcing_attachments(current.attachments, current.programs)}
+    enforcing = {hook.ifindex for hook in (stands | set(planned.puts)) - set(planned.removes)} & set(after)
+    names = current.names
+    rules = planned.rules.plan.after if planned.rules else current.rules.rules
+    return waiting_rules(rules.values(), {names[ifindex] for ifindex in enforcing if ifindex in names})
 
 
 def _released(wanted: WantedRouter, planned: TransactionPlan, current: CurrentState) -> tuple[str, ...]:
@@ -264,7 +275,6 @@ def _result(
     files: _Files,
     current: CurrentState,
     is_deferred: bool,
-    repaired: bool = False,
 ) -> Result:
     before, after, changes = _rules_of(planned, current)
     changed_rules = [key for key in changes.puts if key in before]
@@ -276,13 +286,13 @@ def _result(
         "changed_rules": len(changed_rules),
         "removed": len(changes.deletes),
         "generation": current.rules.contents.generation + bool(planned.rules and planned.rules.changed),
-        "changed_parts": _changed_parts(planned, bool(changes), files) + (["pins"] if repaired else []),
+        "changed_parts": _changed_parts(planned, bool(changes), files) + (["pins"] if planned.repaired else []),
         "deferred": is_deferred and files.changed,
     }
     sides = zip(_rule_lines(planned, current), _kernel_lines(planned, current), _file_lines(files))  # before, after
     texts = ("".join(f"{line}\n" for line in itertools.chain(*parts)) for parts in sides)
     policies = planned.policies.before or planned.policies.after if planned.policies else {}
-    changed = planned.changed or bool(changes) or files.changed or repaired
+    changed = planned.changed or bool(changes) or files.changed
     meets_packets = bool(policies) and planned.changed
     return Result(
         changed,

@@ -34,9 +34,8 @@ from ..resources.lock import (
 )
 from ..resources.older_release import drop_older_pins, older_filters
 from ..resources.operation import Answer, Diff, Options, Result
-from ..resources.pins import splicer_pins
 from ..resources.rule_table import rule_table
-from ..resources.session import migrated_pins
+from ..resources.session import lazy_netlink, migrated_pins
 from ..system.system import System
 from . import deadline as confirm_deadline
 from .watchdog import foresee_roll_back, roll_back, watchdog
@@ -135,13 +134,28 @@ def confirm(options: Options, system: System, check: bool) -> Result:
         pending = _the_one(pending, token)
         _refuse_too_late(pin_dir, system, pending, check)
         if not check:
-            with image_lock(system, pin_dir), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
-                confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
+            _disarm(pin_dir, system)
             _refuse_too_late(pin_dir, system, pending, check)  # the watchdog may have begun, see watchdog.GRACE
             close_change(system, pin_dir, pending, CONFIRMED)
             drop_older_pins(system, pin_dir)
         confirmed = _answer(True, pending._replace(outcome=CONFIRMED).shown(system))
         return replace(confirmed, released_interfaces=pending.released_interfaces)
+
+
+def recover_pins(pin_dir: str, system: System) -> bool:
+    """Pin living maps that lost their pins. Return whether there were any."""
+    with ExitStack() as held:
+        netlink = lazy_netlink(system, held)
+        held.enter_context(lock_for_change(system, pin_dir, False))
+        return bool(held.enter_context(migrated_pins(system, pin_dir, False, netlink)).repaired)
+
+
+def _disarm(pin_dir: str, system: System) -> None:
+    """Clear the confirm deadline of the maps in force. Living maps that lost their pins get them back."""
+    with ExitStack() as held:
+        pins = held.enter_context(migrated_pins(system, pin_dir, False, lazy_netlink(system, held)))
+        held.enter_context(image_lock(system, pin_dir))
+        confirm_deadline.disarm(system.bpf, pins, rule_table(system, pins))
 
 
 def rollback(options: Options, system: System, check: bool) -> Result:

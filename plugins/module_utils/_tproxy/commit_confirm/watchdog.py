@@ -26,6 +26,7 @@ from ..resources.attachments import point_at, users
 from ..resources.hooks import Hook, HookProgram
 from ..resources.image_lock import image_lock
 from ..resources.lock import ROLLED_BACK, Pending, close_change, lock, pending_change
+from ..resources.lost_pins import recover
 from ..resources.older_release import older_attachments, put_older_filters_back
 from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
@@ -68,6 +69,7 @@ def roll_back(system: System, netlink: Netlink, pin_dir: str, pending: Pending) 
     Calls of OpenZiti routers changed the previous image too, so their rules are those of that image.
     """
     with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        recover(system, lambda: netlink, pins, False)
         confirm_deadline.trip(system.bpf, pins)
     changes = put_older_filters_back(system, netlink, pin_dir, pending.older)
     changes += restore(decode_state(pending.snapshot), system, netlink, exact=True).changes

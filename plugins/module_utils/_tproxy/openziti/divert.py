@@ -10,25 +10,20 @@ it changes the image in force, and the image to which a pending change returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ..checks.listeners import Listeners
 from ..commit_confirm.change import finish_before_call
-from ..constants import FUNCTION
 from ..errors import Unsupported
 from ..model.rule import Identity, Rule, is_routers, reading_order
 from ..operations.execute import execute_unsaved
 from ..operations.rules import change_rules_of_calls
-from ..resources.attachments import users
-from ..resources.hooks import is_fail_closed
-from ..resources.interfaces import PolicyTable
+from ..resources.in_force import AttachedInterfaces
 from ..resources.lock import missing_capabilities
+from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result
-from ..resources.pins import Pins, splicer_pins
-from ..resources.programs import Programs
-from ..system.netlink.messages import Link
-from ..system.system import Netlink, System
+from ..system.system import System
 from .diverter_args import Request, flow_of, removed_by
 
 Rules = Mapping[Identity, Rule]
@@ -48,7 +43,7 @@ def divert(options: Options, system: System, check: bool) -> Result:
     result = change_rules_of_calls(_intention(request, system), pin_dir, system, check, request.operation == "insert")
     if request.operation != "insert":
         return replace(result, data={"not_enforced_reason": ""}, diff=None)
-    with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+    with system.netlink() as netlink, living_pins(system, lambda: netlink, pin_dir) as pins:
         why = "; ".join(result.warnings) or AttachedInterfaces().not_enforced_reason(request.rules, pins, system)
     return replace(result, data={"not_enforced_reason": why}, diff=None, warnings=())
 
@@ -93,50 +88,6 @@ def _users(have: Rules) -> dict[Identity, list[Rule]]:
         if is_routers(rule.owner):
             found.setdefault(flow_of(rule), []).append(rule)
     return found
-
-
-class AttachedInterfaces:
-    """The interfaces that enforce our rules. It remembers one of them, so that a later call need not look at all."""
-
-    def __init__(self) -> None:
-        self._seen: int | None = None
-
-    def not_enforced_reason(self, rules: Sequence[Rule], pins: Pins, system: System) -> str:
-        """Return until when stored rules match no packet, or "". A named interface may appear later.
-
-        An interface enforces rules if it has a policy and a program of ours that uses the pinned maps. A policy alone
-        stays behind when another program deletes the qdisc.
-        """
-        named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
-        with system.netlink() as netlink:
-            enforces = _enforcement_test(netlink, pins, system)
-            links = {link.ifindex: link for link in netlink.interfaces()}
-            without = [name for name, ifindex in named.items() if not (ifindex in links and enforces(links[ifindex]))]
-            if without or not (named or self._any(links, enforces)):
-                return f"stored, not in force until {', '.join(without) or 'an interface'} has the program"
-        return ""
-
-    def _any(self, links: Mapping[int, Link], enforces: Callable[[Link], bool]) -> bool:
-        """Return whether any interface enforces rules, the remembered one first."""
-        remembered = [link for ifindex, link in links.items() if ifindex == self._seen]
-        found = next((link for link in (*remembered, *links.values()) if enforces(link)), None)
-        self._seen = found.ifindex if found else None
-        return found is not None
-
-
-def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[Link], bool]:
-    """Return a function that returns whether an interface enforces the rules of these pins."""
-    policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
-
-    def enforces(link: Link) -> bool:
-        return policies.has(link.ifindex) and any(
-            each.hook.direction == "ingress"
-            and not is_fail_closed(each.program)
-            and programs.is_bound(each.program.program_id)
-            for each in users(netlink, programs, FUNCTION, [link])
-        )
-
-    return enforces
 
 
 def collect(options: Options, system: System, check: bool) -> Result:

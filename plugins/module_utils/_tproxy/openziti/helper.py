@@ -27,6 +27,7 @@ from ..errors import Busy, Conflict, InvalidInput, LayoutMismatch, LimitExceeded
 from ..model.rule import Identity, Rule, is_routers
 from ..operations.audit import Line, describe_rules, leave_line
 from ..resources.image_lock import image_lock
+from ..resources.in_force import AttachedInterfaces
 from ..resources.operation import Options, RuleChanges
 from ..resources.pins import Pins, splicer_pins
 from ..resources.rule_table import rule_table
@@ -34,7 +35,7 @@ from ..resources.rules import CURRENT, PREVIOUS
 from ..resources.rules_incremental import IncrementalTable
 from ..resources.session import lazy_netlink, pins_for_call
 from ..system.system import System
-from .divert import AttachedInterfaces, left_behind
+from .divert import left_behind
 from .diverter_args import Request, flow_of, parse, removed_by
 
 IDLE_SECONDS, LOOK_SECONDS = 60, 5

@@ -19,10 +19,10 @@ from ..model.rule_options import rules_from_params
 from ..operations.addresses import record_addresses
 from ..operations.execute import execute
 from ..operations.rules import change_rules
+from ..resources.in_force import AttachedInterfaces
+from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result
-from ..resources.pins import splicer_pins
 from ..system.system import System
-from .divert import AttachedInterfaces
 
 OWNER = "map_update"
 UPDATE_WORDS = ("ip dest address or prefix", "prefix length", "low_port", "high_port", "tproxy_port", "protocol id")
@@ -40,7 +40,7 @@ def map_update(options: Options, system: System, check: bool) -> Result:
     rule = _rule(address, length, f"{low}-{high}", protocol, outcome)
     _record(options, system, check)
     result = change_rules(lambda have: {**have, rule.identity: rule}, options["pin_dir"], system, check, True)
-    with splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
+    with system.netlink() as netlink, living_pins(system, lambda: netlink, options["pin_dir"]) as pins:
         not_enforced_reason = AttachedInterfaces().not_enforced_reason([rule], pins, system)
     return replace(
         result, data={"rules": [str(rule)], "not_enforced_reason": not_enforced_reason}, diff=None, warnings=()

@@ -22,7 +22,6 @@ from ..program.select import Wanted, wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, Hook, tcx_hook
 from ..resources.interfaces import links_by_name
-from ..resources.lost_pins import pin_living_maps
 from ..resources.older_release import older_attachments
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.pins import Pins
@@ -34,7 +33,7 @@ from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks
 from ..system.system import Netlink, System
 from .execute import execute
-from .hook_choice import choose, elsewhere, hook_at_place, hook_that_stands, named_filter, order_of
+from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of
 
 
 def attach(options: Options, system: System, check_mode: bool) -> Result:
@@ -92,13 +91,9 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
     current = transaction.current
     link = links_by_name(transaction.netlink, [options["interface"]], "interface")[0]
     asked = WantedHook.of(options)
-    lost = hook_at_place(asked, transaction, link)
-    before = transaction.point(lost).observe() if lost else None
-    repaired = _pin_living_maps(transaction, link, check_mode)
     keeps_blob = not transaction.is_splicer or current.blob is not None
     standing = hook_that_stands(asked, transaction, link)
     stood = transaction.point(standing).observe() if standing else None
-    shown = (lost, before) if lost else (standing, stood)
     # A program that is at hand nowhere must be compiled, unless it stays where it runs.
     running = stood if keeps_blob and choose(asked, transaction, link, None, standing) == standing else None
     wanted = wanted_program(options, transaction.system.compiler, current.blob, running)
@@ -124,11 +119,11 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
             "policy": policy and policy.to_params(),
         }
         diff = Diff(
-            shown_attachment(link, *shown, had, rules_bound=planned.rules is None),
+            shown_attachment(link, standing, _as_found(stood, transaction), had, rules_bound=planned.rules is None),
             shown_attachment(link, hook, wanted.attached, policy),
         )
         return Result(
-            planned.changed or repaired,
+            planned.changed,
             data,
             diff,
             tuple(warnings),
@@ -136,12 +131,9 @@ def _attach(options: Options, given: Answer, transaction: Transaction, check_mod
         )
 
 
-def _pin_living_maps(transaction: Transaction, link: Link, check_mode: bool) -> bool:
-    """Pin maps again that the program on the interface still uses. Return whether there were any."""
-    if not transaction.is_splicer:
-        return False
-    bpf, netlink, pins = transaction.system.bpf, transaction.netlink, transaction.pins
-    return bool(pin_living_maps(bpf, netlink, pins, [link.ifindex], check_mode))
+def _as_found(stood: Attached | None, transaction: Transaction) -> Attached | None:
+    """Return the attachment as this run found it: unbound where its maps had lost their pins."""
+    return stood._replace(bound=False) if stood is not None and transaction.pins.repaired else stood
 
 
 def state_with(

@@ -18,14 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ..commit_confirm.change import confirm, finish_expired, foresee_start, refuse_bad_timeout, rollback, start
+from ..commit_confirm.change import (
+    confirm,
+    finish_expired,
+    foresee_start,
+    recover_pins,
+    refuse_bad_timeout,
+    rollback,
+    start,
+)
 from ..constants import FUNCTION, STATE_FILE
 from ..errors import InvalidInput, TproxyError
 from ..persistence.state_file import UNSAVED, foreseen_warnings, refresh_state_file, state_file_lock
 from ..resources.attachments import users
 from ..resources.lock import Pending, pending_change, write_record
+from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
-from ..resources.pins import splicer_pins
 from ..resources.programs import Programs
 from ..system.system import Compiler, System
 from .audit import audit
@@ -139,7 +147,7 @@ def _meets_packets(predicted: Result, pin_dir: str, system: System) -> bool:
     """Return whether a program of ours is attached, or will be."""
     if predicted.data.get("attachment") or predicted.meets_packets:
         return True
-    with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+    with system.netlink() as netlink, living_pins(system, lambda: netlink, pin_dir) as pins:
         return bool(users(netlink, Programs(system.bpf, pins), FUNCTION))
 
 
@@ -151,6 +159,7 @@ def _run_pending(
     Its diff is the predicted one. The start of the change writes each policy, also a damaged one, as it is read.
     """
     pin_dir = options["pin_dir"]
+    repaired = recover_pins(pin_dir, system)
     pending = start(pin_dir, seconds, token, system)
     own_change = {"pin_dir": pin_dir, "token": pending.token}
     try:
@@ -160,11 +169,13 @@ def _run_pending(
         with suppress(TproxyError):  # then the watchdog rolls back
             rollback(own_change, system, False)
         raise
+    # Lost pins are back before the change starts, so the run itself has not found them lost.
+    parts = {"changed_parts": predicted.data["changed_parts"]} if repaired and "changed_parts" in predicted.data else {}
     if not result.changed:  # another run made the same change between prediction and run
         confirm(own_change, system, False)
-        return result.with_data(confirm=None)
+        return replace(result, changed=repaired, diff=predicted.diff).with_data(confirm=None, **parts)
     result = replace(result, diff=predicted.diff)
-    return result.with_data(confirm=pending.shown(system)).with_warnings(_alone(token, pending, system))
+    return result.with_data(confirm=pending.shown(system), **parts).with_warnings(_alone(token, pending, system))
 
 
 def _alone(token: str | None, pending: Pending, system: System) -> list[str]:

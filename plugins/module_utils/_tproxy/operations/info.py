@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 
 from ..abi import layout
@@ -20,6 +20,7 @@ from ..checks.collect import (
     interface,
     leftovers,
     machine,
+    waiting_rules,
     with_listeners,
     with_networks,
     with_routing,
@@ -30,7 +31,7 @@ from ..checks.findings import by_severity, findings
 from ..checks.router_facts import helper_group, router_facts, service_names
 from ..checks.routers import RouterFacts, findings_of_routers, service_of
 from ..model.policy import Mark
-from ..model.rule import reading_order
+from ..model.rule import Rule, is_routers, reading_order
 from ..persistence.state_file import saved_drift
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import CLSACT, HookProgram
@@ -75,12 +76,16 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         everything = [DriftFact(name, *each) for name, found in drift.items() for each in found]
         everything += [DriftFact(None, *each) for each in of_machine]
         attached = any(status.ours for status in statuses)
-        facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system))
+        enforcing = {status.link.name for status in statuses if status.enforces}
+        waiting = waiting_rules(
+            (rule for rule, _slot in current.rules.contents.rules if not is_routers(rule.owner)), enforcing
+        )
+        facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system), waiting=waiting)
         about_routers = _router_facts(current, statuses, names)
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
             "program": _program(current.programs),
-            **_rules(current, names),
+            **_rules(current, names, enforcing),
             "routes": lines(current.routes.entries),
             "drift": _codes(of_machine),
             "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
@@ -220,7 +225,7 @@ def _program(programs: Programs) -> Answer | None:
     }
 
 
-def _rules(current: CurrentState, names: Mapping[str, str]) -> Answer:
+def _rules(current: CurrentState, names: Mapping[str, str], enforcing: Collection[str]) -> Answer:
     table, contents = current.rule_reader, current.rules.contents
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
@@ -233,11 +238,22 @@ def _rules(current: CurrentState, names: Mapping[str, str]) -> Answer:
         image["capacity_bytes"] = table.capacity() * layout.PAGE_BYTES
     return {
         "rules": [
-            {**rule.to_params(), "service": service_of(rule.owner, names), "hits": hits[slot]} for rule, slot in ordered
+            {
+                **rule.to_params(),
+                "service": service_of(rule.owner, names),
+                "hits": hits[slot],
+                "in_force": _is_in_force(rule, enforcing),
+            }
+            for rule, slot in ordered
         ],
         "generation": contents.generation,
         "image": image,
     }
+
+
+def _is_in_force(rule: Rule, enforcing: Collection[str]) -> bool:
+    """Return whether packets of an interface meet a rule."""
+    return bool(set(rule.interfaces) & set(enforcing) if rule.interfaces else enforcing)
 
 
 INSPECT = Operation("doctor", inspect, opens=open_for_checks)

@@ -6,20 +6,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from ..abi.layout import RULES
-from ..checks.findings import enforce
+from ..checks.collect import waiting_rules
+from ..checks.facts import Waiting
+from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.own_addresses import may_touch_own_addresses
 from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import identities_from_params, rules_from_params
+from ..resources.in_force import ANY, enforcing_interfaces
+from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Diff, Operation, Options, Result, RuleChanges
 from ..resources.session import open_call, open_transaction
-from ..resources.transaction import HostState, Remains, RulePlan, Transaction
+from ..resources.transaction import HostState, Remains, RulePlan, Transaction, TransactionPlan
 from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .execute import execute
@@ -50,7 +54,7 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
 
     Raises InvalidInput, LimitExceeded, Refused, VerificationFailed; then nothing was changed.
     """
-    desired, warnings = _desired(options)
+    desired, wanted, warnings = _desired(options)
     touches_own = []
 
     def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
@@ -69,11 +73,22 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         preflight=preflight,
         wants_diff=bool(options.get("wants_diff", True)),
     )
+    waiting = _waiting(wanted, options["pin_dir"], system)
+    result = result.with_warnings(format_finding(not_in_force(each)) for each in waiting)
+    result = result.with_data(waits_for=[each.interface or ANY for each in waiting])
     return replace(result, warnings=(*warnings, *result.warnings), may_cut_off=any(touches_own))
 
 
-def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[str]]:
-    """Return the function from the rules in force to the wanted rules, and warnings.
+def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, ...]:
+    """Return those of the rules that are not in force, by the interface that they wait for."""
+    if not rules:
+        return ()
+    with system.netlink() as netlink, living_pins(system, lambda: netlink, pin_dir) as pins:
+        return waiting_rules(rules, enforcing_interfaces(system, netlink, pins))
+
+
+def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[Rule], list[str]]:
+    """Return the function from the stored rules to the wanted rules, the rules of the options, and warnings.
 
     Raises InvalidInput with every fault of the input.
     """
@@ -87,10 +102,10 @@ def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdent
             raise InvalidInput(["purge: goes with state=present only; it removes the rules that `rules` does not list"])
         identities, warnings = identities_from_params(items, single, owner)
         gone = set(identities)
-        return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), warnings
+        return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), [], warnings
     rules, warnings = rules_from_params(items, single, owner)
     wanted = {rule.identity: rule for rule in rules}
-    return (lambda have: {**_kept(have, options), **wanted}), warnings
+    return (lambda have: {**_kept(have, options), **wanted}), rules, warnings
 
 
 def _kept(have: Mapping[Identity, Rule], options: Options) -> dict[Identity, Rule]:
@@ -135,7 +150,7 @@ def change_rules(
         warnings += preflight(transaction, planned.rules)
         written = planned if check_mode else transaction.apply(planned)
         warnings += older_release_warnings(system, pin_dir)
-    return _result(written.rules or planned.rules, warnings, wants_diff)
+    return _result(written, warnings, wants_diff)
 
 
 def change_rules_of_calls(
@@ -154,7 +169,7 @@ def change_rules_of_calls(
             raise AssertionError("the plan of a rule change has no rules")
         written = planned if check_mode else transaction.apply(planned)
         warnings = older_release_warnings(system, pin_dir)
-    return _result(written.rules or planned.rules, warnings)
+    return _result(written, warnings)
 
 
 def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
@@ -164,7 +179,10 @@ def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
     return Remains.EVERYTHING if is_used else Remains.NOTHING
 
 
-def _result(planned: RulePlan, warnings: list[str], wants_diff: bool = True) -> Result:
+def _result(written: TransactionPlan, warnings: list[str], wants_diff: bool = True) -> Result:
+    planned = written.rules
+    if planned is None:
+        raise AssertionError("the plan of a rule change has no rules")
     before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
     replaced = sum(key in before for key in changes.puts)
     counts = RuleChanges(
@@ -181,16 +199,18 @@ def _result(planned: RulePlan, warnings: list[str], wants_diff: bool = True) -> 
         "removed": counts.removed,
         "generation": counts.generation,
     }
-    return Result(planned.changed, data, _diff(planned) if wants_diff else None, tuple(warnings), rule_changes=counts)
+    shown = _diff(planned, written.repaired) if wants_diff else None
+    return Result(written.changed, data, shown, tuple(warnings), rule_changes=counts)
 
 
-def _diff(planned: RulePlan) -> Diff:
+def _diff(planned: RulePlan, repaired: Sequence[str]) -> Diff:
     """Return the rules before and after. Of a large set, return those that differ."""
     before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
     if max(len(before), len(after)) > SHOWN_WHOLE:
         before = {key: rule for key, rule in before.items() if key not in after or key in changes.puts}
         after = changes.puts
-    return Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else ""))
+    pins = f"pins: {', '.join(repaired)} pinned again\n" if repaired else ""
+    return Diff(_text(before), _text(after) + (RECOMPILED if planned.recompiled else "") + pins)
 
 
 def _text(rules: RulesByIdentity) -> str:

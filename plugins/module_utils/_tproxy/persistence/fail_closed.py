@@ -4,22 +4,24 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Block interfaces if their saved state cannot be restored and the operator chose fail_closed.
 
-Only an interface without a program of this collection is blocked.
+Only an interface without a program of this collection is blocked. The program has no maps, so it needs no pins: where
+the pin folder is out of reach (another user owns it, no bpffs can be mounted), interfaces are blocked nevertheless.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from ..constants import FUNCTION, HANDLE, PIN_DIR, PRIORITY
-from ..errors import TproxyError
+from ..errors import Busy, TproxyError, Unconfirmed
 from ..model.policy import Policy
 from ..model.saved_state import SavedAttachment, decode_closed
 from ..program.blob import filter_name, program_name
 from ..program.fail_closed import fail_closed_program
 from ..resources.attachments import point_at
-from ..resources.hooks import FAIL_CLOSED_IDENTITY, Order, programs_on, runs
+from ..resources.hooks import CLSACT, FAIL_CLOSED_IDENTITY, Order, programs_on, runs
 from ..resources.interfaces import encode_policy
 from ..resources.lock import lock_for_change
 from ..resources.pins import Pins, splicer_pins
@@ -39,13 +41,26 @@ def close_interfaces(text: str | None, system: System, only: str | None = None) 
     with system.netlink() as netlink:
         links = {link.name: link for link in netlink.interfaces() if only in (None, link.name)}
         pin_dir, entries = _entries(text, links)
-        with lock_for_change(system, pin_dir, False), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        with ExitStack() as held:
+            is_held = _hold(system, pin_dir, held)
+            pins = held.enter_context(splicer_pins(system.bpf, system.bpffs, pin_dir))
             outcomes = [
-                f"{entry.interface} {_close(entry, links[entry.interface], system, netlink, pins)}"
+                f"{entry.interface} {_close(entry, links[entry.interface], system, netlink, pins, is_held)}"
                 for entry in entries
                 if entry.interface in links
             ]
     return f"fail_closed: {', '.join(outcomes) or 'none of its interfaces is there'}"
+
+
+def _hold(system: System, pin_dir: str, held: ExitStack) -> bool:
+    """Hold the pin folder, and return whether it is in reach. No other run changes anything where it is not."""
+    try:
+        held.enter_context(lock_for_change(system, pin_dir, False))
+        return True
+    except (Unconfirmed, Busy):
+        raise
+    except TproxyError:
+        return False
 
 
 def _entries(text: str, links: Mapping[str, Link]) -> tuple[str, tuple[SavedAttachment, ...]]:
@@ -57,13 +72,19 @@ def _entries(text: str, links: Mapping[str, Link]) -> tuple[str, tuple[SavedAtta
         return PIN_DIR, tuple(SavedAttachment(name, PRIORITY, HANDLE, Policy(), None, False) for name in names)
 
 
-def _close(entry: SavedAttachment, link: Link, system: System, netlink: Netlink, pins: Pins) -> str:
-    """Block one interface; return its state now. A refusal does not keep the others from being blocked."""
+def _close(entry: SavedAttachment, link: Link, system: System, netlink: Netlink, pins: Pins, has_pins: bool) -> str:
+    """Block one interface; return its state now. A refusal does not keep the others from being blocked.
+
+    Without pins no marker tells that a clsact qdisc is ours, so a later removal leaves it.
+    """
     program = None
     try:
         if any(runs(each, FUNCTION) for each in programs_on(system.bpf, netlink, link.ifindex, "ingress")):
             return "has its program"
-        point = point_at(netlink, Programs(system.bpf, pins), hook_of_saved(system.bpf, entry, link), FUNCTION)
+        hook = hook_of_saved(system.bpf, entry, link)
+        if not has_pins and hook.kind == CLSACT and not netlink.hook_qdisc(link.ifindex):
+            netlink.add_clsact(link.ifindex)
+        point = point_at(netlink, Programs(system.bpf, pins), hook, FUNCTION)
         code = fail_closed_program(encode_policy(0, entry.policy))
         program = system.bpf.load_program(code, program_name(FUNCTION, FAIL_CLOSED_IDENTITY), FUNCTION)
         name, number = filter_name(FUNCTION, FAIL_CLOSED_IDENTITY), system.bpf.program_info(program).id

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import InvalidInput, TproxyError, Unconfirmed, VerificationFailed
 from ..model.saved_state import SavedState
 from ..resources.lock import lock_for_change
@@ -37,10 +39,17 @@ def restore_state(options: Options, system: System, check: bool, cache: RestoreC
 
 def _restored(path: str, only: str | None, system: System, check: bool, cache: RestoreCache) -> Result:
     state, warnings = _state(path, system, cache)
+    return replace(restore_known(state, system, check, cache, only), warnings=tuple(warnings))
+
+
+def restore_known(
+    state: SavedState, system: System, check: bool, cache: RestoreCache, only: str | None = None
+) -> Result:
+    """Restore a state that was read before. Raises TproxyError; then nothing was changed."""
     with lock_for_change(system, state.pin_dir, check), system.netlink() as netlink:
         found = restore(state, system, netlink, only, check_mode=check, cache=cache)
     data = {"changes": found.changes, "absent": found.absent, "interfaces": found.interfaces}
-    return Result(found.changed, data, Diff("", "".join(f"{line}\n" for line in found.changes)), tuple(warnings))
+    return Result(found.changed, data, Diff("", "".join(f"{line}\n" for line in found.changes)))
 
 
 def _state(path: str, system: System, cache: RestoreCache) -> tuple[SavedState, list[str]]:

@@ -22,6 +22,7 @@ from ..constants import RUN_DIR, STATE_FILE
 from ..errors import LayoutMismatch, TproxyError
 from ..model.saved_state import (
     FAIL_CLOSED,
+    FAIL_OPEN,
     SavedState,
     body_of,
     decode_closed,
@@ -34,9 +35,9 @@ from ..model.saved_state import (
     state_of,
     verify_checksum,
 )
-from ..resources.current_state import CurrentState, DriftEntry, observe_state
+from ..resources.current_state import CurrentState, DriftEntry, observe_state, plain_policy
 from ..resources.lock import lock_for_change, pending_change
-from ..resources.pins import splicer_pins
+from ..resources.lost_pins import living_pins
 from ..system.system import Files, System
 
 # In RUN_DIR, which is never removed: the sandbox of the watcher (units.py) would keep the old folder.
@@ -117,6 +118,46 @@ def _write_state(state: SavedState, system: System) -> None:
     write_texts(system, {name: system.files.read(name) for name in after}, after)
 
 
+def state_after_kill(pin_dir: str, known: SavedState | None, system: System) -> SavedState | None:
+    """Return the state of a run that was killed before it had saved its change; None where no map has it any more.
+
+    `known` is the last state that was read; the file is the better source where it can be read. Its parts stay that the
+    kernel lost since. A lost program leaves its policy behind, and a run that removes the program removes both.
+    """
+    files = system.files
+    had = read_state(files.read(STATE_FILE), STATE_FILE)[0] or known
+    failure = had.failure if had else FAIL_CLOSED if files.exists(closed_path(STATE_FILE)) else FAIL_OPEN
+    pin_dir = had.pin_dir if had else pin_dir
+    with ExitStack() as held:
+        held.enter_context(lock_for_change(system, pin_dir, True, mount=False))
+        netlink = held.enter_context(system.netlink())
+        pins = held.enter_context(living_pins(system, lambda: netlink, pin_dir))
+        current = CurrentState(system, lambda: netlink, pins)
+        if current.rules.words is None:
+            return None
+        state = persistent(replace(observe_state(current, pin_dir), failure=failure))
+        return _with_lost_parts(state, had, current) if had else state
+
+
+def _with_lost_parts(state: SavedState, had: SavedState, current: CurrentState) -> SavedState:
+    """Return a state with the parts of `had` that the kernel lost, under the policies in force."""
+    policies, indexes = current.policies.entries, {name: ifindex for ifindex, name in current.names.items()}
+    removed = [each.interface for each in had.attachments if indexes.get(each.interface, 0) not in {0, *policies}]
+    attachments = tuple(
+        each._replace(policy=plain_policy(policies[indexes[each.interface]]))
+        if indexes.get(each.interface) in policies
+        else each
+        for each in had.attachments
+    )
+    return merge_lost(state, replace(had, attachments=attachments), removed)
+
+
+def save_after_kill(state: SavedState, system: System) -> None:
+    """Write the state of a killed run. Raises KernelRefused as _write_or_keep()."""
+    _write_or_keep(state, system)
+    forget_unsaved(system.files)
+
+
 def save_refused(system: System) -> None:
     """Write the state that the disk refused before. Raises KernelRefused while it refuses."""
     state = decode_state(system.files.read(REFUSED_STATE) or "")
@@ -171,7 +212,7 @@ def state_to_save(
 ) -> SavedState:
     """Return the persistent part of the state in force. Raises LayoutMismatch when no blob of the program is kept."""
     with lock_for_change(system, pin_dir, True, mount=False), system.netlink() as netlink:
-        with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        with living_pins(system, lambda: netlink, pin_dir) as pins:
             found = observe_state(CurrentState(system, lambda: netlink, pins), pin_dir)
         state = persistent(replace(found, failure=failure))
     if had is not None and had.pin_dir == pin_dir:
@@ -227,11 +268,19 @@ def saved_drift(current: CurrentState, pin_dir: str) -> list[DriftEntry]:
         return [DriftEntry("state_damaged", str(fault))]
     if had.pin_dir != pin_dir or pending_change(system, pin_dir) is not None:
         return []
+    refused = [DriftEntry("state_not_restored", ", ".join(names)) for names in [_unrestored(current, had)] if names]
     if system.files.exists(UNSAVED):
-        return [DriftEntry("state_stale", "the last change could not be saved")]
+        return [*refused, DriftEntry("state_stale", "the last change could not be saved")]
     now = merge_lost(persistent(replace(observe_state(current, pin_dir), failure=had.failure)), had)
     parts = _other_parts(had, now) + (["rules"] if body["rules"] != body_of(now)["rules"] else [])
-    return [DriftEntry("state_stale", ", ".join(parts))] if parts else []
+    return refused + ([DriftEntry("state_stale", ", ".join(parts))] if parts else [])
+
+
+def _unrestored(current: CurrentState, had: SavedState) -> list[str]:
+    """Return the saved interfaces that are there and have neither a program nor a policy of ours: they came again."""
+    indexes = {name: ifindex for ifindex, name in current.names.items()}
+    known = {each.link.ifindex for each in current.attachments} | set(current.policies.entries)
+    return sorted({each.interface for each in had.attachments if indexes.get(each.interface, -1) not in {-1, *known}})
 
 
 def _other_parts(had: SavedState, now: SavedState) -> list[str]:

@@ -13,25 +13,35 @@ No event announces that a change of rules begins to wait for confirmation, or th
 watcher looks for such a change between events, and rolls it back if its watchdog has not done so.
 
 The watcher outlives a broken disk. It restores from the state that a run could not save (state_file.py), and saves that
-state when it can. If it cannot read the file any more, it restores from the state that it read before.
+state when it can. After a run that was killed before it had saved, it saves the state in force itself. If it cannot
+read the file any more, it restores from the state that it read before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from ..constants import WATCHER_LOCK
-from ..errors import NotMounted, TproxyError, Unconfirmed
+from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
+from ..model.saved_state import SavedState
 from ..resources.hooks import TCX
 from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
 from ..resources.restore import RestoreCache
 from ..system.bpf import TcxPrograms
 from ..system.system import Events, System
-from .restore import restore_state
-from .state_file import REFUSED_STATE, UNSAVED, save_refused, state_file_lock
+from .restore import restore_known, restore_state
+from .state_file import (
+    REFUSED_STATE,
+    UNSAVED,
+    forget_unsaved,
+    save_after_kill,
+    save_refused,
+    state_after_kill,
+    state_file_lock,
+)
 
 # The watcher takes at most a fifth of a processor: after each look it rests four times as long.
 REST, REST_MAX = 4, 2 * 10**9
@@ -115,15 +125,19 @@ def _repair(
     path = options["path"]
     try:
         with state_file_lock(system):
-            if system.files.exists(UNSAVED):
-                if not system.files.exists(REFUSED_STATE):
-                    yield Said(f"{path} is older than the state in force: it restores nothing; run tproxy_state")
-                    return
-                yield from _save_refused(path, system)
-                path = REFUSED_STATE if system.files.exists(REFUSED_STATE) else path
-            elif not system.files.exists(path):
+            if not system.files.exists(path) and not system.files.exists(REFUSED_STATE):
                 yield Said(f"{path} is gone: nothing is put back until tproxy_state has saved again")
                 return
+            if system.files.exists(UNSAVED):
+                state = None
+                if system.files.exists(REFUSED_STATE):
+                    yield from _save_refused(path, system)
+                else:
+                    state = yield from _save_after_kill(options, system, cache)
+                if state is not None:
+                    yield from _lines(restore_known(state, system, False, cache))
+                    return
+                path = REFUSED_STATE if system.files.exists(REFUSED_STATE) else path
             yield from _lines(restore_state({**options, "path": path, "interface": None}, system, False, cache))
     except Unconfirmed:
         yield WAITS_FOR_CONFIRMATION
@@ -136,6 +150,24 @@ def _end_without_bpffs(pin_dir: str, system: System) -> None:
     """Raise NotMounted if the bpffs is gone. The sandbox of the unit can mount none, but its next start does."""
     if not system.bpffs.is_mounted(pin_dir):
         raise NotMounted(f"{pin_dir} is in no bpffs: this process ends, and the next start of its unit mounts one")
+
+
+def _save_after_kill(options: Options, system: System, cache: RestoreCache) -> Generator[Said, None, SavedState | None]:
+    """Save the state of a run that was killed before it had saved. Return it if neither disk nor /run has room for it.
+
+    Without maps, the file has the last state that is known, and it is restored.
+    """
+    path, state = options["path"], state_after_kill(options["pin_dir"], cache.state, system)
+    if state is None:
+        forget_unsaved(system.files)
+        return None
+    try:
+        save_after_kill(state, system)
+        yield Said(f"{path}: the state in force is saved now, which a run had not saved", lasts=False)
+    except KernelRefused as fault:
+        yield Said(f"{path} is older than the state in force, which cannot be saved: {fault}")
+        return None if system.files.exists(REFUSED_STATE) else state
+    return None
 
 
 def _save_refused(path: str, system: System) -> Iterator[Said]:

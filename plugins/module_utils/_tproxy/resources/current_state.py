@@ -133,13 +133,18 @@ def _attachments(current: CurrentState) -> tuple[SavedAttachment, ...]:
     for link, hook, entry in current.attachments:
         if is_fail_closed(entry):
             continue
-        policy = replace(policies.get(link.ifindex, Policy()), layer3=False, loopback=False, deadline=0, generation=0)
+        policy = plain_policy(policies.get(link.ifindex, Policy()))
         addresses = recorded[link.ifindex].addresses if link.ifindex in recorded else None
         follows = addresses == tuple(sorted(set(kernel_addresses(current.netlink, link))))
         priority, handle = (PRIORITY, HANDLE) if hook.kind == TCX else (hook.priority, hook.handle)
         behind = _behind(current, hook, entry)
         found.append(SavedAttachment(link.name, priority, handle, policy, addresses, follows, hook.kind, behind))
     return tuple(sorted(found, key=lambda entry: entry[:3]))
+
+
+def plain_policy(policy: Policy) -> Policy:
+    """Return a policy without the fields of the moment and of the interface."""
+    return replace(policy, layer3=False, loopback=False, deadline=0, generation=0)
 
 
 def _behind(current: CurrentState, hook: Hook, entry: HookProgram) -> tuple[str, ...]:

@@ -4,64 +4,137 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """Maps that lost their pins while a program on a hook still uses them: `umount -l /sys/fs/bpf`, `rm -r`.
 
-Packets meet the program as before, with all rules, also those of OpenZiti routers, which no state file has. So a run
-that would make new maps pins the living ones again. It looks only at interfaces that it is about anyway.
+Packets meet the program as before, with all rules, also those of OpenZiti routers, which no state file has. So each run
+that would make new maps pins the living ones again before it reads. Otherwise it would change maps that no program
+reads, and report success. Check mode reads the living maps and pins nothing.
+
+Maps that are pinned in another pin folder are not lost. They stay with that folder.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from ..constants import FUNCTION
 from ..system.bpf import MapInfo
-from ..system.system import Bpf, Netlink
+from ..system.system import Bpf, Netlink, System
 from .hooks import is_fail_closed, programs_on, runs
-from .pins import Pins
+from .pins import Pins, splicer_pins
+from .programs import PROGRAM, Programs
 
 NAME_BYTES = 15  # of a map's name in the kernel, see system/bpf.py
+UNUSED = "meta"  # a program that an earlier build of this release loaded is not bound to it
 
 
-def pin_living_maps(
-    bpf: Bpf, netlink: Netlink, pins: Pins, ifindexes: Iterable[int], check_mode: bool = False
-) -> list[str]:
-    """Pin the maps again that our programs on these interfaces use and that are not pinned; return their names.
+class _Living(NamedTuple):
+    """Descriptors of a program on a hook, and of its maps by name."""
 
-    The other missing maps are made anew. Check mode pins nothing, and reads these maps as if they were pinned.
+    program: int
+    maps: Mapping[str, int]
+
+
+def recover(system: System, netlink: Callable[[], Netlink], pins: Pins, check_mode: bool) -> None:
+    """Pin the living maps again that have no pin, and their program. `pins.repaired` has their names.
+
+    In check mode `pins` reads them without a pin. The other missing maps are made anew by the run that needs them.
     """
+    missing = pins.missing()
+    if not missing:
+        return
     with ExitStack() as opened:
-        living: dict[str, int] = {}
-        for ifindex in ifindexes if pins.missing() else ():
-            for number in _maps_of(bpf, netlink, ifindex):
-                descriptor = bpf.map_by_id(number)
-                opened.callback(os.close, descriptor)
-                name = _missing_name(bpf.map_info(descriptor), pins)
-                if name is not None:
-                    living.setdefault(name, descriptor)
-        if living and check_mode:
-            pins.lend(living)
-        elif living:
-            pins.ensure(living)
+        living = _find(system, netlink(), pins, opened)
+        if living is None:
+            return
+        lost = {name: descriptor for name, descriptor in living.maps.items() if name in missing}
+        if check_mode:
+            again = {name: system.bpf.map_by_id(system.bpf.map_info(each).id) for name, each in lost.items()}
+            pins.borrow(again, [*lost, PROGRAM])
+        else:
+            pins.ensure(lost)
             pins.keep()
-        return sorted(living)
+            _pin_program(system.bpf, pins, living.program)
+        pins.repaired = tuple(sorted(lost))
 
 
-def _maps_of(bpf: Bpf, netlink: Netlink, ifindex: int) -> tuple[int, ...]:
-    """Return the ids of the maps of our program on the ingress of an interface."""
+def are_lost(system: System, netlink: Callable[[], Netlink], pin_dir: str) -> bool:
+    """Return whether a program on a hook uses maps that have no pin. Change nothing."""
+    with living_pins(system, netlink, pin_dir) as pins:
+        return bool(pins.repaired)
+
+
+@contextmanager
+def living_pins(system: System, netlink: Callable[[], Netlink], pin_dir: str) -> Iterator[Pins]:
+    """Yield our pins to read. Living maps without a pin are read too."""
+    with splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        recover(system, netlink, pins, True)
+        yield pins
+
+
+def _find(system: System, netlink: Netlink, pins: Pins, opened: ExitStack) -> _Living | None:
+    """Return the first program of ours that uses maps without a pin. `opened` closes the descriptors."""
+    bpf = system.bpf
+    for link in netlink.interfaces():
+        program = _program_on(bpf, netlink, link.ifindex)
+        if program is None:
+            continue
+        opened.callback(os.close, program)
+        maps = _maps_of(bpf, program, pins, opened)
+        is_whole = set(pins.shapes) <= {*maps, UNUSED}  # the program of an older layout lacks some
+        if is_whole and set(pins.missing()) & set(maps) and not _is_pinned_elsewhere(system, pins, maps["image"]):
+            return _Living(program, maps)
+    return None
+
+
+def _program_on(bpf: Bpf, netlink: Netlink, ifindex: int) -> int | None:
+    """Return a descriptor of our program on the ingress of an interface, None without one."""
     for entry in programs_on(bpf, netlink, ifindex, "ingress"):
         if runs(entry, FUNCTION) and not is_fail_closed(entry) and entry.program_id is not None:
-            descriptor = bpf.program_by_id(entry.program_id)
-            try:
-                return bpf.program_info(descriptor).map_ids
-            finally:
-                os.close(descriptor)
-    return ()
+            return bpf.program_by_id(entry.program_id)
+    return None
 
 
-def _missing_name(info: MapInfo, pins: Pins) -> str | None:
-    """Return the name of the missing pin that this map is, by name and shape, or None."""
-    for name in pins.missing():
-        if info.name == name[:NAME_BYTES] and tuple(info.shape) == tuple(pins.shapes[name]):
+def _maps_of(bpf: Bpf, program: int, pins: Pins, opened: ExitStack) -> dict[str, int]:
+    """Return descriptors of the maps of a program that have a name and a shape of this release."""
+    found: dict[str, int] = {}
+    for number in bpf.program_info(program).map_ids:
+        descriptor = bpf.map_by_id(number)
+        opened.callback(os.close, descriptor)
+        name = _name_of(bpf.map_info(descriptor), pins)
+        if name is not None:
+            found[name] = descriptor
+    return found
+
+
+def _name_of(info: MapInfo, pins: Pins) -> str | None:
+    """Return the name of the pin that a map can have, by its name and shape, or None."""
+    for name, shape in pins.shapes.items():
+        if info.name == name[:NAME_BYTES] and tuple(info.shape) == tuple(shape):
             return name
     return None
+
+
+def _is_pinned_elsewhere(system: System, pins: Pins, image: int) -> bool:
+    """Return whether another pin folder of the same bpffs has this image map."""
+    bpf = system.bpf
+    for folder in system.bpffs.folders_with("image", pins.folder):
+        other = bpf.open_pin(f"{folder}/image")
+        if other is None:
+            continue
+        try:
+            if bpf.is_map(other) and bpf.map_info(other).id == bpf.map_info(image).id:
+                return True
+        finally:
+            os.close(other)
+    return False
+
+
+def _pin_program(bpf: Bpf, pins: Pins, program: int) -> None:
+    """Pin the program again if the maps name it as the current one."""
+    programs = Programs(bpf, pins)
+    meta = programs.meta()
+    is_current = meta is not None and meta["program_id"] == bpf.program_info(program).id
+    if is_current and programs.pinned() is None:
+        pins.replace(PROGRAM, program)

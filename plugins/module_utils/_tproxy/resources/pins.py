@@ -11,7 +11,7 @@ again, alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
@@ -40,15 +40,17 @@ class OpenMap(NamedTuple):
 class Pins:
     """The maps {name: shape} under `folder`, and the other pins and markers of the program there.
 
-    A context manager: a run that made the folder and fails before keep() removes the folder again.
+    A context manager: a run that made the folder and fails before keep() removes the folder again. `repaired` has the
+    names of living maps that had lost their pins, see lost_pins.py.
     """
 
     def __init__(self, bpf: Bpf, bpffs: Bpffs, folder: str, shapes: Mapping[str, Shape]) -> None:
         self._bpf, self._bpffs = bpf, bpffs
         self.folder, self.shapes = folder, shapes
         self._open: dict[str, OpenMap] = {}
-        self._lent: frozenset[str] = frozenset()
         self._is_new = False
+        self._borrowed: frozenset[str] = frozenset()
+        self.repaired: tuple[str, ...] = ()
 
     def __enter__(self) -> Pins:
         return self
@@ -80,9 +82,9 @@ class Pins:
         return f"{self.folder}/{name}"
 
     def names(self) -> list[str]:
-        """Return the names of the pins and markers, and of lent maps. Without a bpffs there are no pins."""
-        found = self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else []
-        return sorted({*found, *self._lent}) if self._lent else list(found)
+        """Return the names of the pins and markers, with those of borrowed maps; [] where no bpffs is mounted."""
+        pinned = self._bpffs.names(self.folder) if self._bpffs.is_mounted(self.folder) else ()
+        return sorted({*pinned, *self._borrowed})
 
     def missing(self) -> list[str]:
         """Return the names of the maps that are not pinned."""
@@ -117,12 +119,6 @@ class Pins:
             if name not in absent:
                 self.fd(name)
 
-    def lend(self, living: Mapping[str, int]) -> None:
-        """Read these maps as if they were pinned, as check mode does. The descriptors stay with the caller."""
-        self._lent |= frozenset(living)
-        for name, descriptor in living.items():
-            self._open[name] = OpenMap(self._bpf.map_by_id(self._bpf.map_info(descriptor).id), None)
-
     def map_ids(self) -> set[int]:
         """Return the ids of the pinned maps in the kernel."""
         absent = self.missing()
@@ -142,6 +138,14 @@ class Pins:
             self._build_aside(living)
         for name in self.missing():
             self._pin_new(name, self.path(name), living)
+
+    def borrow(self, living: Mapping[str, int], names: Iterable[str]) -> None:
+        """Read maps that lost their pin as if they were pinned, without a change. `names` has their names, and others.
+
+        The descriptors are closed with the pins.
+        """
+        self._open.update({name: OpenMap(descriptor, None) for name, descriptor in living.items()})
+        self._borrowed = frozenset(names)
 
     def replace(self, name: str, descriptor: int) -> None:
         """Pin another object under a name in one step; the name may be taken."""

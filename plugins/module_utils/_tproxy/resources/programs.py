@@ -19,6 +19,7 @@ from ..system.system import Bpf
 from .pins import Pins
 
 META = codec.key(0)
+PROGRAM = "program"  # the pin of the program
 
 
 class Programs:
@@ -48,7 +49,7 @@ class Programs:
         """Return a descriptor of this program: the pinned one when it is the same, else newly loaded."""
         meta, pinned = self.meta(), self.pinned()
         is_same = meta is not None and meta["identity"].hex() == blob.identity and meta["program_id"] == pinned
-        found = self.bpf.open_pin(self.pins.path("program")) if is_same and self.is_bound(pinned) else None
+        found = self.bpf.open_pin(self.pins.path(PROGRAM)) if is_same and self.is_bound(pinned) else None
         return self.load(blob) if found is None else found
 
     def load(self, blob: Blob, image: int | None = None) -> int:
@@ -57,7 +58,18 @@ class Programs:
         if image is not None:
             descriptors["image"] = image
         name = program_name(blob.function, blob.identity)
-        return self.bpf.load_program(blob.bind(descriptors), name, blob.function)
+        program = self.bpf.load_program(blob.bind(descriptors), name, blob.function)
+        if "meta" in self.pins.shapes:
+            self._bind_blob(program)
+        return program
+
+    def _bind_blob(self, program: int) -> None:
+        """Keep the map with the blob as long as the program: no packet needs it, so it would go with its pin."""
+        try:
+            self.bpf.bind_map(program, self.pins.fd("meta"))
+        except KernelRefused:
+            os.close(program)
+            raise
 
     def remember(self, program: int, blob: Blob, done: ExitStack, undo: ExitStack) -> None:
         """Pin a program as the current one, with the blob to load it again.
@@ -65,20 +77,20 @@ class Programs:
         `undo` gets the callbacks that bring the pinned program back, `done` those that close descriptors in any case.
         A run that is killed between the two steps leaves a meta of another program. Then open() loads the blob again.
         """
-        old = self.bpf.open_pin(self.pins.path("program"))
+        old = self.bpf.open_pin(self.pins.path(PROGRAM))
         if old is None:
-            undo.callback(self.pins.unpin, "program")
+            undo.callback(self.pins.unpin, PROGRAM)
         else:
             done.callback(os.close, old)
-            undo.callback(self.pins.replace, "program", old)
-        self.pins.replace("program", program)
+            undo.callback(self.pins.replace, PROGRAM, old)
+        self.pins.replace(PROGRAM, program)
         if "meta" in self.pins.shapes:
             undo.callback(self._write_meta, self._read_meta())
             self._write_meta(_encode_meta(blob, self.bpf.program_info(program).id))
 
     def forget(self) -> None:
         """Unpin the program and clear its blob."""
-        self.pins.unpin("program")
+        self.pins.unpin(PROGRAM)
         self._write_meta(bytes(codec.size_of("meta")))
 
     def _read_meta(self) -> bytes:
@@ -90,9 +102,9 @@ class Programs:
 
     def pinned(self) -> int | None:
         """Return the id of the pinned program, or None."""
-        if "program" not in self.pins.names():
+        if PROGRAM not in self.pins.names():
             return None
-        descriptor = self.bpf.open_pin(self.pins.path("program"))
+        descriptor = self.bpf.open_pin(self.pins.path(PROGRAM))
         if descriptor is None:
             return None
         try:
@@ -102,7 +114,7 @@ class Programs:
 
     def is_bound(self, program_id: int | None) -> bool:
         """Return whether a loaded program uses only maps that are pinned now."""
-        if "program" not in self.pins.names() or not self.pins.complete:
+        if PROGRAM not in self.pins.names() or not self.pins.complete:
             return False
         used = self._maps_of(program_id)
         return used is not None and used <= self.pins.map_ids()
@@ -110,9 +122,9 @@ class Programs:
     def runs_its_name(self, name: str, tag: str | None) -> bool:
         """Return whether a filter runs the program of its name, by its tag; True for a program that is not pinned."""
         meta = self.meta()
-        if meta is None or "program" not in self.pins.names() or not name.endswith(meta["identity"].hex()[:12]):
+        if meta is None or PROGRAM not in self.pins.names() or not name.endswith(meta["identity"].hex()[:12]):
             return True
-        descriptor = self.bpf.open_pin(self.pins.path("program"))
+        descriptor = self.bpf.open_pin(self.pins.path(PROGRAM))
         if descriptor is None:
             return True
         try:

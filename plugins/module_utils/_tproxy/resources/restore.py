@@ -31,7 +31,7 @@ from .attachments import is_moving
 from .current_state import CurrentState
 from .hooks import TCX, Hook, Order, has_tcx, tcx_hook
 from .interfaces import kernel_addresses
-from .lost_pins import pin_living_maps
+from .lost_pins import recover
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
 from .rules import PREVIOUS, RuleReader, Stamp
@@ -133,6 +133,7 @@ def restore(
     cache = cache or RestoreCache()
     entries = [entry for entry in state.attachments if interface in (None, entry.interface)]
     with splicer_pins(system.bpf, system.bpffs, state.pin_dir) as pins:
+        recover(system, lambda: netlink, pins, check_mode)
         pins.check()
         routes = [entry for entry in state.routes if interface in (None, entry.interface)]
         transaction = Transaction(
@@ -141,7 +142,6 @@ def restore(
         current = transaction.current
         links = {link.name: link for link in current.links}
         there = [(entry, links[entry.interface]) for entry in entries if entry.interface in links]
-        repaired = pin_living_maps(system.bpf, netlink, pins, [link.ifindex for _entry, link in there], check_mode)
         targets = [Target(entry, link, hook_of_saved(system.bpf, entry, link)) for entry, link in there]
         for target in targets:
             transaction.point(target.hook).refuse_foreign()
@@ -163,9 +163,8 @@ def restore(
             if planned.rules is not None:
                 cache.right(current.rule_reader, planned.rules.plan.after.values())
     absent = sorted({entry.interface for entry in entries} - set(links))
-    changes = [f"pins: {', '.join(repaired)} pinned again"] if repaired else []
-    changes += describe(planned, current)
-    return Restored(planned.changed or bool(repaired), changes, sorted({entry.interface for entry in entries}), absent)
+    changes = describe(planned, current)
+    return Restored(planned.changed, changes, sorted({entry.interface for entry in entries}), absent)
 
 
 def _rules(state: SavedState, current: CurrentState, exact: bool) -> dict[Identity, Rule]:
@@ -256,7 +255,8 @@ def _remains(state: SavedState, current: CurrentState, exact: bool) -> Remains:
 def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
     """Return one line for each change of a plan from the current state."""
     names = current.names
-    added: list[str] = _rule_lines(planned.rules) if planned.rules else []
+    added = [f"pins: {', '.join(planned.repaired)} pinned again"] if planned.repaired else []
+    added += _rule_lines(planned.rules) if planned.rules else []
     removed: list[str] = []
     if planned.routes is not None:
         added += [f"put back: {line}" for line in lines(planned.routes.changes.puts)]

@@ -20,6 +20,7 @@ from ..system.system import Netlink, System
 from .attachments import clsact_marker, clsact_markers
 from .current_state import CurrentState
 from .lock import lock, lock_for_change, refuse_without_capabilities
+from .lost_pins import are_lost, recover
 from .older_release import drop_older_pins, migration_is_due, migration_marker, older_pins
 from .pins import Pins, other_pins, splicer_pins
 from .rules import EMPTY
@@ -44,8 +45,9 @@ def open_transaction(
     Raises Busy, NotMounted, Unconfirmed, Unsupported.
     """
     with ExitStack() as held:
-        pending = held.enter_context(lock_for_change(system, pin_dir, check_mode, mount, token))
         netlink = lazy_netlink(system, held)
+        mount = mount or _lives_without_bpffs(system, netlink, pin_dir)
+        pending = held.enter_context(lock_for_change(system, pin_dir, check_mode, mount, token))
         if function == FUNCTION:
             pins = migrated_pins(system, pin_dir, check_mode, netlink)
         else:
@@ -80,9 +82,16 @@ def pins_for_call(
     with ExitStack() as held:
         pins = splicer_pins(system.bpf, system.bpffs, pin_dir)
         if not pins.complete or older_pins(system, pin_dir) is not None:
+            mount = mount or _lives_without_bpffs(system, netlink, pin_dir)
             held.enter_context(lock(system, pin_dir, check_mode, mount))
             pins = migrated_pins(system, pin_dir, check_mode, netlink)
         yield held.enter_context(pins)
+
+
+def _lives_without_bpffs(system: System, netlink: Callable[[], Netlink], pin_dir: str) -> bool:
+    """Return whether the bpffs is gone below a program that still runs: then a removal needs one, too."""
+    refuse_without_capabilities(system)
+    return not system.bpffs.is_mounted(pin_dir) and are_lost(system, netlink, pin_dir)
 
 
 def lazy_netlink(system: System, held: ExitStack) -> Callable[[], Netlink]:
@@ -101,9 +110,10 @@ def lazy_netlink(system: System, held: ExitStack) -> Callable[[], Netlink]:
 def migrated_pins(system: System, pin_dir: str, check_mode: bool, netlink: Callable[[], Netlink]) -> Pins:
     """Return our pins after the migration of an older release; in check mode the pins of that release.
 
-    Check mode only reads, and the older maps can be read as ours.
+    Check mode only reads, and the older maps can be read as ours. Living maps that lost their pins are pinned first.
     """
     pins, older = splicer_pins(system.bpf, system.bpffs, pin_dir), older_pins(system, pin_dir)
+    recover(system, netlink, pins, check_mode)
     if older is None:
         return pins
     source = CurrentState(system, netlink, older)

@@ -139,7 +139,8 @@ class InterfacePlan(Generic[Entry]):
 class TransactionPlan:
     """The plan of each part; None for a part that the wanted state leaves as it is.
 
-    `puts` are the hooks that get the program, `removes` the hooks that lose ours.
+    `puts` are the hooks that get the program, `removes` the hooks that lose ours. `repaired` are the maps whose
+    lost pins this run has put back; check mode has only read them.
     """
 
     desired: HostState
@@ -149,6 +150,7 @@ class TransactionPlan:
     policies: InterfacePlan[Policy] | None
     puts: tuple[Hook, ...]
     removes: tuple[Hook, ...]
+    repaired: tuple[str, ...] = ()
 
     @property
     def remains(self) -> Remains:
@@ -166,6 +168,7 @@ class TransactionPlan:
             or (self.policies is not None and self.policies.changes)
             or self.puts
             or self.removes
+            or self.repaired
         )
 
 
@@ -231,7 +234,8 @@ class Transaction:
         if desired.policies is not None:
             kept = self._keep_while_removing(removes)
             policies = _plan_interfaces(current.policy_table, current.policies, desired.policies, kept)
-        return TransactionPlan(desired, self._plan_rules(desired), routes, addresses, policies, puts, removes)
+        rules, repaired = self._plan_rules(desired), self.pins.repaired
+        return TransactionPlan(desired, rules, routes, addresses, policies, puts, removes, repaired)
 
     def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
         """Return the interfaces that keep their entries until attachments are removed: those that exist."""

@@ -26,6 +26,7 @@ MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET = 0,
 PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
+PROG_BIND_MAP = 35
 TCX = {"ingress": 46, "egress": 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 FLAG_REPLACE, FLAG_BEFORE, FLAG_ID = 1 << 2, 1 << 3, 1 << 5
 
@@ -201,6 +202,11 @@ def load_program(instructions: bytes, name: str, function: str = "") -> int:
             os.close(_load(instructions, name, LOG_OF_REFUSAL, log))
         details = {"log": log.value.decode(errors="replace")[-LOG_KEPT:]}
         raise KernelRefused.of(refusal, "load program", function or name, details) from refusal
+
+
+def bind_map(program: int, descriptor: int) -> None:
+    """Keep a map as long as a program lives, although the program never uses it (Linux 5.10). Raises KernelRefused."""
+    _bpf(PROG_BIND_MAP, struct.pack("=III", program, descriptor, 0), "bind a map to", f"program {program}")
 
 
 def verified_instructions(instructions: bytes, name: str) -> str:

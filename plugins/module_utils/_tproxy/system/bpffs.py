@@ -153,6 +153,15 @@ def names(folder: str) -> list[str]:
         raise KernelRefused.of(refusal, "list the pins in", folder) from refusal
 
 
+def folders_with(name: str, folder: str) -> list[str]:
+    """Return the other folders in the bpffs of a folder that have an entry of this name."""
+    found = []
+    for path, _folders, files in os.walk(_mount_point(folder)):
+        if name in files and os.path.abspath(folder) != path:
+            found.append(path)
+    return found
+
+
 def number(path: str) -> int | None:
     """Return the inode number of a pin, or None without such a pin. Raises KernelRefused.
 

@@ -20,6 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.fact
     Facts,
     Interface,
     Listener,
+    Waiting,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import (
     findings,
@@ -333,3 +334,14 @@ ALL_WELL = Daemons(saved=True, boots=True, watcher=True, helper=True)
 def test_a_router_that_the_next_boot_opens_and_a_process_that_is_missing_are_found(attached, daemons, expected):
     found = codes(attached=attached, daemons=daemons)
     assert found == [("warning", code, None) for code in expected]
+
+
+# ---- rules that are not in force -------------------------------------------------------------------------------
+
+
+def test_rules_that_no_packet_meets_are_found_with_the_interface_that_they_wait_for():
+    waiting = (Waiting("wan0", ("web", "mail")), Waiting(None, tuple(f"rule{number}" for number in range(9))))
+    assert codes(waiting=waiting) == [("warning", "rule_not_in_force", "wan0"), ("warning", "rule_not_in_force", None)]
+    found = [each["found"] for each in findings(Facts("6.12.0", waiting=waiting))]
+    assert found[0] == "rules web, mail are stored, not in force until wan0 has the program"
+    assert found[1].endswith("rule4 and 4 more are stored, not in force until an interface has the program")

@@ -66,13 +66,57 @@ def test_a_watcher_says_and_does_nothing_when_nothing_went():
     assert machine.everything() == before
 
 
-def test_a_watcher_does_not_go_by_a_file_that_could_not_be_written():
+@pytest.mark.parametrize("change", [detaching("lan0"), attaching("lan0", policy=OPEN), ruling(WEB, state="absent")])
+def test_a_watcher_saves_the_change_of_a_run_that_was_killed_before_it_had_saved(change):
     machine = machine_after(*SAVED)
-    machine.disk[UNSAVED] = "disk full"
-    play(machine, detaching("lan0"))
-    said = watched(machine, lambda: None, lambda: None)
-    assert [line for line in said if "older than the state in force" in line] == said[:1] == said
-    assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
+    play(machine, change)
+    machine.disk[UNSAVED] = "a run was killed"
+    before = in_force(machine)
+    said = watched(machine, lambda: None, machine.lose_filters)
+    assert [line for line in said if "which a run had not saved" in line] == said[:1]
+    assert any("filter tproxy_splicer:" in line for line in said)
+    assert in_force(machine) == before
+    assert {entry.interface for entry in saved(machine).attachments} == {each["interface"] for each in before[0]}
+    assert not {UNSAVED, REFUSED_STATE} & set(machine.disk)
+    assert "state_stale" not in readable(machine)["drift"]
+
+
+def test_what_the_kernel_lost_since_the_kill_is_put_back():
+    machine = machine_after(*SAVED)
+    play(machine, attaching("lan0", policy=OPEN))
+    machine.disk[UNSAVED] = "a run was killed"
+    before = in_force(machine)
+    machine.lose_filters()
+    watched(machine, lambda: None)
+    assert in_force(machine) == before
+
+
+def test_a_watcher_goes_on_although_it_can_save_the_change_of_a_killed_run_nowhere():
+    machine = machine_after(*SAVED)
+    play(machine, attaching("lan0", policy=OPEN))
+    machine.disk[UNSAVED] = "a run was killed"
+    machine.full = "/"
+    before = in_force(machine)
+
+    def has_room():
+        machine.full = ""
+
+    said = watched(machine, machine.lose_filters, machine.lose_filters, has_room, lambda: None)
+    assert len([line for line in said if "which cannot be saved" in line]) == 1
+    assert sum("filter tproxy_splicer:" in line for line in said) == 4
+    assert UNSAVED not in machine.disk
+    assert in_force(machine) == before
+
+
+def test_without_maps_the_file_of_before_the_kill_is_restored():
+    machine = machine_after(*SAVED)
+    before = in_force(machine)
+    machine.disk[UNSAVED] = "a run was killed"
+    machine.reboot()
+    machine.disk[UNSAVED] = "a run was killed"
+    watched(machine, lambda: None)
+    assert in_force(machine) == before
+    assert UNSAVED not in machine.disk
 
 
 def test_a_watcher_outlives_a_refusal_and_says_it_once():
@@ -280,8 +324,9 @@ def test_after_a_change_beside_a_damaged_file_a_watcher_reverts_nothing():
         kept(machine, detaching("lan0"))
 
     said = watched(machine, change)
-    assert any("older than the state in force" in line for line in said)
+    assert any("which a run had not saved" in line for line in said)
     assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
+    assert [entry.interface for entry in saved(machine).attachments] == ["lan1"]
 
 
 def in_force(machine: Machine) -> tuple:

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""Whether rules are in force, which the maps alone cannot tell.
+
+An interface enforces the rules of these pins if its ingress hook has our program, the program reads the pinned maps,
+and the interface has a policy. A policy alone stays behind when another program deletes the qdisc. The program that
+closes an interface has no rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+
+from ..constants import FUNCTION
+from ..model.rule import Rule
+from ..system.netlink.messages import Link
+from ..system.system import Netlink, System
+from .attachments import Attachment, users
+from .hooks import is_fail_closed
+from .interfaces import PolicyTable
+from .pins import Pins
+from .programs import Programs
+
+ANY = "an interface"
+
+
+def waits_for(rule: Rule, enforcing: Collection[str]) -> list[str]:
+    """Return the interfaces without the program that a rule waits for, or [ANY] if no interface at all has it.
+
+    A named interface that does not exist may appear later.
+    """
+    if not rule.interfaces:
+        return [] if enforcing else [ANY]
+    return [name for name in rule.interfaces if name not in enforcing]
+
+
+def enforcing_attachments(attachments: Iterable[Attachment], programs: Programs) -> list[Attachment]:
+    """Return the attachments that judge packets by the rules of these pins."""
+    return [
+        each
+        for each in attachments
+        if each.hook.direction == "ingress"
+        and not is_fail_closed(each.program)
+        and programs.is_bound(each.program.program_id)
+    ]
+
+
+def enforcing_interfaces(system: System, netlink: Netlink, pins: Pins) -> set[str]:
+    """Return the names of the interfaces that enforce the rules of these pins."""
+    if not pins.complete:
+        return set()
+    policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
+    found = enforcing_attachments(users(netlink, programs, FUNCTION), programs)
+    return {each.link.name for each in found if policies.has(each.link.ifindex)}
+
+
+class AttachedInterfaces:
+    """The interfaces that enforce our rules. It remembers one of them, so that a later call need not look at all."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+
+    def waiting_for(self, rules: Collection[Rule], pins: Pins, system: System) -> list[str]:
+        """Return what waits_for() returns, for all rules together."""
+        names = list(dict.fromkeys(name for rule in rules for name in rule.interfaces))
+        for_all = any(not rule.interfaces for rule in rules)
+        with system.netlink() as netlink:
+            enforces = _enforcement_test(netlink, pins, system)
+            links = {link.name: link for link in netlink.interfaces()}
+            without = [name for name in names if not (name in links and enforces(links[name]))]
+            if not without and for_all and not self._any(links.values(), enforces):
+                return [ANY]
+        return without
+
+    def not_enforced_reason(self, rules: Collection[Rule], pins: Pins, system: System) -> str:
+        """Return until when stored rules match no packet, or ""."""
+        names = self.waiting_for(rules, pins, system)
+        return f"stored, not in force until {', '.join(names)} has the program" if names else ""
+
+    def _any(self, links: Collection[Link], enforces: Callable[[Link], bool]) -> bool:
+        """Return whether any interface enforces rules, the remembered one first."""
+        remembered = [link for link in links if link.ifindex == self._seen]
+        found = next((link for link in (*remembered, *links) if enforces(link)), None)
+        self._seen = found.ifindex if found else None
+        return found is not None
+
+
+def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[Link], bool]:
+    """Return a function that returns whether an interface enforces the rules of these pins."""
+    policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
+    are_pinned = pins.complete
+
+    def enforces(link: Link) -> bool:
+        return (
+            are_pinned
+            and policies.has(link.ifindex)
+            and bool(enforcing_attachments(users(netlink, programs, FUNCTION, [link]), programs))
+        )
+
+    return enforces
