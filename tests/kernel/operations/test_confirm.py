@@ -60,7 +60,7 @@ def test_a_run_that_changes_nothing_arms_nothing(confirming):
 def test_where_no_program_is_attached_there_is_nothing_to_confirm(confirming):
     answer = confirming.rules(PASS)
     assert (answer["changed"], answer["confirm"]) == (True, None)
-    assert "nothing to confirm" in answer["warnings"][0]
+    assert any("nothing to confirm" in text for text in answer["warnings"])
 
 
 # ---- not confirmed: the guard ------------------------------------------------------------------------
