@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.listeners import Listeners
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.diverter_args import parse
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import attach
@@ -132,9 +133,11 @@ def storm(services: int, ranges: int, helper: int) -> dict:
 
 
 def compare(services: int, ranges: int) -> dict:
-    """Compare the rules in force with the rules of the calls."""
+    """Compare the rules in force with the rules of the calls and their listeners."""
     system = open_system()
-    wanted = {rule.identity: rule for words in calls(services, ranges) for rule in parse(words).rules}
+    listeners = Listeners(system.sockets)
+    asked = [rule for words in calls(services, ranges) for rule in parse(words).rules]
+    wanted = {rule.identity: listeners.identify(rule) for rule in asked}
     with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
         have = rule_table(system, pins).load().rules
     if have != wanted:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 PROGRAM = """
 import json, socket, subprocess, sys
 kept = []
+with open("/proc/self/comm", "w") as name:
+    name.write("ziti")
 for line in sys.stdin:
     asked = json.loads(line)
     if asked["listen"]:

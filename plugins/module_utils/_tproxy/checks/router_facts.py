@@ -10,6 +10,7 @@ import json
 import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from ..constants import HELPER_SOCKET_UNIT, SERVICE_NAMES, UNIT_FOLDER
 from ..errors import InvalidInput, KernelRefused
@@ -25,6 +26,7 @@ from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
 
 LOOPBACK = Prefix.parse("127.0.0.0/8")[0]
 IPV6_LOOPBACK_NUMBER = 1  # ::1
+ROUTER = "ziti"  # in the name of the executable, and in the units of the packages
 MAIN_TABLE = 254  # RT_TABLE_MAIN: include/uapi/linux/rtnetlink.h
 
 
@@ -86,37 +88,61 @@ def _waiting(system: System, protocol: str) -> Sequence[ListeningSocket]:
 
 
 def _unruled(system: System, rules: Iterable[Rule], waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[Unruled]:
-    """Return the transparent listeners on the IPv4 loopback to which no rule leads, by process.
+    """Return the transparent listeners of routers on the IPv4 loopback to which no rule leads, by process.
 
-    A router listens there for each service and protocol. Its other sockets are elsewhere or not transparent.
+    A router listens there for each service and protocol. Its other sockets are elsewhere or not transparent. A process
+    is a router if its name or its unit says so, or if a rule of a router leads to it. Other proxies may have listeners
+    to which no rule leads.
     """
-    splicing = [rule for rule in rules if rule.action == "tproxy"]
-    cookies = {rule.listener for rule in splicing}
-    targets = {(rule.protocol, rule.tproxy_port) for rule in splicing if rule.listener in (None, UNKNOWN_LISTENER)}
-    alone = [
+    listeners = _on_loopback(waiting)
+    owners = system.processes.owners_of([one.inode for _protocol, one in listeners])
+    all_leads, leads_of_routers = _Leads.of(rules), _Leads.of(rule for rule in rules if is_routers(rule.owner))
+    routers = {owner for owner in owners.values() if ROUTER in f"{owner.name} {owner.unit}"}
+    led = [one.inode for protocol, one in listeners if leads_of_routers.to(protocol, one)]
+    routers |= {owners[inode] for inode in led if inode in owners}
+    found: dict[Process, list[str]] = {}
+    for protocol, one in sorted(listeners, key=lambda pair: (pair[0], pair[1].port)):
+        owner = owners.get(one.inode)
+        if owner in routers and not all_leads.to(protocol, one):
+            where = f"{protocol} {endpoint(format_number(int.from_bytes(one.address, 'big')), one.port)}"
+            found.setdefault(owner, []).append(where)
+    return [Unruled(f"{owner.name} ({owner.pid})", owner.unit, tuple(where)) for owner, where in found.items()]
+
+
+class _Leads(NamedTuple):
+    """The sockets to which rules lead: cookies of listeners, and ports of rules that name no known listener."""
+
+    cookies: frozenset[int | None]
+    ports: frozenset[tuple[str, int]]
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> _Leads:
+        """Return those of rules."""
+        splicing = [rule for rule in rules if rule.action == "tproxy"]
+        any_socket = [rule for rule in splicing if rule.listener in (None, UNKNOWN_LISTENER)]
+        return cls(
+            frozenset(rule.listener for rule in splicing),
+            frozenset((rule.protocol, rule.tproxy_port) for rule in any_socket),
+        )
+
+    def to(self, protocol: str, one: ListeningSocket) -> bool:
+        """Return whether one of the rules leads to a socket."""
+        return one.cookie in self.cookies or (protocol, one.port) in self.ports
+
+
+def _on_loopback(waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[tuple[str, ListeningSocket]]:
+    """Return the transparent listeners on the IPv4 loopback, each with its protocol."""
+    return [
         (protocol, one)
         for protocol, sockets in waiting.items()
         for one in sockets
         if one.transparent and _is_loopback(one.address)
-        if one.cookie not in cookies and (protocol, one.port) not in targets
-    ]
-    owners = system.processes.owners_of([one.inode for _protocol, one in alone])
-    found: dict[Process | None, list[str]] = {}
-    for protocol, one in sorted(alone, key=lambda pair: (pair[0], pair[1].port)):
-        where = f"{protocol} {endpoint(format_number(int.from_bytes(one.address, 'big')), one.port)}"
-        found.setdefault(owners.get(one.inode), []).append(where)
-    return [
-        Unruled(f"{owner.name} ({owner.pid})" if owner else "", owner.unit if owner else "", tuple(listeners))
-        for owner, listeners in found.items()
     ]
 
 
 def _routers(system: System, waiting: Mapping[str, Sequence[ListeningSocket]]) -> set[Process]:
-    """Return the processes that listen transparently on the IPv4 loopback."""
-    inodes = [
-        one.inode for sockets in waiting.values() for one in sockets if one.transparent and _is_loopback(one.address)
-    ]
-    return set(system.processes.owners_of(inodes).values())
+    """Return the processes that listen transparently on the IPv4 loopback. Some may be other proxies."""
+    return set(system.processes.owners_of([one.inode for _protocol, one in _on_loopback(waiting)]).values())
 
 
 def _is_loopback(address: bytes) -> bool:

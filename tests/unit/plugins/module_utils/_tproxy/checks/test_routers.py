@@ -157,6 +157,15 @@ def test_a_listener_without_a_rule_is_found_until_a_call_makes_one(run):
     assert "listener_without_rule" not in found_by_doctor(run)
 
 
+def test_another_proxy_may_listen_without_a_rule(run):
+    run.machine.processes.owner = ROUTER._replace(name="haproxy", unit="haproxy.service")
+    run.machine.listeners |= {("tcp", 33401), ("tcp", 33402)}
+    assert "listener_without_rule" not in found_by_doctor(run)
+    run("-I", *FLOW, "-t", "33402", "-s", "a")
+    found = found_by_doctor(run)["listener_without_rule"]
+    assert found["found"].startswith("haproxy (611) listens transparently on tcp 127.0.0.1:33401, and no rule leads")
+
+
 def test_a_refused_call_is_found_until_its_router_ends(run):
     run.machine.processes.parent = ROUTER
     run.machine.starts = {611: 77}
