@@ -27,11 +27,13 @@ help: ## list the targets
 demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, real packets (needs root)
 	@$(ENV) tests/system/demo/run
 
-# Two lanes for two cores: tests of this machine's kernel, and tests that run Ansible.
+# Two lanes for two cores, of about the same length: tests of functions and of this machine's kernel; tests that run
+# Ansible, and those that leave a core idle for a while.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel pyroute2-slice contract fuzz-slice clang kernels-slice bench-slice storm-slice" \
-		"integration molecule commit-confirm-slice rollout-slice proxies boot helper openziti-slice sanity"
+		"unit kernel pyroute2-slice contract fuzz-slice clang" \
+		"integration molecule commit-confirm-slice rollout-slice proxies boot helper openziti-slice sanity \
+		kernels-slice bench-slice storm-slice"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
