@@ -15,10 +15,9 @@ from collections.abc import Callable, Collection, Iterable
 
 from ..constants import FUNCTION
 from ..model.rule import Rule
-from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 from .attachments import Attachment, users
-from .hooks import is_fail_closed
+from .hooks import HookProgram, is_fail_closed, programs_on, runs
 from .interfaces import PolicyTable
 from .pins import Pins
 from .programs import Programs
@@ -38,13 +37,12 @@ def waits_for(rule: Rule, enforcing: Collection[str]) -> list[str]:
 
 def enforcing_attachments(attachments: Iterable[Attachment], programs: Programs) -> list[Attachment]:
     """Return the attachments that judge packets by the rules of these pins."""
-    return [
-        each
-        for each in attachments
-        if each.hook.direction == "ingress"
-        and not is_fail_closed(each.program)
-        and programs.is_bound(each.program.program_id)
-    ]
+    return [each for each in attachments if each.hook.direction == "ingress" and _reads_rules(each.program, programs)]
+
+
+def _reads_rules(entry: HookProgram, programs: Programs) -> bool:
+    """Return whether a program of ours reads the rules of these pins."""
+    return not is_fail_closed(entry) and programs.is_bound(entry.program_id)
 
 
 def enforcing_interfaces(system: System, netlink: Netlink, pins: Pins) -> set[str]:
@@ -64,13 +62,12 @@ class AttachedInterfaces:
 
     def waiting_for(self, rules: Collection[Rule], pins: Pins, system: System) -> list[str]:
         """Return what waits_for() returns, for all rules together."""
-        names = list(dict.fromkeys(name for rule in rules for name in rule.interfaces))
+        named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
         for_all = any(not rule.interfaces for rule in rules)
         with system.netlink() as netlink:
             enforces = _enforcement_test(netlink, pins, system)
-            links = {link.name: link for link in netlink.interfaces()}
-            without = [name for name in names if not (name in links and enforces(links[name]))]
-            if not without and for_all and not self._any(links.values(), enforces):
+            without = [name for name, ifindex in named.items() if ifindex is None or not enforces(ifindex)]
+            if not without and for_all and not self._any(netlink, enforces):
                 return [ANY]
         return without
 
@@ -79,24 +76,22 @@ class AttachedInterfaces:
         names = self.waiting_for(rules, pins, system)
         return f"stored, not in force until {', '.join(names)} has the program" if names else ""
 
-    def _any(self, links: Collection[Link], enforces: Callable[[Link], bool]) -> bool:
-        """Return whether any interface enforces rules, the remembered one first."""
-        remembered = [link for link in links if link.ifindex == self._seen]
-        found = next((link for link in (*remembered, *links) if enforces(link)), None)
-        self._seen = found.ifindex if found else None
-        return found is not None
+    def _any(self, netlink: Netlink, enforces: Callable[[int], bool]) -> bool:
+        """Return whether any interface enforces rules. A list of all interfaces costs more than the rest of a call."""
+        if self._seen is None or not enforces(self._seen):
+            self._seen = next((link.ifindex for link in netlink.interfaces() if enforces(link.ifindex)), None)
+        return self._seen is not None
 
 
-def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[Link], bool]:
-    """Return a function that returns whether an interface enforces the rules of these pins."""
+def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[int], bool]:
+    """Return a function that returns whether the interface of an index enforces the rules of these pins."""
     policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
     are_pinned = pins.complete
 
-    def enforces(link: Link) -> bool:
-        return (
-            are_pinned
-            and policies.has(link.ifindex)
-            and bool(enforcing_attachments(users(netlink, programs, FUNCTION, [link]), programs))
-        )
+    def enforces(ifindex: int) -> bool:
+        if not (are_pinned and policies.has(ifindex)):
+            return False
+        entries = programs_on(system.bpf, netlink, ifindex, "ingress")
+        return any(runs(entry, FUNCTION) and _reads_rules(entry, programs) for entry in entries)
 
     return enforces
