@@ -33,7 +33,7 @@ from ..resources.hooks import TCX, HookProgram, has_tcx, is_fail_closed, program
 from ..resources.in_force import ANY, waits_for
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities, pending_change
-from ..system.netlink.messages import Link
+from ..system.netlink.messages import Address, Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import InterfaceStatus
 from .facts import Daemons, Delivery, Facts, Interface, Listener, Waiting
@@ -135,9 +135,14 @@ def _own_addresses(netlink: Netlink) -> dict[int, list[_OwnAddress]]:
     for entry in netlink.addresses():
         if entry.scope in RECORDED_SCOPES:
             number = int.from_bytes(entry.address, "big")
-            length = entry.prefix_length + (MAPPED_BITS if entry.family == socket.AF_INET else 0)
-            found.setdefault(entry.ifindex, []).append(_OwnAddress(Prefix(number & mask(length), length), number))
+            found.setdefault(entry.ifindex, []).append(_OwnAddress(subnet_of(entry), number))
     return found
+
+
+def subnet_of(entry: Address) -> Prefix:
+    """Return the subnet that an address of an interface belongs to."""
+    length = entry.prefix_length + (MAPPED_BITS if entry.family == socket.AF_INET else 0)
+    return Prefix(int.from_bytes(entry.address, "big") & mask(length), length)
 
 
 # ---- policy routing ---------------------------------------------------------------------
@@ -189,16 +194,23 @@ def with_listeners(facts: Facts, system: System, rules: Iterable[Rule]) -> Facts
 
 def _waiting(system: System, protocol: str) -> dict[int, list[ListeningSocket]] | None:
     """Return the listening sockets by port, or None if the kernel cannot list them."""
+    listed = waiting_sockets(system, protocol)
+    if listed is None:
+        return None
     found: dict[int, list[ListeningSocket]] = {}
+    for entry in listed:
+        found.setdefault(entry.port, []).append(entry)
+    return found
+
+
+def waiting_sockets(system: System, protocol: str) -> Sequence[ListeningSocket] | None:
+    """Return the sockets that wait for clients, or None if the kernel cannot list them."""
     try:
-        listed = system.sockets.listeners(protocol)
+        return system.sockets.listeners(protocol)
     except KernelRefused as refusal:
         if refusal.errno in NO_LISTING:
             return None
         raise
-    for entry in listed:
-        found.setdefault(entry.port, []).append(entry)
-    return found
 
 
 def _listener(

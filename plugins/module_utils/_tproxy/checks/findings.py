@@ -375,9 +375,8 @@ def _waiting(facts: Facts) -> Iterator[Finding]:
 def not_in_force(waiting: Waiting) -> Finding:
     """Return the finding about rules that no packet meets."""
     names, name = waiting.rules, waiting.interface
-    listed = ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
     word, verb = ("rule", "is") if len(names) == 1 else ("rules", "are")
-    found = f"{word} {listed} {verb} stored, not in force until {name or 'an interface'} has the program"
+    found = f"{word} {listed(names)} {verb} stored, not in force until {name or 'an interface'} has the program"
     remedy = f"run tc_bpf_attach for {name}" if name else "run tc_bpf_attach, or tproxy_router with its interfaces"
     return finding("warning", "rule_not_in_force", found, remedy, name)
 
@@ -409,6 +408,10 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
 
 
 def _listed(listeners: Sequence[Listener]) -> str:
-    shown = [f"{each.where} (rule {each.rules[0]})" for each in listeners[:LISTED]]
-    more = len(listeners) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return listed([f"{each.where} (rule {each.rules[0]})" for each in listeners])
+
+
+def listed(texts: Sequence[str], separator: str = ", ") -> str:
+    """Return the first texts in one, and the number of the others."""
+    more = len(texts) - LISTED
+    return separator.join(texts[:LISTED]) + (f" and {more} more" if more > 0 else "")

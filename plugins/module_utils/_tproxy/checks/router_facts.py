@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..constants import HELPER_SOCKET_UNIT, SERVICE_NAMES, UNIT_FOLDER
-from ..errors import InvalidInput, KernelRefused
-from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, endpoint, format_number, mask, parse_address
+from ..errors import InvalidInput
+from ..model.prefix import ADDRESS_BITS, Prefix, endpoint, format_number, parse_address
 from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
 from ..resources.interfaces import RECORDED_SCOPES
-from ..system.netlink.messages import Address, Link
+from ..system.netlink.messages import Link
 from ..system.system import ListeningSocket, Netlink, Process, System
-from .collect import FAMILIES, NO_LISTING
+from .collect import FAMILIES, subnet_of, waiting_sockets
 from .controllers import controllers
 from .refusals import refused_calls
 from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
@@ -39,15 +38,17 @@ def router_facts(
     fragments: Mapping[str, int],
 ) -> RouterFacts:
     """Return the facts. `enforcing` are the interfaces that enforce rules, `fragments` the dropped ones of each."""
-    waiting = {protocol: _waiting(system, protocol) for protocol in ("tcp", "udp")}
+    waiting = {protocol: waiting_sockets(system, protocol) or () for protocol in ("tcp", "udp")}
+    listeners = _on_loopback(waiting)
+    owners = system.processes.owners_of([one.inode for _protocol, one in listeners])
     taken, neighbours = _addresses(system, netlink, links)
-    if taken:
-        neighbours += tuple(controllers(system, _routers(system, waiting)))
+    if taken:  # some of the owners may be other proxies, which name no controller
+        neighbours += tuple(controllers(system, set(owners.values())))
     return RouterFacts(
         rules=tuple(rules),
         ipv4_only=tuple(_ipv4_only(rules, waiting)),
         enforcing=tuple(enforcing),
-        unruled=tuple(_unruled(system, rules, waiting)),
+        unruled=tuple(_unruled(rules, listeners, owners)),
         refused=tuple(refused_calls(system)),
         taken=taken,
         neighbours=neighbours,
@@ -77,25 +78,15 @@ def helper_group(system: System) -> str:
 # ---- listeners ---------------------------------------------------------------------------
 
 
-def _waiting(system: System, protocol: str) -> Sequence[ListeningSocket]:
-    """Return the sockets that wait for clients, none if the kernel cannot list them."""
-    try:
-        return system.sockets.listeners(protocol)
-    except KernelRefused as refusal:
-        if refusal.errno in NO_LISTING:
-            return ()
-        raise
-
-
-def _unruled(system: System, rules: Iterable[Rule], waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[Unruled]:
+def _unruled(
+    rules: Iterable[Rule], listeners: Sequence[tuple[str, ListeningSocket]], owners: Mapping[int, Process]
+) -> list[Unruled]:
     """Return the transparent listeners of routers on the IPv4 loopback to which no rule leads, by process.
 
     A router listens there for each service and protocol. Its other sockets are elsewhere or not transparent. A process
     is a router if its name or its unit says so, or if a rule of a router leads to it. Other proxies may have listeners
     to which no rule leads.
     """
-    listeners = _on_loopback(waiting)
-    owners = system.processes.owners_of([one.inode for _protocol, one in listeners])
     all_leads, leads_of_routers = _Leads.of(rules), _Leads.of(rule for rule in rules if is_routers(rule.owner))
     routers = {owner for owner in owners.values() if ROUTER in f"{owner.name} {owner.unit}"}
     led = [one.inode for protocol, one in listeners if leads_of_routers.to(protocol, one)]
@@ -140,11 +131,6 @@ def _on_loopback(waiting: Mapping[str, Sequence[ListeningSocket]]) -> list[tuple
     ]
 
 
-def _routers(system: System, waiting: Mapping[str, Sequence[ListeningSocket]]) -> set[Process]:
-    """Return the processes that listen transparently on the IPv4 loopback. Some may be other proxies."""
-    return set(system.processes.owners_of([one.inode for _protocol, one in _on_loopback(waiting)]).values())
-
-
 def _is_loopback(address: bytes) -> bool:
     return bool(LOOPBACK.contains(int.from_bytes(address, "big")))
 
@@ -175,7 +161,7 @@ def _addresses(
     taken, neighbours = [], []
     for entry in netlink.addresses():
         link = by_index.get(entry.ifindex)
-        prefix = _subnet(entry)
+        prefix = subnet_of(entry)
         if link is None:
             continue
         if not link.loopback:
@@ -192,11 +178,6 @@ def _addresses(
         if route.gateway and route.oif in names
     ]
     return tuple(dict.fromkeys(taken)), tuple(dict.fromkeys([*neighbours, *_peers(system)]))
-
-
-def _subnet(entry: Address) -> Prefix:
-    length = entry.prefix_length + (MAPPED_BITS if entry.family == socket.AF_INET else 0)
-    return Prefix(int.from_bytes(entry.address, "big") & mask(length), length)
 
 
 def _peers(system: System) -> list[Neighbour]:

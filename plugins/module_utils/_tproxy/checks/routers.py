@@ -9,13 +9,14 @@ A router makes each call once and logs no refusal. So these findings are the onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ..constants import HELPER_SOCKET_UNIT
 from ..model.prefix import Prefix
 from ..model.rule import OWNER_PREFIX, Identity, Rule, is_routers
-from .findings import LISTED, Finding, finding
+from ..resources.in_force import ANY, waits_for
+from .findings import Finding, finding, listed
 
 IPV6_LOOPBACK = "::1"
 
@@ -85,7 +86,7 @@ def owner_text(owner: str, names: Mapping[str, str]) -> str:
 def _unruled(facts: RouterFacts) -> Iterator[Finding]:
     for process, unit, listeners in facts.unruled:
         found = (
-            f"{process or 'a process'} listens transparently on {_listed(listeners)}, and no rule leads there: a call"
+            f"{process or 'a process'} listens transparently on {listed(listeners)}, and no rule leads there: a call"
             " of its diverter was lost or refused"
         )
         remedy = (
@@ -114,8 +115,8 @@ def _taken(facts: RouterFacts) -> Iterator[Finding]:
             owners = sorted(
                 {rule.owner for rule in facts.rules if rule.destination == taken and is_routers(rule.owner)}
             )
-            whose = f", for {_listed([owner_text(owner, facts.names) for owner in owners])}," if owners else ""
-            found = f"{taken} on lo{whose} covers {_listed(covered)}: packets of this host to it never leave"
+            whose = f", for {listed([owner_text(owner, facts.names) for owner in owners])}," if owners else ""
+            found = f"{taken} on lo{whose} covers {listed(covered)}: packets of this host to it never leave"
             remedy = (
                 "take the neighbours out of the addresses of the service; if the prefix then stays, run"
                 f" `ip address del {taken} dev lo`"
@@ -141,13 +142,13 @@ def _shared(facts: RouterFacts) -> Iterator[Finding]:
             )
             texts.append(f"{rules[0].identity}: {first} has it, and {' and '.join(others)} gets nothing")
         remedy = "change the addresses or ports of one of them; among equal flows the owner that sorts first has them"
-        yield finding("warning", "flow_shared", f"{len(shared)} flows have two owners: {_listed(texts, '; ')}", remedy)
+        yield finding("warning", "flow_shared", f"{len(shared)} flows have two owners: {listed(texts, '; ')}", remedy)
 
 
 def _ipv4_only(facts: RouterFacts) -> Iterator[Finding]:
     if facts.ipv4_only:
         owners = sorted({owner_text(rule.owner, facts.names) for rule in facts.ipv4_only})
-        found = f"OpenZiti routers listen on IPv4 only, so IPv6 addresses of {_listed(owners)} get no answer"
+        found = f"OpenZiti routers listen on IPv4 only, so IPv6 addresses of {listed(owners)} get no answer"
         remedy = "remove the IPv6 addresses from the service; tproxy-splicer gc removes their rules"
         yield finding("warning", "router_ipv4_only", found, remedy)
 
@@ -163,17 +164,16 @@ def _fragments(facts: RouterFacts) -> Iterator[Finding]:
 
 def _not_in_force(facts: RouterFacts) -> Iterator[Finding]:
     """Yield a note for rules of routers that no interface enforces. The diverter told the router the same."""
-    enforcing = set(facts.enforcing)
     waiting = [
         rule
         for rule in facts.rules
-        if is_routers(rule.owner) and (not set(rule.interfaces) & enforcing if rule.interfaces else not enforcing)
+        if is_routers(rule.owner) and waits_for(rule, facts.enforcing) == (list(rule.interfaces) or [ANY])
     ]
     if waiting:
         where = sorted({name for rule in waiting for name in rule.interfaces})
         found = (
             f"{len(waiting)} rules of OpenZiti routers are stored and not in force: no program on"
-            f" {_listed(where or ['any interface'])}"
+            f" {listed(where or ['any interface'])}"
         )
         remedy = "run tc_bpf_attach for the interfaces of the clients, or name other interfaces in the service"
         yield finding("note", "not_in_force", found, remedy)
@@ -185,9 +185,3 @@ def _group(facts: RouterFacts) -> Iterator[Finding]:
         found = f"the helper is for the group {group}, which does not exist, so its socket cannot listen"
         remedy = f"run `groupadd --system {group}` and `systemctl restart {HELPER_SOCKET_UNIT}`"
         yield finding("error", "helper_group_missing", found, remedy)
-
-
-def _listed(texts: Iterable[str], separator: str = ", ") -> str:
-    given: Sequence[str] = list(texts)
-    more = len(given) - LISTED
-    return separator.join(given[:LISTED]) + (f" and {more} more" if more > 0 else "")
