@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from ..constants import FUNCTION
 from ..model.rule import Rule
 from ..system.system import Netlink, System
-from .attachments import Attachment, users
+from .attachments import Attachment
 from .hooks import HookProgram, is_fail_closed, programs_on, runs
 from .interfaces import PolicyTable
 from .pins import Pins
@@ -47,11 +47,8 @@ def _reads_rules(entry: HookProgram, programs: Programs) -> bool:
 
 def enforcing_interfaces(system: System, netlink: Netlink, pins: Pins) -> set[str]:
     """Return the names of the interfaces that enforce the rules of these pins."""
-    if not pins.complete:
-        return set()
-    policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
-    found = enforcing_attachments(users(netlink, programs, FUNCTION), programs)
-    return {each.link.name for each in found if policies.has(each.link.ifindex)}
+    enforces = _enforcement_test(netlink, pins, system)
+    return {link.name for link in netlink.interfaces() if enforces(link.ifindex)}
 
 
 class AttachedInterfaces:
