@@ -61,7 +61,7 @@ SPARE_PAGES = 512
 ENTRY_WORDS = 40  # of a journal entry with names of usual length
 ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # phases of a change
 # Words of an action that may change in place: port, kind and flags; the cookie of the listener.
-ACTION_PORT, ACTION_LISTENER = 4, slice(6, 8)
+ACTION_PORT, ACTION_LISTENER = 4, (6, 7)
 
 Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
 
@@ -351,7 +351,7 @@ class RuleImage:
         if old.action != rule.action or before[:ACTION_PORT] != after[:ACTION_PORT]:
             raise FullCompileNeeded("an action changes in its address or its kind")
         self._nodes.phase = ACTIONS
-        for word in (*range(ACTION_WORDS)[ACTION_LISTENER], ACTION_PORT):
+        for word in (*ACTION_LISTENER, ACTION_PORT):
             self._nodes.publish(self._action(slot) + word, after[word])
 
     def _append(self, slot: int, rule: Rule | None) -> None:
