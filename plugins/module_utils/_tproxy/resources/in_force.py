@@ -23,6 +23,7 @@ from .pins import Pins
 from .programs import Programs
 
 ANY = "an interface"
+REMEMBERED_NS = 10**9
 
 
 def waits_for(rule: Rule, enforcing: Collection[str]) -> list[str]:
@@ -52,19 +53,27 @@ def enforcing_interfaces(system: System, netlink: Netlink, pins: Pins) -> set[st
 
 
 class AttachedInterfaces:
-    """The interfaces that enforce our rules. It remembers one of them, so that a later call need not look at all."""
+    """The interfaces that enforce our rules, for calls in quick succession.
+
+    An interface that was seen to enforce them is believed to do so for REMEMBERED_NS: to ask costs more than the rest
+    of a call. One that was seen not to is asked again by each call.
+    """
 
     def __init__(self) -> None:
-        self._seen: int | None = None
+        self._seen: dict[int, int] = {}  # index of an interface: when it was seen to enforce rules
 
     def waiting_for(self, rules: Collection[Rule], pins: Pins, system: System) -> list[str]:
         """Return what waits_for() returns, for all rules together."""
         named = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
         for_all = any(not rule.interfaces for rule in rules)
+        recent = self._recent(system)
+        if set(named.values()) <= recent and (recent or not for_all):
+            return []
         with system.netlink() as netlink:
-            enforces = _enforcement_test(netlink, pins, system)
+            enforces = self._noted(_enforcement_test(netlink, pins, system), system)
             without = [name for name, ifindex in named.items() if ifindex is None or not enforces(ifindex)]
-            if not without and for_all and not self._any(netlink, enforces):
+            indexes = (*self._seen, *(link.ifindex for link in netlink.interfaces()))
+            if not without and for_all and not any(enforces(ifindex) for ifindex in indexes):
                 return [ANY]
         return without
 
@@ -73,11 +82,21 @@ class AttachedInterfaces:
         names = self.waiting_for(rules, pins, system)
         return f"stored, not in force until {', '.join(names)} has the program" if names else ""
 
-    def _any(self, netlink: Netlink, enforces: Callable[[int], bool]) -> bool:
-        """Return whether any interface enforces rules. A list of all interfaces costs more than the rest of a call."""
-        if self._seen is None or not enforces(self._seen):
-            self._seen = next((link.ifindex for link in netlink.interfaces() if enforces(link.ifindex)), None)
-        return self._seen is not None
+    def _recent(self, system: System) -> set[int]:
+        """Return the indexes of the interfaces that were seen to enforce rules a moment ago."""
+        limit = system.background.monotonic_ns() - REMEMBERED_NS
+        return {ifindex for ifindex, when in self._seen.items() if when > limit}
+
+    def _noted(self, enforces: Callable[[int], bool], system: System) -> Callable[[int], bool]:
+        """Return the same function; it notes what it sees."""
+
+        def noted(ifindex: int) -> bool:
+            self._seen.pop(ifindex, None)
+            if enforces(ifindex):
+                self._seen[ifindex] = system.background.monotonic_ns()
+            return ifindex in self._seen
+
+        return noted
 
 
 def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[int], bool]:
