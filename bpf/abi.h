@@ -49,7 +49,7 @@ enum image {
 	IMAGE_PAGES_MAX = 262144, /* 256 MiB */
 	/* first word of a group directory in its page; the directory of group 0 is in page 0 */
 	GROUP_BASE = 16,
-	GROUP_WORDS = 6,
+	GROUP_WORDS = 8,
 	/* Pages 1 to GROUP_PAGES: pairs (ifindex, page of the directory of its group). */
 	GROUP_PAGES = 4,
 	PAIRS_PER_PAGE = 128,
@@ -83,14 +83,19 @@ enum header_word {
 	HEADER_GROUP_SEED = 15,
 };
 
-/* Words of a group directory: 0 = no rule of that family and protocol. */
+/*
+ * Words of a group directory: 0 = no rule of that family and protocol. Protocols without
+ * ports share a word: their number stands in the place of the port.
+ */
 enum group_word {
 	GROUP_IPV4_TCP = 0, /* page of a root of 65536 words, indexed by address >> 16 */
 	GROUP_IPV4_UDP = 1,
-	GROUP_IPV6_TCP = 2, /* a node */
-	GROUP_IPV6_UDP = 3,
-	GROUP_IPV4_INTERCEPT = 4, /* a node: is the destination in an intercept, on any port? */
-	GROUP_IPV6_INTERCEPT = 5,
+	GROUP_IPV4_PORTLESS = 2,
+	GROUP_IPV6_TCP = 3, /* a node */
+	GROUP_IPV6_UDP = 4,
+	GROUP_IPV6_PORTLESS = 5,
+	GROUP_IPV4_INTERCEPT = 6, /* a node: is the destination in an intercept, on any port? */
+	GROUP_IPV6_INTERCEPT = 7,
 };
 
 /*
@@ -315,6 +320,9 @@ _Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies i
 _Static_assert((int)INTERCEPT4_DADDR_LOW == FIELD4_DADDR_LOW &&
 		       (int)INTERCEPT4_DADDR_HIGH == FIELD4_DPORT,
 	       "an intercept lookup has the upper half of the destination in place of the port");
+_Static_assert(GROUP_IPV4_TCP == 0 && GROUP_IPV6_UDP - GROUP_IPV6_TCP == GROUP_IPV4_UDP &&
+		       GROUP_IPV6_PORTLESS - GROUP_IPV6_TCP == GROUP_IPV4_PORTLESS,
+	       "both families have their protocols in the same order");
 _Static_assert((int)HEADER_GROUP_SEED < GROUP_BASE,
 	       "the header ends before the directory of group 0");
 _Static_assert(PAIRS_PER_PAGE * 2 == PAGE_WORDS, "a page of pairs is full");

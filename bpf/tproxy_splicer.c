@@ -128,7 +128,7 @@ static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt
 		return accept_local(skb, ctx, REASON_ESTABLISHED);
 	if (ctx->action)
 		return apply_rule(skb, ctx, flow);
-	return default_action(ctx, REASON_DEFAULT);
+	return default_action(ctx, ctx->kind == PKT_PORTLESS ? REASON_OTHER : REASON_DEFAULT);
 }
 
 /* Give the verdict on a flow, a fragment or an ICMP error, by rules and sessions. */
@@ -141,7 +141,7 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 	match_rule(skb, ctx, flow);
 	if (ctx->kind == PKT_FRAGMENT)
 		return handle_fragment(ctx);
-	session = lookup_session(skb, flow);
+	session = has_ports(flow->protocol) ? lookup_session(skb, flow) : SESSION_NONE;
 	if (ctx->kind == PKT_ICMP_ERROR)
 		return handle_icmp_error(skb, ctx, flow, session);
 	return handle_flow(skb, ctx, flow, session);
@@ -176,6 +176,7 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 		if (is_ssh(skb, ctx, &flow))
 			return verdict_pass(ctx, REASON_SSH);
 		break;
+	case PKT_PORTLESS:
 	case PKT_FRAGMENT:
 	case PKT_ICMP_ERROR:
 		break;

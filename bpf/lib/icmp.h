@@ -36,12 +36,19 @@ static __always_inline bool mld_is_valid(const struct flow *flow)
 	       (addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));
 }
 
-/* Read the quoted ports and exchange them: the flow is that of the answers to the quoted packet. */
+/*
+ * Read the quoted ports and exchange them: the flow is that of the answers to the quoted
+ * packet.
+ */
 static __always_inline enum pkt_kind parse_quoted_ports(struct __sk_buff *skb, __u32 offset,
 							struct flow *flow)
 {
 	__be16 ports[2];
 
+	if (is_portless(flow->protocol)) {
+		flow->dport = flow->protocol;
+		return PKT_ICMP_ERROR;
+	}
 	if (!has_ports(flow->protocol) || !load_bytes(skb, flow, offset, ports, sizeof(ports)))
 		return PKT_OTHER;
 	flow->dport = bpf_ntohs(ports[0]);

@@ -26,21 +26,10 @@ struct ipv6_ext_hdr {
 	__be16 frag_off;
 };
 
-static __always_inline bool is_ext_hdr(__u8 nexthdr)
-{
-	return nexthdr == IPPROTO_HOPOPTS || nexthdr == IPPROTO_ROUTING ||
-	       nexthdr == IPPROTO_FRAGMENT || nexthdr == IPPROTO_AH || nexthdr == IPPROTO_DSTOPTS;
-}
-
-/*
- * Return the bytes of an extension header. RFC 8200 counts units of 8 after the
- * first, RFC 4302 (AH) units of 4 after the second.
- */
+/* RFC 8200 counts units of 8 bytes after the first 8. A fragment header has no length. */
 static __always_inline __u32 ext_hdr_len(__u8 type, __u8 hdrlen)
 {
-	if (type == IPPROTO_FRAGMENT)
-		return 8;
-	return type == IPPROTO_AH ? (hdrlen + 2) * 4 : (hdrlen + 1) * 8;
+	return type == IPPROTO_FRAGMENT ? 8 : (hdrlen + 1) * 8;
 }
 
 /* False if the headers continue in the padding: they then end beyond the packet. */

@@ -8,13 +8,16 @@
 #ifndef TPROXY_PACKET_H
 #define TPROXY_PACKET_H
 
-#include <linux/in.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
 
 #include "addr.h"
+#include "protocol.h"
 
-/* Ports are in host order, addresses in network order. */
+/*
+ * Ports are in host order, addresses in network order. A protocol without ports has its
+ * number in place of the destination port, as the rules in the image have.
+ */
 struct flow {
 	union ip_addr saddr;
 	union ip_addr daddr;
@@ -30,6 +33,7 @@ struct flow {
 
 enum pkt_kind {
 	PKT_FLOW,	/* TCP or UDP with ports */
+	PKT_PORTLESS,	/* a protocol without ports, whole or a fragment */
 	PKT_ICMP_ERROR, /* an ICMP error; the flow is that of answers to the quoted packet */
 	PKT_ECHO,	/* an ICMP echo request */
 	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND and MLD */
@@ -91,11 +95,6 @@ static __always_inline __u32 forget(struct __sk_buff *skb, __u32 value)
 	value = *word;
 	*word = kept;
 	return value;
-}
-
-static __always_inline bool has_ports(__u8 protocol)
-{
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
 /* Both protocols begin with the two ports: RFC 768, RFC 9293. */

@@ -27,7 +27,14 @@ static __always_inline enum pkt_kind parse_packet(struct __sk_buff *skb, __u32 o
 		return parse_vlan_tag(skb, offset);
 	else
 		return PKT_OTHER;
-	if (kind != PKT_OTHER)
+	if (kind == PKT_MALFORMED)
+		return kind;
+	/* Each fragment of such a protocol names all that a rule can ask for. */
+	if (is_portless(flow->protocol)) {
+		flow->dport = flow->protocol;
+		return PKT_PORTLESS;
+	}
+	if (kind == PKT_FRAGMENT)
 		return kind;
 	if (has_ports(flow->protocol))
 		return parse_ports(skb, flow);

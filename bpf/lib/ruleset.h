@@ -31,6 +31,14 @@ static __always_inline struct page *group_directory(void *image, struct page *he
 	return head;
 }
 
+/* Return the distance of the word for a protocol from that for TCP in a group directory. */
+static __always_inline __u32 protocol_word(__u8 protocol)
+{
+	if (protocol == IPPROTO_TCP)
+		return GROUP_IPV4_TCP;
+	return protocol == IPPROTO_UDP ? GROUP_IPV4_UDP : GROUP_IPV4_PORTLESS;
+}
+
 /*
  * Return the slot of the best rule for the flow, 0 for none. The ports of a
  * fragment are unknown: then it is a rule that intercepts the destination on any
@@ -49,7 +57,7 @@ static __always_inline __u32 lookup_rule(void *image, struct page *directory,
 		word = flow->ipv6 ? GROUP_IPV6_INTERCEPT : GROUP_IPV4_INTERCEPT;
 	else
 		word = (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) +
-		       (flow->protocol == IPPROTO_UDP);
+		       protocol_word(flow->protocol);
 	node = directory->word[GROUP_BASE + word];
 	if (!node)
 		return 0;

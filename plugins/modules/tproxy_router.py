@@ -138,11 +138,15 @@ options:
         description: Source prefix or address. The default is any source.
         type: str
       protocol:
-        description: V(tcp) or V(udp). Required.
-        type: str
+        description:
+          - V(tcp), V(udp), or another IP protocol by its IANA name or its number. Required.
+          - A list means one rule for each.
+        type: raw
       ports:
-        description: Destination port or range. Required.
-        type: str
+        description:
+          - Destination port or range. Required for V(tcp) and V(udp).
+          - A list, or a text with commas such as V("80,443,8000-8100"), means one rule for each.
+        type: raw
         aliases: [port]
       interfaces:
         description: Names of the interfaces to which the rule applies. The default is all interfaces.

@@ -10,7 +10,7 @@ module: tproxy_rule
 short_description: Manage transparent-proxy rules
 version_added: 0.1.0
 description:
-  - Adds, changes and removes the splicer's rules for TCP and UDP flows.
+  - Adds, changes and removes the splicer's rules for TCP and UDP flows, and for other IP protocols.
   - One run applies all its rules in one step. No packet meets a part of them.
   - The kernel holds the rules, together with the image that was compiled from them. There is no state file.
   - If several rules match a packet, the longest destination prefix wins, then the longest source prefix, then the
@@ -34,13 +34,19 @@ options:
     type: str
   protocol:
     description:
-      - V(tcp) or V(udp). Required for each rule.
-    type: str
+      - V(tcp), V(udp), or another IP protocol by its IANA name or its number, such as V(ospf), V(vrrp), V(gre), V(esp),
+        V(ah), V(igmp), V(sctp), V(ipip) or V(103). Required for each rule.
+      - A list of V(tcp) and V(udp), or of other protocols, means one rule for each.
+      - Rules for other protocols have the action V(pass) or V(drop), and no O(ports).
+      - V(icmp) and V(ipv6-icmp) are refused, because a row of the packet table judges them before the rules.
+    type: raw
   ports:
     description:
-      - Destination port or range, 0 to 65535, as V(80), V(80-443) or V("80:443"). Required for each rule.
-      - Quote a range with a colon, because V(22:50) is the number 1370 in YAML.
-    type: str
+      - Destination port or range, 0 to 65535, as V(80), V(80-443) or V("80:443"). Required for V(tcp) and V(udp).
+      - A list, or a text with commas such as V("80,443,8000-8100"), means one rule for each port or range.
+      - Quote a range with a colon, because V(20:21) is the number 1221 in YAML. Such a number is refused. So quote a
+        port of this kind, too.
+    type: raw
     aliases: [port]
   interfaces:
     description:
@@ -52,8 +58,8 @@ options:
     description:
       - V(tproxy) gives the flow to the socket that listens on O(tproxy_ip) and O(tproxy_port).
       - V(pass) passes the flow to the kernel, V(drop) drops it.
-      - Fragments have no ports. The program drops a fragment if its destination is in a rule with V(tproxy). For other
-        fragments the default action of the interface decides.
+      - Fragments of TCP and UDP have no ports. The program drops such a fragment if its destination is in a rule with
+        V(tproxy). For the others the default action of the interface decides.
       - The default is V(tproxy).
     type: str
   tproxy_ip:
@@ -87,10 +93,10 @@ options:
         type: str
       protocol:
         description: As O(protocol). Required.
-        type: str
+        type: raw
       ports:
-        description: As O(ports). Required.
-        type: str
+        description: As O(ports).
+        type: raw
         aliases: [port]
       interfaces:
         description: As O(interfaces).
@@ -162,6 +168,20 @@ EXAMPLES = r"""
       - {name: build farm, destination: 172.16.1.0/28, protocol: tcp, ports: 30000-40000, tproxy_port: 33401}
       - {name: telemetry, destination: 100.64.0.2, protocol: udp, ports: "5000:10000", tproxy_port: 39250}
       - {name: exception, destination: 172.16.1.7, protocol: tcp, ports: 30000-40000, action: drop}
+
+- name: Let the router's neighbours and the other end of a tunnel in
+  netedge.tproxy.tproxy_rule:
+    rules:
+      - {destination: 224.0.0.0/24, source: 10.1.0.0/24, protocol: [ospf, vrrp], interfaces: [lan0], action: pass}
+      - {destination: 10.1.0.1, source: 10.1.0.0/24, protocol: ospf, interfaces: [lan0], action: pass}
+      - {destination: 198.51.100.1, source: 203.0.113.9, protocol: gre, interfaces: [wan0], action: pass}
+
+- name: Splice the web traffic of one host
+  netedge.tproxy.tproxy_rule:
+    destination: 172.16.1.9
+    protocol: [tcp, udp]
+    ports: 80,443,8000-8100
+    tproxy_port: 8443
 
 - name: Splice the web traffic of one branch, and pass it while the proxy is down
   netedge.tproxy.tproxy_rule:

@@ -10,8 +10,8 @@ module: tproxy_verdict
 short_description: Ask the splicer for its verdict on a packet
 version_added: 0.1.0
 description:
-  - Runs the attached program of an interface on the first packet of a flow, a TCP SYN or a UDP datagram. Returns the
-    verdict, the reason and the rule. The packet is on no wire.
+  - Runs the attached program of an interface on the first packet of a flow, such as a TCP SYN or a UDP datagram.
+    Returns the verdict, the reason and the rule. The packet is on no wire.
   - With O(expect) the module fails if the answer differs, so a playbook can test a policy.
 author:
   - netedge.tproxy contributors (@netedge)
@@ -34,10 +34,10 @@ options:
       - Either this or O(flows) is required.
     type: str
   protocol:
-    description: V(tcp) or V(udp). Required for each flow.
+    description: As O(netedge.tproxy.tproxy_rule#module:protocol), one of them. Required for each flow.
     type: str
   port:
-    description: Destination port. Required for each flow.
+    description: Destination port. Required for V(tcp) and V(udp). Other protocols have no ports.
     type: str
   expect:
     description:

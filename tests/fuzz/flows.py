@@ -17,7 +17,7 @@ from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Sockets
 from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS
 
 from .frames import TCP, UDP
-from .rulesets import BASES, PORTS
+from .rulesets import BASES, PORTLESS, PORTS
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 LINK_LOCAL = tuple(
@@ -67,7 +67,7 @@ class Flows:
         if not self._rules:
             return self.of_anything()
         rule = self.pick(self._rules)
-        protocol = rule.protocol if self._random() < 0.95 else self.pick((TCP, UDP))
+        protocol = rule.protocol if self._random() < 0.95 else self.pick((TCP, UDP, *PORTLESS))
         if self._random() < 0.1:
             return self.of_anything()._replace(protocol=protocol, port=self.pick(rule.ports))
         source_port, port = self._source_port(), self.pick(rule.ports)
@@ -154,7 +154,7 @@ def _corners(chance: random.Random, rule: dict) -> _Corners:
     ports = [max(low - 1, 0), low, low, high, high, min(high + 1, 65535), chance.randint(low, high)]
     family = ip_network(rule["destination"]).version
     destinations, sources = (_edges(chance, rule[option]) for option in ("destination", "source"))
-    return _Corners(family, PROTOCOLS[rule["protocol"]], destinations, sources, ports)
+    return _Corners(family, PROTOCOLS.get(rule["protocol"], rule["protocol"]), destinations, sources, ports)
 
 
 def _management_corners(chance: random.Random, entry: dict) -> tuple:

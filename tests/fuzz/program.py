@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy import constants
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import PROTOCOLS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.protocol import PROTOCOLS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
     blob_from_json,
@@ -297,4 +297,5 @@ def _management(entry: dict) -> bytes:
 
 def params_of(rule: dict) -> dict:
     """Return a rule of a setup as options of tproxy_rule."""
-    return {**rule, "ports": "{}-{}".format(*rule["ports"])}
+    ports = "{}-{}".format(*rule["ports"]) if rule["protocol"] in PROTOCOLS else None
+    return {**rule, "ports": ports}

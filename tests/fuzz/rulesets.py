@@ -33,6 +33,9 @@ BASES = {
     6: tuple(int(ip_address(text)) for text in (OWN[6], AWAY[6], "2001:db8:5:6:7:8:9:a", "fe80::5", "::fffe:7:8")),
 }
 PORTS = (0, 1, 21, 22, 23, 53, 67, 68, 80, 443, 546, 547, 5060, 8080, 9000, 40000, 65534, 65535)
+EVERY_PORT_THERE_IS = [0, 65535]
+# IGMP, IPIP, GRE, ESP, AH, OSPF, VRRP, SCTP, UDP-Lite, and two without a name.
+PORTLESS = (2, 4, 47, 50, 51, 89, 112, 132, 136, 61, 255)
 OWNERS = ("ansible", "ziti:a", "ziti:b")
 PROXIES = (
     *((LOOPBACK, port) for port in (PROXY_PORT, PROXY_PORT, TCP_PROXY_PORT, UDP_PROXY_PORT, SILENT_PORT)),
@@ -57,7 +60,7 @@ def _mixed(chance: random.Random) -> list:
     if count > 11:
         for family in (4, 6):
             for destination in ((0, 0), known[family][0]):
-                rules += [_rule(chance, family, destination, protocol=name) for name in ("tcp", "udp")]
+                rules += [_rule(chance, family, destination, protocol=name) for name in ("tcp", "udp", 47)]
     for _number in range(count):
         family = chance.choice((4, 6))
         destination = _prefix(chance, known[family], family)
@@ -85,7 +88,7 @@ def _nested(chance: random.Random) -> list:
 
     Each has enough ports for a node of its own, and sources that no lookup finds.
     """
-    family, protocol = chance.choice((4, 6)), chance.choice(("tcp", "udp"))
+    family, protocol = chance.choice((4, 6)), chance.choice(("tcp", "udp", 47))
     bits, base, rules = BITS[family], chance.choice(BASES[family][:4]), []
     for length in (0, *chance.sample(range(1, bits), 30), bits):
         for _number in range(6):
@@ -96,16 +99,21 @@ def _nested(chance: random.Random) -> list:
     return rules
 
 
-def _rule(chance: random.Random, family: int, destination: tuple, source=(0, 0), protocol="", ports=None) -> dict:
-    """Return a rule. Members that are not given are drawn."""
+def _rule(
+    chance: random.Random, family: int, destination: tuple, source=(0, 0), protocol: str | int = "", ports=None
+) -> dict:
+    """Return a rule. Members that are not given are drawn. A protocol without ports is a number."""
+    protocol = protocol or chance.choice(("tcp", "udp") * 6 + PORTLESS[chance.randrange(len(PORTLESS)) :][:2])
+    if protocol in PORTLESS:
+        ports = EVERY_PORT_THERE_IS
     return {
         "destination": prefix_text(family, *destination),
         "source": prefix_text(family, *source),
-        "protocol": protocol or chance.choice(("tcp", "udp")),
+        "protocol": protocol,
         "ports": ports or _ports(chance),
         "interfaces": _interfaces(chance),
         "owner": chance.choice(OWNERS),
-        **_action(chance, family),
+        **_action(chance, family, protocol in PORTLESS),
     }
 
 
@@ -138,8 +146,8 @@ def _interfaces(chance: random.Random) -> list:
     return sorted(chance.sample([*INTERFACES, ABSENT_INTERFACE], chance.choice((1, 1, 2, 3))))
 
 
-def _action(chance: random.Random, family: int) -> dict:
-    action = chance.choice(("tproxy", "tproxy", "pass", "drop"))
+def _action(chance: random.Random, family: int, is_portless: bool) -> dict:
+    action = chance.choice(("pass", "drop") if is_portless else ("tproxy", "tproxy", "pass", "drop"))
     if action != "tproxy":
         return {"action": action}
     where, port = chance.choice(PROXIES)

@@ -146,7 +146,7 @@ def with_extensions(count, kind=frames.HOP_BY_HOP, units=0, fragment=0):
         (with_extensions(8), "spliced"),
         (with_extensions(9), "malformed"),
         (with_extensions(1, frames.FRAGMENT), "spliced"),
-        (with_extensions(1, frames.AUTHENTICATION, 4), "spliced"),
+        (with_extensions(1, frames.AUTHENTICATION, 4), "other"),
         (with_extensions(1, units=247), "spliced"),
         (with_extensions(1, units=249), "malformed"),  # 14 + 40 + 2000 bytes
         (frames.with_length(with_extensions(1), 7), "malformed"),

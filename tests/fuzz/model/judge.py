@@ -49,7 +49,9 @@ class Sockets:
     connected: set = field(default_factory=set)  # UDP: tuples
 
     def is_session(self, flow: Flow) -> bool:
-        """Whether the flow belongs to a session of this host."""
+        """Whether the flow belongs to a session of this host. Only TCP and UDP have sessions."""
+        if flow.protocol not in ("tcp", "udp"):
+            return False
         tuples = self.sessions if flow.protocol == "tcp" else self.connected
         return (flow.family, flow.destination, flow.port, flow.source, flow.source_port) in tuples
 
@@ -101,6 +103,8 @@ class Router:
         packet = dissect(arrival.frame, 0 if policy.layer3 else ETHERNET_HEADER, arrival.protocol)
         if packet.kind == "flow":
             return self._transport(packet.flow, arrival.interface, policy)
+        if packet.kind == "portless":
+            return self._portless(packet.flow, arrival.interface)
         if packet.kind == "error":
             return self._error(packet.flow, arrival.interface)
         if packet.kind == "fragment":
@@ -127,6 +131,13 @@ class Router:
         if self._sockets.takes(flow, rule.proxy):
             return Outcome("spliced", True, rule, True)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
+
+    def _portless(self, flow: Flow, interface: str) -> Outcome:
+        """Rows 9 and 12b: a protocol without ports, whole or in fragments."""
+        rule = self._rules.best(flow, interface)
+        if rule is None:
+            return Outcome("other", None)
+        return Outcome("rule", rule.action == "pass", rule)
 
     def _error(self, flow: Flow, interface: str) -> Outcome:
         """Rows 6d to 6f: an ICMP error, by the flow that it quotes."""

@@ -18,8 +18,10 @@ TRANSPORT = {6: ("tcp", 20), 17: ("udp", 8)}  # name and smallest header: RFC 92
 ICMP_PROTOCOL = {4: 1, 6: 58}
 ICMP_HEADER = 8  # RFC 792, RFC 4443
 
-HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS = 0, 43, 44, 51, 60
-EXTENSIONS = {HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS}
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
+EXTENSIONS = {HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS}
+# "Protocols without ports": all but these.
+JUDGED_OTHERWISE = {*TRANSPORT, *ICMP_PROTOCOL.values(), *EXTENSIONS}
 EXTENSIONS_MAX = 8
 HEADERS_END = 2048
 OFFSET, OFFSET_OR_MORE = 0xFFF8, 0xFFF9  # of a fragment header: RFC 8200, section 4.5
@@ -33,10 +35,10 @@ LISTENER_DISCOVERY = {130, 131, 132, 143}  # RFC 2710, RFC 3810
 
 
 class Flow(NamedTuple):
-    """The five values that make a flow, and the family."""
+    """The five values that make a flow, and the family. A protocol without ports is its number, its ports are 0."""
 
     family: int
-    protocol: str
+    protocol: str | int
     source: int
     source_port: int
     destination: int
@@ -46,8 +48,9 @@ class Flow(NamedTuple):
 class Packet(NamedTuple):
     """A packet's kind, its destination, and its flow if it has one.
 
-    Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment", "flow", "error" (the flow is the quoted
-    one, turned round), "echo" (a request), "needed" (an ICMP message that hosts cannot do without), "other".
+    Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment", "flow", "portless" (a flow without
+    ports), "error" (the flow is the quoted one, turned round), "echo" (a request), "needed" (an ICMP message that hosts
+    cannot do without), "other".
     """
 
     kind: str
@@ -96,6 +99,8 @@ def _ipv4(data: bytes, start: int) -> Packet:
     length, header = _length(said, len(data)), (first & 15) * 4
     if first >> 4 != 4 or header < 20 or not header <= length <= len(data):
         return MALFORMED
+    if protocol not in JUDGED_OTHERWISE:
+        return _portless(4, protocol, source, destination)
     if fragment & 0x3FFF:  # more fragments, or an offset
         return Packet("fragment", 4, destination)
     return _upper(Headers(4, source, destination, protocol, 0, data[header:length], start + header))
@@ -114,8 +119,10 @@ def _ipv6(data: bytes, start: int) -> Packet:
         kind, protocol, at = skip_extensions(data[:end], start, OFFSET_OR_MORE)
         if kind == "malformed":
             return MALFORMED
-        if kind == "fragment":
+        if kind == "fragment" and protocol in JUDGED_OTHERWISE:
             return Packet("fragment", 6, destination)
+    if protocol not in JUDGED_OTHERWISE:
+        return _portless(6, protocol, source, destination)
     return _upper(Headers(6, source, destination, protocol, hop_limit, data[at:end], start + at))
 
 
@@ -133,17 +140,21 @@ def skip_extensions(data: bytes, start: int, fragment_bits: int) -> tuple:
         end = at + _extension_length(protocol, data[at + 1])
         if end > len(data) or start + end >= HEADERS_END:
             return "malformed", protocol, at
-        if protocol == FRAGMENT and unpack_from(">H", data, at + 2)[0] & fragment_bits:
-            return "fragment", protocol, at
+        is_fragment = protocol == FRAGMENT and unpack_from(">H", data, at + 2)[0] & fragment_bits
         protocol, at = data[at], end
+        if is_fragment:
+            return "fragment", protocol, at
     return "whole", protocol, at
 
 
 def _extension_length(kind: int, said: int) -> int:
-    """RFC 8200 counts in units of 8 bytes behind the first 8; RFC 4302 in units of 4 behind the first 8."""
-    if kind == FRAGMENT:
-        return 8
-    return 8 + said * (4 if kind == AUTHENTICATION else 8)
+    """RFC 8200 counts in units of 8 bytes behind the first 8."""
+    return 8 if kind == FRAGMENT else 8 + said * 8
+
+
+def _portless(family: int, protocol: int, source: int, destination: int) -> Packet:
+    """Return a packet, or a fragment of one, that rules judge by its protocol and its addresses."""
+    return Packet("portless", family, destination, Flow(family, protocol, source, 0, destination, 0))
 
 
 def _upper(headers: Headers) -> Packet:
@@ -193,7 +204,11 @@ def _quoted(headers: Headers, quote: bytes) -> Flow | None:
     if found is None:
         return None
     source, destination, protocol, rest = found
-    if source != headers.destination or protocol not in TRANSPORT or len(rest) < 4:
+    if source != headers.destination:
+        return None
+    if protocol not in JUDGED_OTHERWISE:
+        return Flow(headers.family, protocol, destination, 0, source, 0)
+    if protocol not in TRANSPORT or len(rest) < 4:
         return None
     source_port, port = unpack_from(">HH", rest)
     return Flow(headers.family, TRANSPORT[protocol][0], destination, port, source, source_port)

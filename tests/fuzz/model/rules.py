@@ -20,7 +20,7 @@ class Rule:
     owner: str
     destination: Prefix
     source: Prefix
-    protocol: str
+    protocol: str | int
     low: int
     high: int
     interfaces: tuple
@@ -49,7 +49,7 @@ class Rule:
             len(self.interfaces),
             names,
             self.owner.encode(),
-            self.protocol,
+            str(self.protocol),
         )
 
     def is_seen_on(self, interface: str) -> bool:
@@ -58,7 +58,10 @@ class Rule:
 
 
 def rule_from_options(options: Mapping) -> Rule:
-    """Return a rule as a user writes it: prefixes as text, `ports` as (low, high), all given but the proxy."""
+    """Return a rule as a user writes it: prefixes as text, `ports` as (low, high), all given but the proxy.
+
+    A protocol without ports is given by its number, with any `ports`.
+    """
     splices = options["action"] == "tproxy"
     return Rule(
         owner=options["owner"],
@@ -98,14 +101,14 @@ class Rules:
                 return rule
         return None
 
-    def _tried(self, interface: str, family: int, protocol: str | None) -> list:
+    def _tried(self, interface: str, family: int, protocol: str | int | None) -> list:
         key = interface, family, protocol
         if key not in self._seen:
             self._seen[key] = [_numbers(rule) for rule in self._ranked if self._is_tried(rule, *key)]
         return self._seen[key]
 
     @staticmethod
-    def _is_tried(rule: Rule, interface: str, family: int, protocol: str | None) -> bool:
+    def _is_tried(rule: Rule, interface: str, family: int, protocol: str | int | None) -> bool:
         if rule.destination.family != family or not rule.is_seen_on(interface):
             return False
         return rule.protocol == protocol if protocol else rule.action == "tproxy"

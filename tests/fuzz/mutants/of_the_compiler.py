@@ -8,7 +8,7 @@ from __future__ import annotations
 from of_the_program import Mutant
 
 PACKAGE = "plugins/module_utils/_tproxy/"
-RULE = PACKAGE + "model/rule.py"
+RULE, PROTOCOL = PACKAGE + "model/rule.py", PACKAGE + "model/protocol.py"
 INTERVALS, TRIE, NODES = (PACKAGE + f"ruleset/{name}.py" for name in ("intervals", "trie", "nodes"))
 IMAGE, GROUPS, ACTION = (PACKAGE + f"ruleset/{name}.py" for name in ("compile", "groups", "records"))
 REFERENCE, VERIFY = (PACKAGE + f"ruleset/{name}.py" for name in ("reference", "verify"))
@@ -148,6 +148,12 @@ MUTANTS = (
         "words[2 * place], words[2 * place + 1] = ifindex, group_of[ifindex]",
         "words[2 * place], words[2 * place + 1] = ifindex, group_of[ifindex] - 1",
         "pages of the groups",
+    ),
+    Mutant(
+        PROTOCOL,
+        "return protocol if protocol in PROTOCOLS else PORTLESS",
+        'return protocol if protocol in PROTOCOLS else "udp"',
+        "the table of protocols without ports",
     ),
     Mutant(RULE, "self.high - self.low,", "self.low - self.high,", "the narrowest range goes first"),
     Mutant(RULE, "not self.interfaces,", "bool(self.interfaces),", "a rule that names the interface goes first"),

@@ -20,6 +20,7 @@ class Mutant(NamedTuple):
 ABI, PROGRAM = "bpf/abi.h", "bpf/tproxy_splicer.c"
 LIB = "bpf/lib/"
 CTX, ICMP, IPV4, IPV6 = LIB + "ctx.h", LIB + "icmp.h", LIB + "ipv4.h", LIB + "ipv6.h"
+PARSE, PROTOCOL = LIB + "parse.h", LIB + "protocol.h"
 PACKET, POLICY, RULESET = LIB + "packet.h", LIB + "policy.h", LIB + "ruleset.h"
 SOCKET, TRIE, VLAN, ADDR = LIB + "socket.h", LIB + "trie.h", LIB + "vlan.h", LIB + "addr.h"
 
@@ -42,7 +43,43 @@ MUTANTS = (
         IPV6, "if (flow->l3_end > skb->len)", "if (flow->l3_end < skb->len - 2000)", "IPv6 lengths beyond the frame"
     ),
     Mutant(PACKET, "if (offset + length > flow->l3_end)", "if (offset + length > skb->len)", "ports in the padding"),
-    Mutant(IPV6, "type == IPPROTO_AH ? (hdrlen + 2) * 4", "type == IPPROTO_AH ? (hdrlen + 1) * 8", "length of AH"),
+    Mutant(
+        PROTOCOL,
+        "protocol == IPPROTO_FRAGMENT || protocol == IPPROTO_DSTOPTS;",
+        "protocol == IPPROTO_FRAGMENT || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_AH;",
+        "AH counts as an extension header",
+    ),
+    Mutant(
+        PROTOCOL,
+        "!is_ext_hdr(protocol) && protocol != IPPROTO_ICMP &&",
+        "protocol != IPPROTO_ICMP &&",
+        "fragments of an extension header",
+    ),
+    Mutant(
+        PARSE,
+        "if (is_portless(flow->protocol)) {",
+        "if (kind == PKT_OTHER && is_portless(flow->protocol)) {",
+        "fragments of protocols without ports",
+    ),
+    Mutant(PARSE, "flow->dport = flow->protocol;", "", "rules for protocols without ports"),
+    Mutant(
+        ICMP,
+        "flow->dport = flow->protocol;",
+        "",
+        "errors about protocols without ports",
+    ),
+    Mutant(
+        RULESET,
+        "return protocol == IPPROTO_UDP ? GROUP_IPV4_UDP : GROUP_IPV4_PORTLESS;",
+        "return GROUP_IPV4_UDP;",
+        "protocols without ports in the root of UDP",
+    ),
+    Mutant(
+        PROGRAM,
+        "ctx->kind == PKT_PORTLESS ? REASON_OTHER : REASON_DEFAULT",
+        "REASON_DEFAULT",
+        "the reason of a protocol that no rule matches",
+    ),
     Mutant(IPV6, "flow, IP6_MF | IP6_OFFSET);", "flow, IP6_OFFSET);", "first IPv6 fragments count as whole"),
     Mutant(
         ICMP,

@@ -23,6 +23,8 @@ RULES = (
     {"name": "not here", "destination": "192.0.2.9", "protocol": "tcp", "ports": "0-65535", "action": "drop"},
     {"name": "free", "destination": "192.0.2.10", "protocol": "tcp", "ports": "443", "action": "pass"},
     {"name": "web6", **WEB6, "tproxy_port": PROXY_PORT},
+    {"name": "tunnel", "destination": OWN, "source": CLIENT, "protocol": "gre", "action": "pass"},
+    {"name": "no routes", "destination": "224.0.0.0/24", "protocol": 89, "action": "drop"},
     {"name": "guests", **WEB6, "source": "fd00:1::/64", "action": "drop"},
 )
 
@@ -57,6 +59,10 @@ def ruled(router):
         (flow(OWN, port="22"), "pass", "ssh", None),
         (flow("192.0.2.1", port="22"), "drop", "default", None),
         (flow("255.255.255.255", "udp", "68", source_port="67"), "pass", "dhcp", None),
+        (flow(OWN, "GRE", None), "pass", "rule", "tunnel"),
+        (flow(OWN, "47", None, source="10.9.9.9"), "drop", "other", None),
+        (flow("224.0.0.5", "ospf", None), "drop", "rule", "no routes"),
+        (flow("224.0.0.18", "vrrp", None), "drop", "other", None),
         (flow("2001:db8::1", source="fd00:2::2"), "drop", "no_listener", "web6"),
         (flow("2001:db8::1", source="fd00:1::2"), "drop", "rule", "guests"),
         (flow("2001:db8::1", source="fd00:2::2", port="80"), "drop", "default", None),
@@ -97,13 +103,24 @@ def test_all_that_was_not_expected_is_reported_together(ruled):
 
 def test_all_faults_are_named_together(ruled):
     with pytest.raises(InvalidInput) as refusal:
-        ask(ruled, flows=[flow(protocol="sctp", port="70000"), flow("nowhere"), flow(source="fd00::1")])
+        ask(ruled, flows=[flow(protocol="icmp", port="70000"), flow("nowhere"), flow(source="fd00::1")])
     assert [fault.partition(":")[0] for fault in refusal.value.faults] == [
         "flows[0].protocol",
         "flows[0].port",
         "flows[1].destination",
         "flows[2].source",
     ]
+
+
+def test_a_protocol_without_ports_takes_none(ruled):
+    with pytest.raises(InvalidInput) as refusal:
+        ask(ruled, **flow(protocol="sctp", source_port="1"))
+    assert refusal.value.faults == [
+        "source_port: sctp has no ports; leave it out",
+        "port: sctp has no ports; leave it out",
+    ]
+    answer = ask(ruled, **flow(OWN, "47", None))["flows"][0]
+    assert (answer["protocol"], answer["source_port"], answer["port"]) == ("gre", None, None)
 
 
 def test_an_interface_without_the_splicer_cannot_be_asked(ruled):

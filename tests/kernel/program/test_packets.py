@@ -15,12 +15,14 @@ from ansible_collections.netedge.tproxy.tests.support.packets import (
     ACK,
     DONT_FRAGMENT,
     ETH_ARP,
+    ETH_IPV6,
     ICMP,
     MORE_FRAGMENTS,
     TCP,
     UDP,
     ethernet,
     ipv4,
+    ipv6,
     tcp,
     tcp_frame,
     udp,
@@ -30,6 +32,7 @@ from ansible_collections.netedge.tproxy.tests.support.splicer import told
 
 LAN = 1  # the loopback interface is as good as any: what makes it special is a flag of its policy
 SERVER = "192.0.2.1"
+GRE, AH, OSPF, VRRP = 47, 51, 89, 112
 EVERYTHING = [
     {"destination": "0.0.0.0/0", "protocol": protocol, "ports": "0-65535", "action": "pass"}
     for protocol in ("tcp", "udp")
@@ -60,6 +63,51 @@ def test_what_no_row_names_gets_the_default_action(splicer, frame, default):
     splicer.policy(LAN, default_action=default)
     splicer.rules(*EVERYTHING)
     assert told(splicer.ask(frame, LAN)) == (default, "other")
+
+
+# ---- rows 7 and 9: protocols without ports ------------------------------------------------
+
+PORTLESS = [
+    {"destination": "192.0.2.0/24", "protocol": "gre", "action": "pass"},
+    {"destination": SERVER, "source": "10.9.0.0/16", "protocol": "gre", "action": "drop"},
+    {"destination": "0.0.0.0/0", "protocol": "ospf", "action": "drop"},
+    {"destination": "fd00::/8", "protocol": "ah", "action": "pass"},
+    {"destination": "fd00::/8", "protocol": "tcp", "ports": 443, "action": "tproxy", "tproxy_port": 1},
+    {"destination": "192.0.2.0/24", "protocol": "udp", "ports": 443, "action": "tproxy", "tproxy_port": 1},
+]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "header", "expected"),
+    [
+        (GRE, {}, ("pass", "rule")),
+        (GRE, {"fragment": MORE_FRAGMENTS}, ("pass", "rule")),
+        (GRE, {"fragment": 100}, ("pass", "rule")),
+        (GRE, {"source": "10.9.1.1"}, ("drop", "rule")),
+        (GRE, {"destination": "192.0.3.1"}, ("drop", "other")),
+        (OSPF, {}, ("drop", "rule")),
+        (VRRP, {}, ("drop", "other")),
+        (VRRP, {"fragment": 100}, ("drop", "other")),
+        (UDP, {"fragment": 100}, ("drop", "fragment")),
+        (ICMP, {"fragment": 100}, ("drop", "fragment")),
+    ],
+)
+def test_a_rule_for_a_protocol_judges_packets_and_fragments(splicer, protocol, header, expected):
+    splicer.policy(LAN, default_action="drop")
+    splicer.rules(*PORTLESS)
+    assert told(splicer.ask(ethernet(ipv4(bytes(24), protocol, **{"destination": SERVER, **header})), LAN)) == expected
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"), [("fd00::1", ("pass", "rule")), ("2001:db8::1", ("drop", "other"))]
+)
+def test_an_authentication_header_ends_the_chain(splicer, destination, expected):
+    """The stack gives what follows to no socket without a key, so it is never counted as spliced."""
+    splicer.policy(LAN, default_action="drop")
+    splicer.rules(*PORTLESS)
+    behind_options = bytes((AH, 0)) + bytes(6) + bytes((TCP, 4)) + bytes(22) + tcp(443)
+    frame = ethernet(ipv6(behind_options, 0, "fd00::2", destination), ETH_IPV6)
+    assert told(splicer.ask(frame, LAN)) == expected
 
 
 # ---- row 2: malformed ----------------------------------------------------------------------

@@ -38,8 +38,8 @@ NAMES = {"type": "list", "elements": "str"}
 RULE = {
     "destination": {"type": "str"},
     "source": {"type": "str"},
-    "protocol": {"type": "str"},
-    "ports": {"type": "str", "aliases": ["port"]},
+    "protocol": {"type": "raw"},
+    "ports": {"type": "raw", "aliases": ["port"]},
     "interfaces": NAMES,
     "action": {"type": "str"},
     "tproxy_ip": {"type": "str"},

@@ -65,7 +65,7 @@ class Module(basic.AnsibleModule):  # type: ignore[misc]
 
 def _are_final(items: list[Any], spec: Mapping[str, Mapping[str, Any]] | None) -> bool:
     """Return whether Ansible would only add the options that were left out, and write numbers as texts."""
-    if spec is None or any(about["type"] not in ("str", "list") for about in spec.values()):
+    if spec is None or any(about["type"] not in ("str", "list", "raw") for about in spec.values()):
         return False
     return all(
         item.__class__ is dict and all(name in spec and _is_final(value, spec[name]) for name, value in item.items())
@@ -75,6 +75,8 @@ def _are_final(items: list[Any], spec: Mapping[str, Mapping[str, Any]] | None) -
 
 def _is_final(value: Any, about: Mapping[str, Any]) -> bool:
     kind = type(value)
+    if about["type"] == "raw":
+        return True
     if about["type"] == "str":
         return kind is str or kind is int or value is None
     return value is None or (kind is list and all(text.__class__ is str and text == text.strip(" ") for text in value))

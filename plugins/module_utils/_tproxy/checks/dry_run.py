@@ -35,7 +35,6 @@ from ..errors import VerificationFailed
 from ..model.flow import Flow
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import ADDRESS_BITS, family_of
-from ..model.rule import PROTOCOLS
 from ..program.blob import Blob
 from ..resources.interfaces import (
     RECORDED_SCOPES,
@@ -115,7 +114,7 @@ def affected(
 def _action(lookup: Lookup | None, probe: Probe) -> bytes | None:
     """Return struct action of the rule that an image has for the flow of a probe, or None without a rule."""
     flow = probe.flow
-    if lookup is None or flow.protocol not in PROTOCOLS:  # no rule can name an outer protocol
+    if lookup is None:
         return None
     slot = lookup.slot(probe.link.ifindex, flow.destination, flow.source, flow.protocol, flow.port)
     return lookup.action(slot) if slot else None

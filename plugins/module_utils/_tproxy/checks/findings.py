@@ -288,9 +288,8 @@ def ssh_cut(interface: str, flow: Flow, carries: str, why: str) -> Finding:
     else:
         found = f"a new SSH connection from {client} to {address}{port} would not reach sshd by {interface} ({why})"
     if not flow.port:
-        remedy = (
-            f"set `default_action: pass` in the policy of {interface}: no entry can name the protocol {flow.protocol}"
-        )
+        rule = f"{{protocol: {flow.protocol}, source: {client}, destination: {address}, action: pass}}"
+        remedy = f"add the rule {rule} before, or set `default_action: pass` in the policy of {interface}"
     else:
         protocol = "" if flow.protocol == "tcp" else f", protocol: {flow.protocol}"
         entry = f"{{source: {client}{protocol}, port: {flow.port}}}"

@@ -79,8 +79,8 @@ def _add_explain(parser: ArgumentParser) -> None:
     parser.add_argument("--interface", required=True, help="the interface that receives the packet")
     parser.add_argument("--source", required=True, metavar="ADDRESS", help="its source address")
     parser.add_argument("--destination", required=True, metavar="ADDRESS", help="its destination address")
-    parser.add_argument("--protocol", required=True, choices=["tcp", "udp"], help="its protocol")
-    parser.add_argument("--port", required=True, help="its destination port")
+    parser.add_argument("--protocol", required=True, help="its protocol: tcp, udp, or an IANA name or number")
+    parser.add_argument("--port", help="its destination port; required for tcp and udp")
     parser.add_argument("--source-port", metavar="PORT", help="its source port; default: 49152")
     about = "a verdict (pass, drop) or a reason (spliced, default, ...): exit 1 if the answer is another one"
     parser.add_argument("--expect", metavar="WORD", help=about)

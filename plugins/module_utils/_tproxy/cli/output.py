@@ -151,7 +151,7 @@ def size(number: int) -> str:
 
 # One sentence for each reason of bpf/abi.h; {proxy} and {action} are those of the rule.
 WHY = {
-    "other": "It is neither TCP nor UDP: the default action of the interface is {verdict}.",
+    "other": "It is neither TCP nor UDP, and no rule matches it: the default action of the interface is {verdict}.",
     "arp": "ARP always passes.",
     "vlan": "It has a VLAN tag: the hook of the VLAN interface decides.",
     "malformed": "Its header is incomplete or invalid: the program drops such packets under every policy.",
@@ -192,7 +192,8 @@ def why(answer: Answer) -> str:
 
 def _rule_line(rule: Answer) -> str:
     name = f"{rule['name']!r} of " if rule["name"] else ""
-    flow = f"{rule['protocol']} {rule['destination']} ports {rule['ports']} from {rule['source']}"
+    ports = f" ports {rule['ports']}" if rule["ports"] else ""
+    flow = f"{rule['protocol']} {rule['destination']}{ports} from {rule['source']}"
     return f"{flow}: {outcome(rule)} ({name}owner {rule['owner']})"
 
 

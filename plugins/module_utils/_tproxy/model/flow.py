@@ -14,18 +14,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .prefix import endpoint, family_of
-from .rule import PROTOCOLS
+from .protocol import has_ports, protocol_number
 
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 SYN, WINDOW, HOPS = 0x02, 64240, 64
 PAYLOAD = bytes(8)
-# The protocols of outer packets (IANA), which have no ports. Rules cannot name them.
-OUTER_PROTOCOLS = {"ipip": 4, "ipv6": 41, "gre": 47}
-OUTER_PAYLOAD = bytes(40)  # as long as the longest header of an inner packet
+PORTLESS_PAYLOAD = bytes(40)  # as long as the longest header of an inner packet
 
 
 class Flow(NamedTuple):
-    """Addresses are 128-bit numbers, IPv4 mapped. The ports of an outer protocol are 0."""
+    """Addresses are 128-bit numbers, IPv4 mapped. The ports of a protocol without ports are 0."""
 
     protocol: str
     source: int
@@ -41,14 +39,17 @@ class Flow(NamedTuple):
 
 def flow_text(flow: Mapping[str, Any]) -> str:
     """Return a flow, as tproxy_verdict takes and returns it, in one line."""
-    ends = [endpoint(flow["source"], flow["source_port"]), endpoint(flow["destination"], flow["port"])]
+    if has_ports(flow["protocol"]):
+        ends = [endpoint(flow["source"], flow["source_port"]), endpoint(flow["destination"], flow["port"])]
+    else:
+        ends = [flow["source"], flow["destination"]]
     return f"{flow['protocol']} {' to '.join(ends)} on {flow['interface']}"
 
 
 def first_packet(flow: Flow) -> bytes:
-    """Return a SYN, a datagram or an outer packet in its Ethernet frame."""
+    """Return a SYN, a datagram, or a packet of a protocol without ports, in its Ethernet frame."""
     builders = {"tcp": _tcp, "udp": _udp}
-    transport = builders[flow.protocol](flow) if flow.protocol in builders else OUTER_PAYLOAD
+    transport = builders[flow.protocol](flow) if flow.protocol in builders else PORTLESS_PAYLOAD
     return bytes(12) + struct.pack(">H", ETHERTYPES[flow.family]) + _header(flow, len(transport)) + transport
 
 
@@ -61,7 +62,7 @@ def _udp(flow: Flow) -> bytes:
 
 
 def _header(flow: Flow, length: int) -> bytes:
-    protocol = {**PROTOCOLS, **OUTER_PROTOCOLS}[flow.protocol]
+    protocol = protocol_number(flow.protocol)
     source, destination = flow.source.to_bytes(16, "big"), flow.destination.to_bytes(16, "big")
     if flow.family == 6:
         return struct.pack(">IHBB", 6 << 28, length, protocol, HOPS) + source + destination

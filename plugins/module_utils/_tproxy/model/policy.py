@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
 from ..errors import InvalidInput, LimitExceeded
 from .prefix import Prefix, format_address
-from .rule import PORT_MAX, PROTOCOLS
+from .protocol import PROTOCOLS
+from .rule import PORT_MAX
 
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h

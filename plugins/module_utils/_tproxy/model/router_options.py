@@ -171,10 +171,11 @@ def _rules(options: Options, faults: list[str]) -> tuple[Mapping[Identity, Rule]
     except InvalidInput as wrong:
         faults += wrong.faults
         return None, []
-    for number, rule in enumerate(rules, 1):
-        if options.get("state") == REPLACED and is_routers(rule.owner):
+    for number, item in enumerate(items, 1):
+        name = str(item.get("owner") or owner)
+        if options.get("state") == REPLACED and is_routers(name):
             faults.append(
-                f"rule number {number}: owner: {rule.owner!r} is an OpenZiti router, which sets its rules itself; leave"
+                f"rule number {number}: owner: {name!r} is an OpenZiti router, which sets its rules itself; leave"
                 " them out"
             )
     return {rule.identity: rule for rule in rules}, warnings

@@ -21,9 +21,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .prefix import Prefix, endpoint
+from .protocol import has_ports, protocol_number, table_of
 
-PROTOCOLS = {"tcp": 6, "udp": 17}
-PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 ACTIONS = ("tproxy", "pass", "drop")
 ON_MISSING = ("drop", "pass")
 PORT_MAX = 65535
@@ -44,12 +43,14 @@ class Identity(NamedTuple):
     def __str__(self) -> str:
         origin = "" if self.source == Prefix.any_of(self.source.family) else f" from {self.source}"
         where = f" on {','.join(self.interfaces)}" if self.interfaces else ""
-        return f"{self.protocol} {self.destination} ports {ports_text(self.low, self.high)}{origin}{where}"
+        ports = f" ports {ports_text(self.low, self.high)}" if has_ports(self.protocol) else ""
+        return f"{self.protocol} {self.destination}{ports}{origin}{where}"
 
 
 class Rule(NamedTuple):
     """One rule. Ports are 0 to 65535 and inclusive; interfaces () means all.
 
+    `protocol` is a canonical name. A protocol without ports has its number as `low` and `high`, as in the image.
     `listener` is the cookie (SO_COOKIE) of the only socket that gets packets, for a rule of a router. With
     UNKNOWN_LISTENER no socket gets any. None means each socket at the proxy address.
     """
@@ -74,6 +75,11 @@ class Rule(NamedTuple):
         return Identity(self.owner, self.destination, self.source, self.protocol, self.low, self.high, self.interfaces)
 
     @property
+    def table(self) -> str:
+        """The table of an image that has the rule; see protocol.TABLES."""
+        return table_of(self.protocol)
+
+    @property
     def precedence(self) -> tuple[object, ...]:
         """Sort key, best first, among rules that match the same packet.
 
@@ -96,7 +102,7 @@ class Rule(NamedTuple):
             "destination": str(self.destination),
             "source": _text_of_many(self.source),
             "protocol": self.protocol,
-            "ports": ports_text(self.low, self.high),
+            "ports": ports_text(self.low, self.high) if has_ports(self.protocol) else "",
             "interfaces": list(self.interfaces),
             "action": self.action,
             "tproxy_ip": self.tproxy_ip,
@@ -120,6 +126,12 @@ class Rule(NamedTuple):
 @lru_cache(maxsize=1024)  # many rules have the same source
 def _text_of_many(prefix: Prefix) -> str:
     return str(prefix)
+
+
+def ports_of_number(protocol: str) -> tuple[int, int]:
+    """Return `low` and `high` of a rule for a protocol without ports."""
+    number = protocol_number(protocol)
+    return number, number
 
 
 def ports_text(low: int, high: int) -> str:

@@ -7,7 +7,9 @@
 The module validates a user's options. It collects every fault of the whole list, with index and option, and raises
 them together. So no partly valid input reaches the kernel. It never looks at rules in force.
 
-None stands for an option that was left out. `ports` may be 80, "80", "80-443" or "80:443".
+None stands for an option that was left out. An entry stands for several rules if it lists protocols or ports: `ports`
+may be 80, "80", "80-443", "80:443", "80,443,8000-8100", or a list of these. YAML reads 20:21 without quotes as the
+number 1221 (base 60), so a number that can be such a range is refused.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from ..errors import InvalidInput
 from .prefix import Prefix, format_address, parse_address
-from .rule import ACTIONS, ON_MISSING, PORT_MAX, PROTOCOLS, Identity, Rule
+from .protocol import has_ports, parse_protocol
+from .rule import ACTIONS, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number
 from .text import fault_of_text, misleading_characters
 
 DEFAULT_OWNER = "ansible"
@@ -29,11 +32,14 @@ NAME_BYTES = 63
 OWNER_BYTES = 31
 INTERFACE_BYTES = 15
 
-PORTS_ALLOWED = f"give one port as 80 or a range as 80-443 (or 80:443), each 0 to {PORT_MAX}"
+PORTS_ALLOWED = f"give one port as 80, a range as 80-443 (or '80:443'), or several as '80,443', each 0 to {PORT_MAX}"
 PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
 ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
 
 Read = TypeVar("Read", Rule, Identity)
+
+# Nobody writes ranges from ports below 17; the numbers that YAML would make of them are ports such as 80 and 443.
+SEXAGESIMAL_MIN, SEXAGESIMAL = 1024, 60
 
 _PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
 _PORT = re.compile(r"[0-9]{1,6}")
@@ -57,7 +63,7 @@ def rules_from_params(items: list[Any], single: bool = False, owner: str | None 
     `single`: the one item stands at the top level of a module, so texts say `ports` and not `rule number 1: ports`.
     `owner` is that of the items that name none.
     """
-    rules, warnings = _read_all(items, single, owner, _rule)
+    rules, warnings = _read_all(items, single, owner, _rules)
     if isinstance(items, LongList):
         items[:] = rules
         items.warnings = warnings = items.warnings or warnings
@@ -68,28 +74,28 @@ def identities_from_params(
     items: list[Any], single: bool = False, owner: str | None = None
 ) -> tuple[list[Identity], list[str]]:
     """Return (identities, warnings): for deletion, which needs no action. Otherwise as rules_from_params."""
-    return _read_all(items, single, owner, _identity)
+    return _read_all(items, single, owner, _identities)
 
 
 def _read_all(
-    items: list[Any], single: bool, owner: str | None, read: Callable[[_Reader], Read | None]
+    items: list[Any], single: bool, owner: str | None, read: Callable[[_Reader], list[Read]]
 ) -> tuple[list[Read], list[str]]:
     """Read item by item, because a list may have 131,071 of them."""
-    found: list[Any] = []
+    found: list[tuple[int, Any]] = []
     faults: list[str] = []
     warnings: list[str] = []
     for index, item in enumerate(items):
         if isinstance(item, Rule):
-            found.append(item)
+            found.append((index, item))
             continue
         reader = _Reader(item, None if single else index, owner)
-        found.append(read(reader))
+        found += [(index, each) for each in read(reader)]
         faults += reader.faults
         warnings += reader.warnings
     faults += _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
-    return found, warnings
+    return [each for _index, each in found], warnings
 
 
 def place_of(item: Mapping[str, Any], index: int) -> str:
@@ -99,13 +105,11 @@ def place_of(item: Mapping[str, Any], index: int) -> str:
     return f"rule {name!r} (number {index + 1})" if is_good else f"rule number {index + 1}"
 
 
-def _duplicates(items: Sequence[Any], found: Sequence[Identity | Rule | None]) -> list[str]:
+def _duplicates(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule]]) -> list[str]:
     """Return a fault for each item that names the same flows, for the same owner, as an earlier one."""
     first: dict[Identity, int] = {}
     faults = []
-    for index, item in enumerate(found):
-        if item is None:
-            continue
+    for index, item in found:
         identity = item if isinstance(item, Identity) else item.identity
         earlier = first.setdefault(identity, index)
         if earlier != index:
@@ -174,14 +178,63 @@ class _Reader:
         self.fault("source", f"{source} is not of the family of the destination (IPv{self.family}); use two rules")
         return None
 
-    def ports(self) -> tuple[int, int] | None:
-        """Return (low, high)."""
-        value = self.given("ports")
-        text = "" if value is None or isinstance(value, bool) else str(value)
+    def matches(self) -> list[tuple[str, int, int]]:
+        """Return (protocol, low, high) of each rule that the entry stands for."""
+        protocols = self._protocols()
+        portless = [protocol for protocol in protocols if not has_ports(protocol)]
+        if not portless:
+            # Without a known protocol it is not known whether ports are missing.
+            is_unknown = self.given("ports") is None and self.given("protocol") is not None and not protocols
+            ranges = [] if is_unknown else self._ports()
+            return [(protocol, *ports) for protocol in protocols for ports in ranges]
+        if len(portless) < len(protocols):
+            self.fault("protocol", f"{portless[0]} has no ports, but {protocols[0]} has; use two rules")
+        elif self.given("ports") not in (None, "", []):
+            self.fault(
+                "ports", f"{self.given('ports')!r} has no meaning for {portless[0]}, without ports; leave it out"
+            )
+        return [(protocol, *ports_of_number(protocol)) for protocol in portless]
+
+    def _protocols(self) -> list[str]:
+        """Return the canonical names of the protocols."""
+        given = self.given("protocol")
+        found: list[str] = []
+        for value in given if isinstance(given, (list, tuple)) and given else [given]:
+            try:
+                found.append(_protocol(value))
+            except InvalidInput as wrong:
+                self.faults += [f"{self.at('protocol')}: {sentence}" for sentence in wrong.faults]
+        self._refuse_doubles("protocol", found)
+        return found
+
+    def _ports(self) -> list[tuple[int, int]]:
+        """Return (low, high) of each range."""
+        given = self.given("ports")
+        parts = list(given) if isinstance(given, (list, tuple)) and given else [given]
+        texts = [text for part in parts for text in (part.split(",") if isinstance(part, str) else [part])]
+        found = [ports for ports in map(self._range, texts) if ports]
+        self._refuse_doubles("ports", found)
+        return found
+
+    def _refuse_doubles(self, option: str, found: Sequence[object]) -> None:
+        if len(set(found)) < len(found):
+            self.fault(option, f"{self.given(option)!r} has an element twice; keep one of them")
+
+    def _range(self, value: Any) -> tuple[int, int] | None:
+        """Return (low, high) of a port or a range."""
+        text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
         match = _PORTS.fullmatch(text)
         if not match:
             found = "missing" if value is None else f"{value!r} is no port or range"
             self.fault("ports", f"{found}; {PORTS_ALLOWED}")
+            return None
+        if isinstance(value, int) and _can_be_a_range(value):
+            written = "{}:{}".format(*divmod(value, SEXAGESIMAL))
+            self.fault(
+                "ports",
+                f"{value} is the port, or what YAML reads for {written} without quotes; write '{value}' for the port,"
+                f" or {written.replace(':', '-')} for the range",
+            )
             return None
         low = int(match[1])
         high = int(match[2]) if match[2] else low
@@ -229,6 +282,22 @@ class _Reader:
         return tuple(sorted(names))
 
 
+def _can_be_a_range(number: int) -> bool:
+    """Return whether YAML 1.1 reads a range of ports with a colon as this number. Both its ports are below 60."""
+    low, high = divmod(number, SEXAGESIMAL)
+    return number >= SEXAGESIMAL_MIN and low < high
+
+
+@lru_cache(maxsize=256)
+def _protocol_of_text(text: str) -> str:
+    return parse_protocol(text)
+
+
+def _protocol(value: object) -> str:
+    """Return the canonical name of a protocol. Raise InvalidInput."""
+    return _protocol_of_text(value) if isinstance(value, str) else parse_protocol(value)
+
+
 def _utf8_bytes(text: str) -> int | None:
     if text.isascii():
         return len(text)
@@ -253,24 +322,46 @@ def fault_of_interface_name(name: str) -> str:
     )
 
 
-def _identity(reader: _Reader) -> Identity | None:
+class _Match(NamedTuple):
+    """The options that rules of one entry share, and the rest of their identities."""
+
+    owner: str
+    destination: Prefix
+    source: Prefix
+    matches: list[tuple[str, int, int]]
+    interfaces: tuple[str, ...]
+
+
+def _match(reader: _Reader) -> _Match | None:
     destination = reader.destination()
     source = reader.source()
-    protocol = reader.choice("protocol", PROTOCOLS)
-    ports = reader.ports()
+    matches = reader.matches()
     interfaces = reader.interfaces()
     owner = reader.owner()
     if not owner:
         reader.fault("owner", f"is empty; give 1 to {OWNER_BYTES} bytes, or leave it out for {DEFAULT_OWNER!r}")
-    if reader.faults or not (destination and source and protocol and ports):
+    if reader.faults or not (destination and source):
         return None
-    return Identity(owner, destination, source, protocol, *ports, interfaces)
+    return _Match(owner, destination, source, matches, interfaces)
 
 
-def _rule(reader: _Reader) -> Rule | None:
-    identity = _identity(reader)
+def _identities(reader: _Reader) -> list[Identity]:
+    """Return the identities of the rules that an entry stands for."""
+    match = _match(reader)
+    if match is None:
+        return []
+    owner, destination, source, matches, interfaces = match
+    return [Identity(owner, destination, source, *each, interfaces) for each in matches]
+
+
+def _rules(reader: _Reader) -> list[Rule]:
+    """Return the rules that an entry stands for."""
+    match = _match(reader)
     name = reader.text("name", "", NAME_BYTES)
     action = reader.choice("action", ACTIONS, "tproxy")
+    if action == "tproxy" and match and not has_ports(match.matches[0][0]):
+        reader.fault("action", f"a proxy takes tcp and udp only; give pass or drop for {match.matches[0][0]}")
+        return []
     address: str | None = ""
     port: int | None = 0
     on_missing: str | None = ""
@@ -279,9 +370,12 @@ def _rule(reader: _Reader) -> Rule | None:
         on_missing = reader.choice("on_missing", ON_MISSING, "drop")
     else:
         _refuse_tproxy_options(reader, action)
-    if reader.faults or identity is None or action is None or address is None or port is None or on_missing is None:
-        return None
-    return Rule(*identity[1:], action, address, port, on_missing, name, identity.owner)
+    if reader.faults or match is None or action is None or address is None or port is None or on_missing is None:
+        return []
+    owner, destination, source, matches, interfaces = match
+    return [
+        Rule(destination, source, *each, interfaces, action, address, port, on_missing, name, owner) for each in matches
+    ]
 
 
 def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from ..errors import InvalidInput
 from ..model.prefix import Prefix
-from ..model.rule import PROTOCOL_NAMES, Identity, Rule
+from ..model.protocol import PROTOCOL_NAMES
+from ..model.rule import Identity, Rule
 from ..model.rule_options import rules_from_params
 from ..operations.addresses import record_addresses
 from ..operations.execute import execute

@@ -20,6 +20,7 @@ from ..errors import InvalidInput, TproxyError, Unsupported
 from ..model.flow import Flow, flow_text
 from ..model.policy import Policy
 from ..model.prefix import parse_address
+from ..model.protocol import has_ports, parse_protocol
 from ..model.rule import PORT_MAX, Rule
 from ..resources.hooks import programs_on, runs
 from ..resources.interfaces import PolicyTable, links_by_name
@@ -77,17 +78,13 @@ def _flow(item: Options, place: str, faults: list[str]) -> Flow | None:
     before = len(faults)
     if not item.get("interface"):
         faults.append(f"{place}interface: missing; name the interface that the packet comes in by")
-    protocol = item.get("protocol")
-    if protocol not in ("tcp", "udp"):
-        fault = "missing; give tcp or udp" if protocol is None else f"{protocol!r} is neither tcp nor udp"
-        faults.append(f"{place}protocol: {fault}")
+    protocol = _protocol(item.get("protocol"), f"{place}protocol", faults)
     ends = [_address(item.get(name), f"{place}{name}", faults) for name in ("source", "destination")]
-    ports = [_port(item.get("source_port") or SOURCE_PORT, f"{place}source_port", faults)]
-    ports.append(_port(item.get("port"), f"{place}port", faults))
+    ports = _ports(item, protocol, place, faults)
     faults += _expectation_faults(item.get("expect"), f"{place}expect")
     if len(faults) > before:
         return None
-    flow = Flow(item["protocol"], ends[0], ports[0], ends[1], ports[1])
+    flow = Flow(protocol, ends[0], ports[0], ends[1], ports[1])
     if Flow("", 0, 0, ends[0], 0).family != flow.family:
         faults.append(f"{place}source: {item['source']} is not of the family of the destination {item['destination']}")
     return flow
@@ -116,6 +113,26 @@ def _address(text: object, place: str, faults: list[str]) -> int:
     except InvalidInput as fault:
         faults.append(f"{place}: {fault}")
         return 0
+
+
+def _protocol(value: object, place: str, faults: list[str]) -> str:
+    try:
+        return parse_protocol(value)
+    except InvalidInput as wrong:
+        faults += [f"{place}: {sentence}" for sentence in wrong.faults]
+        return ""
+
+
+def _ports(item: Options, protocol: str, place: str, faults: list[str]) -> tuple[int, int]:
+    """Return (source port, destination port), 0 for a protocol without ports."""
+    names = ("source_port", "port")
+    if protocol and not has_ports(protocol):
+        given = [name for name in names if item.get(name) not in (None, "")]
+        faults += [f"{place}{name}: {protocol} has no ports; leave it out" for name in given]
+        return 0, 0
+    values = (item.get("source_port") or SOURCE_PORT, item.get("port"))
+    source_port, port = (_port(value, f"{place}{name}", faults) for value, name in zip(values, names))
+    return source_port, port
 
 
 def _port(value: object, place: str, faults: list[str]) -> int:
@@ -159,8 +176,9 @@ def _answer(trace: Trace, rule: Rule | None) -> Answer:
 
 def _echo(item: Options, flow: Flow) -> Answer:
     """Return the flow as it was given, with defaults filled in."""
-    asked = {name: item.get(name) for name in ("interface", "source", "destination", "protocol")}
-    return {**asked, "source_port": flow.source_port, "port": flow.port}
+    asked = {name: item.get(name) for name in ("interface", "source", "destination")}
+    ports = (flow.source_port, flow.port) if has_ports(flow.protocol) else (None, None)
+    return {**asked, "protocol": flow.protocol, "source_port": ports[0], "port": ports[1]}
 
 
 def _compare(answers: Sequence[Answer], items: Sequence[Options]) -> None:
@@ -177,7 +195,9 @@ def _compare(answers: Sequence[Answer], items: Sequence[Options]) -> None:
 def _named(rule: Answer | None) -> str:
     if rule is None:
         return "no rule"
-    return f"rule {rule['name']!r}" if rule["name"] else "rule {protocol} {destination} ports {ports}".format(**rule)
+    if rule["name"]:
+        return f"rule {rule['name']!r}"
+    return "rule {protocol} {destination}".format(**rule) + (f" ports {rule['ports']}" if rule["ports"] else "")
 
 
 def _is_expected(expected: str | Answer, answer: Answer) -> bool:

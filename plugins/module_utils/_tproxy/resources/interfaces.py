@@ -35,7 +35,7 @@ from ..abi.structs import decode, encode, size_of
 from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
 from ..model.prefix import ADDRESS_BITS, Prefix
-from ..model.rule import PROTOCOL_NAMES, PROTOCOLS
+from ..model.protocol import PROTOCOL_NAMES, PROTOCOLS
 from ..model.rule_options import fault_of_interface_name
 from ..model.text import escaped
 from ..system.netlink.messages import Link

@@ -47,6 +47,7 @@ from ..abi.layout import (
 )
 from ..errors import LimitExceeded
 from ..model.prefix import MAPPED_BITS, Prefix
+from ..model.protocol import PORTLESS
 from ..model.rule import Identity, Rule
 from .digest import ImageDigest
 from .groups import DIRECTORY, FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, group_pages, interface_groups
@@ -63,7 +64,7 @@ ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # ph
 # Words of an action that may change in place: port, kind and flags; the cookie of the listener.
 ACTION_PORT, ACTION_LISTENER = 4, (6, 7)
 
-Table = tuple[int, str]  # family, and tcp, udp or INTERCEPT
+Table = tuple[int, str]  # family, and tcp, udp, PORTLESS or INTERCEPT
 
 
 class Row(NamedTuple):
@@ -210,13 +211,17 @@ class RuleImage:
             words[word] = value
 
     def _views(self, tables: Mapping[Table, list[SlottedRule]]) -> dict[tuple[int, Table], View]:
-        """Return {(group, table): view}. Without changes, a view without rules needs no nodes."""
+        """Return {(group, table): view}. Without changes, a view without rules needs no nodes.
+
+        OpenZiti routers, which change rules in place, intercept TCP and UDP only. So the table of other protocols has
+        space for changes if it has rules.
+        """
         views = {}
         for table in DIRECTORY:
             named = {slot if rule.interfaces else 0 for rule, slot in tables.get(table, ())}
             for group, slots in self._groups.items():
                 seen = frozenset(slots & named)
-                if self._may_change:
+                if self._may_change and (table[1] != PORTLESS or table in tables):
                     views[group, table] = View(table, seen, group)
                 elif seen or 0 in named:
                     views[group, table] = View(table, seen, None)
@@ -228,11 +233,11 @@ class RuleImage:
         """Return {view: trie}, compiled; roots begin at a page."""
         tries = {}
         for view in dict.fromkeys(views):
-            family, protocol = view.table
+            family, table = view.table
             trie = tries[view] = RuleTrie(
                 self._nodes,
                 FAMILIES[family],
-                is_intercept=protocol == INTERCEPT,
+                is_intercept=table == INTERCEPT,
                 root_page=root_page if view.has_root else None,
                 may_change=self._may_change,
             )
@@ -337,7 +342,9 @@ class RuleImage:
         for group in self._groups_of(rule):
             for table, row in _rows(rule, slot):
                 self._nodes.phase = intercept_phase if table[1] == INTERCEPT else FLOWS
-                trie = self._tries[group, table]
+                trie = self._tries.get((group, table))
+                if trie is None:
+                    raise FullCompileNeeded("the image has no rules for protocols without ports yet")
                 yield trie, row
                 self._nodes.publish(directory_word(group, *table), trie.root)
 
@@ -386,12 +393,12 @@ class RuleImage:
 
 
 def _tables(rules: Iterable[SlottedRule]) -> dict[Table, list[SlottedRule]]:
-    """Return {(family, protocol or INTERCEPT): rules}."""
+    """Return the rules of each table."""
     tables: dict[Table, list[SlottedRule]] = {}
     for pair in rules:
         rule = pair.rule
         family = rule.destination.family
-        tables.setdefault((family, rule.protocol), []).append(pair)
+        tables.setdefault((family, rule.table), []).append(pair)
         if rule.action == "tproxy":
             tables.setdefault((family, INTERCEPT), []).append(pair)
     return tables
@@ -402,7 +409,7 @@ def _rows(rule: Rule, slot: int) -> list[tuple[Table, Row]]:
     family = rule.destination.family
     ranked = _rank(rule), _match(rule, slot, family)
     row = Row(_network(rule.destination, family), ranked)
-    rows = [((family, rule.protocol), row)]
+    rows = [((family, rule.table), row)]
     if rule.action == "tproxy":
         rows.append(((family, INTERCEPT), row))
     return rows

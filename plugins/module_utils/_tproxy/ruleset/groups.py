@@ -17,9 +17,11 @@ from typing import NamedTuple
 from ..abi.layout import (
     GROUP_BASE,
     GROUP_IPV4_INTERCEPT,
+    GROUP_IPV4_PORTLESS,
     GROUP_IPV4_TCP,
     GROUP_IPV4_UDP,
     GROUP_IPV6_INTERCEPT,
+    GROUP_IPV6_PORTLESS,
     GROUP_IPV6_TCP,
     GROUP_IPV6_UDP,
     GROUP_PAGE_SHIFT,
@@ -31,6 +33,7 @@ from ..abi.layout import (
     PROBES,
 )
 from ..errors import LimitExceeded
+from ..model.protocol import PORTLESS
 from .records import SlottedRule
 
 FIRST_GROUP_PAGE = 1 + GROUP_PAGES
@@ -41,8 +44,10 @@ INTERCEPT = "intercept"  # in place of a protocol: the lookup of fragments, by d
 DIRECTORY = {
     (4, "tcp"): GROUP_IPV4_TCP,
     (4, "udp"): GROUP_IPV4_UDP,
+    (4, PORTLESS): GROUP_IPV4_PORTLESS,
     (6, "tcp"): GROUP_IPV6_TCP,
     (6, "udp"): GROUP_IPV6_UDP,
+    (6, PORTLESS): GROUP_IPV6_PORTLESS,
     (4, INTERCEPT): GROUP_IPV4_INTERCEPT,
     (6, INTERCEPT): GROUP_IPV6_INTERCEPT,
 }
@@ -71,9 +76,9 @@ def interface_groups(rules: Iterable[SlottedRule], ifindexes: Mapping[str, int])
     return InterfaceGroups({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
 
 
-def directory_word(group: int, family: int, protocol: str) -> int:
-    """Return the position of a word of a group's directory; `protocol` is tcp, udp or INTERCEPT."""
-    return PAGE_WORDS * group + GROUP_BASE + DIRECTORY[family, protocol]
+def directory_word(group: int, family: int, table: str) -> int:
+    """Return the position of a word of a group's directory; `table` is tcp, udp, PORTLESS or INTERCEPT."""
+    return PAGE_WORDS * group + GROUP_BASE + DIRECTORY[family, table]
 
 
 class GroupPages(NamedTuple):

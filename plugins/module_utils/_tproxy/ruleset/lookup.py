@@ -49,6 +49,7 @@ from ..abi.layout import (
 )
 from ..errors import VerificationFailed
 from ..model.prefix import family_of
+from ..model.protocol import has_ports, protocol_number, table_of
 from .groups import FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, pair_place
 
 if TYPE_CHECKING:
@@ -94,9 +95,13 @@ class Lookup:
         self._nodes: dict[int, _Node] = {}
 
     def slot(self, ifindex: int, destination: int, source: int, protocol: str, port: int) -> int:
-        """Return the slot of the rule for a packet. Addresses are mapped 128-bit numbers."""
-        root = self.root(self.group_of(ifindex), protocol, destination)
-        return self.finish(root, fields_of(destination, source, port))[0]
+        """Return the slot of the rule for a packet. Addresses are mapped 128-bit numbers.
+
+        The port does not matter for a protocol without ports.
+        """
+        root = self.root(self.group_of(ifindex), table_of(protocol), destination)
+        in_its_place = port if has_ports(protocol) else protocol_number(protocol)
+        return self.finish(root, fields_of(destination, source, in_its_place))[0]
 
     def intercept(self, group: int, destination: int) -> int:
         """Return the slot of the best rule of a group that intercepts packets to the destination, 0 for none."""
@@ -121,17 +126,17 @@ class Lookup:
         pairs = self._words[PAGE_WORDS : (1 + GROUP_PAGES) * PAGE_WORDS].tolist()
         return {ifindex: group for ifindex, group in zip(pairs[0::2], pairs[1::2]) if ifindex}
 
-    def directory(self, group: int, family: int, protocol: str) -> int:
+    def directory(self, group: int, family: int, table: str) -> int:
         """Return a word of the directory of a group."""
         end = min(FIRST_GROUP_PAGE + self._words[HEADER_GROUPS] - 1, self._words[HEADER_PAGES])
         if group and not FIRST_GROUP_PAGE <= group < end:
             raise _damaged(group)
-        return self._words[directory_word(group, family, protocol)]
+        return self._words[directory_word(group, family, table)]
 
-    def root(self, group: int, protocol: str, destination: int) -> Position:
+    def root(self, group: int, table: str, destination: int) -> Position:
         """Return the position at which a lookup in a group begins."""
         family = family_of(destination)
-        root = self.directory(group, family, protocol)
+        root = self.directory(group, family, table)
         if family == 4 and root:
             if root + ROOT_PAGES > self._words[HEADER_PAGES]:
                 raise _damaged(root)

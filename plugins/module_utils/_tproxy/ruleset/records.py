@@ -50,7 +50,8 @@ from ..abi.layout import (
 from ..abi.structs import decode, encode
 from ..errors import LayoutMismatch, LimitExceeded, VerificationFailed
 from ..model.prefix import Prefix, format_address, parse_address
-from ..model.rule import PROTOCOL_NAMES, PROTOCOLS, Identity, Rule
+from ..model.protocol import protocol_name, protocol_number
+from ..model.rule import Identity, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -175,7 +176,7 @@ def _record(rule: Rule, slot: int, texts: dict[str, int]) -> bytes:
         rule.low,
         rule.high,
         rule.tproxy_port,
-        PROTOCOLS[rule.protocol],
+        protocol_number(rule.protocol),
         KINDS[rule.action],
         _flags(rule.on_missing, rule.listener),
         slot,
@@ -219,7 +220,7 @@ def _rule(
     rule = Rule(
         prefixes[record.destination],
         prefixes[record.source],
-        PROTOCOL_NAMES[record.protocol],
+        protocol_name(record.protocol),
         record.low,
         record.high,
         interfaces[record.interfaces],

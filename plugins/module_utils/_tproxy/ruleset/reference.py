@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from ..model.prefix import ADDRESS_BITS, Prefix, family_of
+from ..model.protocol import has_ports, protocol_number
 from ..model.rule import Rule
 
 T = TypeVar("T")
@@ -49,11 +50,13 @@ class Reference:
     ) -> Rule | None:
         """Return the rule for a packet, or None. Addresses are mapped 128-bit numbers.
 
-        `interface` is a name. None is an interface that no rule names.
+        A protocol without ports needs no port. `interface` is a name, None an interface that no rule names.
         """
         table = self._destinations.get((family_of(destination), protocol))
         around = table.around(destination) if table else []
-        return first_match(port_maps(around, source, interface), port)
+        return first_match(
+            port_maps(around, source, interface), port if has_ports(protocol) else protocol_number(protocol)
+        )
 
     def intercept(self, destination: int, interface: str | None = None) -> Rule | None:
         """Return the best rule that intercepts packets to the destination, with any protocol, port and source."""

@@ -32,7 +32,8 @@ from typing import NamedTuple
 
 from ..errors import VerificationFailed
 from ..model.prefix import ADDRESS_BITS, Prefix, family_of, format_number
-from ..model.rule import PORT_MAX, PROTOCOLS, Rule
+from ..model.protocol import PORTLESS, TABLES, protocol_name
+from ..model.rule import PORT_MAX, Rule
 from .lookup import ALL_FIELDS, DESTINATION_FIELDS, PORT_FIELD, SOURCE_FIELDS, Lookup, Position, fields_of
 from .records import SlottedRule, decode_action
 from .reference import DestinationRules, Destinations, Interval, PortMap, best_intercept, first_match, port_maps
@@ -55,7 +56,7 @@ def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Map
         if action != (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.listener):
             raise VerificationFailed(f"{rule}: the image has the action {action} in slot {slot}")
     verifier = _Verifier(lookup, rules, _interfaces(lookup, rules, ifindexes))
-    points = sum(verifier.flows(family, protocol) for family in FAMILIES for protocol in PROTOCOLS)
+    points = sum(verifier.flows(family, table) for family in FAMILIES for table in TABLES)
     return points + sum(map(verifier.intercepts, FAMILIES))
 
 
@@ -107,14 +108,14 @@ class _Verifier:
 
     # ---- flows ------------------------------------------------------------------------------
 
-    def flows(self, family: int, protocol: str) -> int:
+    def flows(self, family: int, table: str) -> int:
         """Verify the flows of a table; return the number of points."""
-        rules = (rule for rule, _slot in self._slotted if rule.protocol == protocol)
+        rules = (rule for rule, _slot in self._slotted if rule.table == table)
         destinations = Destinations(family, (rule for rule in rules if rule.destination.family == family))
-        roots = [self._lookup.directory(view.group, family, protocol) for view in self._views]
+        roots = [self._lookup.directory(view.group, family, table) for view in self._views]
         points = 0
         for interval in destinations.intervals():
-            points += self._interval(protocol, interval, self._at_ends(family, interval), roots)
+            points += self._interval(table, interval, self._at_ends(family, interval), roots)
             for rules_before in interval.before:
                 self._asked.pop(rules_before.prefix, None)
         self._asked.clear()
@@ -153,7 +154,7 @@ class _Verifier:
 
     def _interval(
         self,
-        protocol: str,
+        table: str,
         interval: Interval,
         ends: Sequence[tuple[int, Questions, Questions]],
         roots: Sequence[int],
@@ -171,7 +172,7 @@ class _Verifier:
                     continue
                 if position != verified:
                     questions = questions + again
-                self._flows(view, protocol, address, position, around, maps, questions)
+                self._flows(view, table, address, position, around, maps, questions)
                 verified = position
                 points += sum(len(ports) for _source, ports in questions)
         return points
@@ -179,7 +180,7 @@ class _Verifier:
     def _flows(
         self,
         view: _View,
-        protocol: str,
+        table: str,
         address: int,
         position: Position,
         around: Sequence[DestinationRules],
@@ -205,7 +206,7 @@ class _Verifier:
             for port, (slot, compared) in zip(asked, answers):
                 expected = first_match(maps, port)
                 if rules.get(slot, _UNKNOWN) is not expected:
-                    point = f"{protocol} {format_number(address)} port {port} from {format_number(source)}"
+                    point = f"{_flow(table, address, port)} from {format_number(source)}"
                     raise self._difference(view, point, slot, expected)
                 if not compared & source_fields:
                     verified.add(port)
@@ -245,6 +246,13 @@ class _Verifier:
             f"{point} on {where} belongs to {expected or 'no rule'}, the image gives slot {slot}"
             f" ({self._rules.get(slot) or 'no rule'}); nothing was put in force, please report it"
         )
+
+
+def _flow(table: str, address: int, port: int) -> str:
+    """Return a flow to an address. In the table of protocols without ports, `port` is the number of the protocol."""
+    if table == PORTLESS:
+        return f"{protocol_name(port)} {format_number(address)}"
+    return f"{table} {format_number(address)} port {port}"
 
 
 def _questions(rules: Sequence[Rule]) -> _Asked:

@@ -51,7 +51,7 @@ def test_one_name_is_a_list_of_one():
     ("given", "expected"),
     [
         ({"rules": [VOICE, {**VOICE, "ports": 70000}]}, "rule 'voice' (number 2): ports: 70000 goes beyond 65535"),
-        ({"rules": [{**VOICE, "protocol": "tpc"}]}, "rule 'voice' (number 1): protocol: 'tpc' is not one of tcp, udp"),
+        ({"rules": [{**VOICE, "protocol": "tpc"}]}, "rule 'voice' (number 1): protocol: 'tpc' is no IP protocol"),
         ({"rules": [{**VOICE, "ports": None}]}, "rule 'voice' (number 1): ports: missing; give one port"),
         ({"rules": [VOICE, VOICE]}, "rule 'voice' (number 2) and rule 'voice' (number 1) are the same rule"),
         ({"rules": [{**VOICE, "hits": 1}]}, "rule 'voice' (number 1): there is no option 'hits'"),

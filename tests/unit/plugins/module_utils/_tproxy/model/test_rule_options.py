@@ -71,6 +71,42 @@ def test_ports(ports, low, high):
     assert (rule.low, rule.high) == (low, high)
 
 
+@pytest.mark.parametrize("ports", [1200, 1220, 1205, 3600, 443, 80, "1221", 8080])  # 20:00, 20:20, 20:05, 60:00
+def test_numbers_that_are_no_range_of_yaml(ports):
+    assert one_rule(ports=ports).low == int(ports)
+
+
+@pytest.mark.parametrize(
+    "ports", ["80,443,8000-8100", "80, 443 ,8000:8100", [80, "443", "8000-8100"], ["80,443", "8000-8100"]]
+)
+def test_an_entry_with_several_ports_is_several_rules(ports):
+    rules, _warnings = rules_from_params([{**GOOD, "ports": ports, "protocol": ["tcp", "UDP"], "name": "both"}])
+    ranges = [(80, 80), (443, 443), (8000, 8100)]
+    assert [rule[2:5] for rule in rules] == [(name, *each) for name in ("tcp", "udp") for each in ranges]
+    assert {rule.name for rule in rules} == {"both"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name"), [("OSPF", "ospf"), (89, "ospf"), ("89", "ospf"), (61, "61"), ("ipv4", "ipip")]
+)
+@pytest.mark.parametrize("ports", [None, "", []])
+def test_a_protocol_without_ports(protocol, name, ports):
+    rule = one_rule(protocol=protocol, ports=ports, action="pass", tproxy_port=None)
+    assert (rule.protocol, rule.table, rule.to_params()["ports"]) == (name, "portless", "")
+    assert str(rule) == f"{name} 10.0.0.0/8: pass (owner ansible)"
+    assert rules_from_params([rule.to_params()])[0] == [rule]
+
+
+def test_a_proxy_takes_tcp_and_udp_only():
+    (fault,) = faults_of(rules_from_params, {"protocol": "sctp", "ports": None})
+    assert fault == "rule number 1: action: a proxy takes tcp and udp only; give pass or drop for sctp"
+
+
+def test_the_same_rule_in_two_entries_with_lists():
+    (fault,) = faults_of(rules_from_params, {"ports": "80,443"}, {"ports": [443], "protocol": ["tcp", "udp"]})
+    assert "rule number 2 and rule number 1 are the same rule (tcp 10.0.0.0/8 ports 443)" in fault
+
+
 def test_interfaces_are_sorted_and_stand_once():
     assert one_rule(interfaces=["eth1", "br-lan", "eth1"]).interfaces == ("br-lan", "eth1")
     assert one_rule(interfaces="eth0").interfaces == ("eth0",)
@@ -118,15 +154,29 @@ FAULTS = [
     ({"source": ""}, "source", "''"),
     ({"source": "fd00::/8"}, "source", "IPv4"),
     ({"destination": "fd00::/8", "source": "10.0.0.0/8"}, "source", "IPv6"),
-    ({"protocol": None}, "protocol", "missing; give one of tcp, udp"),
-    ({"protocol": "sctp"}, "protocol", "'sctp' is not one of tcp, udp"),
-    ({"protocol": "TCP"}, "protocol", "'TCP'"),
+    ({"protocol": None}, "protocol", "missing; give tcp, udp or another"),
+    ({"protocol": "any"}, "protocol", "'any' is no IP protocol"),
+    ({"protocol": ""}, "protocol", "''"),
+    ({"protocol": True}, "protocol", "True"),
+    ({"protocol": 256}, "protocol", "256 is no IP protocol"),
+    ({"protocol": "icmp"}, "protocol", "`allow_echo`"),
+    ({"protocol": 58}, "protocol", "`allow_echo`"),
+    ({"protocol": "ipv6-frag"}, "protocol", "extension header"),
+    ({"protocol": ["tcp", "TCP"]}, "protocol", "['tcp', 'TCP'] has an element twice"),
+    ({"protocol": ["tcp", "gre"]}, "protocol", "gre has no ports, but tcp has; use two rules"),
+    ({"protocol": "ospf", "action": "drop", "tproxy_port": None}, "ports", "has no meaning for ospf"),
     ({"ports": None}, "ports", "missing"),
     ({"ports": "http"}, "ports", "'http'"),
     ({"ports": ""}, "ports", "''"),
     ({"ports": True}, "ports", "True"),
     ({"ports": -1}, "ports", "-1"),
-    ({"ports": "80,443"}, "ports", "'80,443'"),
+    ({"ports": "80,,443"}, "ports", "''"),
+    ({"ports": [80, "http"]}, "ports", "'http'"),
+    ({"ports": []}, "ports", "[] is no port"),
+    ({"ports": [80, "80-80"]}, "ports", "twice"),
+    ({"ports": 1221}, "ports", "20:21 without quotes; write '1221' for the port, or 20-21 for the range"),
+    ({"ports": ["80", 1221]}, "ports", "1221"),
+    ({"ports": 20.5}, "ports", "20.5"),
     ({"ports": "80-"}, "ports", "'80-'"),
     ({"ports": "443-80"}, "ports", "80-443"),
     ({"ports": 65536}, "ports", "65536"),

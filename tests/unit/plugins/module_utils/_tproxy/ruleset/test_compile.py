@@ -60,7 +60,7 @@ def test_no_rules():
 def test_one_rule_word_by_word():
     words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
     root = directory(words, 0)
-    assert root == [FIRST_GROUP_PAGE, 0, 0, 0, 0, 0]
+    assert root == [FIRST_GROUP_PAGE] + [0] * 7
     assert words[layout.HEADER_ACTIONS] == FIRST_GROUP_PAGE + 256
     node = (FIRST_GROUP_PAGE + 258) * layout.PAGE_WORDS
     search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
@@ -74,7 +74,7 @@ def test_one_rule_word_by_word():
 def test_one_rule_for_everything_needs_no_node():
     items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
     words = compile_image(slotted_from(*items), {}, 1)
-    assert directory(words, 0) == [0, FIRST_GROUP_PAGE, 0, 2, 0, 0]
+    assert directory(words, 0) == [0, FIRST_GROUP_PAGE, 0, 0, 2, 0, 0, 0]
     assert set(words[FIRST_GROUP_PAGE * layout.PAGE_WORDS :][:65536]) == {1}
 
 
@@ -95,8 +95,18 @@ def test_cover_of_everything_needs_no_node():
         for net in ("0.0.0.0/0", "::/0")
     ]
     words = compile_image(slotted_from(*items), {"eth0": 7}, 1)
-    assert directory(words, 0) == [0] * 6
-    assert directory(words, FIRST_GROUP_PAGE)[4:] == [1, 2]
+    assert directory(words, 0) == [0] * 8
+    assert directory(words, FIRST_GROUP_PAGE)[6:] == [1, 2]
+
+
+def test_protocols_without_ports_share_a_root_where_their_number_stands_for_the_port():
+    items = [{"destination": "10.0.0.0/15", "protocol": name, "action": "pass"} for name in ("ospf", 112, "gre")]
+    words = compile_image(slotted_from(*items), {}, 1)
+    assert directory(words, 0) == [0, 0, FIRST_GROUP_PAGE] + [0] * 5
+    node = image_reader.read_node(words, words[FIRST_GROUP_PAGE * layout.PAGE_WORDS + 0x0A01])
+    assert (node.tag, node.field) == (layout.NODE_SEARCH, layout.FIELD4_DPORT)
+    assert node.keys[:7] == [0, 47, 48, 89, 90, 112, 113]
+    assert node.values[:7] == [0, 3, 0, 1, 0, 2, 0]
 
 
 def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
@@ -156,8 +166,8 @@ def test_classes_share_what_is_equal():
     assert words[layout.HEADER_GROUPS] == 3
     everyone, eth01, eth2 = (directory(words, number) for number in (0, FIRST_GROUP_PAGE, FIRST_GROUP_PAGE + 1))
     assert eth01[:2] == everyone[:2]
-    assert (everyone[2], eth2[2]) == (0, 0)
-    assert eth01[2] != 0
+    assert (everyone[3], eth2[3]) == (0, 0)
+    assert eth01[3] != 0
     assert eth2[0] != everyone[0]
     assert eth2[1] == everyone[1]
     assert words[layout.HEADER_ACTIONS] == FIRST_GROUP_PAGE + 2 + 3 * 256

@@ -31,7 +31,7 @@ def options(count):
         {
             "destination": f"10.{host >> 16}.{host >> 8 & 255}.{host & 255}" + chance.choice(["", "", "/28"]),
             "protocol": chance.choice(["tcp", "udp"]),
-            "ports": chance.randrange(1, 60000),
+            "ports": str(chance.randrange(1, 60000)),
             "tproxy_port": 15001,
         }
         for host in hosts
