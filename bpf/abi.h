@@ -179,6 +179,7 @@ enum policy_flag {
 	POLICY_ACCEPT_UNSPEC = 8, /* pass is TC_ACT_UNSPEC: later programs of the hook run */
 	POLICY_LOOPBACK = 16,	  /* drop nothing */
 	POLICY_LAYER3 = 32,	  /* no Ethernet header (tun, WireGuard) */
+	POLICY_AUDIT = 1024, /* the default action passes, and counts its drops as would-be drops */
 };
 
 struct management {
@@ -261,12 +262,46 @@ enum reason {
 enum verdict {
 	VERDICT_PASS = 0,
 	VERDICT_DROP = 1,
-	VERDICTS = 2,
+	VERDICT_WOULD_DROP = 2, /* passed: an audited default action does not drop */
+	VERDICTS = 3,
 };
 
 enum counters {
-	REASON_COUNTERS = 8738, /* (INTERFACES + 1) * REASONS * VERDICTS */
-	HIT_COUNTERS = 131072,	/* RULES + 1 */
+	REASON_COUNTERS = 13107, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	HIT_COUNTERS = 131072,	 /* RULES + 1 */
+};
+
+/* ---- the drop log ------------------------------------------------------------- */
+
+enum drop_log {
+	DROPS = 8192, /* entries; the least recently used one makes place for a new one */
+	/* A CPU notes at most DROPS_PER_WINDOW packets in a window of 1 << DROP_WINDOW_SHIFT jiffies. */
+	DROPS_PER_WINDOW = 64,
+	DROP_WINDOW_SHIFT = 6,
+};
+
+struct drop_key {
+	__u8 source[16];
+	__u8 destination[16]; /* both all zeros: the packet has no flow */
+	__u32 ifindex;
+	__u32 rule;  /* slot in the image of the packet, 0 = none */
+	__be16 port; /* of the destination; without meaning for a protocol without ports */
+	__u8 protocol;
+	__u8 reason;  /* enum reason */
+	__u8 verdict; /* VERDICT_DROP or VERDICT_WOULD_DROP */
+	__u8 reserved[3];
+};
+
+/* Times are CLOCK_MONOTONIC ns. */
+struct drop {
+	__u64 first_seen;
+	__u64 last_seen;
+	__u64 packets; /* those that were noted */
+};
+
+struct drop_budget {
+	__u64 window; /* jiffies >> DROP_WINDOW_SHIFT */
+	__u64 noted;  /* packets in that window */
 };
 
 /* ---- the description of the pinned program ---------------------------------- */
@@ -330,5 +365,6 @@ _Static_assert(0xffffffff >> GROUP_PAGE_SHIFT == GROUP_PAGES - 1,
 	       "the upper bits of the product are the page");
 _Static_assert(DISPLACED == 2 * INTERFACES, "each entry of both tables can be displaced");
 _Static_assert(sizeof(struct displaced_key) == 8, "struct displaced_key");
+_Static_assert(sizeof(struct drop_key) == 48, "struct drop_key has no hidden padding");
 
 #endif

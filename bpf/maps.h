@@ -15,6 +15,7 @@ enum map_type {
 	TYPE_HASH = 1,
 	TYPE_ARRAY = 2,
 	TYPE_PERCPU_ARRAY = 6,
+	TYPE_LRU_HASH = 9,
 	TYPE_ARRAY_OF_MAPS = 12,
 };
 
@@ -24,14 +25,16 @@ enum map_flag {
 };
 
 /* The inner maps of the image map are arrays of pages. Image maps differ in their entries only. */
-#define TPROXY_MAPS(MAP)                                                                       \
-	MAP(image, TYPE_ARRAY_OF_MAPS, 4, 4, GENERATIONS, FLAG_NONE)                           \
-	MAP(policy, TYPE_ARRAY, 4, sizeof(struct policy), POLICIES, FLAG_NONE)                 \
-	MAP(ifindex_ip_map, TYPE_ARRAY, 4, sizeof(struct interface_addresses), INTERFACES,     \
-	    FLAG_NONE)                                                                         \
-	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)       \
-	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)       \
-	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE) \
+#define TPROXY_MAPS(MAP)                                                                          \
+	MAP(image, TYPE_ARRAY_OF_MAPS, 4, 4, GENERATIONS, FLAG_NONE)                              \
+	MAP(policy, TYPE_ARRAY, 4, sizeof(struct policy), POLICIES, FLAG_NONE)                    \
+	MAP(ifindex_ip_map, TYPE_ARRAY, 4, sizeof(struct interface_addresses), INTERFACES,        \
+	    FLAG_NONE)                                                                            \
+	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)          \
+	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
+	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE)    \
+	MAP(drops, TYPE_LRU_HASH, sizeof(struct drop_key), sizeof(struct drop), DROPS, FLAG_NONE) \
+	MAP(drop_budget, TYPE_PERCPU_ARRAY, 4, sizeof(struct drop_budget), 1, FLAG_NONE)          \
 	MAP(meta, TYPE_ARRAY, 4, sizeof(struct meta), 1, FLAG_NONE)
 
 /* The placeholders are above all file descriptors of a compiler process. */

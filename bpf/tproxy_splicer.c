@@ -8,13 +8,15 @@
 #include <linux/pkt_cls.h>
 
 #include "lib/ctx.h"
+#include "lib/drop_log.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
 #include "lib/ruleset.h"
 #include "lib/socket.h"
 #include "lib/stats.h"
 
-static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, enum reason reason)
+static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx,
+				  const struct flow *flow, enum reason reason)
 {
 	enum verdict verdict = ctx->flags & POLICY_LOOPBACK ? VERDICT_PASS : ctx->verdict;
 
@@ -26,6 +28,8 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx, en
 		count_packet(MAP(reasons),
 			     (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict,
 			     skb->len);
+		if (verdict != VERDICT_PASS)
+			note_drop(skb, ctx, flow, reason, verdict);
 	}
 	clear_mark(skb, ctx);
 	if (verdict == VERDICT_DROP)
@@ -147,15 +151,14 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 	return handle_flow(skb, ctx, flow, session);
 }
 
-static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx)
+static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						  struct flow *flow)
 {
-	struct flow flow = {};
-
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return verdict_pass(ctx, REASON_ARP);
 	if (has_vlan_id(skb))
 		return verdict_pass(ctx, REASON_VLAN);
-	ctx->kind = parse_packet(skb, ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);
+	ctx->kind = parse_packet(skb, network_offset(ctx), flow);
 	switch (ctx->kind) {
 	case PKT_TAGGED:
 		return verdict_pass(ctx, REASON_VLAN);
@@ -169,11 +172,11 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :
 							default_action(ctx, REASON_ICMP);
 	case PKT_FLOW:
-		if (ctx->policy && is_management(ctx->policy, &flow))
+		if (ctx->policy && is_management(ctx->policy, flow))
 			return verdict_pass(ctx, REASON_MANAGEMENT);
-		if (is_dhcp(&flow))
+		if (is_dhcp(flow))
 			return verdict_pass(ctx, REASON_DHCP);
-		if (is_ssh(skb, ctx, &flow))
+		if (is_ssh(skb, ctx, flow))
 			return verdict_pass(ctx, REASON_SSH);
 		break;
 	case PKT_PORTLESS:
@@ -181,13 +184,14 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_ICMP_ERROR:
 		break;
 	}
-	return handle_rules(skb, ctx, &flow);
+	return handle_rules(skb, ctx, flow);
 }
 
 int tproxy_splicer(struct __sk_buff *skb)
 {
 	struct pkt_ctx ctx = {};
+	struct flow flow = {};
 
 	lookup_policy(skb, &ctx);
-	return finish(skb, &ctx, handle_ingress(skb, &ctx));
+	return finish(skb, &ctx, &flow, handle_ingress(skb, &ctx, &flow));
 }

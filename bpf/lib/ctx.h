@@ -5,6 +5,8 @@
 #ifndef TPROXY_CTX_H
 #define TPROXY_CTX_H
 
+#include <linux/if_ether.h>
+
 #include "../abi.h"
 #include "packet.h"
 
@@ -32,6 +34,12 @@ static __always_inline bool is_test_run(const struct __sk_buff *skb)
 	return !skb->ingress_ifindex;
 }
 
+/* Return the offset of the IP header. */
+static __always_inline __u32 network_offset(const struct pkt_ctx *ctx)
+{
+	return ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN;
+}
+
 static __always_inline enum reason verdict_pass(struct pkt_ctx *ctx, enum reason reason)
 {
 	ctx->verdict = VERDICT_PASS;
@@ -46,7 +54,10 @@ static __always_inline enum reason verdict_drop(struct pkt_ctx *ctx, enum reason
 
 static __always_inline enum reason default_action(struct pkt_ctx *ctx, enum reason reason)
 {
-	ctx->verdict = ctx->flags & POLICY_DEFAULT_PASS ? VERDICT_PASS : VERDICT_DROP;
+	if (ctx->flags & POLICY_DEFAULT_PASS)
+		ctx->verdict = VERDICT_PASS;
+	else
+		ctx->verdict = ctx->flags & POLICY_AUDIT ? VERDICT_WOULD_DROP : VERDICT_DROP;
 	return reason;
 }
 

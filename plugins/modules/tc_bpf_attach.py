@@ -121,10 +121,12 @@ options:
         description:
           - Action for packets that no rule and no other option decides. Rules match TCP and UDP only. So this option
             also decides ESP, GRE, OSPF, IGMP and VRRP, for example.
+          - V(audit) passes these packets, counts them as C(would_drop), and notes them in the drop log. So a router in
+            production can rehearse V(drop). Rules are in force.
           - A fragment has no ports that the program can trust. With V(pass) a fragment passes although a rule drops its
             flow. A fragment inside an intercept is always dropped.
         type: str
-        choices: [drop, pass]
+        choices: [drop, pass, audit]
         default: drop
       allow_ssh:
         description:

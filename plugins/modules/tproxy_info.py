@@ -15,6 +15,13 @@ description:
   - Fails without the rights of root, because an unprivileged task would find no rule and no program.
 author:
   - netedge.tproxy contributors (@netedge)
+options:
+  drops:
+    description:
+      - The number of entries of the drop log to return, those that were seen last.
+    type: int
+    default: 20
+    version_added: 0.2.0
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.reads
@@ -83,7 +90,9 @@ attachments:
       elements: str
     reasons:
       description:
-        - Passed and dropped packets and bytes for each reason, for example C(spliced), C(established), C(ssh).
+        - Packets and bytes for each reason, for example C(spliced), C(established), C(ssh).
+        - C(passed), C(dropped) and C(would_drop) count by verdict. C(would_drop) has the packets that the default
+          action would have dropped but for V(audit).
       type: dict
     ahead:
       description: Foreign programs that see the packets first.
@@ -124,6 +133,59 @@ rules:
       service: ""
       hits: {packets: 12, bytes: 6120}
       in_force: true
+drops:
+  description:
+    - The last distinct packets that the program dropped, or would have dropped but for V(audit), the last one first.
+    - Each CPU notes a limited number of packets in a second, so the counts of a flood are samples.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    interface:
+      description: The interface that received the packets, or its index if it is gone.
+      type: str
+    verdict:
+      description: V(drop) or V(would_drop).
+      type: str
+    reason:
+      description: The reason, as in C(attachments[].reasons).
+      type: str
+    rule:
+      description: The rule that matched, as the rule set of now has it; empty without one.
+      type: str
+    protocol:
+      description: Name or number of the protocol; empty for a packet without an IP header.
+      type: str
+    source:
+      description: The source address.
+      type: str
+    destination:
+      description: The destination address.
+      type: str
+    port:
+      description: The destination port; 0 if the protocol has none, and for fragments.
+      type: int
+    packets:
+      description: The packets that the program noted.
+      type: int
+    first_seen:
+      description: Time of the first one, in UTC.
+      type: str
+    last_seen:
+      description: Time of the last one.
+      type: str
+  sample:
+    - interface: wan0
+      verdict: would_drop
+      reason: default
+      rule: ""
+      protocol: tcp
+      source: 198.51.100.7
+      destination: 203.0.113.1
+      port: 8443
+      packets: 3
+      first_seen: "2026-01-05T10:00:00Z"
+      last_seen: "2026-01-05T10:00:04Z"
 generation:
   description: Number of the stored rule set.
   returned: success

@@ -63,9 +63,11 @@ options:
         type: dict
         suboptions:
           default_action:
-            description: Action for packets that no rule and no other option decides.
+            description:
+              - Action for packets that no rule and no other option decides.
+              - V(audit) passes them, counts them as C(would_drop), and notes them in the drop log.
             type: str
-            choices: [drop, pass]
+            choices: [drop, pass, audit]
             default: drop
           allow_ssh:
             description: Pass TCP port 22 to the recorded addresses of the interface, or to any while none is recorded.

@@ -41,7 +41,8 @@ options:
     type: str
   expect:
     description:
-      - The expected answer. A word is a verdict (V(pass), V(drop)) or a reason (V(spliced), V(default), ...).
+      - The expected answer. A word is a verdict (V(pass), V(drop), V(would_drop)) or a reason (V(spliced), V(default),
+        ...).
       - A dictionary has any of C(verdict), C(reason) and C(rule) (the name of the rule).
     type: raw
   flows:
@@ -104,7 +105,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 verdict:
-  description: V(pass) or V(drop). With O(flows), only the entries of RV(flows) have it, as the next two members.
+  description:
+    - V(pass), V(drop), or V(would_drop) for a packet that passes because the default action is V(audit).
+    - With O(flows), only the entries of RV(flows) have it, as the next two members.
   returned: success, for a single flow
   type: str
   sample: pass

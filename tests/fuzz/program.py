@@ -59,7 +59,8 @@ REASONS = {
     for name, number in vars(layout).items()
     if name.startswith("REASON_") and name != "REASON_COUNTERS"
 }
-VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
+DEFAULT_ACTIONS = {"drop": 0, "pass": layout.POLICY_DEFAULT_PASS, "audit": layout.POLICY_AUDIT}
+VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}
 RETURNED = {0: "ok", 2: "shot", 0xFFFFFFFF: "unspec"}  # TC_ACT_OK, _SHOT, _UNSPEC of linux/pkt_cls.h
 # Rules are counted where they decided, not where a session did.
 COUNTED_BY_RULE = {"rule", "local", "no_listener", "assign_error"}
@@ -133,7 +134,7 @@ class Program:
 
     def _tell_policy(self, slot: int, ifindex: int, told: dict, image: str) -> None:
         flags = sum(bit for option, bit in FLAGS.items() if told[option])
-        flags |= layout.POLICY_DEFAULT_PASS if told["default_action"] == "pass" else 0
+        flags |= DEFAULT_ACTIONS[told["default_action"]]
         flags |= layout.POLICY_ACCEPT_UNSPEC if told["accept"] == "unspec" else 0
         policy = {
             "ifindex": ifindex,

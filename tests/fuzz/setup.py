@@ -65,7 +65,7 @@ def _policy(told: dict | None) -> Policy | None:
 
 def _draw_policy(chance: random.Random, name: str) -> dict:
     return {
-        "default_action": chance.choice(("drop", "drop", "pass")),
+        "default_action": chance.choice(("drop", "drop", "pass", "audit")),
         "allow_ssh": chance.random() < 0.7,
         "allow_echo": chance.random() < 0.5,
         "accept": chance.choice(("ok", "unspec")),

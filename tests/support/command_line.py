@@ -67,8 +67,8 @@ def _attachments() -> list:
         "policy": {**policy, "management": [{"source": "192.0.2.0/24", "protocol": "tcp", "port": 22}]},
         "addresses": ["10.1.0.1", "fe80::1"],
         "reasons": {
-            "spliced": {"passed": counted, "dropped": nothing},
-            "default": {"passed": nothing, "dropped": {"packets": 9, "bytes": 700}},
+            "spliced": {"passed": counted, "dropped": nothing, "would_drop": nothing},
+            "default": {"passed": nothing, "dropped": {"packets": 9, "bytes": 700}, "would_drop": nothing},
         },
     }
     gone = dict.fromkeys(["priority", "handle", "program_id", "tag", "name", "policy"])

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import TABLE_ADDRESSES, TABLE_POLICY
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES, VERDICT_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Policy, interface_addresses
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
@@ -48,7 +48,6 @@ CACHE = ROOT / ".work" / "cache" / "blobs"
 CONTEXT_BYTES = 192  # struct __sk_buff of include/uapi/linux/bpf.h
 MARK_AT, IFINDEX_AT, CB_AT = 8, 40, 48
 ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
-VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop"}
 
 
 def program_source() -> dict:
@@ -179,13 +178,13 @@ class Splicer:
         run = bpf.test_run(self.fd, frame, bytes(context))
         reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
         after = struct.unpack_from("=I", run.context, MARK_AT)[0]
-        return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICTS[reason >> 8], rule, error, after)
+        return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICT_NAMES[reason >> 8], rule, error, after)
 
     def counted(self, slot: int) -> dict:
         """Return {(reason, verdict): (packets, bytes)} of a policy slot, where not zero."""
         found = {}
         for reason, name in REASON_NAMES.items():
-            for verdict, word in VERDICTS.items():
+            for verdict, word in VERDICT_NAMES.items():
                 index = (slot % (layout.INTERFACES + 1) * layout.REASONS + reason) * layout.VERDICTS + verdict
                 counter = self._counter("reasons", index)
                 if any(counter):

@@ -87,12 +87,13 @@ class Router:
         """Return the outcome of a packet."""
         policy = self._policies[arrival.interface] or Policy()  # "Policies": no policy
         outcome = self._row(arrival, policy)
-        passes = policy.default_action == "pass" if outcome.passes is None else outcome.passes
-        passes = passes or policy.loopback
+        verdict = policy.default_action if outcome.passes is None else ("drop", "pass")[outcome.passes]
+        verdict = "pass" if policy.loopback else {"audit": "would_drop"}.get(verdict, verdict)
+        passes = verdict != "drop"
         returned = "ok" if passes else "shot"
         if passes and policy.accept == "unspec" and outcome.reason != "spliced":
             returned = "unspec"
-        return Judgement(outcome.reason, "pass" if passes else "drop", returned, outcome.rule, outcome.marked)
+        return Judgement(outcome.reason, verdict, returned, outcome.rule, outcome.marked)
 
     def _row(self, arrival: Arrival, policy: Policy) -> Outcome:
         """Return the outcome of the first row that matches."""

@@ -51,8 +51,8 @@ MUTANTS = (
     ),
     Mutant(
         PROTOCOL,
-        "!is_ext_hdr(protocol) && protocol != IPPROTO_ICMP &&",
-        "protocol != IPPROTO_ICMP &&",
+        "1ULL << IPPROTO_ROUTING | 1ULL << IPPROTO_FRAGMENT |",
+        "0 |",
         "fragments of an extension header",
     ),
     Mutant(
@@ -274,8 +274,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "ctx->kind = parse_packet(skb, ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN, &flow);",
-        "ctx->kind = parse_packet(skb, ETH_HLEN, &flow);",
+        "ctx->kind = parse_packet(skb, network_offset(ctx), flow);",
+        "ctx->kind = parse_packet(skb, ETH_HLEN, flow);",
         "devices without Ethernet",
     ),
     Mutant(
@@ -286,7 +286,7 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (ctx->policy && is_management(ctx->policy, &flow))",
+        "if (ctx->policy && is_management(ctx->policy, flow))",
         "if (0)",
         "management",
     ),
@@ -295,6 +295,12 @@ MUTANTS = (
         "enum verdict verdict = ctx->flags & POLICY_LOOPBACK ? VERDICT_PASS : ctx->verdict;",
         "enum verdict verdict = ctx->verdict;",
         "loopback",
+    ),
+    Mutant(
+        CTX,
+        "ctx->verdict = ctx->flags & POLICY_AUDIT ? VERDICT_WOULD_DROP : VERDICT_DROP;",
+        "ctx->verdict = VERDICT_DROP;",
+        "an audited default action",
     ),
     Mutant(
         RULESET,

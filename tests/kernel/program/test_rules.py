@@ -253,6 +253,19 @@ WAYS_TO_DROP = {
 
 
 @pytest.mark.parametrize("reason", WAYS_TO_DROP)
+def test_an_audit_passes_what_the_default_action_would_drop_and_nothing_else(splicer, sockets, reason):
+    splicer.rules(rule("tcp", "drop", ports=80), rule("tcp", ports=443))
+    splicer.policy(LAN)
+    frame = tcp_frame(CLIENT, 443, fragment=1) if reason == "fragment" else WAYS_TO_DROP[reason]
+    assert splicer.ask(frame, LAN)[:3] == ("drop", reason, "drop")
+    splicer.policy(LAN, default_action="audit")
+    passes = reason in ("fragment", "other", "default")
+    assert splicer.ask(frame, LAN)[:3] == (("pass", reason, "would_drop") if passes else ("drop", reason, "drop"))
+    splicer.policy(LAN, default_action="audit", accept="unspec")
+    assert splicer.ask(frame, LAN).action == ("unspec" if passes else "drop")
+
+
+@pytest.mark.parametrize("reason", WAYS_TO_DROP)
 def test_the_loopback_interface_drops_nothing(splicer, sockets, reason):
     dropping = rule("tcp", "drop", ports=80), rule("tcp", ports=443)
     splicer.rules(*dropping)

@@ -140,6 +140,10 @@ class FakeBpf(Adapter):
     def delete(self, descriptor, key, subject="map"):
         self.kernel.get(descriptor).entries.pop(key, None)
 
+    def next_key(self, descriptor, key, size):
+        keys = [None, *self.kernel.read(descriptor).entries, None]
+        return keys[keys.index(key) + 1]
+
     @reads
     def map_by_id(self, number):
         return self.kernel.give(self.kernel.by_id(number))
@@ -276,6 +280,9 @@ class FakeBackground(Adapter):
 
     def monotonic_ns(self):
         return self.kernel.clock
+
+    def realtime_ns(self):
+        return 1_700_000_000 * 10**9 + self.kernel.clock
 
     def boot_id(self):
         return "boot"

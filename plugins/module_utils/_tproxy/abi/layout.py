@@ -121,6 +121,7 @@ POLICY_ALLOW_ECHO = 4
 POLICY_ACCEPT_UNSPEC = 8
 POLICY_LOOPBACK = 16
 POLICY_LAYER3 = 32
+POLICY_AUDIT = 1024
 
 # enum interface_table
 TABLE_POLICY = 0
@@ -149,11 +150,17 @@ REASONS = 17
 # enum verdict
 VERDICT_PASS = 0
 VERDICT_DROP = 1
-VERDICTS = 2
+VERDICT_WOULD_DROP = 2
+VERDICTS = 3
 
 # enum counters
-REASON_COUNTERS = 8738
+REASON_COUNTERS = 13107
 HIT_COUNTERS = 131072
+
+# enum drop_log
+DROPS = 8192
+DROPS_PER_WINDOW = 64
+DROP_WINDOW_SHIFT = 6
 
 # enum meta_size
 BLOB_BYTES = 262144
@@ -174,6 +181,7 @@ DEFAULT_MARK_MASK = 268435456
 TYPE_HASH = 1
 TYPE_ARRAY = 2
 TYPE_PERCPU_ARRAY = 6
+TYPE_LRU_HASH = 9
 TYPE_ARRAY_OF_MAPS = 12
 
 # enum map_flag
@@ -241,6 +249,35 @@ STRUCTS = {
             "bytes": (8, 8),
         },
     ),
+    "drop_key": (
+        48,
+        {
+            "source": (0, 16),
+            "destination": (16, 16),
+            "ifindex": (32, 4),
+            "rule": (36, 4),
+            "port": (40, 2),
+            "protocol": (42, 1),
+            "reason": (43, 1),
+            "verdict": (44, 1),
+            "reserved": (45, 3),
+        },
+    ),
+    "drop": (
+        24,
+        {
+            "first_seen": (0, 8),
+            "last_seen": (8, 8),
+            "packets": (16, 8),
+        },
+    ),
+    "drop_budget": (
+        16,
+        {
+            "window": (0, 8),
+            "noted": (8, 8),
+        },
+    ),
     "meta": (
         262224,
         {
@@ -261,6 +298,8 @@ MAPS = {
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
     "displaced": (2130706436, (1, 8, 4, 512, 0)),
     "hits": (2130706437, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706438, (6, 4, 16, 8738, 0)),
-    "meta": (2130706439, (2, 4, 262224, 1, 0)),
+    "reasons": (2130706438, (6, 4, 16, 13107, 0)),
+    "drops": (2130706439, (9, 48, 24, 8192, 0)),
+    "drop_budget": (2130706440, (6, 4, 16, 1, 0)),
+    "meta": (2130706441, (2, 4, 262224, 1, 0)),
 }

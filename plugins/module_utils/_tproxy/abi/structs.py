@@ -72,3 +72,5 @@ REASON_NAMES = {
     for name, number in vars(layout).items()
     if name.startswith("REASON_") and name != "REASON_COUNTERS"
 }
+
+VERDICT_NAMES = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}

@@ -262,7 +262,7 @@ def tproxy_cli() -> Arguments:
 
 def tproxy_info() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_info."""
-    return _copy(argument_spec={"pin_dir": PIN})
+    return _copy(argument_spec={"drops": {"type": "int", "default": 20}, "pin_dir": PIN})
 
 
 def _copy(**arguments: Any) -> Arguments:

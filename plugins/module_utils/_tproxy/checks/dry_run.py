@@ -163,7 +163,7 @@ def _trace(system: System, program: int, probe: Probe) -> Trace:
 
 def _gets_in(trace: Trace) -> bool:
     """Return whether a flow reaches this host itself. A spliced flow reaches a proxy instead."""
-    return trace.verdict == "pass" and trace.reason in GETS_IN
+    return trace.verdict != "drop" and trace.reason in GETS_IN
 
 
 class _Maps:

@@ -25,7 +25,7 @@ from ..abi.layout import (
     VERDICT_DROP,
     VERDICT_PASS,
 )
-from ..abi.structs import REASON_NAMES
+from ..abi.structs import REASON_NAMES, VERDICT_NAMES
 from ..model.flow import Flow, first_packet
 from ..system.system import Bpf
 
@@ -35,7 +35,7 @@ TC_ACT_SHOT = 2  # include/uapi/linux/pkt_cls.h
 
 
 class Trace(NamedTuple):
-    """The verdict ("pass" or "drop"), the name of the reason, and the slot of the rule, 0 without a rule."""
+    """The verdict (one of VERDICT_NAMES), the name of the reason, and the slot of the rule, 0 without a rule."""
 
     verdict: str
     reason: str
@@ -62,4 +62,4 @@ def ask(bpf: Bpf, descriptor: int, ifindex: int, flow: Flow) -> Trace:
         reason, verdict = REASON_SPLICED, VERDICT_PASS
     elif run.value == TC_ACT_SHOT:  # of another program, which leaves no trace
         verdict = VERDICT_DROP
-    return Trace("drop" if verdict == VERDICT_DROP else "pass", REASON_NAMES[reason], control[TRACE_RULE])
+    return Trace(VERDICT_NAMES[verdict], REASON_NAMES[reason], control[TRACE_RULE])

@@ -86,6 +86,18 @@ def _add_explain(parser: ArgumentParser) -> None:
     parser.add_argument("--expect", metavar="WORD", help=about)
 
 
+def _drops() -> Stream:
+    from .drops import drops
+
+    return Stream(drops)
+
+
+def _add_drops(parser: ArgumentParser) -> None:
+    parser.add_argument("--follow", action="store_true", help="print a line for each further packet, without end")
+    about = "show so many entries, the last seen ones; default: %(default)s"
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help=about)
+
+
 def _doctor() -> Runnable:
     from ..operations.info import INSPECT
     from .output import doctor_text
@@ -201,6 +213,16 @@ COMMANDS = {
         "  tproxy-splicer explain --interface lan0 --source 10.1.1.2 \\\n"
         "      --destination 172.16.240.9 --protocol udp --port 5060",
         _add_explain,
+    ),
+    "drops": Command(
+        "the last packets that were dropped, or would have been",
+        _drops,
+        "Lists distinct packets: interface, reason, protocol, addresses and port. With\n"
+        "`default_action: audit` the verdict of packets that the default action would\n"
+        "have dropped is would_drop. Each CPU notes a limited number of packets, so the\n"
+        "counts of a flood are samples.\n\n"
+        "  tproxy-splicer drops --follow",
+        _add_drops,
     ),
     "doctor": Command(
         "faults of now and later, each with its remedy",

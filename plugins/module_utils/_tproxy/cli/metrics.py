@@ -15,7 +15,7 @@ from ..model.text import replaced
 
 PREFIX = "tproxy_splicer_"
 RULE_LABELS = ("owner", "service", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
-VERDICTS = {"passed": "pass", "dropped": "drop"}
+VERDICTS = {"passed": "pass", "dropped": "drop", "would_drop": "would_drop"}
 SEVERITIES = ("error", "warning", "note")
 
 

@@ -102,9 +102,9 @@ def outcome(rule: Answer) -> str:
 
 
 def _reasons(answer: Answer) -> list[str]:
-    heads = ("INTERFACE", "REASON", "PASSED", "BYTES", "DROPPED", "BYTES")
+    heads = ("INTERFACE", "REASON", "PASSED", "BYTES", "DROPPED", "BYTES", "WOULD DROP", "BYTES")
     rows = [
-        (entry["interface"], reason, *_counter(verdicts["passed"]), *_counter(verdicts["dropped"]))
+        (entry["interface"], reason, *(part for counter in verdicts.values() for part in _counter(counter)))
         for entry in answer["attachments"]
         for reason, verdicts in entry["reasons"].items()
     ]
@@ -173,6 +173,8 @@ WHY = {
     "default": "No rule matches this flow: the default action of the interface is {verdict}.",
 }
 
+VERDICT_TEXTS = {"would_drop": "audit, which passes it and counts a would-be drop"}
+
 
 def explain_text(answer: Answer) -> str:
     """Return the verdict, reason and rule of the first flow of a tproxy_verdict result."""
@@ -187,7 +189,8 @@ def why(answer: Answer) -> str:
     """Return one sentence about the reason."""
     rule = answer["rule"] or {"action": ""}
     proxy = outcome(rule).partition(",")[0]
-    return WHY[answer["reason"]].format(verdict=answer["verdict"], action=rule["action"], proxy=proxy)
+    verdict = VERDICT_TEXTS.get(answer["verdict"], answer["verdict"])
+    return WHY[answer["reason"]].format(verdict=verdict, action=rule["action"], proxy=proxy)
 
 
 def _rule_line(rule: Answer) -> str:

@@ -23,7 +23,7 @@ from .rule import PORT_MAX
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 Options = Mapping[str, Any]
-CHOICES = {"default_action": ("drop", "pass"), "accept": ("ok", "unspec")}
+CHOICES = {"default_action": ("drop", "pass", "audit"), "accept": ("ok", "unspec")}
 
 
 @dataclass(frozen=True)

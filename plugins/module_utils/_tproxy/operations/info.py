@@ -43,7 +43,9 @@ from ..resources.programs import Programs
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
 from ..system.open_checks import open_for_checks
 from ..system.system import System
+from .drops import entries as drop_log
 
+COUNTERS = {layout.VERDICT_PASS: "passed", layout.VERDICT_DROP: "dropped", layout.VERDICT_WOULD_DROP: "would_drop"}
 # The return values where the state cannot be read, or another user could have written it.
 NOTHING: Answer = {
     "attachments": [],
@@ -52,6 +54,7 @@ NOTHING: Answer = {
     "generation": 0,
     "image": {"pages": 0, "bytes": 0, "rules": 0},
     "routes": [],
+    "drops": [],
     "drift": [],
 }
 
@@ -87,6 +90,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             "program": _program(current.programs),
             **_rules(current, names, enforcing),
             "routes": lines(current.routes.entries),
+            "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
             "drift": _codes(of_machine),
             "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
         }
@@ -196,19 +200,19 @@ def _of_filter(ours: HookProgram | None, field: str) -> int | None:
 
 
 def reasons(system: System, pins: Pins, slot: int) -> Answer:
-    """Return {reason: {passed, dropped}} of the reasons with packets; each has packets and bytes."""
+    """Return {reason: {passed, dropped, would_drop}} of the reasons with packets; each has packets and bytes."""
     if not pins.has("reasons"):
         return {}
     descriptor, size = pins.fd("reasons"), codec.size_of("counter") * system.bpf.possible_cpus()
     found = {}
     for number, name in REASON_NAMES.items():
         first = (slot * layout.REASONS + number) * layout.VERDICTS
-        passed, dropped = (
-            codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size) or bytes(size))
-            for verdict in (layout.VERDICT_PASS, layout.VERDICT_DROP)
-        )
-        if passed["packets"] or dropped["packets"]:
-            found[name] = {"passed": passed, "dropped": dropped}
+        counted = {
+            counter: codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size) or bytes(size))
+            for verdict, counter in COUNTERS.items()
+        }
+        if any(each["packets"] for each in counted.values()):
+            found[name] = counted
     return found
 
 

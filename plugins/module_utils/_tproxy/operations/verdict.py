@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..abi.structs import REASON_NAMES
+from ..abi.structs import REASON_NAMES, VERDICT_NAMES
 from ..checks.listeners import Listeners
 from ..checks.test_run import Trace, ask_program
 from ..constants import FUNCTION
@@ -32,7 +32,7 @@ from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
-VERDICTS, REASONS = ("pass", "drop"), tuple(REASON_NAMES.values())
+VERDICTS, REASONS = tuple(VERDICT_NAMES.values()), tuple(REASON_NAMES.values())
 SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
 
 

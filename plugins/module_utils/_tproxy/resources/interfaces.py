@@ -23,6 +23,7 @@ from ..abi.layout import (
     POLICY_ACCEPT_UNSPEC,
     POLICY_ALLOW_ECHO,
     POLICY_ALLOW_SSH,
+    POLICY_AUDIT,
     POLICY_DEFAULT_PASS,
     POLICY_LAYER3,
     POLICY_LOOPBACK,
@@ -295,7 +296,7 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
     width, count = size_of("management"), min(values["management_count"], MANAGEMENT)
     entries = [values["management"][i * width : (i + 1) * width] for i in range(count)]
     policy = Policy(
-        default_action="pass" if values["flags"] & POLICY_DEFAULT_PASS else "drop",
+        default_action=_decode_default(values["flags"]),
         allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
         allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
         accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
@@ -310,6 +311,12 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
     return values["ifindex"], policy if is_ours else replace(policy, damaged=True)
 
 
+def _decode_default(flags: int) -> str:
+    if flags & POLICY_DEFAULT_PASS:
+        return "pass"
+    return "audit" if flags & POLICY_AUDIT else "drop"
+
+
 def _decode_mark(value: int, mask: int) -> Mark:
     """Return the mark, or the default one for values that are no mark: no saved state and no roll-back has these."""
     return Mark(value, mask) if value and not value & ~mask else Mark()
@@ -318,6 +325,7 @@ def _decode_mark(value: int, mask: int) -> Mark:
 def _policy_flags() -> tuple[tuple[int, str, object], ...]:
     return (
         (POLICY_DEFAULT_PASS, "default_action", "pass"),
+        (POLICY_AUDIT, "default_action", "audit"),
         (POLICY_ALLOW_SSH, "allow_ssh", True),
         (POLICY_ALLOW_ECHO, "allow_echo", True),
         (POLICY_ACCEPT_UNSPEC, "accept", "unspec"),

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ..errors import KernelRefused, kernel_refusals
 from . import libc
 
-MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, PROG_LOAD, OBJ_PIN, OBJ_GET = 0, 1, 2, 3, 5, 6, 7
+MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET = range(8)
 PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
@@ -163,6 +163,22 @@ def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
     except OSError as refusal:
         if refusal.errno != errno.ENOENT:
             raise KernelRefused.of(refusal, "delete an entry of", subject) from refusal
+
+
+def next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
+    """Return the key of `size` bytes that follows another one in a hash, or None. Raises KernelRefused.
+
+    None, or a key that the map does not have, leads to the first one.
+    """
+    key_buffer, following = _buffer(key or b""), ctypes.create_string_buffer(size)
+    pointer = 0 if key is None else _pointer(key_buffer)
+    try:
+        _call(MAP_NEXT_KEY, struct.pack("=IxxxxQQQ", descriptor, pointer, _pointer(following), 0))
+    except OSError as refusal:
+        if refusal.errno == errno.ENOENT:
+            return None
+        raise KernelRefused.of(refusal, "list the keys of", "map") from refusal
+    return following.raw
 
 
 def map_by_id(number: int) -> int:

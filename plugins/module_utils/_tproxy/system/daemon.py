@@ -36,6 +36,11 @@ def monotonic_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
+def realtime_ns() -> int:
+    """Return the time of day, CLOCK_REALTIME in ns since 1970."""
+    return time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
 def boot_id() -> str:
     """Return the kernel's identifier of this boot. Times of monotonic_ns() are comparable within one boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

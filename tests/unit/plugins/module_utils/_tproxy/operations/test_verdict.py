@@ -28,10 +28,10 @@ def test_what_is_missing_is_said_to_be_missing():
 @pytest.mark.parametrize(
     ("expected", "words"),
     [
-        ("splice", "flows[0].expect: 'splice' is none of pass, drop, other, arp"),
+        ("splice", "flows[0].expect: 'splice' is none of pass, drop, would_drop, other, arp"),
         (["pass", "ssh"], "flows[0].expect: ['pass', 'ssh'] is neither a word nor a dictionary"),
         ({"verdikt": "pass"}, "flows[0].expect: {'verdikt': 'pass'} is neither a word nor a dictionary"),
-        ({"verdict": "ssh", "rule": "web"}, "flows[0].expect.verdict: 'ssh' is none of pass, drop"),
+        ({"verdict": "ssh", "rule": "web"}, "flows[0].expect.verdict: 'ssh' is none of pass, drop, would_drop"),
         ({"reason": "pass"}, "flows[0].expect.reason: 'pass' is none of other, arp"),
     ],
 )

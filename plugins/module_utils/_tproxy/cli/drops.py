@@ -1,0 +1,53 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The command drops: the drop log as a table, or as lines while packets are dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from ..operations.drops import drops_of
+from ..resources.operation import Answer, Options
+from ..system.system import System
+from .output import count, table
+
+SECOND = 10**9
+HEADS = ("LAST SEEN", "INTERFACE", "VERDICT", "REASON", "PROTO", "SOURCE", "DESTINATION", "PORT", "PACKETS")
+
+
+def drops(options: Options, system: System, _check: bool) -> Iterator[str]:
+    """Yield the drop log once; with `follow`, a line for each entry that is new or counts more packets, without end."""
+    if not options["follow"]:
+        entries = drops_of(options, system)
+        yield json.dumps({"drops": entries}, indent=2) if options["json"] else _as_table(entries)
+        return
+    known = {_identity(entry): entry["packets"] for entry in drops_of(options, system)}
+    while True:
+        system.background.sleep_until(system.background.monotonic_ns() + SECOND)
+        for entry in reversed(drops_of(options, system)):
+            if known.get(_identity(entry), 0) != entry["packets"]:
+                known[_identity(entry)] = entry["packets"]
+                yield json.dumps(entry) if options["json"] else _as_line(entry)
+
+
+def _identity(entry: Answer) -> tuple[object, ...]:
+    return tuple(value for name, value in entry.items() if name not in ("packets", "first_seen", "last_seen"))
+
+
+def _as_table(entries: Sequence[Answer]) -> str:
+    if not entries:
+        return "The program has dropped no packet, as far as its log goes back."
+    notes = [f"rule {entry['rule']}" if entry["rule"] else "" for entry in entries]
+    return "\n".join(table(HEADS, [_row(entry) for entry in entries], notes))
+
+
+def _row(entry: Answer) -> tuple[str, ...]:
+    about = (entry[name] for name in ("last_seen", "interface", "verdict", "reason", "protocol", "source"))
+    return *about, entry["destination"], str(entry["port"] or ""), count(entry["packets"])
+
+
+def _as_line(entry: Answer) -> str:
+    return "  ".join(filter(None, _row(entry)))

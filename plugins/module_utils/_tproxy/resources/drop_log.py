@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The drop log: the last distinct packets that the program dropped, or would have dropped but for an audit.
+
+The program notes a limited number of packets per CPU (enum drop_log of bpf/abi.h), so counts of a flood are samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..abi import structs as codec
+from ..abi.layout import DROPS
+from ..abi.structs import REASON_NAMES, VERDICT_NAMES
+from ..model.prefix import format_address
+from ..model.protocol import PROTOCOL_NAMES
+from ..system.system import Bpf
+from .pins import Pins
+
+NO_ADDRESS = bytes(16)
+
+
+class Drop(NamedTuple):
+    """One entry. `rule` is a rule slot, 0 without a rule. Times are CLOCK_MONOTONIC ns.
+
+    `source` and `destination` are texts, "" for a packet that has no addresses.
+    """
+
+    ifindex: int
+    verdict: str
+    reason: str
+    rule: int
+    protocol: int
+    source: str
+    destination: str
+    port: int
+    first_seen: int
+    last_seen: int
+    packets: int
+
+
+def read_drops(bpf: Bpf, pins: Pins) -> list[Drop]:
+    """Return the entries, the last seen one first. Raise KernelRefused.
+
+    The map changes while it is read. An entry that goes meanwhile can make the kernel begin again, so the number of
+    steps is limited.
+    """
+    if not pins.has("drops"):
+        return []
+    descriptor, found = pins.fd("drops"), {}
+    key: bytes | None = None
+    for _step in range(2 * DROPS):
+        key = bpf.next_key(descriptor, key, codec.size_of("drop_key"))
+        if key is None:
+            break
+        value = bpf.lookup(descriptor, key, codec.size_of("drop"))
+        if value is not None:
+            found[key] = _drop(key, value)
+    return sorted(found.values(), key=lambda each: (-each.last_seen, each))
+
+
+def _drop(key: bytes, value: bytes) -> Drop:
+    about, seen = codec.decode("drop_key", key), codec.decode("drop", value)
+    return Drop(
+        about["ifindex"],
+        VERDICT_NAMES[about["verdict"]],
+        REASON_NAMES[about["reason"]],
+        about["rule"],
+        about["protocol"],
+        _address(about["source"]),
+        _address(about["destination"]),
+        about["port"] if about["protocol"] in PROTOCOL_NAMES else 0,
+        seen["first_seen"],
+        seen["last_seen"],
+        seen["packets"],
+    )
+
+
+def _address(raw: bytes) -> str:
+    return "" if raw == NO_ADDRESS else format_address(raw)
