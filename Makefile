@@ -159,6 +159,9 @@ proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) proxies "real proxies and clients" tests/system/proxies/run
 
+daemons: bootstrap ## keepalived, BIRD and tunnels on a router that drops by default, in namespaces (needs root)
+	@$(STEP) daemons "daemons behind default drop" $(PRIVATE) pytest tests/system/daemons $(PYTEST)
+
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
