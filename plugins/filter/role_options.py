@@ -79,8 +79,10 @@ def role_options(variables, names=()):
     options["interfaces"] = entries
     if given.get("rules") or given.get("purge"):
         options["rules"] = given.get("rules") or []
-    else:
+    elif not given.get("layers"):
         options.pop("purge", None)
+    if given.get("layers"):
+        options["layers"] = given["layers"]
     present = [entry["name"] for entry in entries if entry.get("state") != "absent"]
     options["routes"] = [_route(given, present)] if present else []
     faults += wrong or checked(options)[1]

@@ -172,12 +172,21 @@ options:
       owner:
         description: Owner of the rule. The default is O(owner).
         type: str
+  layers:
+    description:
+      - A dictionary of owner to list of rules, each rule with the options of O(rules). A run applies all layers in
+        one commit, together with O(rules).
+      - With O(purge), each layer also removes the rules of its owner that it does not list. An empty list then removes
+        all of them.
+      - So group and host variables can each have rules, which add to each other.
+    type: dict
   owner:
     description: Owner of the rules, up to 31 bytes.
     type: str
     default: ansible
   purge:
-    description: With O(state=merged), remove the rules of this owner that O(rules) does not list.
+    description: With O(state=merged), remove the rules of this owner that O(rules) does not list, and those of
+      each owner in O(layers) that its list does not have.
     type: bool
     default: false
   routes:

@@ -26,7 +26,7 @@ options:
     description:
       - Destination prefix or address, IPv4 or IPv6. Host bits are cleared, with a warning. V(0.0.0.0/0) is a valid
         prefix.
-      - Either this or O(rules) is required.
+      - This, O(rules) or O(layers) is required.
     type: str
   source:
     description:
@@ -120,6 +120,14 @@ options:
       owner:
         description: Owner of the rule. The default is O(owner).
         type: str
+  layers:
+    description:
+      - A dictionary of owner to list of rules, each rule with the options of O(rules). A run applies all layers in
+        one commit, together with O(rules).
+      - With O(purge), each layer also removes the rules of its owner that it does not list. An empty list then removes
+        all of them.
+      - So group and host variables can each have rules, which add to each other.
+    type: dict
   owner:
     description:
       - Owner of the rules, up to 31 bytes, without control, bidirectional or line-separator characters.
@@ -129,7 +137,8 @@ options:
     default: ansible
   purge:
     description:
-      - Remove the rules of this owner that are not listed. With an empty list, remove all of them.
+      - Remove the rules of this owner that are not listed, and those of each owner in O(layers). With an empty list,
+        remove all of them.
     type: bool
     default: false
   force:
@@ -191,6 +200,15 @@ EXAMPLES = r"""
     ports: 443
     tproxy_port: 8443
     on_missing: pass
+
+- name: Set the rules of the site and of the branch, each with an owner of its own
+  netedge.tproxy.tproxy_rule:
+    purge: true
+    layers:
+      site:
+        - {destination: 172.16.1.0/28, protocol: tcp, ports: 30000-40000, tproxy_port: 33401}
+      branch:
+        - {destination: 172.16.1.7, protocol: tcp, ports: 30000-40000, action: drop}
 
 - name: Replace the rules, and roll back if that locks this controller out
   netedge.tproxy.tproxy_rule:

@@ -81,6 +81,7 @@ def tproxy_rule() -> Arguments:
         argument_spec={
             **RULE,
             "rules": {"type": "list", "elements": "dict", "options": items},
+            "layers": {"type": "dict"},
             "owner": {"type": "str", "default": "ansible"},
             "purge": {"type": "bool", "default": False},
             "force": FORCE,
@@ -88,8 +89,8 @@ def tproxy_rule() -> Arguments:
             **CONFIRM,
             "pin_dir": PIN,
         },
-        required_one_of=[("destination", "rules")],
-        mutually_exclusive=[(name, "rules") for name in RULE],
+        required_one_of=[("destination", "rules", "layers")],
+        mutually_exclusive=[(name, other) for name in RULE for other in ("rules", "layers")],
     )
 
 
@@ -158,6 +159,7 @@ def tproxy_router() -> Arguments:
             "state": {"type": "str", "choices": list(ROUTER_STATES), "default": MERGED},
             "interfaces": {"type": "list", "elements": "dict", "options": ROUTER_INTERFACE},
             "rules": {"type": "list", "elements": "dict", "options": {**RULE, "owner": {"type": "str"}}},
+            "layers": {"type": "dict"},
             "owner": {"type": "str", "default": DEFAULT_OWNER},
             "purge": {"type": "bool", "default": False},
             "routes": {"type": "list", "elements": "dict", "options": ROUTER_ROUTE},

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ..constants import AUTO, FAMILY_NAMES, HANDLE, PRIORITY, REPLACED, ROUTE_PRIORITY, ROUTE_TABLE
 from ..errors import InvalidInput
+from .layers import read_layers
 from .policy import CHOICES, Mark, WantedHook, masked_sources, parse_mark, policy_from_params, route_faults
 from .prefix import parse_address
 from .rule import Identity, Rule, is_routers
@@ -52,15 +53,14 @@ class WantedInterface(NamedTuple):
 class WantedRouter:
     """The desired state. `is_whole`: interfaces, rules and routes that are not listed are removed.
 
-    `rules` is None where the rules in force stay, `routes` where each interface of the list has the default one. With
-    `purge` other rules of `owner` are removed.
+    `rules` is None where the rules in force stay, `routes` where each interface of the list has the default one. Other
+    rules of the owners in `purged` are removed.
     """
 
     is_whole: bool
     interfaces: tuple[WantedInterface, ...] = ()
     rules: Mapping[Identity, Rule] | None = None
-    owner: str = ""
-    purge: bool = False
+    purged: frozenset[str] = frozenset()
     routes: tuple[WantedRoute, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
@@ -86,7 +86,7 @@ def router_from_params(options: Options) -> WantedRouter:
         faults += [
             f"{name}: missing; state=replaced describes the whole router, so give [] for none"
             for name in ("interfaces", "rules")
-            if options.get(name) is None
+            if options.get(name) is None and not (name == "rules" and options.get("layers"))
         ]
     if not options.get("cli", True):
         needs = ["persist"] if options.get("persist") else []
@@ -96,8 +96,7 @@ def router_from_params(options: Options) -> WantedRouter:
         raise InvalidInput(faults)
     for entry in options.get("interfaces") or []:
         warnings += [f"{_place(entry)}: {text}" for text in masked_sources(entry.get("policy"))]
-    owner, purge = str(options.get("owner") or ""), bool(options.get("purge"))
-    return WantedRouter(is_whole, interfaces, rules, owner, purge, routes, tuple(warnings))
+    return WantedRouter(is_whole, interfaces, rules, _purged(options), routes, tuple(warnings))
 
 
 # ---- interfaces --------------------------------------------------------------------------------
@@ -161,24 +160,46 @@ def _addresses(given: Sequence[str] | None, place: str, faults: list[str]) -> tu
 
 def _rules(options: Options, faults: list[str]) -> tuple[Mapping[Identity, Rule] | None, list[str]]:
     """Return the rules by identity, and warnings."""
-    items, owner = options.get("rules"), options.get("owner")
-    if items is None:
+    items, layers, owner = options.get("rules"), options.get("layers"), options.get("owner")
+    if items is None and not layers:
         if options.get("purge"):
-            faults.append("purge: goes with rules only; it removes the rules that `rules` does not list")
+            faults.append("purge: goes with rules or layers only; it removes the rules that they do not list")
         return None, []
+    before = len(faults)
+    found: list[Rule] = []
+    warnings: list[str] = []
     try:
-        rules, warnings = rules_from_params([{**item, "owner": item.get("owner") or owner} for item in items])
+        found, warnings = rules_from_params([{**item, "owner": item.get("owner") or owner} for item in items or ()])
     except InvalidInput as wrong:
         faults += wrong.faults
-        return None, []
-    for number, item in enumerate(items, 1):
-        name = str(item.get("owner") or owner)
-        if options.get("state") == REPLACED and is_routers(name):
-            faults.append(
-                f"rule number {number}: owner: {name!r} is an OpenZiti router, which sets its rules itself; leave"
-                " them out"
-            )
-    return {rule.identity: rule for rule in rules}, warnings
+    try:
+        in_layers, warned = read_layers(layers, rules_from_params, None if items is None else str(owner))
+        found, warnings = [*found, *in_layers], [*warnings, *warned]
+    except InvalidInput as wrong:
+        faults += wrong.faults
+    if options.get("state") == REPLACED:
+        faults += _rules_of_routers(options)
+    return (None, []) if len(faults) > before else ({rule.identity: rule for rule in found}, warnings)
+
+
+def _purged(options: Options) -> frozenset[str]:
+    """Return the owners whose other rules are removed: those of the rules and of the layers that are given."""
+    if not options.get("purge"):
+        return frozenset()
+    owners = [] if options.get("rules") is None else [str(options.get("owner") or "")]
+    return frozenset([*owners, *map(str, options.get("layers") or ())])
+
+
+def _rules_of_routers(options: Options) -> list[str]:
+    """Return a fault for each owner that is an OpenZiti router."""
+    faults = []
+    names = [(f"layer {name!r}", str(name)) for name in options.get("layers") or ()]
+    for number, item in enumerate(options.get("rules") or (), 1):
+        names.append((f"rule number {number}: owner", str(item.get("owner") or options.get("owner"))))
+    for place, name in names:
+        if is_routers(name):
+            faults.append(f"{place}: {name!r} is an OpenZiti router, which sets its rules itself; leave them out")
+    return faults
 
 
 # ---- routes ------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def _stays(rule: Rule, wanted: WantedRouter) -> bool:
     """Return whether a rule stays that is not listed. Rules of services belong to the OpenZiti router."""
     if wanted.is_whole:
         return is_of_a_service(rule)
-    return not (wanted.purge and rule.owner == wanted.owner)
+    return rule.owner not in wanted.purged
 
 
 def _routes(current: CurrentState, wanted: WantedRouter) -> Routes:

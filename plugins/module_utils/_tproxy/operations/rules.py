@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..abi.layout import RULES
 from ..checks.collect import waiting_rules
@@ -16,6 +17,7 @@ from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.own_addresses import may_touch_own_addresses
 from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
+from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import identities_from_params, rules_from_params
 from ..resources.in_force import ANY, enforcing_interfaces
@@ -34,19 +36,6 @@ LOST = (
 )
 RECOMPILED = "(compiled and bound anew for the interfaces of today)\n"
 SHOWN_WHOLE = 1000  # the diff of a larger set has only the rules that differ
-RULE_OPTIONS = (
-    "destination",
-    "source",
-    "protocol",
-    "ports",
-    "interfaces",
-    "action",
-    "tproxy_ip",
-    "tproxy_port",
-    "on_missing",
-    "name",
-    "owner",
-)
 
 
 def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
@@ -92,25 +81,55 @@ def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdent
 
     Raises InvalidInput with every fault of the input.
     """
-    single = options["rules"] is None
-    if not single and len(options["rules"]) > RULES:
-        raise LimitExceeded("rules", len(options["rules"]), RULES, "nothing was changed")
-    items = [{name: options[name] for name in RULE_OPTIONS}] if single else options["rules"]
-    owner = options["owner"]
+    single = options["destination"] is not None or (options["rules"] is None and options.get("layers") is None)
+    items = [{name: options[name] for name in OPTIONS}] if single else options["rules"]
+    owner, layers = options["owner"], options.get("layers")
+    count = len(items or ()) + layer_items(layers)
+    if count > RULES:
+        raise LimitExceeded("rules", count, RULES, "nothing was changed")
+    owner_of_rules = None if items is None else owner
     if options["state"] == "absent":
         if options["purge"]:
             raise InvalidInput(["purge: goes with state=present only; it removes the rules that `rules` does not list"])
-        identities, warnings = identities_from_params(items, single, owner)
+        identities, warnings = _both(items or [], single, owner, layers, owner_of_rules, identities_from_params)
         gone = set(identities)
         return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), [], warnings
-    rules, warnings = rules_from_params(items, single, owner)
+    rules, warnings = _both(items or [], single, owner, layers, owner_of_rules, rules_from_params)
     wanted = {rule.identity: rule for rule in rules}
-    return (lambda have: {**_kept(have, options), **wanted}), rules, warnings
+    purged = {*(layers or ()), *([] if owner_of_rules is None else [owner])} if options["purge"] else set()
+    return (lambda have: {**_kept(have, purged), **wanted}), rules, warnings
 
 
-def _kept(have: Mapping[Identity, Rule], options: Options) -> dict[Identity, Rule]:
-    """Return the rules that stay although they are not listed: all, or with purge those of other owners."""
-    return {key: rule for key, rule in have.items() if not (options["purge"] and rule.owner == options["owner"])}
+def _both(
+    items: list[Any],
+    single: bool,
+    owner: str,
+    layers: object,
+    owner_of_rules: str | None,
+    read: Callable[[list[Any], bool, str | None], tuple[list[Read], list[str]]],
+) -> tuple[list[Read], list[str]]:
+    """Return what `read` makes of the items and of all layers, and warnings. Raise InvalidInput with every fault."""
+    faults: list[str] = []
+    found: list[Read] = []
+    warnings: list[str] = []
+    try:
+        found, warnings = read(items, single, owner)
+    except InvalidInput as wrong:
+        faults += wrong.faults
+    try:
+        in_layers, warned = read_layers(layers, read, owner_of_rules)
+        found += in_layers
+        warnings += warned
+    except InvalidInput as wrong:
+        faults += wrong.faults
+    if faults:
+        raise InvalidInput(faults)
+    return found, warnings
+
+
+def _kept(have: Mapping[Identity, Rule], purged: Collection[str]) -> dict[Identity, Rule]:
+    """Return the rules that stay although they are not listed: those of owners whose rules are not purged."""
+    return {key: rule for key, rule in have.items() if rule.owner not in purged}
 
 
 # ---- the change that other operations share ----------------------------------------------

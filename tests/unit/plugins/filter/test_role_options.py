@@ -41,6 +41,14 @@ def test_variables_without_a_fault():
     assert found["options"]["routes"][0]["interfaces"] == ["lan0", "wan0"]
 
 
+def test_layers_are_options_of_their_own():
+    found = read(rules=[], layers={"site": [VOICE], "branch": []}, purge=True)
+    assert found["faults"] == []
+    assert (found["options"]["layers"], found["options"]["rules"]) == ({"site": [VOICE], "branch": []}, [])
+    found = read(layers={"site": [{**VOICE, "ports": 70000}], "ansible": []})
+    assert [fault.partition(":")[0] for fault in found["faults"]] == ["layer 'site'", "layer 'ansible'"]
+
+
 def test_one_name_is_a_list_of_one():
     found = read(interfaces="lan0")
     assert found["faults"] == []

@@ -17,6 +17,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
     MissingLibrary,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
@@ -69,6 +70,40 @@ def test_a_purge_is_of_one_owner():
     ]
     assert play(machine, ruling(owner="ziti:a", purge=True))["removed"] == 1
     assert play(machine, ruling(owner="nobody", purge=True))["changed"] is False
+
+
+def layered(purge=False, **layers):
+    return apply_rules, options("tproxy_rule", layers=layers, purge=purge)
+
+
+def test_one_commit_applies_all_layers_and_each_purges_its_own_owner():
+    machine = prepared(ruling(WEB), ruling(WEB, MAIL, owner="site"), ruling(MAIL, owner="other"))
+    generation = play(machine, ruling(WEB))["generation"]
+    bare = {name: value for name, value in MAIL.items() if name != "owner"}
+    answer = play(machine, layered(site=[bare], branch=[bare], gone=[], purge=True))
+    assert (answer["added"], answer["removed"], answer["generation"]) == (1, 1, generation + 1)
+    assert sorted((one["owner"], one["ports"]) for one in answer["rules"]) == [
+        ("ansible", "443"),
+        ("branch", "25"),
+        ("other", "25"),
+        ("site", "25"),
+    ]
+    assert play(machine, layered(site=[], branch=[]))["changed"] is False
+    assert play(machine, layered(site=[], branch=[], purge=True))["removed"] == 2
+
+
+def test_all_faults_of_all_layers_come_together():
+    wrong = {"destination": "x", "protocol": "tcp", "ports": 80, "tproxy_port": 1}
+    machine = prepared()
+    with pytest.raises(InvalidInput) as refusal:
+        play(machine, layered(site=[wrong], branch=[{"port": 80, "hits": 1, "owner": "site"}], none="x", words=["web"]))
+    assert [fault.partition(";")[0] for fault in refusal.value.faults] == [
+        "layer 'site': rule number 1: destination: 'x' is no IPv4 or IPv6 address",
+        "layer 'branch': rule number 1: there is no option 'hits'",
+        "layer 'branch': rule number 1: owner: 'site' is not the owner of the layer",
+        "layer 'none': expected a list of rules, got 'x'",
+        "layer 'words': rule number 1: expected a dictionary, got 'web'",
+    ]
 
 
 def test_a_rule_of_another_owner_is_another_rule():
