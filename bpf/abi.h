@@ -27,11 +27,12 @@ enum limits {
 	POLICIES = 512,
 	/* entries of both tables that can stand outside of their home slots */
 	DISPLACED = 512,
-	UNKNOWN_SLOT = 256,  /* counters of an interface without a policy */
-	ADDRESSES = 32,	     /* recorded addresses per interface */
-	MANAGEMENT = 16,     /* management entries per interface */
-	INTERFACE_NAME = 16, /* IFNAMSIZ */
-	RULES = 131071,	     /* rule slots 1..RULES; slot 0 means "no rule" */
+	UNKNOWN_SLOT = 256,    /* counters of an interface without a policy */
+	ADDRESSES = 32,	       /* recorded addresses per interface */
+	OWN_ADDRESSES = 65536, /* of all interfaces, with their broadcast addresses */
+	MANAGEMENT = 16,       /* management entries per interface */
+	INTERFACE_NAME = 16,   /* IFNAMSIZ */
+	RULES = 131071,	       /* rule slots 1..RULES; slot 0 means "no rule" */
 	/* slots of the outer image map, halves of the policy table: current, previous */
 	GENERATIONS = 2,
 	NO_GENERATION = 2, /* no slot */
@@ -158,6 +159,9 @@ enum action_kind {
 enum action_flag {
 	ACTION_PASS_WHEN_MISSING = 1, /* on_missing: pass */
 	ACTION_CHECK_LISTENER = 2,    /* only the socket with the cookie `listener` gets packets */
+	ACTION_ONE_ADDRESS = 4,	      /* the destination of the rule is one address */
+	/* the destination lies within one range of ADDRESS_SPECIAL */
+	ACTION_SPECIAL_RANGE = 8,
 };
 
 /* The action of a rule, in the image, indexed by rule slot. */
@@ -230,6 +234,13 @@ struct interface_addresses {
 	__u8 address[ADDRESSES][16];
 };
 
+/* The values of the map own_addresses, whose keys are addresses of this host. */
+enum address_kind {
+	ADDRESS_OWN = 1,
+	ADDRESS_GROUP = 2,   /* in the map: the broadcast address of the subnet of an interface */
+	ADDRESS_SPECIAL = 4, /* in no map: addr_kind() in lib/addr.h */
+};
+
 /* ---- counters, all per CPU -------------------------------------------------- */
 
 struct counter {
@@ -256,7 +267,8 @@ enum reason {
 	REASON_ASSIGN_ERROR = 14,
 	REASON_DEFAULT = 15, /* TCP or UDP that no rule matched */
 	REASON_WRONG_LISTENER = 16,
-	REASONS = 17,
+	REASON_UNDELIVERABLE = 17, /* no socket can get what the rule would splice */
+	REASONS = 18,
 };
 
 enum verdict {
@@ -267,7 +279,7 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 13107, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	REASON_COUNTERS = 13878, /* (INTERFACES + 1) * REASONS * VERDICTS */
 	HIT_COUNTERS = 131072,	 /* RULES + 1 */
 };
 

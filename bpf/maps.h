@@ -21,6 +21,7 @@ enum map_type {
 
 enum map_flag {
 	FLAG_NONE = 0,
+	FLAG_NO_PREALLOC = 1 << 0,
 	FLAG_MMAPABLE = 1 << 10,
 };
 
@@ -30,6 +31,7 @@ enum map_flag {
 	MAP(policy, TYPE_ARRAY, 4, sizeof(struct policy), POLICIES, FLAG_NONE)                    \
 	MAP(ifindex_ip_map, TYPE_ARRAY, 4, sizeof(struct interface_addresses), INTERFACES,        \
 	    FLAG_NONE)                                                                            \
+	MAP(own_addresses, TYPE_HASH, 16, 4, OWN_ADDRESSES, FLAG_NO_PREALLOC)                     \
 	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)          \
 	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE)    \

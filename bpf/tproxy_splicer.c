@@ -47,11 +47,17 @@ static __always_inline bool is_intercept(const struct pkt_ctx *ctx)
 static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						     const struct flow *flow)
 {
-	struct interface_addresses *entry = lookup_addresses(skb->ifindex);
+	__u32 kind = 0;
 	enum reason reason;
 
-	if (entry && has_address(entry, &flow->daddr))
+	/* Unless the rule names the address itself, or such addresses alone. */
+	if (!(ctx->action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))
+		kind = lookup_kind(&flow->daddr);
+	kind = forget(skb, kind);
+	if (is_own(kind))
 		return verdict_pass(ctx, REASON_LOCAL);
+	if (kind)
+		return default_action(ctx, REASON_UNDELIVERABLE);
 	reason = assign_socket(skb, ctx, flow);
 	if (reason == REASON_SPLICED) {
 		set_mark(skb, ctx);
@@ -154,6 +160,8 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						  struct flow *flow)
 {
+	enum reason reason;
+
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return verdict_pass(ctx, REASON_ARP);
 	if (has_vlan_id(skb))
@@ -167,17 +175,15 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_OTHER:
 		return default_action(ctx, REASON_OTHER);
 	case PKT_CONTROL:
-		return verdict_pass(ctx, REASON_ICMP);
 	case PKT_ECHO:
-		return ctx->flags & POLICY_ALLOW_ECHO ? verdict_pass(ctx, REASON_ICMP) :
-							default_action(ctx, REASON_ICMP);
+		if (ctx->kind == PKT_ECHO && !(ctx->flags & POLICY_ALLOW_ECHO))
+			return default_action(ctx, REASON_ICMP);
+		return icmp_is_for_host(flow) ? verdict_pass(ctx, REASON_ICMP) :
+						default_action(ctx, REASON_ICMP);
 	case PKT_FLOW:
-		if (ctx->policy && is_management(ctx->policy, flow))
-			return verdict_pass(ctx, REASON_MANAGEMENT);
-		if (is_dhcp(flow))
-			return verdict_pass(ctx, REASON_DHCP);
-		if (is_ssh(skb, ctx, flow))
-			return verdict_pass(ctx, REASON_SSH);
+		reason = accepted_service(skb, ctx, flow);
+		if (reason)
+			return verdict_pass(ctx, reason);
 		break;
 	case PKT_PORTLESS:
 	case PKT_FRAGMENT:

@@ -6,8 +6,7 @@
 #ifndef TPROXY_ADDR_H
 #define TPROXY_ADDR_H
 
-#include <linux/types.h>
-
+#include "../abi.h"
 #include "compiler.h"
 #include "endian.h"
 
@@ -50,6 +49,31 @@ static __always_inline bool addr_is_any(const union ip_addr *addr)
 static __always_inline bool addr_is_link_local(const union ip_addr *addr)
 {
 	return addr->addr8[0] == 0xfe && (addr->addr8[1] & 0xc0) == 0x80;
+}
+
+/* Return 1 if the value is 0, else 0, without a branch. */
+static __always_inline __u32 is_zero(__u64 value)
+{
+	value |= -value;
+	barrier_var(value);
+	return !(value >> 63);
+}
+
+/*
+ * Return ADDRESS_GROUP for 224.0.0.0/4, 255.255.255.255 and ff00::/8, with
+ * ADDRESS_SPECIAL for these and for 0.0.0.0/8, 127.0.0.0/8, :: and ::1; else 0.
+ * Without branches, since the verifier would follow each of them to the end.
+ */
+static __always_inline __u32 addr_kind(const union ip_addr *addr)
+{
+	__u64 high = bpf_be64_to_cpu(addr->addr64[0]), low = bpf_be64_to_cpu(addr->addr64[1]);
+	__u32 ipv4 = low, mapped = is_zero(high | (low >> 32 ^ 0xffff));
+	__u32 group = (mapped & (is_zero(ipv4 >> 28 ^ 0xe) | is_zero(ipv4 ^ 0xffffffff))) |
+		      is_zero(high >> 56 ^ 0xff);
+	__u32 unique = (mapped & (is_zero(ipv4 >> 24) | is_zero(ipv4 >> 24 ^ 127))) |
+		       is_zero(high | low >> 1);
+
+	return group * ADDRESS_GROUP | (group | unique) * ADDRESS_SPECIAL;
 }
 
 /* True if the first `length` bits of the address are those of the prefix. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note OR GPL-3.0-or-later */
 /*
- * The policy and the addresses of an interface, and the packets that a policy
- * accepts before any rule.
+ * The policy of an interface, the addresses of this host, and the packets that a
+ * policy accepts before any rule.
  */
 #ifndef TPROXY_POLICY_H
 #define TPROXY_POLICY_H
@@ -17,6 +17,12 @@ enum ports {
 	DHCP_CLIENT_PORT = 68,
 	DHCPV6_SERVER_PORT = 547, /* RFC 8415, section 7.2 */
 	DHCPV6_CLIENT_PORT = 546,
+};
+
+/* Numbers of the kernel, without the headers of user space that have them. */
+enum kernel_number {
+	FAMILY_INET = 2,	   /* AF_INET */
+	PACKET_TYPE_OTHERHOST = 3, /* PACKET_OTHERHOST */
 };
 
 /*
@@ -88,31 +94,33 @@ static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx 
 	ctx->flags = policy ? policy->flags : flags_without_policy(skb);
 }
 
-static __always_inline struct interface_addresses *addresses_at(__u32 slot, __u32 ifindex)
+/*
+ * Return the enum address_kind of an address. User space keeps the map: the
+ * addresses of the interfaces, and the recorded ones. The program asks no route
+ * table, since a local route there can be that of an intercept (docs/SEMANTICS.md).
+ */
+static __always_inline __u32 lookup_kind(const union ip_addr *addr)
 {
-	struct interface_addresses *entry = bpf_map_lookup_elem(MAP(ifindex_ip_map), &slot);
+	__u32 *kind = bpf_map_lookup_elem(MAP(own_addresses), addr);
 
-	return entry && entry->ifindex == ifindex && entry->count ? entry : NULL;
+	return addr_kind(addr) | (kind ? *kind : 0);
 }
 
-/* Return the recorded addresses of the interface, NULL if there are none. */
-static __always_inline struct interface_addresses *lookup_addresses(__u32 ifindex)
+/* True for an address of this host, and for a group that it can be in. */
+static __always_inline bool is_for_host(__u32 kind)
 {
-	struct interface_addresses *entry = addresses_at(ifindex & (INTERFACES - 1), ifindex);
-
-	return entry ?: addresses_at(displaced_slot(TABLE_ADDRESSES, ifindex), ifindex);
+	return kind & (ADDRESS_OWN | ADDRESS_GROUP);
 }
 
-static __always_inline bool has_address(struct interface_addresses *entry,
-					const union ip_addr *addr)
+static __always_inline bool is_own(__u32 kind)
 {
-	__u32 i;
+	return (kind & (ADDRESS_OWN | ADDRESS_GROUP)) == ADDRESS_OWN;
+}
 
-	for (i = 0; i < ADDRESSES && i < entry->count; i++) {
-		if (addr_equal((const void *)entry->address[i], addr))
-			return true;
-	}
-	return false;
+/* True for ICMP to this host, or to a link-local address, to which no router forwards. */
+static __always_inline bool icmp_is_for_host(const struct flow *flow)
+{
+	return addr_is_link_local(&flow->daddr) || is_for_host(lookup_kind(&flow->daddr));
 }
 
 static __always_inline bool management_matches(const struct management *entry,
@@ -148,17 +156,69 @@ static __always_inline bool is_dhcp(const struct flow *flow)
 	       addr_is_link_local(&flow->saddr);
 }
 
-/* SSH to a recorded address of the interface, or to any address while none is recorded. */
-static __always_inline bool is_ssh(struct __sk_buff *skb, const struct pkt_ctx *ctx,
-				   const struct flow *flow)
+static __always_inline bool is_ssh(const struct pkt_ctx *ctx, const struct flow *flow)
 {
-	struct interface_addresses *entry;
+	return flow->protocol == IPPROTO_TCP && flow->dport == SSH_PORT &&
+	       ctx->flags & POLICY_ALLOW_SSH;
+}
 
-	if (flow->protocol != IPPROTO_TCP || flow->dport != SSH_PORT ||
-	    !(ctx->flags & POLICY_ALLOW_SSH))
-		return false;
-	entry = lookup_addresses(skb->ifindex);
-	return !entry || has_address(entry, &flow->daddr);
+/* Return whether the stack would forward the packet to another host. */
+static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct flow *flow)
+{
+	struct bpf_fib_lookup route = {
+		.family = FAMILY_INET,
+		.ifindex = skb->ifindex,
+		.ipv4_src = flow->saddr.addr32[3],
+		.ipv4_dst = flow->daddr.addr32[3],
+	};
+	long found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
+
+	return found == BPF_FIB_LKUP_RET_SUCCESS || found == BPF_FIB_LKUP_RET_NO_NEIGH;
+}
+
+/*
+ * A server sends its offer to an address that the client has not got yet (RFC 2131,
+ * section 4.1). The client reads it by a packet socket. A packet of another host's
+ * link address reaches such sockets only, so the stack forwards it to nobody.
+ */
+static __always_inline enum reason hand_to_dhcp_client(struct __sk_buff *skb,
+						       const struct flow *flow)
+{
+	if (is_forwarded(skb, flow))
+		bpf_skb_change_type(skb, PACKET_TYPE_OTHERHOST);
+	return REASON_DHCP;
+}
+
+/* The services that a flow can ask for. More than one, for example SSH by a management entry. */
+enum service {
+	SERVICE_MANAGEMENT = 1,
+	SERVICE_DHCP = 2,
+	SERVICE_SSH = 4,
+};
+
+/* Return the reason why a flow to this host passes before any rule is asked; REASON_OTHER for none. */
+static __always_inline enum reason
+accepted_service(struct __sk_buff *skb, const struct pkt_ctx *ctx, const struct flow *flow)
+{
+	__u32 asked = 0, kind;
+
+	if (ctx->policy && is_management(ctx->policy, flow))
+		asked |= SERVICE_MANAGEMENT;
+	if (is_dhcp(flow))
+		asked |= SERVICE_DHCP;
+	if (is_ssh(ctx, flow))
+		asked |= SERVICE_SSH;
+	asked = forget(skb, asked);
+	if (!asked)
+		return REASON_OTHER;
+	kind = lookup_kind(&flow->daddr);
+	if (asked & SERVICE_MANAGEMENT && is_for_host(kind))
+		return REASON_MANAGEMENT;
+	if (asked & SERVICE_DHCP && (is_for_host(kind) || addr_is_link_local(&flow->daddr)))
+		return REASON_DHCP;
+	if (asked & SERVICE_DHCP && !flow->ipv6)
+		return hand_to_dhcp_client(skb, flow);
+	return asked & SERVICE_SSH && is_own(kind) ? REASON_SSH : REASON_OTHER;
 }
 
 #endif

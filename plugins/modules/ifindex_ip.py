@@ -10,10 +10,13 @@ module: ifindex_ip
 short_description: Record the addresses of interfaces for the splicer
 version_added: 0.1.0
 description:
-  - A TC program cannot read the addresses of its interface. This module records them in the map C(ifindex_ip_map).
-  - The program passes SSH to recorded addresses, and never splices a packet to a recorded address. While no address is
-    recorded, it passes SSH to any address.
-  - Records all global and link-local addresses, secondary ones included, up to 32 for each interface.
+  - The splicer knows the addresses of all interfaces except V(lo) by itself. It passes SSH and management entries to
+    these own addresses, and no rule for a wider destination splices packets to them.
+  - This module records addresses that count as well, for example an address of V(lo), or a virtual address that
+    another router has at the moment. Without O(addresses) it records the present ones.
+  - Records global and link-local addresses, secondary ones included, up to 32 for each interface.
+  - Brings the own addresses up to date with the kernel in any case. The watcher of M(netedge.tproxy.tproxy_state) does
+    so when an address changes.
   - Removes entries of interfaces that no longer exist, or that have another index now.
 author:
   - netedge.tproxy contributors (@netedge)
@@ -53,6 +56,11 @@ EXAMPLES = r"""
   netedge.tproxy.ifindex_ip:
     interfaces: [lan0]
     addresses: [10.1.1.1, 10.1.1.254]
+
+- name: Let the router be reached by SSH at an address of lo
+  netedge.tproxy.ifindex_ip:
+    interfaces: [lo]
+    addresses: [192.0.2.1]
 
 - name: Remove the entry of one interface
   netedge.tproxy.ifindex_ip:

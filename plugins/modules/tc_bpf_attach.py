@@ -130,12 +130,12 @@ options:
         default: drop
       allow_ssh:
         description:
-          - Pass TCP port 22 to the addresses that M(netedge.tproxy.ifindex_ip) recorded for the interface. While no
-            address is recorded, pass it to any address.
+          - Pass TCP port 22 to the addresses of this router. An address of V(lo) counts only if
+            M(netedge.tproxy.ifindex_ip) recorded it.
         type: bool
         default: true
       allow_echo:
-        description: Pass ICMP and ICMPv6 echo requests.
+        description: Pass ICMP and ICMPv6 echo requests to this router.
         type: bool
         default: false
       accept:

@@ -70,11 +70,11 @@ options:
             choices: [drop, pass, audit]
             default: drop
           allow_ssh:
-            description: Pass TCP port 22 to the recorded addresses of the interface, or to any while none is recorded.
+            description: Pass TCP port 22 to the addresses of this router.
             type: bool
             default: true
           allow_echo:
-            description: Pass ICMP and ICMPv6 echo requests.
+            description: Pass ICMP and ICMPv6 echo requests to this router.
             type: bool
             default: false
           accept:

@@ -18,6 +18,7 @@ from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS
 
 from .frames import TCP, UDP
 from .rulesets import BASES, PORTLESS, PORTS
+from .setup import own_of
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 LINK_LOCAL = tuple(
@@ -44,10 +45,13 @@ class Flows:
         self._rules = [_corners(chance, rule) for rule in setup["rules"]]
         told = [policy for policy in setup["interfaces"].values() if policy]
         self._management = [_management_corners(chance, entry) for policy in told for entry in policy["management"]]
-        recorded = [ip_address(text) for policy in told for text in policy["addresses"]]
-        self._recorded = [(address.version, int(address)) for address in recorded]
+        of_host = [ip_address(text) for text in (*own_of(setup), *setup.get("broadcasts", ()))]
+        self._of_host = [(address.version, int(address)) for address in of_host]
         self._tuples = _tuples_of(sockets)
         self.addresses = {family: _addresses(self._rules, self._tuples, family) for family in (4, 6)}
+        self.addresses[6] += LINK_LOCAL
+        for family, address in self._of_host:
+            self.addresses[family].append(address)
         self.ports = [*PORTS, *(port for rule in self._rules for port in rule.ports)]
         self._origins = [draw for draw, weight in _ORIGINS for _number in range(weight)]
 
@@ -93,12 +97,12 @@ class Flows:
             return self._of_ssh()
         family, protocol, sources, port = self.pick(self._management)
         protocol = protocol if self._random() < 0.9 else TCP + UDP - protocol
-        destination = self.pick(self.addresses[family])
+        destination = self.destination(family)
         port = port if self._random() < 0.85 else (port + self.pick((-1, 1))) % 65536
         return Drawn(family, protocol, self.pick(sources), self._source_port(), destination, port)
 
     def _of_ssh(self) -> Drawn:
-        family, destination = self.pick(self._recorded) if self._recorded else (4, self.pick(self.addresses[4]))
+        family, destination = self.pick(self._of_host) if self._of_host else (4, self.pick(self.addresses[4]))
         if self._random() < 0.2:
             destination ^= 1 << int(self._random() * BITS[family])
         port, protocol = self.pick((22, 22, 22, 21, 23)), TCP if self._random() < 0.9 else UDP
@@ -111,7 +115,12 @@ class Flows:
             ports = self.pick((ports[::-1], (ports[0], ports[1] + 1), (ports[0] - 1, ports[1])))
         source = self.pick(LINK_LOCAL) if family == 6 else self.pick(self.addresses[4])
         protocol = UDP if self._random() < 0.9 else TCP
-        return Drawn(family, protocol, source, ports[0], self.pick(self.addresses[family]), ports[1])
+        return Drawn(family, protocol, source, ports[0], self.destination(family), ports[1])
+
+    def destination(self, family: int) -> int:
+        """Return an address of the host, or any."""
+        own = [address for version, address in self._of_host if version == family]
+        return self.pick(own) if own and self._random() < 0.5 else self.pick(self.addresses[family])
 
     def of_anything(self, family: int = 0) -> Drawn:
         """Return a flow between any two addresses of the setup."""

@@ -131,15 +131,16 @@ class Packets:
     def _control(self) -> tuple:
         """Echo, neighbour and listener discovery, and other messages."""
         if self._random() < 0.3:
-            flow = self._flows.of_anything(4)
-            message = frames.icmp(self._pick((0, 8, 8, 9, 10, 13, 17, int(self._random() * 256))))
-            return frames.IPV4, frames.ipv4(flow.source, flow.destination, ICMP, message)
+            source, destination = self._pick(self._flows.addresses[4]), self._flows.destination(4)
+            message = frames.icmp(self._pick((0, 0, 8, 8, 9, 10, 13, 17, int(self._random() * 256))))
+            return frames.IPV4, frames.ipv4(source, destination, ICMP, message)
         kinds = (128, 128, 129, 130, 131, 132, 143, *range(133, 138), 127, 138, 142, 144, int(self._random() * 256))
         source, hop_limit = self._pick(LINK_LOCAL), self._pick((255, 255, 1, 1, 254, 2, 0, 64))
+        destination = self._flows.destination(6)
         protocol, message = ICMPV6, frames.icmp(self._pick(kinds), bytes(16))
         if self._random() < 0.2:
             protocol, message = frames.chain([(frames.HOP_BY_HOP, 0, 0)], protocol, message)
-        return frames.IPV6, frames.ipv6(source, self._pick(self._flows.addresses[6]), protocol, message, hop_limit)
+        return frames.IPV6, frames.ipv6(source, destination, protocol, message, hop_limit)
 
     def _other_protocol(self) -> tuple:
         flow = self._flows.draw()

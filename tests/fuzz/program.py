@@ -28,6 +28,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     blob_from_object,
     placeholders,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
     home_slot,
@@ -43,7 +44,7 @@ from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 from .frames import LONGEST
 from .host import INTERFACES
 from .packets import Arrived
-from .setup import FIRST, SECOND
+from .setup import FIRST, SECOND, own_of
 from .tagging import load_tagger
 
 IMAGE_PAGES = 8192
@@ -63,7 +64,7 @@ DEFAULT_ACTIONS = {"drop": 0, "pass": layout.POLICY_DEFAULT_PASS, "audit": layou
 VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}
 RETURNED = {0: "ok", 2: "shot", 0xFFFFFFFF: "unspec"}  # TC_ACT_OK, _SHOT, _UNSPEC of linux/pkt_cls.h
 # Rules are counted where they decided, not where a session did.
-COUNTED_BY_RULE = {"rule", "local", "no_listener", "assign_error"}
+COUNTED_BY_RULE = {"rule", "local", "undeliverable", "no_listener", "assign_error"}
 
 MARK_BEFORE = 0x55
 # struct __sk_buff: mark, ingress_ifindex, ifindex, cb[1] (see tagging)
@@ -113,9 +114,9 @@ class Program:
     def tell(self, setup: dict) -> None:
         """Put a setup in force. Raises the product's error when it cannot compile the rules."""
         self._marks, self._clears, self._slots = {}, {}, {}
-        for name, kind in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
-            for slot in range(layout.MAPS[name][1][3]):
-                bpf.update(self.maps[name], structs.key(slot), bytes(structs.size_of(kind)))
+        for slot in range(layout.POLICIES):
+            bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
+        self._tell_addresses(setup)
         taken = {}
         for name, told in setup["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
@@ -146,17 +147,24 @@ class Program:
             "management_count": len(told["management"]),
             "management": b"".join(_management(entry) for entry in told["management"]),
         }
-        addresses = [parse_address(text) for text in told["addresses"]]
-        recorded = {"ifindex": ifindex, "count": len(addresses), "address": b"".join(addresses)}
         other = {"ifindex": ifindex, "flags": flags ^ layout.POLICY_DEFAULT_PASS ^ layout.POLICY_ALLOW_SSH}
         halves = [{**other, "deadline": 1}, policy] if image == SECOND else [policy, other]
         for half, values in enumerate(halves):
             where = structs.key(slot + half * layout.INTERFACES)
             bpf.update(self.maps["policy"], where, structs.encode("policy", values))
-        bpf.update(self.maps["ifindex_ip_map"], structs.key(slot), structs.encode("interface_addresses", recorded))
         if slot != home_slot(ifindex):
-            for table in (layout.TABLE_POLICY, layout.TABLE_ADDRESSES):
-                bpf.update(self.maps["displaced"], displaced_key(table, ifindex), structs.key(slot))
+            bpf.update(self.maps["displaced"], displaced_key(layout.TABLE_POLICY, ifindex), structs.key(slot))
+
+    def _tell_addresses(self, setup: dict) -> None:
+        table = self.maps["own_addresses"]
+        for address in written(bpf, table):
+            bpf.delete(table, address)
+        for texts, kind in (
+            (setup.get("broadcasts", ()), layout.ADDRESS_GROUP),
+            (own_of(setup), layout.ADDRESS_OWN),
+        ):
+            for text in texts:
+                bpf.update(table, parse_address(text), structs.key(kind))
 
     def _put_image(self, generation: int, words) -> None:
         inner = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")

@@ -28,9 +28,11 @@ from .host import (
 ABSENT_INTERFACE = "gone0"
 COUNTS = (0, 1, 2, 5, 12, 12, 25, 25, 40, 60, 120)
 CROWD = 150
+SPECIAL = {4: ("255.255.255.255", "224.0.0.5", "127.0.0.5", "0.0.0.5"), 6: ("ff02::5", "::1")}
+HOSTS = {4: ("172.16.5.7", "203.0.113.9"), 6: ("2001:db8:5:6:7:8:9:a", "fe80::5", "::fffe:7:8")}
 BASES = {
-    4: tuple(int(ip_address(text)) for text in (OWN[4], AWAY[4], "172.16.5.7", "203.0.113.9", "255.255.255.255")),
-    6: tuple(int(ip_address(text)) for text in (OWN[6], AWAY[6], "2001:db8:5:6:7:8:9:a", "fe80::5", "::fffe:7:8")),
+    family: tuple(int(ip_address(text)) for text in (OWN[family], AWAY[family], *HOSTS[family], *SPECIAL[family]))
+    for family in (4, 6)
 }
 PORTS = (0, 1, 21, 22, 23, 53, 67, 68, 80, 443, 546, 547, 5060, 8080, 9000, 40000, 65534, 65535)
 EVERY_PORT_THERE_IS = [0, 65535]

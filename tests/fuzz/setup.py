@@ -12,7 +12,7 @@ import random
 from ipaddress import ip_address
 
 from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Router, Sockets
-from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS, Management, Policy, Prefix
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS, Host, Management, Policy, Prefix
 from ansible_collections.netedge.tproxy.tests.fuzz.model.rules import Rules, rule_from_options
 
 from .host import AWAY, INTERFACES, OWN, PEER
@@ -38,6 +38,7 @@ def draw_setup(chance: random.Random) -> dict:
         "rules": rules,
         "slots": chance.sample(range(1, SLOTS_MAX), len(rules)),
         "image": image,
+        "broadcasts": sorted({address_text(4, chance.choice(BASES[4]) | 0xFF) for _number in range(2)}),
     }
 
 
@@ -45,7 +46,18 @@ def model_of(setup: dict, sockets: Sockets) -> tuple:
     """Return (the model of a router that was told so, its rules in the order of the setup's)."""
     policies = {name: _policy(told) for name, told in setup["interfaces"].items()}
     rules = [rule_from_options(rule) for rule in setup["rules"]]
-    return Router(policies, Rules(rules), sockets), rules
+    own, broadcasts = (frozenset(map(_number, texts)) for texts in (own_of(setup), setup.get("broadcasts", ())))
+    return Router(policies, Rules(rules), sockets, Host(own, broadcasts)), rules
+
+
+def own_of(setup: dict) -> list:
+    """Return the own addresses of the router: those of all its interfaces."""
+    return sorted({text for policy in setup["interfaces"].values() if policy for text in policy["addresses"]})
+
+
+def _number(text: str) -> tuple:
+    address = ip_address(text)
+    return address.version, int(address)
 
 
 def _policy(told: dict | None) -> Policy | None:
@@ -55,9 +67,7 @@ def _policy(told: dict | None) -> Policy | None:
         name: told[name] for name in ("default_action", "allow_ssh", "allow_echo", "accept", "loopback", "layer3")
     }
     entries = (Management(Prefix.parse(one["source"]), one["protocol"], one["port"]) for one in told["management"])
-    recorded = (ip_address(text) for text in told["addresses"])
-    addresses = frozenset((address.version, int(address)) for address in recorded)
-    return Policy(**fields, management=tuple(entries), addresses=addresses)
+    return Policy(**fields, management=tuple(entries))
 
 
 # ---- policies --------------------------------------------------------------------------
@@ -89,7 +99,7 @@ def _draw_management(chance: random.Random) -> dict:
 
 
 def _draw_addresses(chance: random.Random) -> list:
-    """Return texts of recorded addresses: none, one family's, or up to all that fit."""
+    """Return texts of addresses: none, one family's, or up to all that fit."""
     if chance.random() < 0.3:
         return []
     found = {chance.choice((OWN, AWAY))[chance.choice((4, 6))] for _number in range(3)}

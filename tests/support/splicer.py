@@ -16,10 +16,10 @@ import struct
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout, structs
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import TABLE_ADDRESSES, TABLE_POLICY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import TABLE_POLICY
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES, VERDICT_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Policy, interface_addresses
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
@@ -30,9 +30,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     program_identity,
     source_digest,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
-    encode_addresses,
     encode_policy,
     home_slot,
 )
@@ -45,6 +45,7 @@ from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 ENTRY = "tproxy_splicer.c"
 CACHE = ROOT / ".work" / "cache" / "blobs"
 
+OWN = "10.1.0.1"  # the own address of the host after forget()
 CONTEXT_BYTES = 192  # struct __sk_buff of include/uapi/linux/bpf.h
 MARK_AT, IFINDEX_AT, CB_AT = 8, 40, 48
 ACTIONS = {0: "pass", 2: "drop", -1: "unspec"}
@@ -120,9 +121,9 @@ class Splicer:
 
     def forget(self) -> None:
         """Return to a program that knows no interface and no rule; counters go on."""
-        for name, struct_name in (("policy", "policy"), ("ifindex_ip_map", "interface_addresses")):
-            for slot in range(layout.MAPS[name][1][3]):
-                bpf.update(self.maps[name], structs.key(slot), bytes(structs.size_of(struct_name)))
+        for slot in range(layout.POLICIES):
+            bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
+        self.own(OWN)
         self.rules()
         self.no_image(generation=1)
 
@@ -130,7 +131,10 @@ class Splicer:
 
     def policy(self, ifindex: int, slot: int | None = None, **fields) -> None:
         """Set the policy of an interface."""
-        self._put(TABLE_POLICY, ifindex, slot, encode_policy(ifindex, Policy(**fields)))
+        home, raw = home_slot(ifindex), encode_policy(ifindex, Policy(**fields))
+        bpf.update(self.maps["policy"], structs.key(home if slot is None else slot), raw, "policy")
+        if slot not in (None, home):
+            bpf.update(self.maps["displaced"], displaced_key(TABLE_POLICY, ifindex), structs.key(slot), "displaced")
 
     def previous_policy(self, ifindex: int, policy: Policy) -> None:
         """Set the policy that holds past the deadline."""
@@ -141,10 +145,14 @@ class Splicer:
         """Take an image away: 0 goes with the policies, 1 with the previous ones."""
         bpf.delete(self.maps["image"], structs.key(generation), "image")
 
-    def addresses(self, ifindex: int, *texts: str, slot: int | None = None) -> None:
-        """Record the addresses of an interface."""
-        entry = interface_addresses("lan0", [parse_address(text) for text in texts])
-        self._put(TABLE_ADDRESSES, ifindex, slot, encode_addresses(ifindex, entry))
+    def own(self, *texts: str, broadcasts: tuple = ()) -> None:
+        """Set the own addresses of the host, and the broadcast addresses of its subnets."""
+        table = self.maps["own_addresses"]
+        for address in written(bpf, table):
+            bpf.delete(table, address, "own_addresses")
+        kinds = {**dict.fromkeys(broadcasts, layout.ADDRESS_GROUP), **dict.fromkeys(texts, layout.ADDRESS_OWN)}
+        for text, kind in kinds.items():
+            bpf.update(table, parse_address(text), structs.key(kind), "own_addresses")
 
     def rules(self, *items: dict, interfaces: dict | None = None, generation: int = 0) -> None:
         """Put rules in force, in slots 1, 2, ...; `interfaces` is {name: ifindex}."""
@@ -159,14 +167,6 @@ class Splicer:
             memory[: 4 * len(words)] = words.tobytes()
         bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)
-
-    def _put(self, table: int, ifindex: int, slot: int | None, raw: bytes) -> None:
-        """Write an entry in a slot, by default in the home slot of its interface."""
-        name = {TABLE_POLICY: "policy", TABLE_ADDRESSES: "ifindex_ip_map"}[table]
-        home = home_slot(ifindex)
-        bpf.update(self.maps[name], structs.key(home if slot is None else slot), raw, name)
-        if slot not in (None, home):
-            bpf.update(self.maps["displaced"], displaced_key(table, ifindex), structs.key(slot), "displaced")
 
     # ---- what it says -------------------------------------------------------------------
 

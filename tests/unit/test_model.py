@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.netedge.tproxy.tests.fuzz import frames
 from ansible_collections.netedge.tproxy.tests.fuzz.frames import TCP, UDP
 from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Arrival, Router, Sockets
-from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import Management, Policy, Prefix
+from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import Host, Management, Policy, Prefix
 from ansible_collections.netedge.tproxy.tests.fuzz.model.rules import Rules, rule_from_options
 
 OWN = {4: "10.1.0.1", 6: "fd00:1::1"}
@@ -50,12 +50,12 @@ def router(family, **policy):
         rule(family, (86, 86), action="pass"),
         rule(family, (87, 87), tproxy_port=1, on_missing="pass"),
         rule(family, (88, 88), tproxy_port=1),
-        rule(family, (9001, 9001), destination=f"{OWN[family]}/{32 if family == 4 else 128}"),
+        rule(family, (9001, 9001), destination={4: "10.1.0.0/24", 6: "fd00:1::/64"}[family]),
     ]
     management = (Management(Prefix.parse(f"{ADMIN[family]}/{32 if family == 4 else 128}"), "tcp", 443),)
     addresses = frozenset({(family, own)})
-    told = Policy(management=management, addresses=addresses, **policy)
-    return Router({"lan0": told}, Rules(rules), sockets)
+    told = Policy(management=management, **policy)
+    return Router({"lan0": told}, Rules(rules), sockets, Host(addresses))
 
 
 def judge(family, packet, vlan=None, **policy):
@@ -69,7 +69,7 @@ def flow(family, destination, port, source=None, source_port=41000, protocol=TCP
 
 
 FLOWS = {
-    "management": ((SERVICE, 443, ADMIN), ("management", "pass", False)),
+    "management": ((OWN, 443, ADMIN), ("management", "pass", False)),
     "ssh": ((OWN, 22), ("ssh", "pass", False)),
     "ssh to others": ((ELSEWHERE, 22), ("default", "drop", False)),
     "a session": ((OWN, 9000, CLIENT, 40000), ("established", "pass", True)),
@@ -230,9 +230,9 @@ def test_frames_that_are_not_ours_to_judge():
 
 
 def test_a_policy_that_was_removed():
-    closed = Router({"lan0": None}, Rules([]), Sockets())
+    closed = Router({"lan0": None}, Rules([]), Sockets(), Host(frozenset({(4, number(OWN[4]))})))
     reasons = {
-        port: closed.judge(Arrival("lan0", frames.ethernet(flow(4, SERVICE, port), frames.IPV4), frames.IPV4))[:2]
+        port: closed.judge(Arrival("lan0", frames.ethernet(flow(4, OWN, port), frames.IPV4), frames.IPV4))[:2]
         for port in (22, 80)
     }
     assert reasons == {22: ("ssh", "pass"), 80: ("default", "drop")}

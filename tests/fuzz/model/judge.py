@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .packet import ARP, VLAN_ID, Flow, Packet, dissect
-from .policy import Policy, is_dhcp, is_management, is_recorded, is_ssh
+from .packet import ARP, VLAN_ID, Flow, Packet, dissect, is_link_local
+from .policy import BITS, Host, Policy, is_dhcp, is_management, is_special, is_ssh
 from .rules import Rule, Rules
 
 ETHERNET_HEADER = 14
@@ -80,8 +80,8 @@ class Outcome(NamedTuple):
 class Router:
     """A host with the program on its interfaces: {interface: Policy, or None where it was removed}."""
 
-    def __init__(self, policies: dict, rules: Rules, sockets: Sockets):
-        self._policies, self._rules, self._sockets = policies, rules, sockets
+    def __init__(self, policies: dict, rules: Rules, sockets: Sockets, host: Host):
+        self._policies, self._rules, self._sockets, self._host = policies, rules, sockets, host
 
     def judge(self, arrival: Arrival) -> Judgement:
         """Return the outcome of a packet."""
@@ -110,15 +110,24 @@ class Router:
             return self._error(packet.flow, arrival.interface)
         if packet.kind == "fragment":
             return self._fragment(packet, arrival.interface)
-        return _ROWS[packet.kind] if packet.kind != "echo" else Outcome("icmp", policy.allow_echo or None)
+        if packet.kind in ("needed", "echo"):
+            return self._control(packet, policy)
+        return _ROWS[packet.kind]
+
+    def _control(self, packet: Packet, policy: Policy) -> Outcome:
+        """Rows 6a to 6c."""
+        is_for_host = self._host.gets(packet.family, packet.destination)
+        if packet.family == 6 and is_link_local(packet.destination):
+            is_for_host = True
+        return Outcome("icmp", (is_for_host and (packet.kind == "needed" or policy.allow_echo)) or None)
 
     def _transport(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
         """Rows 3 to 5, 8 to 12."""
-        if is_management(policy, flow):
+        if is_management(policy, flow, self._host):
             return Outcome("management", True)
-        if is_dhcp(flow):
+        if is_dhcp(flow, self._host):
             return Outcome("dhcp", True)
-        if is_ssh(policy, flow):
+        if is_ssh(policy, flow, self._host):
             return Outcome("ssh", True)
         rule = self._rules.best(flow, interface)
         if self._sockets.is_session(flow):
@@ -127,8 +136,16 @@ class Router:
             return Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
-        if is_recorded(policy, flow):
-            return Outcome("local", True, rule)
+        return self._splice(flow, rule)
+
+    def _splice(self, flow: Flow, rule: Rule) -> Outcome:
+        """Rows 10 and 11."""
+        destination = flow.family, flow.destination
+        if not _names(rule, *destination):
+            if self._host.is_own(*destination):
+                return Outcome("local", True, rule)
+            if self._host.is_group(*destination) or is_special(*destination):
+                return Outcome("undeliverable", None, rule)
         if self._sockets.takes(flow, rule.proxy):
             return Outcome("spliced", True, rule, True)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
@@ -159,9 +176,13 @@ class Router:
 _ROWS = {
     "malformed": Outcome("malformed", False),
     "tagged": Outcome("vlan", True),
-    "needed": Outcome("icmp", True),
     "other": Outcome("other", None),
 }
+
+
+def _names(rule: Rule, family: int, destination: int) -> bool:
+    """Whether a rule names an address itself, or special addresses alone ("Own addresses")."""
+    return rule.destination.length == BITS[family] or rule.destination.is_special
 
 
 def _splices(rule: Rule | None) -> bool:

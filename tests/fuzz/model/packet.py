@@ -174,14 +174,15 @@ def _upper(headers: Headers) -> Packet:
 
 def _icmp(headers: Headers, kind: int) -> Packet:
     family = headers.family
+    needed = Packet("needed", family, headers.destination)
     if kind == ECHO[family]:
-        return Packet("echo")
+        return needed._replace(kind="echo")
     if kind == ECHO_REPLY[family]:
-        return Packet("needed")
+        return needed
     if kind in ERRORS[family]:
         flow = _quoted(headers, headers.payload[ICMP_HEADER:])
         return Packet("error", family, headers.destination, flow) if flow else OTHER
-    return Packet("needed") if family == 6 and _is_sound_control(headers, kind) else OTHER
+    return needed if family == 6 and _is_sound_control(headers, kind) else OTHER
 
 
 def _is_sound_control(headers: Headers, kind: int) -> bool:

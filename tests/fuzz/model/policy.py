@@ -34,6 +34,15 @@ class Prefix:
         beyond = BITS[self.family] - self.length
         return family == self.family and self.network >> beyond == address >> beyond
 
+    def is_within(self, other: Prefix) -> bool:
+        """Whether all addresses of this prefix are in another one."""
+        return other.length <= self.length and other.holds(self.family, self.network)
+
+    @property
+    def is_special(self) -> bool:
+        """Whether all its addresses are special ("Own addresses")."""
+        return any(self.is_within(special) for special in SPECIAL)
+
 
 @dataclass(frozen=True)
 class Management:
@@ -46,7 +55,7 @@ class Management:
 
 @dataclass(frozen=True)
 class Policy:
-    """The options of one interface, its kind, and its recorded addresses: (family, address)."""
+    """The options of one interface, and its kind."""
 
     default_action: str = "drop"
     allow_ssh: bool = True
@@ -55,31 +64,60 @@ class Policy:
     management: tuple = ()
     loopback: bool = False
     layer3: bool = False
-    addresses: frozenset = frozenset()
 
 
-def is_management(policy: Policy, flow: Flow) -> bool:
-    """Whether the allow-list names the flow."""
-    return any(
+LIMITED_BROADCAST = (4, 0xFFFFFFFF)
+MULTICAST = (Prefix.parse("224.0.0.0/4"), Prefix.parse("ff00::/8"))
+# "Own addresses": no rule for a wider destination splices to these.
+SPECIAL = (*MULTICAST, *map(Prefix.parse, ("0.0.0.0/8", "127.0.0.0/8", "255.255.255.255/32", "::/127")))
+
+
+@dataclass(frozen=True)
+class Host:
+    """The own addresses of the router, and the broadcast addresses of its subnets: (family, address)."""
+
+    own: frozenset = frozenset()
+    broadcasts: frozenset = frozenset()
+
+    def is_own(self, family: int, address: int) -> bool:
+        """Whether it is an address of this host alone."""
+        return (family, address) in self.own and not self.is_group(family, address)
+
+    def is_group(self, family: int, address: int) -> bool:
+        """Whether packets to it are for several hosts."""
+        if any(prefix.holds(family, address) for prefix in MULTICAST) or (family, address) == LIMITED_BROADCAST:
+            return True
+        return (family, address) in self.broadcasts - self.own
+
+    def gets(self, family: int, address: int) -> bool:
+        """Whether this host is among those that get it."""
+        return self.is_own(family, address) or self.is_group(family, address)
+
+
+def is_special(family: int, address: int) -> bool:
+    """Whether no single host has the address, or only on its loopback interface."""
+    return any(prefix.holds(family, address) for prefix in SPECIAL)
+
+
+def is_management(policy: Policy, flow: Flow, host: Host) -> bool:
+    """Whether the allow-list names the flow, and this host gets it."""
+    return host.gets(flow.family, flow.destination) and any(
         entry.port == flow.port and entry.protocol == flow.protocol and entry.source.holds(flow.family, flow.source)
         for entry in policy.management
     )
 
 
-def is_dhcp(flow: Flow) -> bool:
-    """Whether a server answers a client; over IPv6 from the link only."""
+def is_dhcp(flow: Flow, host: Host) -> bool:
+    """Whether a server answers a client; over IPv6 on the link only. An IPv4 client may have no address yet."""
     if flow.protocol != "udp" or (flow.source_port, flow.port) != DHCP[flow.family]:
         return False
-    return flow.family == 4 or is_link_local(flow.source)
+    if flow.family == 4:
+        return True
+    return is_link_local(flow.source) and (is_link_local(flow.destination) or host.gets(6, flow.destination))
 
 
-def is_ssh(policy: Policy, flow: Flow) -> bool:
-    """Whether it goes to port 22 of a recorded address, or of any while none is recorded."""
-    if not policy.allow_ssh or flow.protocol != "tcp" or flow.port != SSH:
-        return False
-    return not policy.addresses or is_recorded(policy, flow)
-
-
-def is_recorded(policy: Policy, flow: Flow) -> bool:
-    """Whether the destination is one of the interface's own addresses."""
-    return (flow.family, flow.destination) in policy.addresses
+def is_ssh(policy: Policy, flow: Flow, host: Host) -> bool:
+    """Whether it goes to port 22 of an own address."""
+    return (
+        policy.allow_ssh and (flow.protocol, flow.port) == ("tcp", SSH) and host.is_own(flow.family, flow.destination)
+    )

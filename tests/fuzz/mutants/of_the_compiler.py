@@ -164,6 +164,13 @@ MUTANTS = (
         "on_missing",
     ),
     Mutant(
+        ACTION,
+        "one_address = ACTION_ONE_ADDRESS if rule.destination.length == ADDRESS_BITS else 0",
+        "one_address = 0",
+        "rules for one own address",
+    ),
+    Mutant(ACTION, "(ACTION_SPECIAL_RANGE if is_special", "(0 if is_special", "rules for special addresses"),
+    Mutant(
         REFERENCE,
         "rules.sort(key=lambda rule: rule.precedence, reverse=True)",
         "rules.sort(key=lambda rule: rule.precedence)",

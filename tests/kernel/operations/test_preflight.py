@@ -184,31 +184,19 @@ def test_networkd_that_deletes_a_mark_route(whole, tmp_path, monkeypatch):
 # ---- rules and listeners -------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def exposed(whole):
-    """Return a router with the program and without recorded addresses."""
-    whole.record(state="absent")
-    yield whole
-    whole.record()
-
-
-@pytest.mark.parametrize("destination", ["10.1.0.0/24", OWN])
-def test_an_intercept_that_takes_what_is_for_this_host_is_refused_unless_it_is_forced(exposed, destination):
-    rule = {**RULE, "destination": destination}
-    before = exposed.info()["rules"]
+def test_an_intercept_of_an_own_address_is_refused_unless_it_is_forced(whole):
+    rule = {**RULE, "destination": OWN}
+    before = whole.info()["rules"]
     for check in (True, False):
         with pytest.raises(
             Refused, match=rf"own address {OWN} of lan0 to the proxy: .*\[intercepts_own\]. Nothing was changed"
         ):
-            exposed.rules(rule, check=check)
-    assert exposed.info()["rules"] == before
-    assert any("[intercepts_own]" in line for line in exposed.rules(rule, force=True)["warnings"])
-    assert codes(exposed) == {"intercepts_own"}
-    assert reason(exposed, OWN) == "spliced"
-    exposed.record()
-    assert codes(exposed) == {"covers_own"}
-    assert reason(exposed, OWN) == "local"
-    exposed.rules(rule, state="absent")
+            whole.rules(rule, check=check)
+    assert whole.info()["rules"] == before
+    assert any("[intercepts_own]" in line for line in whole.rules(rule, force=True)["warnings"])
+    assert codes(whole) == {"intercepts_own"}
+    assert reason(whole, OWN) == "spliced"
+    whole.rules(rule, state="absent")
 
 
 def reason(router, destination: str) -> str:
@@ -217,10 +205,11 @@ def reason(router, destination: str) -> str:
     return router._run(ask_verdict, "tproxy_verdict", False, interface=LAN, **flow)["reason"]
 
 
-@pytest.mark.parametrize("destination", ["10.1.0.0/24", OWN])
-def test_where_addresses_are_recorded_it_is_a_warning(whole, destination):
-    rule = {**RULE, "destination": destination}
+def test_an_intercept_of_the_subnet_is_a_warning_and_leaves_own_addresses(whole):
+    rule = {**RULE, "destination": "10.1.0.0/24"}
     assert ["[covers_own]" in line for line in whole.rules(rule)["warnings"]] == [True]
+    assert codes(whole) == {"covers_own"}
+    assert reason(whole, OWN) == "local"
     whole.rules(rule, state="absent")
 
 
@@ -232,19 +221,17 @@ def test_a_rule_for_the_gateway_is_no_fault(whole):
     whole.rules(rule, state="absent")
 
 
-def test_all_such_rules_are_refused_together(exposed):
+def test_all_such_rules_are_refused_together(whole):
     with pytest.raises(Refused) as refusal:
-        exposed.rules(*({**RULE, "destination": destination} for destination in ("10.1.0.0/24", OWN)))
+        whole.rules(*({**RULE, "destination": OWN, "ports": ports} for ports in ("80", "81")))
     assert str(refusal.value).count("[intercepts_own]") == 2
     assert len(refusal.value.details["findings"]) == 2
 
 
-def test_the_first_attachment_warns_since_nobody_can_have_recorded_addresses(router):
-    router.rules({**RULE, "destination": "10.1.0.0/24"})
+def test_the_first_attachment_warns(router):
+    router.rules({**RULE, "destination": OWN})
     assert any("[covers_own]" in line for line in router.attach()["warnings"])
     assert "intercepts_own" in codes(router)
-    router.record()
-    assert "intercepts_own" not in codes(router)
 
 
 def test_an_intercept_that_is_wider_than_ones_own(whole):

@@ -71,6 +71,12 @@ def expected(slotted, number):
     return action, reason, slot
 
 
+def is_of_one_host(destination: int) -> bool:
+    """Return whether a rule for any wider prefix can splice packets to an IPv4 address (test_rules.py)."""
+    first = destination >> 24
+    return first not in (0, 127) and first >> 4 != 14 and destination != 0xFFFFFFFF
+
+
 def frame_of(flow):
     _family, destination, source, protocol, port, _interface = flow
     texts = [format_number(rule_sets.mapped(4, address)) for address in (destination, source)]
@@ -83,6 +89,8 @@ def judge(program, rules: list, seed: int, packets: int) -> None:
     slotted = rule_sets.to_slotted(rules)
     program.image(slotted, INTERFACES)
     for flow in rule_sets.draw_flows(seed, rules, packets):
+        if not is_of_one_host(flow[1]):
+            continue
         answer = program.ask(frame_of(flow), INTERFACES[flow[5]])
         found = answer.action, answer.reason, answer.rule
         wanted = expected(slotted, precedence.winner(rules, flow))

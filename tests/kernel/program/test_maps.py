@@ -42,17 +42,6 @@ def test_interfaces_that_want_one_slot_find_each_its_own_policy(splicer, netns, 
         assert told(splicer.ask(tcp_frame(SERVER, 443), ifindex)) == (("pass", "drop")[number % 2], "default")
 
 
-@pytest.mark.parametrize("crowd", CROWDS, ids=str)
-def test_interfaces_that_want_one_slot_find_each_their_own_addresses(splicer, netns, crowd):
-    plug(netns, *crowd)
-    for number, (ifindex, slot) in enumerate(slots_for(crowd).items()):
-        splicer.policy(ifindex, slot)
-        splicer.addresses(ifindex, f"10.1.{number}.1", slot=slot)
-    for number, ifindex in enumerate(crowd):
-        assert told(splicer.ask(tcp_frame(f"10.1.{number}.1", 22), ifindex)) == ("pass", "ssh")
-        assert told(splicer.ask(tcp_frame(f"10.1.{number + 1}.1", 22), ifindex)) == ("drop", "default")
-
-
 def test_a_freed_slot_hides_nobody_behind_it(splicer, netns):
     plug(netns, 45, 301)
     splicer.policy(301, 46, default_action="pass")

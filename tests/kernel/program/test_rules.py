@@ -150,15 +150,44 @@ def test_a_rule_passes_or_drops(splicer, protocol, default, action):
 def test_an_intercepted_address_that_is_the_hosts_own_is_left_to_the_stack(splicer, protocol):
     splicer.policy(LAN, allow_ssh=False)
     splicer.rules(rule(protocol))
-    splicer.addresses(LAN, OWN, SERVER)
+    splicer.own(OWN, SERVER)
     assert splicer.ask(FRAMES[protocol](SERVER, 443), LAN, 0xABCD)[:5] == ("pass", "local", "pass", 1, 0)
     assert told(splicer.ask(FRAMES[protocol]("192.0.2.2", 443), LAN)) == ("drop", "no_listener")
+
+
+@BOTH
+def test_a_rule_for_that_very_address_takes_it(splicer, protocol):
+    splicer.policy(LAN, allow_ssh=False)
+    splicer.own(OWN, SERVER)
+    splicer.rules(rule(protocol), rule(protocol, destination=f"{SERVER}/32"))
+    assert told(splicer.ask(FRAMES[protocol](SERVER, 443), LAN)) == ("drop", "no_listener")
+    assert told(splicer.ask(FRAMES[protocol](OWN, 443), LAN))[1] != "no_listener"
+
+
+@pytest.mark.parametrize("default", ["drop", "pass"])
+@pytest.mark.parametrize("destination", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", "10.1.0.255"])
+def test_a_rule_for_all_destinations_takes_no_group_and_no_loopback_address(splicer, destination, default):
+    splicer.policy(LAN, default_action=default)
+    splicer.own(OWN, broadcasts=("10.1.0.255",))
+    everywhere = rule("udp", destination="0.0.0.0/0")
+    splicer.rules(everywhere)
+    assert told(splicer.ask(udp_frame(destination, 443), LAN)) == (default, "undeliverable")
+    splicer.rules(everywhere, rule("udp", destination=f"{destination}/32"))
+    assert told(splicer.ask(udp_frame(destination, 443), LAN)) == ("drop", "no_listener")
+
+
+def test_a_rule_within_such_a_range_takes_it(splicer):
+    splicer.policy(LAN)
+    splicer.rules(rule("udp", destination="239.1.0.0/16"))
+    assert told(splicer.ask(udp_frame("239.1.2.3", 443), LAN)) == ("drop", "no_listener")
+    splicer.rules(rule("udp", destination="192.0.0.0/2"))
+    assert told(splicer.ask(udp_frame("239.1.2.3", 443), LAN)) == ("drop", "undeliverable")
 
 
 def test_a_rule_that_drops_holds_for_the_hosts_own_address_too(splicer):
     splicer.policy(LAN)
     splicer.rules(rule("tcp", "drop"))
-    splicer.addresses(LAN, SERVER)
+    splicer.own(SERVER)
     assert told(splicer.ask(tcp_frame(SERVER, 443), LAN)) == ("drop", "rule")
 
 

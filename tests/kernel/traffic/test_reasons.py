@@ -30,7 +30,10 @@ POLICY = {"management": [{"source": CLIENT, "protocol": "udp", "port": MANAGED}]
 RULES = (
     {"destination": SERVER, "protocol": "tcp", "ports": "443", "tproxy_port": 8443},
     {"destination": SERVER, "protocol": "tcp", "ports": "80", "action": "pass"},
-    *({"destination": to, "protocol": "udp", "ports": str(SPLICED), "tproxy_port": 8053} for to in (SERVER, OWN)),
+    *(
+        {"destination": to, "protocol": "udp", "ports": str(SPLICED), "tproxy_port": 8053}
+        for to in (SERVER, "10.1.0.0/24")
+    ),
 )
 # {(reason, outcome): what is counted so}
 FRAMES = {
@@ -45,6 +48,7 @@ FRAMES = {
     ("established", "passed"): udp_frame(OWN, SESSION, source_port=SESSION),
     ("rule", "passed"): tcp_frame(SERVER, 80),
     ("local", "passed"): udp_frame(OWN, SPLICED),
+    ("undeliverable", "dropped"): udp_frame("10.1.0.255", SPLICED),
     ("spliced", "passed"): udp_frame(SERVER, SPLICED),
     ("wrong_listener", "dropped"): udp_frame(SERVER, LOST),
     ("no_listener", "dropped"): tcp_frame(SERVER, 443),
@@ -62,7 +66,7 @@ def router(splicing):
     """Return this file's router."""
     splicing.attach(policy=POLICY)
     splicing.record()
-    splicing.rules(*RULES, force=True)  # one of them intercepts an own address
+    splicing.rules(*RULES)
     helper = Helper(splicing.pin_dir, splicing.system())
     assert helper.answer(EARLY.replace(" ", "\0").encode(), 0).status == 0
     return splicing

@@ -17,6 +17,8 @@ HELPER(long, map_update_elem, void *map, const void *key, const void *value, __u
 HELPER(__u64, ktime_get_ns, void);
 HELPER(__u64, jiffies64, void);
 HELPER(long, skb_load_bytes, const struct __sk_buff *skb, __u32 offset, void *to, __u32 length);
+HELPER(long, skb_change_type, struct __sk_buff *skb, __u32 type);
+HELPER(long, fib_lookup, void *ctx, struct bpf_fib_lookup *params, int size, __u32 flags);
 HELPER(long, skb_pull_data, struct __sk_buff *skb, __u32 length);
 HELPER(struct bpf_sock *, skc_lookup_tcp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
        __u32 size, __u64 netns, __u64 flags);

@@ -19,6 +19,7 @@ POLICIES = 512
 DISPLACED = 512
 UNKNOWN_SLOT = 256
 ADDRESSES = 32
+OWN_ADDRESSES = 65536
 MANAGEMENT = 16
 INTERFACE_NAME = 16
 RULES = 131071
@@ -113,6 +114,8 @@ ACTION_TPROXY = 3
 # enum action_flag
 ACTION_PASS_WHEN_MISSING = 1
 ACTION_CHECK_LISTENER = 2
+ACTION_ONE_ADDRESS = 4
+ACTION_SPECIAL_RANGE = 8
 
 # enum policy_flag
 POLICY_DEFAULT_PASS = 1
@@ -126,6 +129,11 @@ POLICY_AUDIT = 1024
 # enum interface_table
 TABLE_POLICY = 0
 TABLE_ADDRESSES = 1
+
+# enum address_kind
+ADDRESS_OWN = 1
+ADDRESS_GROUP = 2
+ADDRESS_SPECIAL = 4
 
 # enum reason
 REASON_OTHER = 0
@@ -145,7 +153,8 @@ REASON_NO_LISTENER = 13
 REASON_ASSIGN_ERROR = 14
 REASON_DEFAULT = 15
 REASON_WRONG_LISTENER = 16
-REASONS = 17
+REASON_UNDELIVERABLE = 17
+REASONS = 18
 
 # enum verdict
 VERDICT_PASS = 0
@@ -154,7 +163,7 @@ VERDICT_WOULD_DROP = 2
 VERDICTS = 3
 
 # enum counters
-REASON_COUNTERS = 13107
+REASON_COUNTERS = 13878
 HIT_COUNTERS = 131072
 
 # enum drop_log
@@ -186,6 +195,7 @@ TYPE_ARRAY_OF_MAPS = 12
 
 # enum map_flag
 FLAG_NONE = 0
+FLAG_NO_PREALLOC = 1
 FLAG_MMAPABLE = 1024
 
 # enum map_slot
@@ -296,10 +306,11 @@ MAPS = {
     "image": (2130706433, (12, 4, 4, 2, 0)),
     "policy": (2130706434, (2, 4, 416, 512, 0)),
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
-    "displaced": (2130706436, (1, 8, 4, 512, 0)),
-    "hits": (2130706437, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706438, (6, 4, 16, 13107, 0)),
-    "drops": (2130706439, (9, 48, 24, 8192, 0)),
-    "drop_budget": (2130706440, (6, 4, 16, 1, 0)),
-    "meta": (2130706441, (2, 4, 262224, 1, 0)),
+    "own_addresses": (2130706436, (1, 16, 4, 65536, 1)),
+    "displaced": (2130706437, (1, 8, 4, 512, 0)),
+    "hits": (2130706438, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706439, (6, 4, 16, 13878, 0)),
+    "drops": (2130706440, (9, 48, 24, 8192, 0)),
+    "drop_budget": (2130706441, (6, 4, 16, 1, 0)),
+    "meta": (2130706442, (2, 4, 262224, 1, 0)),
 }

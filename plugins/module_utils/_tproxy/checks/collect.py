@@ -107,25 +107,24 @@ def with_networks(
     netlink: Netlink,
     links: Iterable[Link],
     interfaces: Iterable[Interface],
-    recorded: Mapping[int, Sequence[bytes]],
+    filtered: Container[int],
 ) -> tuple[Interface, ...]:
     """Return the interfaces with their networks and addresses.
 
-    `recorded` has the recorded addresses, each as 16 bytes, by the ifindex of each interface that runs the program.
+    `filtered` has the ifindex of each interface that runs the program.
     """
     own, indexes = _own_addresses(netlink), {link.name: link.ifindex for link in links}
     return tuple(
-        _with_own(each, own.get(indexes[each.name], ()), recorded.get(indexes[each.name])) for each in interfaces
+        _with_own(each, own.get(indexes[each.name], ()), indexes[each.name] in filtered) for each in interfaces
     )
 
 
-def _with_own(interface: Interface, own: Iterable[_OwnAddress], recorded: Sequence[bytes] | None) -> Interface:
+def _with_own(interface: Interface, own: Iterable[_OwnAddress], is_filtered: bool) -> Interface:
     addresses = tuple(entry.address for entry in own)
-    kept = addresses if recorded is None else [int.from_bytes(address, "big") for address in recorded]
     return interface._replace(
         networks=tuple(entry.network for entry in own),
         addresses=addresses,
-        exposed=tuple(address for address in addresses if address not in kept),
+        exposed=addresses if is_filtered else (),
     )
 
 

@@ -36,6 +36,8 @@ from ..model.flow import Flow
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import ADDRESS_BITS, family_of
 from ..program.blob import Blob
+from ..resources.host_addresses import KIND, host_addresses
+from ..resources.host_addresses import MAP_NAME as HOST_ADDRESSES
 from ..resources.interfaces import (
     RECORDED_SCOPES,
     AddressTable,
@@ -171,6 +173,7 @@ class _Maps:
 
     def __init__(self, system: System, pins: Pins, opened: ExitStack, new: New) -> None:
         self._bpf, self._pins, self._opened, self._changed = system.bpf, pins, opened, new
+        self._open_netlink = system.netlink
 
     def of(self, name: str, shape: Shape) -> int:
         """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
@@ -179,6 +182,8 @@ class _Maps:
             return self._policies(shape, policies)
         if name == "ifindex_ip_map" and addresses is not None:
             return self._addresses(shape, addresses)
+        if name == HOST_ADDRESSES:
+            return self._host_addresses(shape, addresses)
         if name == "displaced" and (policies is not None or addresses is not None):
             return self._displaced(shape, policies, addresses)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
@@ -205,6 +210,17 @@ class _Maps:
         made = self._new(shape, "ifindex_ip_map")
         for ifindex, slot in slots_for(addresses).items():
             self._bpf.update(made, codec.key(slot), encode_addresses(ifindex, addresses[ifindex]), "ifindex_ip_map")
+        return made
+
+    def _host_addresses(self, shape: Shape, recorded: Mapping[int, InterfaceAddresses] | None) -> int:
+        """Return a map with the own addresses of this moment, with the recorded ones."""
+        if recorded is None:
+            recorded = AddressTable(self._bpf, self._pins).load().entries
+        made = self._new(shape, HOST_ADDRESSES)
+        with self._open_netlink() as netlink:
+            found = host_addresses(netlink.addresses(), recorded)
+        for address, kind in found.items():
+            self._bpf.update(made, address, KIND.pack(kind), HOST_ADDRESSES)
         return made
 
     def _displaced(

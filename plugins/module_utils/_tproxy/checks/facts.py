@@ -32,8 +32,8 @@ class Interface(NamedTuple):
     """Facts about one interface.
 
     `packet_sockets` counts the packet sockets for IPv4 on it. `networks` are the prefixes that are connected to it.
-    `addresses` are its own addresses as mapped 128-bit numbers. `exposed` are those of them that the program does not
-    keep for this host, because it runs there and nothing has recorded them. `delivery` is None if it was not collected.
+    `addresses` are its own addresses as mapped 128-bit numbers. `exposed` are those of them that a rule for one
+    address takes, because the program runs there. `delivery` is None if it was not collected.
     `hardware` is its ARPHRD_ number. `layer3` means that its packets begin with their IP header. `is_port` means that
     it belongs to a bridge or bond, `vrf` that it is a VRF device or belongs to one.
     """

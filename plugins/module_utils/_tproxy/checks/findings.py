@@ -294,6 +294,7 @@ def ssh_cut(interface: str, flow: Flow, carries: str, why: str) -> Finding:
         protocol = "" if flow.protocol == "tcp" else f", protocol: {flow.protocol}"
         entry = f"{{source: {client}{protocol}, port: {flow.port}}}"
         remedy = f"add {entry} to `management` of the policy of {interface}"
+        remedy += f"; if {address} is on lo, record it there (ifindex_ip, interfaces=lo, addresses={address})"
     return finding("error", "cuts_ssh", found, remedy, interface)
 
 
@@ -329,14 +330,14 @@ def _own_networks(facts: Facts) -> Iterator[Finding]:
             if exposed:
                 found = f"{rule.identity} would give packets to the own {exposed} of {name} to the proxy"
                 remedy = (
-                    "record the addresses (ifindex_ip), list only the interfaces of the clients in `interfaces`,"
-                    " narrow the rule, or set `force`"
+                    "give the service another address, list only the interfaces of the clients in `interfaces`,"
+                    " or set `force`"
                 )
                 yield finding("error", "intercepts_own", found, remedy, name)
             elif covered:
                 remedy = (
-                    "packets to addresses that ifindex_ip has recorded stay on this host; to keep others, list only"
-                    " the interfaces of the clients in `interfaces`"
+                    "packets to the addresses of this host stay here; to keep those to the rest of the subnet, list"
+                    " only the interfaces of the clients in `interfaces`"
                 )
                 yield finding("warning", "covers_own", f"{rule.identity} covers {covered} of {name}", remedy, name)
 
@@ -351,14 +352,14 @@ class _Overlap(NamedTuple):
 def _overlap(destination: Prefix, interface: Interface) -> _Overlap:
     """Return the overlap of a destination with the addresses and subnets of an interface.
 
-    A rule for the subnet, or for a part of it, may take an own address. A wider prefix only covers the subnet. A rule
-    for all destinations is intended to cover it, so there is no overlap.
+    A rule for one address takes an own address. A wider prefix only covers the subnet. A rule for all destinations is
+    intended to cover it, so there is no overlap.
     """
     within = [
         net for net in interface.networks if net.contains(destination.network) and net.length <= destination.length
     ]
-    for address in filter(destination.contains, interface.exposed if within else ()):
-        return _Overlap(f"address {format_number(address)}", "")
+    if destination.length == ADDRESS_BITS and destination.network in interface.exposed:
+        return _Overlap(f"address {format_number(destination.network)}", "")
     if within and any(map(destination.contains, interface.addresses)):
         is_subnet = destination in interface.networks and destination.length < ADDRESS_BITS
         return _Overlap("", f"the subnet {destination}" if is_subnet else "an own address")

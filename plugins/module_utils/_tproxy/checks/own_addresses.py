@@ -23,8 +23,8 @@ def may_touch_own_addresses(
 ) -> bool:
     """Return whether a change of rules can drop packets to an own address, or give them to a proxy.
 
-    These rules can: a new `drop` rule, a new `tproxy` rule for that very address or for one that is not recorded, and a
-    `pass` rule that goes or gets another action. If a `pass` rule is narrowed, it goes and a narrower one comes.
+    These rules can: a new `drop` rule, a new `tproxy` rule for that very address, and a `pass` rule that goes or gets
+    another action. If a `pass` rule is narrowed, it goes and a narrower one comes.
     """
     if not changes:
         return False
@@ -32,7 +32,7 @@ def may_touch_own_addresses(
         int.from_bytes(address, "big") for entry in current.addresses.entries.values() for address in entry.addresses
     }
     own = recorded | set(_of_interfaces(current))
-    if any(_takes(rule, own, recorded) for rule in _new(before, changes)):
+    if any(_takes(rule, own) for rule in _new(before, changes)):
         return True
     return any(rule.destination.contains(address) for rule in _withdrawn(before, changes) for address in own)
 
@@ -52,13 +52,13 @@ def _new(before: Mapping[Identity, Rule], changes: Changes[Identity, Rule]) -> I
             yield rule
 
 
-def _takes(rule: Rule, own: set[int], recorded: set[int]) -> bool:
+def _takes(rule: Rule, own: set[int]) -> bool:
     """Return whether a rule decides about packets to an own address, and does not pass them."""
     if rule.action == "pass":
         return False
-    is_one_address = rule.destination.length == ADDRESS_BITS
-    kept = recorded if rule.action == "tproxy" and not is_one_address else ()
-    return any(rule.destination.contains(address) and address not in kept for address in own)
+    if rule.action == "tproxy":
+        return rule.destination.length == ADDRESS_BITS and rule.destination.network in own
+    return any(map(rule.destination.contains, own))
 
 
 def _withdrawn(before: Mapping[Identity, Rule], changes: Changes[Identity, Rule]) -> Iterator[Rule]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ..errors import Unsupported
 from ..model.policy import Policy
 from ..model.rule import Rule
-from ..resources.current_state import CurrentState, DriftEntry
+from ..resources.current_state import DriftEntry
 from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, runs
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
 from ..system.netlink.messages import Link
@@ -40,7 +40,7 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     networks: tuple[Interface, ...] = (looked_at,)
     if intercepts:
-        networks = with_networks(transaction.netlink, [link], [looked_at], _recorded(current))
+        networks = with_networks(transaction.netlink, [link], [looked_at], current.policies.entries)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + (_cut_by_program(transaction, link, planned) if planned.changed else [])
 
@@ -80,12 +80,6 @@ def _tcx_before(
     return others[: order.place_in(others)]
 
 
-def _recorded(current: CurrentState) -> dict[int, tuple[bytes, ...]]:
-    """Return {ifindex: addresses} of the interfaces that have a policy."""
-    recorded = current.addresses.entries
-    return {key: recorded[key].addresses if key in recorded else () for key in current.policies.entries}
-
-
 def _cut_by_program(transaction: Transaction, link: Link, planned: TransactionPlan) -> list[Finding]:
     system, netlink, wanted = transaction.system, transaction.netlink, planned.desired.program
     blob = (wanted and wanted.blob) or transaction.current.blob
@@ -121,7 +115,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
     before = []
     for hook, link in hooks.items():
         before += [DriftFact(link.name, *each) for each in _neighbours(transaction, link, hook, planned)]
-    policies, recorded = planned.policies.after, planned.addresses.after
+    policies = planned.policies.after
     links = [link for link in transaction.current.links if link.ifindex in policies]
     looked_at = [interface(system, link, policies[link.ifindex].mark) for link in links]
     facts = with_routing(facts._replace(drift=tuple(before)), system, netlink)
@@ -129,8 +123,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
         return findings(facts._replace(interfaces=tuple(looked_at)))
     facts = with_listeners(facts, system, planned.rules.plan.changes.puts.values())
     intercepts = tuple(rule for rule in planned.rules.plan.after.values() if rule.action == "tproxy")
-    addresses = {key: recorded[key].addresses if key in recorded else () for key in policies}
-    networks = with_networks(netlink, links, looked_at, addresses) if intercepts else tuple(looked_at)
+    networks = with_networks(netlink, links, looked_at, policies) if intercepts else tuple(looked_at)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + _cut_by_router(transaction, planned)
 
@@ -173,9 +166,9 @@ def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Findi
 
 def _facts_of_rules(transaction: Transaction, intercepts: Iterable[Rule]) -> Facts:
     """Return the facts about rules, and about the interfaces that they name or that run the program."""
-    system, recorded = transaction.system, _recorded(transaction.current)
+    system, policies = transaction.system, transaction.current.policies.entries
     named = {name for rule in intercepts for name in rule.interfaces}
-    links = [link for link in transaction.current.links if link.name in named or link.ifindex in recorded]
+    links = [link for link in transaction.current.links if link.name in named or link.ifindex in policies]
     facts = with_listeners(Facts(system.sysctl.kernel_release()), system, intercepts)
     looked_at = [interface(system, link)._replace(packet_sockets=0) for link in links]
-    return facts._replace(interfaces=with_networks(transaction.netlink, links, looked_at, recorded))
+    return facts._replace(interfaces=with_networks(transaction.netlink, links, looked_at, policies))

@@ -76,6 +76,10 @@ class Prefix(NamedTuple):
         """Say whether the mapped address lies inside."""
         return (self.network ^ address) >> (ADDRESS_BITS - self.length) == 0
 
+    def is_within(self, other: Prefix) -> bool:
+        """Say whether each address of this prefix lies inside another one."""
+        return other.length <= self.length and other.contains(self.network)
+
     def __str__(self) -> str:
         return f"{format_number(self.network)}/{self.bits}"
 

@@ -110,14 +110,10 @@ def look(options: Options, system: System, check_mode: bool) -> Result:
 def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> Facts:
     """Return the facts with interfaces, policy routing and listeners. Rules of routers have the names of services."""
     system, netlink = current.system, current.netlink
-    recorded = {
-        status.link.ifindex: status.recorded.addresses if status.recorded else ()
-        for status in statuses
-        if status.policy
-    }
+    filtered = {status.link.ifindex for status in statuses if status.policy}
     links = [status.link for status in statuses]
     looked_at = [interface(system, status.link, _mark(status)) for status in statuses]
-    facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, recorded))
+    facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, filtered))
     rules = [
         rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
     ]

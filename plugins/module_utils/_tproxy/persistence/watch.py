@@ -27,8 +27,10 @@ from ..constants import WATCHER_LOCK
 from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
 from ..model.saved_state import SavedState
 from ..resources.hooks import TCX
+from ..resources.host_addresses import follow_host_addresses
 from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
+from ..resources.pins import splicer_pins
 from ..resources.restore import RestoreCache
 from ..system.bpf import TcxPrograms
 from ..system.system import Events, System
@@ -45,6 +47,8 @@ from .state_file import (
 
 # The watcher takes at most a fifth of a processor: after each look it rests four times as long.
 REST, REST_MAX = 4, 2 * 10**9
+# The own addresses follow each event; a flood of them takes at most half of a processor.
+ADDRESSES_REST, ADDRESSES_REST_MAX = 1, 5 * 10**7
 # The creation of an interface sends a dozen messages.
 QUIET_SECONDS, WAITS = 0.05, 10
 # No event tells that a change was confirmed or rolled back, or that a disk has room again.
@@ -75,6 +79,7 @@ def watch(
     with system.files.show_running(WATCHER_LOCK), system.events() as events:
         last: list[Said] = []
         cache = RestoreCache()
+        _follow_addresses(options["pin_dir"], system)
         while True:
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
@@ -85,10 +90,30 @@ def watch(
                 events.wait(LOOK_AGAIN_SECONDS)
             else:
                 _wait(events, options, system, cache)
-            system.background.sleep_until(ended + min(REST * (ended - began), REST_MAX))
-            for _attempt in range(WAITS):
-                if not events.wait(QUIET_SECONDS):
-                    break
+            _follow_addresses(options["pin_dir"], system)
+            _rest(events, options["pin_dir"], system, ended + min(REST * (ended - began), REST_MAX))
+
+
+def _rest(events: Events, pin_dir: str, system: System, until: int) -> None:
+    """Wait until a time, and then until events end. Meanwhile the own addresses follow each event."""
+    while (left := until - system.background.monotonic_ns()) > 0 and events.wait(left / 10**9):
+        _follow_addresses(pin_dir, system)
+    system.background.sleep_until(until)
+    for _attempt in range(WAITS):
+        if not events.wait(QUIET_SECONDS):
+            break
+        _follow_addresses(pin_dir, system)
+
+
+def _follow_addresses(pin_dir: str, system: System) -> None:
+    """Bring the own addresses up to date, also while a change waits. If that fails, the next restoration says why."""
+    began = system.background.monotonic_ns()
+    pinned = splicer_pins(system.bpf, system.bpffs, pin_dir)
+    with suppress(TproxyError), pinned as pins, system.netlink() as netlink:
+        follow_host_addresses(system.bpf, pins, netlink)
+    ended = system.background.monotonic_ns()
+    if ended > began:
+        system.background.sleep_until(ended + min(ADDRESSES_REST * (ended - began), ADDRESSES_REST_MAX))
 
 
 def _wait(events: Events, options: Options, system: System, cache: RestoreCache) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -60,13 +61,17 @@ class Programs:
         name = program_name(blob.function, blob.identity)
         program = self.bpf.load_program(blob.bind(descriptors), name, blob.function)
         if "meta" in self.pins.shapes:
-            self._bind_blob(program)
+            self._bind_unread(program, self.pins.shapes.keys() - descriptors.keys())
         return program
 
-    def _bind_blob(self, program: int) -> None:
-        """Keep the map with the blob as long as the program: no packet needs it, so it would go with its pin."""
+    def _bind_unread(self, program: int, names: Iterable[str]) -> None:
+        """Keep the maps that no packet needs as long as the program. Each would go with its pin otherwise.
+
+        They have the blob of the program, and the recorded addresses.
+        """
         try:
-            self.bpf.bind_map(program, self.pins.fd("meta"))
+            for name in sorted(names):
+                self.bpf.bind_map(program, self.pins.fd(name))
         except KernelRefused:
             os.close(program)
             raise

@@ -8,7 +8,7 @@
 order:
 
 1. Rules. An image that outgrows its map moves to another map, which the program must use when it is loaded.
-2. Routes, then addresses.
+2. Routes, then recorded addresses, then own addresses (host_addresses.py).
 3. The program, which the verifier may refuse; then policies; then attachments. So no packet meets the program before
    everything that it looks up is there.
 4. Removals: attachments, then policies, then addresses. Without its policy the program would close the interface. An
@@ -42,6 +42,7 @@ from ..system.system import Netlink, System
 from .attachments import HookPoint, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
 from .current_state import CurrentState
 from .hooks import ANYWHERE, Hook, Order
+from .host_addresses import follow_host_addresses
 from .image_lock import image_lock
 from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
 from .older_release import drop_older_pins
@@ -344,8 +345,10 @@ class Transaction:
                 self._write_rules(planned.desired, planned.rules, undo)
             if planned.routes is not None:
                 planned.routes.apply(undo)
+            undo.callback(self._follow_host_addresses, planned)
             if planned.addresses is not None:
                 planned.addresses.first.apply(undo)
+            self._follow_host_addresses(planned)
             program = self._open_program(planned, done)
             if planned.policies is not None:
                 planned.policies.first.apply(undo)
@@ -356,9 +359,15 @@ class Transaction:
                 _finish(planned.policies, undo)
             if planned.addresses is not None:
                 _finish(planned.addresses, undo)
+                self._follow_host_addresses(planned)
             verify()
             self._leave(planned.remains)
             undo.pop_all()
+
+    def _follow_host_addresses(self, planned: TransactionPlan) -> None:
+        """Bring the own addresses up to date, unless the transaction is about rules or routes alone."""
+        if self.is_splicer and (planned.addresses is not None or planned.policies is not None):
+            follow_host_addresses(self.system.bpf, self.pins, self.netlink)
 
     def _write_rules(self, desired: HostState, planned: RulePlan, undo: ExitStack) -> None:
         if planned.moving:

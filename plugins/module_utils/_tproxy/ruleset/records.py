@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..abi.layout import (
     ACTION_CHECK_LISTENER,
     ACTION_DROP,
+    ACTION_ONE_ADDRESS,
     ACTION_PASS,
     ACTION_PASS_WHEN_MISSING,
+    ACTION_SPECIAL_RANGE,
     ACTION_TPROXY,
     GROUP_PAGES,
     HEADER_CHANGING,
@@ -49,7 +51,7 @@ from ..abi.layout import (
 )
 from ..abi.structs import decode, encode
 from ..errors import LayoutMismatch, LimitExceeded, VerificationFailed
-from ..model.prefix import Prefix, format_address, parse_address
+from ..model.prefix import ADDRESS_BITS, Prefix, format_address, parse_address
 from ..model.protocol import protocol_name, protocol_number
 from ..model.rule import Identity, Rule
 
@@ -59,23 +61,29 @@ if TYPE_CHECKING:
 KINDS = {"pass": ACTION_PASS, "drop": ACTION_DROP, "tproxy": ACTION_TPROXY}
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 MISSING_FLAGS = {"": 0, "drop": 0, "pass": ACTION_PASS_WHEN_MISSING}
+# The ranges of addr_kind() in bpf/lib/addr.h; ::/127 is :: and ::1.
+SPECIAL_RANGES = tuple(
+    Prefix.parse(text)[0]
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8")
+)
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 
 def encode_action(rule: Rule) -> bytes:
     """Return struct action."""
-    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.listener)
+    flags = _flags(rule.on_missing, rule.listener) | _reach_flags(rule)
+    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, flags, rule.listener)
 
 
 @lru_cache(maxsize=4096)  # many rules, few proxies
-def _encode(action: str, tproxy_ip: str, tproxy_port: int, on_missing: str, listener: int | None) -> bytes:
+def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener: int | None) -> bytes:
     return encode(
         "action",
         {
             "tproxy_ip": parse_address(tproxy_ip) if tproxy_ip else bytes(16),
             "tproxy_port": tproxy_port,
             "kind": KINDS[action],
-            "flags": _flags(on_missing, listener),
+            "flags": flags,
             "listener": listener or 0,
         },
     )
@@ -83,6 +91,15 @@ def _encode(action: str, tproxy_ip: str, tproxy_port: int, on_missing: str, list
 
 def _flags(on_missing: str, listener: int | None) -> int:
     return MISSING_FLAGS[on_missing] | (0 if listener is None else ACTION_CHECK_LISTENER)
+
+
+def _reach_flags(rule: Rule) -> int:
+    """Return the flags of a `tproxy` rule for one address, or for special addresses alone."""
+    if rule.action != "tproxy":
+        return 0
+    is_special = any(rule.destination.is_within(special) for special in SPECIAL_RANGES)
+    one_address = ACTION_ONE_ADDRESS if rule.destination.length == ADDRESS_BITS else 0
+    return one_address | (ACTION_SPECIAL_RANGE if is_special else 0)
 
 
 class Action(NamedTuple):

@@ -35,7 +35,7 @@ from ..model.prefix import ADDRESS_BITS, Prefix, family_of, format_number
 from ..model.protocol import PORTLESS, TABLES, protocol_name
 from ..model.rule import PORT_MAX, Rule
 from .lookup import ALL_FIELDS, DESTINATION_FIELDS, PORT_FIELD, SOURCE_FIELDS, Lookup, Position, fields_of
-from .records import SlottedRule, decode_action
+from .records import SlottedRule, decode_action, encode_action
 from .reference import DestinationRules, Destinations, Interval, PortMap, best_intercept, first_match, port_maps
 
 Ports = list[int]
@@ -52,8 +52,8 @@ def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Map
     """
     lookup = Lookup(image)
     for rule, slot in rules:
-        action = decode_action(lookup.action(slot))
-        if action != (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.listener):
+        if lookup.action(slot) != encode_action(rule):
+            action = decode_action(lookup.action(slot))
             raise VerificationFailed(f"{rule}: the image has the action {action} in slot {slot}")
     verifier = _Verifier(lookup, rules, _interfaces(lookup, rules, ifindexes))
     points = sum(verifier.flows(family, table) for family in FAMILIES for table in TABLES)
