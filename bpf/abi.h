@@ -268,7 +268,8 @@ enum reason {
 	REASON_DEFAULT = 15, /* TCP or UDP that no rule matched */
 	REASON_WRONG_LISTENER = 16,
 	REASON_UNDELIVERABLE = 17, /* no socket can get what the rule would splice */
-	REASONS = 18,
+	REASON_LINK = 18,	   /* neither IPv4 nor IPv6 */
+	REASONS = 19,
 };
 
 enum verdict {
@@ -279,7 +280,7 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 13878, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	REASON_COUNTERS = 14649, /* (INTERFACES + 1) * REASONS * VERDICTS */
 	HIT_COUNTERS = 131072,	 /* RULES + 1 */
 };
 

@@ -172,8 +172,13 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 		return verdict_pass(ctx, REASON_VLAN);
 	case PKT_MALFORMED:
 		return verdict_drop(ctx, REASON_MALFORMED);
+	case PKT_LINK:
+		return verdict_pass(ctx, REASON_LINK);
 	case PKT_OTHER:
 		return default_action(ctx, REASON_OTHER);
+	case PKT_ECHO_ERROR:
+		return is_own(lookup_kind(&flow->daddr)) ? verdict_pass(ctx, REASON_ICMP) :
+							   default_action(ctx, REASON_ICMP);
 	case PKT_CONTROL:
 	case PKT_ECHO:
 		if (ctx->kind == PKT_ECHO && !(ctx->flags & POLICY_ALLOW_ECHO))

@@ -18,10 +18,20 @@ enum ndisc_type {
 	NDISC_REDIRECT = 137,
 };
 
+/* RFC 2236, section 2.1; RFC 3376, section 4. */
+enum igmp_type {
+	IGMP_QUERY = 0x11,
+	IGMP_V1_REPORT = 0x12,
+	IGMP_V2_REPORT = 0x16,
+	IGMP_LEAVE = 0x17,
+	IGMP_V3_REPORT = 0x22,
+};
+
 enum icmp_wire {
 	ICMP_HLEN = 8,	    /* the part that all messages have */
 	ND_HOP_LIMIT = 255, /* sent on this link: RFC 4861, sections 6.1, 7.1, 8.1 */
 	MLD_HOP_LIMIT = 1,  /* RFC 2710, section 3 */
+	IGMP_TTL = 1,
 };
 
 static __always_inline bool is_ndisc(__u8 type)
@@ -49,7 +59,13 @@ static __always_inline enum pkt_kind parse_quoted_ports(struct __sk_buff *skb, _
 		flow->dport = flow->protocol;
 		return PKT_ICMP_ERROR;
 	}
-	if (!has_ports(flow->protocol) || !load_bytes(skb, flow, offset, ports, sizeof(ports)))
+	if (!load_bytes(skb, flow, offset, ports, sizeof(ports)))
+		return PKT_OTHER;
+	if (flow->protocol == (flow->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return *(const __u8 *)ports == (flow->ipv6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO) ?
+			       PKT_ECHO_ERROR :
+			       PKT_OTHER;
+	if (!has_ports(flow->protocol))
 		return PKT_OTHER;
 	flow->dport = bpf_ntohs(ports[0]);
 	flow->sport = bpf_ntohs(ports[1]);
@@ -101,6 +117,20 @@ static __always_inline bool load_type(struct __sk_buff *skb, const struct flow *
 {
 	return flow->l4_off + ICMP_HLEN <= flow->l3_end &&
 	       !bpf_skb_load_bytes(skb, flow->l4_off, type, sizeof(*type));
+}
+
+/*
+ * Queries, reports and leave messages of IGMPv1 to IGMPv3, with TTL 1 (RFC 3376,
+ * section 4). All others are of a protocol without ports, which rules can name.
+ */
+static __always_inline bool igmp_is_valid(struct __sk_buff *skb, const struct flow *flow)
+{
+	const __u64 types = 1ULL << IGMP_QUERY | 1ULL << IGMP_V1_REPORT | 1ULL << IGMP_V2_REPORT |
+			    1ULL << IGMP_LEAVE | 1ULL << IGMP_V3_REPORT;
+	__u8 type;
+
+	return flow->hop_limit == IGMP_TTL && load_type(skb, flow, &type) && type < 64 &&
+	       types >> type & 1;
 }
 
 static __always_inline enum pkt_kind parse_icmpv4(struct __sk_buff *skb, struct flow *flow)

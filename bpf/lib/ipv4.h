@@ -32,6 +32,7 @@ static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 off
 	addr_set_v4mapped(&flow->saddr, ip->saddr);
 	addr_set_v4mapped(&flow->daddr, ip->daddr);
 	flow->protocol = ip->protocol;
+	flow->hop_limit = ip->ttl;
 	flow->l4_off = offset + header_length;
 	flow->l3_end = offset + length;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))

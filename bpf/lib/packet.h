@@ -36,7 +36,9 @@ enum pkt_kind {
 	PKT_PORTLESS,	/* a protocol without ports, whole or a fragment */
 	PKT_ICMP_ERROR, /* an ICMP error; the flow is that of answers to the quoted packet */
 	PKT_ECHO,	/* an ICMP echo request */
-	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND and MLD */
+	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND, MLD and IGMP */
+	PKT_ECHO_ERROR, /* an ICMP error about an echo request */
+	PKT_LINK,	/* a frame that is neither IPv4 nor IPv6 */
 	PKT_OTHER,	/* a valid packet of another kind */
 	PKT_FRAGMENT,	/* addresses only: the ports of a fragment cannot be trusted */
 	PKT_TAGGED,	/* a frame of a VLAN that still has its tag */

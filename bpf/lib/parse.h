@@ -26,9 +26,12 @@ static __always_inline enum pkt_kind parse_packet(struct __sk_buff *skb, __u32 o
 		 skb->protocol == bpf_htons(ETH_P_8021AD))
 		return parse_vlan_tag(skb, offset);
 	else
-		return PKT_OTHER;
+		return PKT_LINK;
 	if (kind == PKT_MALFORMED)
 		return kind;
+	if (!flow->ipv6 && flow->protocol == IPPROTO_IGMP && kind != PKT_FRAGMENT &&
+	    igmp_is_valid(skb, flow))
+		return PKT_CONTROL;
 	/* Each fragment of such a protocol names all that a rule can ask for. */
 	if (is_portless(flow->protocol)) {
 		flow->dport = flow->protocol;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import pack, pack_into
 
 IPV4, IPV6, ARP, VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, IGMP, TCP, UDP, ICMPV6 = 1, 2, 6, 17, 58
 HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS = 0, 43, 44, 51, 60
 ETHERNET_HEADER = 14
 MAC = b"\x02\0\0\0\0\1\x02\0\0\0\0\2"
@@ -32,12 +32,12 @@ def without_ethernet(packet: bytes, kind: int) -> bytes:
 
 
 def ipv4(
-    source: int, destination: int, protocol: int, payload: bytes, options: bytes = b"", fragment: int = 0
+    source: int, destination: int, protocol: int, payload: bytes, options: bytes = b"", fragment: int = 0, ttl: int = 64
 ) -> bytes:
     """Return an IPv4 packet: RFC 791."""
     header = 20 + len(options)
     head = pack(
-        ">BBHHHBBHII", 0x40 | header >> 2, 0, header + len(payload), 1, fragment, 64, protocol, 0, source, destination
+        ">BBHHHBBHII", 0x40 | header >> 2, 0, header + len(payload), 1, fragment, ttl, protocol, 0, source, destination
     )
     return head + options + payload
 

@@ -12,7 +12,7 @@ from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Sockets
 
 from . import frames
 from .flows import LINK_LOCAL, Drawn, Flows
-from .frames import ICMP, ICMPV6, TCP
+from .frames import ICMP, ICMPV6, IGMP, TCP
 from .setup import LAYER3_INTERFACE
 
 EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
@@ -120,6 +120,9 @@ class Packets:
         payload = frames.transport(quoted.protocol, quoted.source_port, quoted.port, size)
         if self._random() < 0.05:
             quoted = quoted._replace(protocol=self._pick(STRANGE_PROTOCOLS))
+        if self._random() < 0.1:
+            quoted = quoted._replace(protocol={4: ICMP, 6: ICMPV6}[quoted.family] if self._random() < 0.9 else ICMP)
+            payload = frames.icmp(self._pick((8, 8, 128, 128, 0, 129)))[: max(size, 4)]
         if self._random() < 0.6:
             quote = frames.ip(quoted.family, quoted.source, quoted.destination, quoted.protocol, payload)
         else:
@@ -132,6 +135,10 @@ class Packets:
         """Echo, neighbour and listener discovery, and other messages."""
         if self._random() < 0.3:
             source, destination = self._pick(self._flows.addresses[4]), self._flows.destination(4)
+            if self._random() < 0.3:
+                message = frames.icmp(self._pick((0x11, 0x12, 0x16, 0x17, 0x22, 0x13)))[: self._pick((8, 8, 8, 7))]
+                ttl = self._pick((1, 1, 1, 2, 64))
+                return frames.IPV4, frames.ipv4(source, destination, IGMP, message, ttl=ttl)
             message = frames.icmp(self._pick((0, 0, 8, 8, 9, 10, 13, 17, int(self._random() * 256))))
             return frames.IPV4, frames.ipv4(source, destination, ICMP, message)
         kinds = (128, 128, 129, 130, 131, 132, 143, *range(133, 138), 127, 138, 142, 144, int(self._random() * 256))

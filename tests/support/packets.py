@@ -35,7 +35,7 @@ def ipv4(
     destination: str = "192.0.2.1",
     **header: int | bytes,
 ) -> bytes:
-    """Return a datagram; header fields: version, options (whole words), ihl, length, fragment."""
+    """Return a datagram; header fields: version, ttl, options (whole words), ihl, length, fragment."""
     options = header.get("options", b"")
     ihl = header.get("ihl", 5 + len(options) // 4)
     length = header.get("length", 20 + len(options) + len(payload))
@@ -46,7 +46,7 @@ def ipv4(
         length,
         header.get("identification", 1),
         header.get("fragment", DONT_FRAGMENT),
-        64,
+        header.get("ttl", 64),
         protocol,
         0,
         ipaddress.IPv4Address(source).packed,

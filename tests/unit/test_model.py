@@ -226,7 +226,7 @@ def test_frames_that_are_not_ours_to_judge():
     assert router(4).judge(arp)[:2] == ("arp", "pass")
     assert judge(4, flow(4, SERVICE, 85), vlan=100)[:2] == ("vlan", "pass")
     assert judge(4, flow(4, SERVICE, 85), vlan=0xE000)[:2] == ("rule", "drop")
-    assert router(4).judge(Arrival("lan0", bytes(60), 0x8847))[:2] == ("other", "drop")
+    assert router(4).judge(Arrival("lan0", bytes(60), 0x8847))[:2] == ("link", "pass")
 
 
 def test_a_policy_that_was_removed():

@@ -110,6 +110,8 @@ class Router:
             return self._error(packet.flow, arrival.interface)
         if packet.kind == "fragment":
             return self._fragment(packet, arrival.interface)
+        if packet.kind == "echo error":
+            return Outcome("icmp", self._host.is_own(packet.family, packet.destination) or None)
         if packet.kind in ("needed", "echo"):
             return self._control(packet, policy)
         return _ROWS[packet.kind]
@@ -176,6 +178,7 @@ class Router:
 _ROWS = {
     "malformed": Outcome("malformed", False),
     "tagged": Outcome("vlan", True),
+    "link": Outcome("link", True),
     "other": Outcome("other", None),
 }
 

@@ -31,6 +31,7 @@ ERRORS = {4: {3, 11, 12}, 6: {1, 2, 3, 4}}
 ECHO = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
+IGMP, GROUP_MEMBERSHIP = 2, {0x11, 0x12, 0x16, 0x17, 0x22}  # RFC 2236, RFC 3376
 LISTENER_DISCOVERY = {130, 131, 132, 143}  # RFC 2710, RFC 3810
 
 
@@ -74,6 +75,7 @@ class Headers(NamedTuple):
 MALFORMED = Packet("malformed")
 OTHER = Packet("other")
 TAGGED = Packet("tagged")
+LINK = Packet("link")
 
 
 def dissect(frame: bytes, start: int, protocol: int) -> Packet:
@@ -84,7 +86,7 @@ def dissect(frame: bytes, start: int, protocol: int) -> Packet:
         return _ipv6(frame[start:], start)
     if protocol in TAGS:
         return TAGGED if int.from_bytes(frame[start : start + 2], "big") & VLAN_ID else MALFORMED
-    return OTHER
+    return LINK
 
 
 def _length(said: int, present: int) -> int:
@@ -95,10 +97,12 @@ def _length(said: int, present: int) -> int:
 def _ipv4(data: bytes, start: int) -> Packet:
     if len(data) < 20:
         return MALFORMED
-    first, said, fragment, _ttl, protocol, source, destination = unpack_from(">BxHxxHBBxxII", data)
+    first, said, fragment, ttl, protocol, source, destination = unpack_from(">BxHxxHBBxxII", data)
     length, header = _length(said, len(data)), (first & 15) * 4
     if first >> 4 != 4 or header < 20 or not header <= length <= len(data):
         return MALFORMED
+    if protocol == IGMP and not fragment & 0x3FFF and _is_sound_igmp(ttl, data[header:length]):
+        return Packet("needed", 4, destination)
     if protocol not in JUDGED_OTHERWISE:
         return _portless(4, protocol, source, destination)
     if fragment & 0x3FFF:  # more fragments, or an offset
@@ -180,9 +184,17 @@ def _icmp(headers: Headers, kind: int) -> Packet:
     if kind == ECHO_REPLY[family]:
         return needed
     if kind in ERRORS[family]:
-        flow = _quoted(headers, headers.payload[ICMP_HEADER:])
+        quote = headers.payload[ICMP_HEADER:]
+        if _is_about_echo(headers, quote):
+            return Packet("echo error", family, headers.destination)
+        flow = _quoted(headers, quote)
         return Packet("error", family, headers.destination, flow) if flow else OTHER
     return needed if family == 6 and _is_sound_control(headers, kind) else OTHER
+
+
+def _is_sound_igmp(ttl: int, payload: bytes) -> bool:
+    """Whether it is a query, a report or a leave message of IGMP that can only have come from the link."""
+    return ttl == 1 and len(payload) >= 8 and payload[0] in GROUP_MEMBERSHIP
 
 
 def _is_sound_control(headers: Headers, kind: int) -> bool:
@@ -197,6 +209,17 @@ def _is_sound_control(headers: Headers, kind: int) -> bool:
 def is_link_local(address: int) -> bool:
     """Whether an IPv6 address lies in fe80::/10."""
     return address >> 118 == 0xFE80 >> 6
+
+
+def _is_about_echo(headers: Headers, quote: bytes) -> bool:
+    """Whether the quote is sound and an echo request, with four bytes of its header."""
+    family = headers.family
+    found = _quoted_ipv4(quote) if family == 4 else _quoted_ipv6(quote, headers)
+    if found is None:
+        return False
+    source, _destination, protocol, rest = found
+    is_echo = protocol == ICMP_PROTOCOL[family] and len(rest) >= 4 and rest[0] == ECHO[family]
+    return is_echo and source == headers.destination
 
 
 def _quoted(headers: Headers, quote: bytes) -> Flow | None:

@@ -126,6 +126,17 @@ MUTANTS = (
         "flow->dport = bpf_ntohs(ports[1]);",
         "quoted ports, not exchanged",
     ),
+    Mutant(ICMP, "IGMP_TTL = 1,", "IGMP_TTL = 2,", "TTL of IGMP"),
+    Mutant(ICMP, "IGMP_V3_REPORT = 0x22,", "IGMP_V3_REPORT = 0x13,", "types of IGMP"),
+    Mutant(
+        PROGRAM,
+        "return is_own(lookup_kind(&flow->daddr)) ?",
+        "return 1 ?",
+        "errors about echo requests of other hosts",
+    ),
+    Mutant(
+        PROGRAM, "return verdict_pass(ctx, REASON_LINK);", "return default_action(ctx, REASON_LINK);", "link protocols"
+    ),
     Mutant(ICMP, "ICMP_HLEN = 8,", "ICMP_HLEN = 4,", "size of an ICMP header"),
     Mutant(TRIE, "i += key_le(page, base, i + 2, x) * 2;", "i += key_le(page, base, i + 2, x);", "search in a node"),
     Mutant(TRIE, "(tag == NODE_HIGH ? x >> 8 : x)", "(tag == NODE_HIGH ? x : x)", "pages by the upper byte"),

@@ -195,3 +195,30 @@ def test_neighbour_discovery_passes_to_this_host_and_on_the_link(splicer, kind):
         assert ask(destination) == ("pass", "icmp")
         assert ask(destination, 254) == ("drop", "other")
     assert ask("2001:db8:9::1") == ("drop", "icmp")
+
+
+@pytest.mark.parametrize("kind", [0x11, 0x12, 0x16, 0x17, 0x22])
+def test_igmp_of_the_link_passes(splicer, kind):
+    splicer.policy(LAN)
+
+    def ask(kind: int, destination: str = "224.0.0.1", ttl: int = 1, size: int = 8) -> tuple:
+        message = (bytes([kind]) + bytes(7))[:size]
+        return told(splicer.ask(ethernet(ipv4(message, 2, "10.1.0.2", destination, ttl=ttl)), LAN))
+
+    assert ask(kind) == ask(kind, OWN) == ("pass", "icmp")
+    assert ask(kind, SERVER) == ("drop", "icmp")
+    assert ask(kind, ttl=2) == ask(kind, size=7) == ask(0x13) == ("drop", "other")
+
+
+@pytest.mark.parametrize(("error", "code"), [(11, 0), (3, 4), (3, 1)])
+def test_an_error_about_a_ping_of_this_host_passes(splicer, error, code):
+    splicer.policy(LAN)
+
+    def ask(own: str, kind: int = 8, destination: str = "") -> tuple:
+        quoted = ipv4(bytes([kind]) + bytes(7), ICMP, own, "198.51.100.7")
+        message = bytes([error, code]) + bytes(6) + quoted
+        return told(splicer.ask(ethernet(ipv4(message, ICMP, "10.1.0.2", destination or own)), LAN))
+
+    assert ask(OWN) == ("pass", "icmp")
+    assert ask(SERVER) == ("drop", "icmp")
+    assert ask(OWN, 0) == ask(OWN, destination=OTHER) == ("drop", "other")

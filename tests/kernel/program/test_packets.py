@@ -48,16 +48,23 @@ def test_arp_passes(splicer, default):
     assert told(splicer.ask(ethernet(bytes(28), ETH_ARP), LAN)) == ("pass", "arp")
 
 
+@pytest.mark.parametrize("protocol", [0x88CC, 0x888E, 0x8809, 0x8864, 0x8847], ids=hex)
+def test_link_protocols_pass(splicer, protocol):
+    """LLDP, EAPOL, slow protocols, PPPoE and MPLS."""
+    splicer.policy(LAN)
+    splicer.rules(*EVERYTHING)
+    assert told(splicer.ask(ethernet(bytes(46), protocol), LAN)) == ("pass", "link")
+
+
 @pytest.mark.parametrize("default", ["drop", "pass"])
 @pytest.mark.parametrize(
     "frame",
     [
-        ethernet(bytes(46), 0x88CC),
         ethernet(ipv4(b"\x0d" + bytes(15), ICMP)),
         ethernet(ipv4(bytes(16), 47)),
         ethernet(ipv4(b"", 0)),
     ],
-    ids=["LLDP", "ICMP-timestamp", "GRE", "no-payload"],
+    ids=["ICMP-timestamp", "GRE", "no-payload"],
 )
 def test_what_no_row_names_gets_the_default_action(splicer, frame, default):
     splicer.policy(LAN, default_action=default)

@@ -38,6 +38,7 @@ RULES = (
 # {(reason, outcome): what is counted so}
 FRAMES = {
     ("arp", "passed"): ethernet(bytes(28), ETH_ARP),
+    ("link", "passed"): ethernet(bytes(46), 0x88CC),
     ("vlan", "passed"): tagged(bytes(28), 7),
     ("malformed", "dropped"): tcp_frame(SERVER, 443, version=5),
     ("management", "passed"): udp_frame(OWN, MANAGED),

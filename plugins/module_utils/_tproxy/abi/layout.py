@@ -154,7 +154,8 @@ REASON_ASSIGN_ERROR = 14
 REASON_DEFAULT = 15
 REASON_WRONG_LISTENER = 16
 REASON_UNDELIVERABLE = 17
-REASONS = 18
+REASON_LINK = 18
+REASONS = 19
 
 # enum verdict
 VERDICT_PASS = 0
@@ -163,7 +164,7 @@ VERDICT_WOULD_DROP = 2
 VERDICTS = 3
 
 # enum counters
-REASON_COUNTERS = 13878
+REASON_COUNTERS = 14649
 HIT_COUNTERS = 131072
 
 # enum drop_log
@@ -309,7 +310,7 @@ MAPS = {
     "own_addresses": (2130706436, (1, 16, 4, 65536, 1)),
     "displaced": (2130706437, (1, 8, 4, 512, 0)),
     "hits": (2130706438, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706439, (6, 4, 16, 13878, 0)),
+    "reasons": (2130706439, (6, 4, 16, 14649, 0)),
     "drops": (2130706440, (9, 48, 24, 8192, 0)),
     "drop_budget": (2130706441, (6, 4, 16, 1, 0)),
     "meta": (2130706442, (2, 4, 262224, 1, 0)),

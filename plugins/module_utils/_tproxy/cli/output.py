@@ -157,12 +157,15 @@ WHY = {
     "malformed": "Its header is incomplete or invalid: the program drops such packets under every policy.",
     "management": "A management entry of the interface passes this source and port, before all rules.",
     "dhcp": "Answers of a DHCP server always pass.",
-    "ssh": "SSH to an address of this interface passes (allow_ssh), or to any address if none is recorded.",
+    "ssh": "SSH to an address of this host passes (allow_ssh).",
     "icmp": "It is ICMP that a host needs, or an echo request: allow_echo or the default action decides.",
     "fragment": "It is a fragment: its ports cannot be trusted.",
     "established": "It belongs to a session of this host.",
     "rule": "The rule's action is {action}.",
-    "local": "A rule matches the flow, but it goes to an address of this interface: the host itself receives it.",
+    "local": "A rule matches the flow, but it goes to an address of this host: the host itself receives it.",
+    "undeliverable": "A rule matches the flow, but no proxy gets packets to such an address: the default action of"
+    " the interface is {verdict}.",
+    "link": "It is neither IPv4 nor IPv6: link protocols pass.",
     "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
     "wrong_listener": "The rule gives this flow to the proxy on {proxy}, but the socket there is not the one that the"
     " rule was made for: it gets nothing.",
