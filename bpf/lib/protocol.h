@@ -7,6 +7,7 @@
 #define TPROXY_PROTOCOL_H
 
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/types.h>
 
 #include "compiler.h"

@@ -32,6 +32,7 @@ RULES = rules_from_params(
     [
         {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tproxy_port": 8443, "name": "a wéb"},
         {"destination": "fd00::/8", "protocol": "udp", "ports": "53", "action": "drop", "owner": "ziti:abc"},
+        {"destination": "fd00::/8", "protocol": "esp", "action": "pass"},
     ]
 )[0]
 MANAGEMENT = (Management(Prefix.parse("10.9.0.0/24")[0], "udp", 161),)
@@ -102,7 +103,7 @@ def test_the_text_is_json_for_people_too():
 
 
 def test_rules_of_services_do_not_last():
-    assert [rule.owner for rule in persistent(STATE).rules] == ["ansible"]
+    assert [rule.owner for rule in persistent(STATE).rules] == ["ansible", "ansible"]
 
 
 def test_what_went_behind_our_back_stays_saved():

@@ -45,6 +45,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
 )
 
 ROUTER_RULE = rule("100.64.0.9", owner="ziti:a")
+NEIGHBOURS = {"destination": "224.0.0.0/24", "protocol": ["ospf", "253"], "action": "pass"}
 PARTS = ("interfaces", "rules", "routes")
 STATES = {
     "nothing": (),
@@ -53,6 +54,7 @@ STATES = {
     "addresses by hand": (attaching("lan0"), recording("lan0", addresses=["10.1.0.9", "10.1.0.1"])),
     "another mark and table": (attaching("lan0", priority=20), routing("lan0", mark="0x2/0x2", table=7)),
     "a mark without a route": (attaching("lan0"), routing("lan0", mark="0x2/0x2"), routing("lan0", state="absent")),
+    "rules for other protocols": (*ALL, ruling(NEIGHBOURS)),
     "a route alone": (routing("lan1"), ruling(WEB, MAIL, owner="site")),
     "a router that lasts": (lasting(WEB, MAIL, helper={"group": "ziti"}, failure="fail_closed"),),
     "rules of an OpenZiti router": (*ALL, ruling(ROUTER_RULE)),
