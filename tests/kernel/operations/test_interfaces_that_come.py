@@ -17,7 +17,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netl
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import RULE, Kept
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, Client, eventually
 
-LATER, INDEX = "later0", 4711
+LATER, INDEX, VIRTUAL = "later0", 4711, "10.1.0.254"
 HERE = {**RULE, "interfaces": [LAN]}
 POLICY = {"default_action": "drop"}
 
@@ -133,3 +133,20 @@ def test_the_watcher_alone_binds_rules_to_an_interface_that_comes_again(router, 
         eventually(lambda: drift(router) == [[], []])
         assert kept.is_spliced(behind)
     assert "rules: compiled anew for the interfaces of today" in said
+
+
+def test_the_watcher_alone_follows_a_virtual_address_that_comes_and_goes(router, client, tmp_path):
+    """As VRRP moves it: no run is between. The address is not on lan0, and counts there all the same."""
+    kept = Kept(router, tmp_path)
+    router.netns.run("ip link add vrrp0 type bridge")
+    router.netns.run("ip link set vrrp0 up")
+    router.route()
+    router.attach(policy=POLICY)
+    kept.save()
+    asked = {"interface": LAN, "source": CLIENT, "destination": VIRTUAL, "protocol": "tcp", "port": 22}
+    with watched(kept):
+        assert router.verdict(**asked)["reason"] == "default"
+        router.netns.run(f"ip address add {VIRTUAL}/32 dev vrrp0")
+        eventually(lambda: router.verdict(**asked)["reason"] == "ssh")
+        router.netns.run(f"ip address delete {VIRTUAL}/32 dev vrrp0")
+        eventually(lambda: router.verdict(**asked)["reason"] == "default")
