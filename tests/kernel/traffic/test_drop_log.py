@@ -116,8 +116,8 @@ def test_follow_prints_the_entries_that_are_new_or_count_more(router, wire):
     system = replace(system, background=Interrupted(system.background, [7002, 7001], drop))
     lines = drops({"follow": True, "json": False, "limit": 100, "pin_dir": router.pin_dir}, system, False)
     assert [line.split("  ")[1:] for line in islice(lines, 2)] == [
-        [LAN, "drop", "default", "udp", CLIENT, SERVER, "7002", "1"],
-        [LAN, "drop", "default", "udp", CLIENT, SERVER, "7001", "2"],
+        [LAN, "drop", "default", "1", "udp", CLIENT, SERVER, "7002"],
+        [LAN, "drop", "default", "2", "udp", CLIENT, SERVER, "7001"],
     ]
 
 

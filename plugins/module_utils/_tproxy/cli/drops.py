@@ -15,7 +15,8 @@ from ..system.system import System
 from .output import count, table
 
 SECOND = 10**9
-HEADS = ("LAST SEEN", "INTERFACE", "VERDICT", "REASON", "PROTO", "SOURCE", "DESTINATION", "PORT", "PACKETS")
+HEADS = ("LAST SEEN", "INTERFACE", "VERDICT", "REASON", "PACKETS", "PROTO", "SOURCE", "DESTINATION", "PORT")
+COLUMNS = 200  # an entry is one line, for grep; the longest one has two IPv6 addresses
 
 
 def drops(options: Options, system: System, _check: bool) -> Iterator[str]:
@@ -41,12 +42,13 @@ def _as_table(entries: Sequence[Answer]) -> str:
     if not entries:
         return "The program has dropped no packet, as far as its log goes back."
     notes = [f"rule {entry['rule']}" if entry["rule"] else "" for entry in entries]
-    return "\n".join(table(HEADS, [_row(entry) for entry in entries], notes))
+    return "\n".join(table(HEADS, [_row(entry) for entry in entries], notes, columns=COLUMNS))
 
 
 def _row(entry: Answer) -> tuple[str, ...]:
-    about = (entry[name] for name in ("last_seen", "interface", "verdict", "reason", "protocol", "source"))
-    return *about, entry["destination"], str(entry["port"] or ""), count(entry["packets"])
+    about = (entry[name] for name in ("last_seen", "interface", "verdict", "reason"))
+    flow = (entry[name] for name in ("protocol", "source", "destination"))
+    return *about, count(entry["packets"]), *flow, str(entry["port"] or "")
 
 
 def _as_line(entry: Answer) -> str:
