@@ -183,6 +183,8 @@ enum policy_flag {
 	POLICY_ACCEPT_UNSPEC = 8, /* pass is TC_ACT_UNSPEC: later programs of the hook run */
 	POLICY_LOOPBACK = 16,	  /* drop nothing */
 	POLICY_LAYER3 = 32,	  /* no Ethernet header (tun, WireGuard) */
+	POLICY_TRACK = 64,	  /* flows that this host began make sessions */
+	POLICY_TRACK_ALL = 128,	  /* with POLICY_TRACK: forwarded flows too */
 	POLICY_AUDIT = 1024, /* the default action passes, and counts its drops as would-be drops */
 };
 
@@ -241,6 +243,36 @@ enum address_kind {
 	ADDRESS_SPECIAL = 4, /* in no map: addr_kind() in lib/addr.h */
 };
 
+/* ---- tracked flows ----------------------------------------------------------- */
+
+enum flow_limits {
+	FLOWS = 65536, /* entries of each table of flows */
+};
+
+/*
+ * The packets that enter for a flow: from `saddr` to `daddr`. Ports are in host order.
+ * An ICMP echo has its identifier as `dport`.
+ */
+struct flow_key {
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u16 sport;
+	__u16 dport;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+enum flow_flag {
+	FLOW_ANSWERED = 1, /* packets went both ways */
+	FLOW_CLOSING = 2,  /* a FIN or RST was seen */
+};
+
+struct flow_state {
+	__u64 expires; /* CLOCK_MONOTONIC ns */
+	__u32 flags;   /* enum flow_flag */
+	__u32 reserved;
+};
+
 /* ---- counters, all per CPU -------------------------------------------------- */
 
 struct counter {
@@ -269,7 +301,8 @@ enum reason {
 	REASON_WRONG_LISTENER = 16,
 	REASON_UNDELIVERABLE = 17, /* no socket can get what the rule would splice */
 	REASON_LINK = 18,	   /* neither IPv4 nor IPv6 */
-	REASONS = 19,
+	REASON_SESSION = 19,	   /* answers a flow that left by a tracked interface */
+	REASONS = 20,
 };
 
 enum verdict {
@@ -280,7 +313,7 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 14649, /* (INTERFACES + 1) * REASONS * VERDICTS */
+	REASON_COUNTERS = 15420, /* (INTERFACES + 1) * REASONS * VERDICTS */
 	HIT_COUNTERS = 131072,	 /* RULES + 1 */
 };
 
@@ -379,5 +412,7 @@ _Static_assert(0xffffffff >> GROUP_PAGE_SHIFT == GROUP_PAGES - 1,
 _Static_assert(DISPLACED == 2 * INTERFACES, "each entry of both tables can be displaced");
 _Static_assert(sizeof(struct displaced_key) == 8, "struct displaced_key");
 _Static_assert(sizeof(struct drop_key) == 48, "struct drop_key has no hidden padding");
+_Static_assert(sizeof(struct flow_key) == 40, "struct flow_key has no padding");
+_Static_assert(sizeof(struct flow_state) == 16, "struct flow_state");
 
 #endif

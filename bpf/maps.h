@@ -33,6 +33,12 @@ enum map_flag {
 	    FLAG_NONE)                                                                            \
 	MAP(own_addresses, TYPE_HASH, 16, 4, OWN_ADDRESSES, FLAG_NO_PREALLOC)                     \
 	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)          \
+	MAP(flows_own, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state), FLOWS,  \
+	    FLAG_NONE)                                                                            \
+	MAP(flows_forwarded, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state),   \
+	    FLOWS, FLAG_NONE)                                                                     \
+	MAP(flows_outside, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state),     \
+	    FLOWS, FLAG_NONE)                                                                     \
 	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE)    \
 	MAP(drops, TYPE_LRU_HASH, sizeof(struct drop_key), sizeof(struct drop), DROPS, FLAG_NONE) \

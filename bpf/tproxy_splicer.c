@@ -12,6 +12,7 @@
 #include "lib/parse.h"
 #include "lib/policy.h"
 #include "lib/ruleset.h"
+#include "lib/session.h"
 #include "lib/socket.h"
 #include "lib/stats.h"
 
@@ -96,15 +97,17 @@ static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pk
 	return verdict_pass(ctx, reason);
 }
 
-/* Let the verifier merge what it knows of kinds, families and protocols. */
+/* Let the verifier merge what it knows of kinds, families, protocols and header lengths. */
 static __always_inline void forget_kind(struct __sk_buff *skb, struct pkt_ctx *ctx,
 					struct flow *flow)
 {
-	__u32 packed = forget(skb, ctx->kind | flow->ipv6 << 8 | flow->protocol << 16);
+	__u32 packed =
+		forget(skb, ctx->kind | flow->ipv6 << 7 | flow->protocol << 8 | flow->l4_off << 16);
 
-	ctx->kind = packed & 0xff;
-	flow->ipv6 = packed >> 8 & 1;
-	flow->protocol = packed >> 16;
+	ctx->kind = packed & 0x7f;
+	flow->ipv6 = packed >> 7 & 1;
+	flow->protocol = packed >> 8;
+	flow->l4_off = packed >> 16;
 }
 
 static __always_inline enum reason handle_fragment(struct pkt_ctx *ctx)
@@ -128,6 +131,17 @@ static __always_inline enum reason handle_icmp_error(struct __sk_buff *skb, stru
 	 */
 	if (session && flow->protocol == IPPROTO_UDP)
 		return verdict_pass(ctx, REASON_ICMP);
+	if (!ctx->action && is_session(skb, ctx, flow))
+		return verdict_pass(ctx, REASON_ICMP);
+	return default_action(ctx, REASON_ICMP);
+}
+
+/* Accept an error about an echo request that this host sent, or one that left by a tracked interface. */
+static __always_inline enum reason handle_echo_error(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						     const struct flow *flow)
+{
+	if (is_own_address(&flow->daddr) || is_session(skb, ctx, flow))
+		return verdict_pass(ctx, REASON_ICMP);
 	return default_action(ctx, REASON_ICMP);
 }
 
@@ -138,7 +152,11 @@ static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt
 		return accept_local(skb, ctx, REASON_ESTABLISHED);
 	if (ctx->action)
 		return apply_rule(skb, ctx, flow);
-	return default_action(ctx, ctx->kind == PKT_PORTLESS ? REASON_OTHER : REASON_DEFAULT);
+	if (ctx->kind == PKT_PORTLESS)
+		return default_action(ctx, REASON_OTHER);
+	if (is_session(skb, ctx, flow))
+		return verdict_pass(ctx, REASON_SESSION);
+	return default_action(ctx, REASON_DEFAULT);
 }
 
 /* Give the verdict on a flow, a fragment or an ICMP error, by rules and sessions. */
@@ -176,15 +194,15 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 		return verdict_pass(ctx, REASON_LINK);
 	case PKT_OTHER:
 		return default_action(ctx, REASON_OTHER);
-	case PKT_ECHO_ERROR:
-		return is_own(lookup_kind(&flow->daddr)) ? verdict_pass(ctx, REASON_ICMP) :
-							   default_action(ctx, REASON_ICMP);
 	case PKT_CONTROL:
 	case PKT_ECHO:
 		if (ctx->kind == PKT_ECHO && !(ctx->flags & POLICY_ALLOW_ECHO))
 			return default_action(ctx, REASON_ICMP);
-		return icmp_is_for_host(flow) ? verdict_pass(ctx, REASON_ICMP) :
-						default_action(ctx, REASON_ICMP);
+		return icmp_is_for_host(flow) || is_echo_reply_of_session(skb, ctx, flow) ?
+			       verdict_pass(ctx, REASON_ICMP) :
+			       default_action(ctx, REASON_ICMP);
+	case PKT_ECHO_ERROR:
+		return handle_echo_error(skb, ctx, flow);
 	case PKT_FLOW:
 		reason = accepted_service(skb, ctx, flow);
 		if (reason)
@@ -202,7 +220,10 @@ int tproxy_splicer(struct __sk_buff *skb)
 {
 	struct pkt_ctx ctx = {};
 	struct flow flow = {};
+	enum reason reason;
 
 	lookup_policy(skb, &ctx);
-	return finish(skb, &ctx, &flow, handle_ingress(skb, &ctx, &flow));
+	reason = handle_ingress(skb, &ctx, &flow);
+	note_outside(skb, &ctx, &flow, reason);
+	return finish(skb, &ctx, &flow, reason);
 }

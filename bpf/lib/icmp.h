@@ -46,6 +46,34 @@ static __always_inline bool mld_is_valid(const struct flow *flow)
 	       (addr_is_link_local(&flow->saddr) || addr_is_any(&flow->saddr));
 }
 
+/* The first bytes of a message; only an echo has the identifier. */
+struct icmp_start {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 identifier;
+};
+
+static __always_inline bool is_echo_request(const struct flow *flow, __u8 type)
+{
+	if (flow->ipv6)
+		return flow->protocol == IPPROTO_ICMPV6 && type == ICMPV6_ECHO_REQUEST;
+	return flow->protocol == IPPROTO_ICMP && type == ICMP_ECHO;
+}
+
+/* An error that quotes an echo request: the flow is that of the reply, as parse_quoted_ports() has it. */
+static __always_inline enum pkt_kind parse_quoted_echo(struct __sk_buff *skb, __u32 offset,
+						       struct flow *flow)
+{
+	struct icmp_start quoted;
+
+	if (!load_bytes(skb, flow, offset, &quoted, sizeof(quoted)) ||
+	    !is_echo_request(flow, quoted.type))
+		return PKT_OTHER;
+	flow->dport = bpf_ntohs(quoted.identifier);
+	return PKT_ECHO_ERROR;
+}
+
 /*
  * Read the quoted ports and exchange them: the flow is that of the answers to the quoted
  * packet.
@@ -59,13 +87,9 @@ static __always_inline enum pkt_kind parse_quoted_ports(struct __sk_buff *skb, _
 		flow->dport = flow->protocol;
 		return PKT_ICMP_ERROR;
 	}
-	if (!load_bytes(skb, flow, offset, ports, sizeof(ports)))
-		return PKT_OTHER;
-	if (flow->protocol == (flow->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
-		return *(const __u8 *)ports == (flow->ipv6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO) ?
-			       PKT_ECHO_ERROR :
-			       PKT_OTHER;
 	if (!has_ports(flow->protocol))
+		return parse_quoted_echo(skb, offset, flow);
+	if (!load_bytes(skb, flow, offset, ports, sizeof(ports)))
 		return PKT_OTHER;
 	flow->dport = bpf_ntohs(ports[0]);
 	flow->sport = bpf_ntohs(ports[1]);
@@ -112,11 +136,25 @@ static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, st
 	return parse_quoted_ports(skb, flow->l4_off, flow);
 }
 
-/* Read the type of the message; false if the packet ends within the header. */
-static __always_inline bool load_type(struct __sk_buff *skb, const struct flow *flow, __u8 *type)
+/* Read the start of the message; false if the packet ends within the header. */
+static __always_inline bool load_start(struct __sk_buff *skb, const struct flow *flow,
+				       struct icmp_start *start)
 {
 	return flow->l4_off + ICMP_HLEN <= flow->l3_end &&
-	       !bpf_skb_load_bytes(skb, flow->l4_off, type, sizeof(*type));
+	       !bpf_skb_load_bytes(skb, flow->l4_off, start, sizeof(*start));
+}
+
+static __always_inline enum pkt_kind parse_echo_reply(struct flow *flow,
+						      const struct icmp_start *start)
+{
+	flow->dport = bpf_ntohs(start->identifier);
+	return PKT_CONTROL;
+}
+
+static __always_inline enum pkt_kind parse_echo(struct flow *flow, const struct icmp_start *start)
+{
+	flow->sport = bpf_ntohs(start->identifier);
+	return PKT_ECHO;
 }
 
 /*
@@ -127,23 +165,23 @@ static __always_inline bool igmp_is_valid(struct __sk_buff *skb, const struct fl
 {
 	const __u64 types = 1ULL << IGMP_QUERY | 1ULL << IGMP_V1_REPORT | 1ULL << IGMP_V2_REPORT |
 			    1ULL << IGMP_LEAVE | 1ULL << IGMP_V3_REPORT;
-	__u8 type;
+	struct icmp_start start;
 
-	return flow->hop_limit == IGMP_TTL && load_type(skb, flow, &type) && type < 64 &&
-	       types >> type & 1;
+	return flow->hop_limit == IGMP_TTL && load_start(skb, flow, &start) && start.type < 64 &&
+	       types >> start.type & 1;
 }
 
 static __always_inline enum pkt_kind parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
 {
-	__u8 type;
+	struct icmp_start start;
 
-	if (!load_type(skb, flow, &type))
+	if (!load_start(skb, flow, &start))
 		return PKT_MALFORMED;
-	switch (type) {
+	switch (start.type) {
 	case ICMP_ECHOREPLY:
-		return PKT_CONTROL;
+		return parse_echo_reply(flow, &start);
 	case ICMP_ECHO:
-		return PKT_ECHO;
+		return parse_echo(flow, &start);
 	case ICMP_DEST_UNREACH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
@@ -155,17 +193,19 @@ static __always_inline enum pkt_kind parse_icmpv4(struct __sk_buff *skb, struct 
 
 static __always_inline enum pkt_kind parse_icmpv6(struct __sk_buff *skb, struct flow *flow)
 {
+	struct icmp_start start;
 	__u8 type;
 
-	if (!load_type(skb, flow, &type))
+	if (!load_start(skb, flow, &start))
 		return PKT_MALFORMED;
+	type = start.type;
 	/* Between these two: ICMPV6_PKT_TOOBIG and ICMPV6_TIME_EXCEED. */
 	if (type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB)
 		return parse_quoted_ipv6(skb, flow);
 	if (type == ICMPV6_ECHO_REQUEST)
-		return PKT_ECHO;
+		return parse_echo(flow, &start);
 	if (type == ICMPV6_ECHO_REPLY)
-		return PKT_CONTROL;
+		return parse_echo_reply(flow, &start);
 	if (is_ndisc(type))
 		return flow->hop_limit == ND_HOP_LIMIT ? PKT_CONTROL : PKT_OTHER;
 	if ((type >= ICMPV6_MGM_QUERY && type <= ICMPV6_MGM_REDUCTION) ||

@@ -35,9 +35,9 @@ enum pkt_kind {
 	PKT_FLOW,	/* TCP or UDP with ports */
 	PKT_PORTLESS,	/* a protocol without ports, whole or a fragment */
 	PKT_ICMP_ERROR, /* an ICMP error; the flow is that of answers to the quoted packet */
-	PKT_ECHO,	/* an ICMP echo request */
+	PKT_ECHO_ERROR, /* an ICMP error that quotes an echo request; the flow is that of its reply */
+	PKT_ECHO,	/* an ICMP echo request; its identifier is the source port */
 	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND, MLD and IGMP */
-	PKT_ECHO_ERROR, /* an ICMP error about an echo request */
 	PKT_LINK,	/* a frame that is neither IPv4 nor IPv6 */
 	PKT_OTHER,	/* a valid packet of another kind */
 	PKT_FRAGMENT,	/* addresses only: the ports of a fragment cannot be trusted */

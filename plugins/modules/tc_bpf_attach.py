@@ -145,6 +145,16 @@ options:
         type: str
         choices: [ok, unspec]
         default: ok
+      track:
+        description:
+          - Flows that begin inside, and whose answers pass as sessions. An answer passes if no rule matches it, and if
+            its flow left by an interface with this option.
+          - V(own) means UDP and ping of the router itself, from an address that M(netedge.tproxy.ifindex_ip) recorded.
+            Answers to its NTP and DNS pass, for example. V(all) means forwarded and masqueraded TCP, UDP and ping, too.
+          - The program for it stands on the egress hook of the interface. It drops no packet and changes none.
+        type: str
+        choices: [none, own, all]
+        default: none
       management:
         description: Packets that always pass, before any rule. An entry matches source, protocol and port.
         type: list
@@ -279,6 +289,7 @@ policy:
     allow_ssh: true
     allow_echo: false
     accept: ok
+    track: own
     management: []
     mark: "0x10000000/0x10000000"
 confirm:

@@ -82,6 +82,13 @@ options:
             type: str
             choices: [ok, unspec]
             default: ok
+          track:
+            description:
+              - Flows that begin inside, and whose answers pass as sessions.
+              - V(own) means UDP and ping of the router itself, V(all) forwarded and masqueraded TCP, UDP and ping, too.
+            type: str
+            choices: [none, own, all]
+            default: none
           management:
             description: Packets that always pass, before any rule.
             type: list
@@ -401,7 +408,8 @@ gathered:
         priority: 10
         handle: 1
         addresses: [auto]
-        policy: {default_action: drop, allow_ssh: true, allow_echo: false, accept: ok, management: []}
+        policy:
+          {default_action: drop, allow_ssh: true, allow_echo: false, accept: ok, track: none, management: []}
     rules:
       - destination: 172.16.240.0/24
         source: 0.0.0.0/0

@@ -88,14 +88,14 @@ def source_files(source: pathlib.Path) -> dict[str, str]:
 
 def compile_here(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the source compiled by the compiler of the controller."""
-    bcc, blob, constants, errors = (load(name) for name in ("system.bcc", "program.blob", "constants", "errors"))
+    bcc, select, constants, errors = (load(name) for name in ("system.bcc", "program.select", "constants", "errors"))
     try:
-        return bcc.Compiler().compile(
+        return select.compiled_object(
+            bcc.Compiler(),
             arguments["source_files"],
             arguments["source"],
             arguments.get("function", constants.FUNCTION),
             arguments.get("defines") or {},
-            blob.placeholders(),
         )
     except errors.TproxyError as fault:
         raise AnsibleActionFail(f"on the controller: {fault}") from fault

@@ -48,6 +48,7 @@ class Flows:
         of_host = [ip_address(text) for text in (*own_of(setup), *setup.get("broadcasts", ()))]
         self._of_host = [(address.version, int(address)) for address in of_host]
         self._tuples = _tuples_of(sockets)
+        self._tracked = [Drawn(*flow) for flow in setup.get("flows", ())]
         self.addresses = {family: _addresses(self._rules, self._tuples, family) for family in (4, 6)}
         self.addresses[6] += LINK_LOCAL
         for family, address in self._of_host:
@@ -80,6 +81,19 @@ class Flows:
     def _of_session(self) -> Drawn:
         flow = self.pick(self._tuples)
         if self._random() < 0.6:
+            return flow
+        other = self.of_anything(flow.family)
+        name = self.pick(("protocol", "source", "source_port", "destination", "port"))
+        return flow._replace(**{name: getattr(other, name)})
+
+    def _of_history(self) -> Drawn:
+        """The answer to a flow of the history, often with another value."""
+        if not self._tracked:
+            return self.of_anything()
+        flow = self.pick(self._tracked)
+        if self._random() < 0.9:
+            flow = Drawn(flow.family, flow.protocol, flow.destination, flow.port, flow.source, flow.source_port)
+        if self._random() < 0.7:
             return flow
         other = self.of_anything(flow.family)
         name = self.pick(("protocol", "source", "source_port", "destination", "port"))
@@ -137,6 +151,7 @@ class Flows:
 _ORIGINS = (
     (Flows._of_rule, 50),
     (Flows._of_session, 20),
+    (Flows._of_history, 14),
     (Flows._of_proxy_client, 6),
     (Flows._of_management, 8),
     (Flows._of_ssh, 5),

@@ -54,10 +54,16 @@ def ip(family: int, source: int, destination: int, protocol: int, payload: bytes
     return make(source, destination, protocol, payload)
 
 
-def transport(protocol: int, source_port: int, port: int, size: int | None = None) -> bytes:
-    """Return a TCP or UDP header, or the first `size` bytes of header and payload."""
+def transport(protocol: int, source_port: int, port: int, size: int | None = None, flags: int = 2) -> bytes:
+    """Return a TCP or UDP header, or the first `size` bytes of header and payload.
+
+    Of ICMP it is an echo request, one of the ports its identifier.
+    """
+    if protocol in (ICMP, ICMPV6):
+        head = pack(">BBHHH", 8 if protocol == ICMP else 128, 0, 0, source_port | port, 1)
+        return (head + b"sent to echo")[: 8 if size is None else size]
     if protocol == TCP:
-        return (pack(">HHIIBBHHH", source_port, port, 1, 0, 0x50, 2, 65535, 0, 0) + b"request")[
+        return (pack(">HHIIBBHHH", source_port, port, 1, 0, 0x50, flags, 65535, 0, 0) + b"request")[
             : 20 if size is None else size
         ]
     return (pack(">HHHH", source_port, port, 20, 0) + b"a question..")[: 8 if size is None else size]

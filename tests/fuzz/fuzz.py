@@ -20,6 +20,7 @@ if __package__ is None or __package__ == "":
     runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "support" / "collection.py"))["register"]()
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError, VerificationFailed
+from ansible_collections.netedge.tproxy.tests.fuzz.history import draw_history
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets
 from ansible_collections.netedge.tproxy.tests.fuzz.program import REASONS
 from ansible_collections.netedge.tproxy.tests.fuzz.setup import draw_setup
@@ -42,7 +43,7 @@ class Fault(Exception):
 def try_setup(trial: Trial, name: str, packets: int) -> Counter:
     """Judge packets of the setup that is drawn from `name`; return how often each reason was given. Raises Fault."""
     chance = random.Random(name)
-    setup = draw_setup(chance)
+    setup = draw_history(draw_setup(chance), chance)
     try:
         trial.tell(setup)
     except Exception as crash:

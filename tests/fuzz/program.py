@@ -26,8 +26,8 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
     blob_from_json,
     blob_from_object,
-    placeholders,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.select import compiled_object
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
@@ -55,6 +55,9 @@ FLAGS = {
     "loopback": layout.POLICY_LOOPBACK,
     "layer3": layout.POLICY_LAYER3,
 }
+TRACK = {"none": 0, "own": layout.POLICY_TRACK, "all": layout.POLICY_TRACK | layout.POLICY_TRACK_ALL}
+FLOW_MAPS = ("flows_own", "flows_forwarded", "flows_outside")
+UNSPEC, MAP_GET_NEXT_KEY = 0xFFFFFFFF, 4
 REASONS = {
     number: name[len("REASON_") :].lower()
     for name, number in vars(layout).items()
@@ -91,17 +94,18 @@ class Program:
         template = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
         self.maps = {
             name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
-            for name, shape in blob.maps.items()
+            for name, shape in {**blob.maps, **blob.tracker.maps}.items()
         }
         os.close(template)
         self._blob = blob
+        self._tracker = TestRun(bpf.load_program(blob.tracker.bind(self.maps), blob.tracker.function))
         self._plain = TestRun(bpf.load_program(blob.bind(self.maps), blob.function))
         self._tagged = TestRun(load_tagger(self._plain.program))
         self._nothing = compile_image([], {}, 0)
         self._cpus = bpf.possible_cpus()
         self._slots = {}
         self._expected = {"reasons": Counter(), "hits": Counter()}
-        self._is_received = _takes_ingress_ifindex()
+        self.is_received = _takes_ingress_ifindex()
         self._faults = []
 
     def summary(self) -> str:
@@ -118,6 +122,7 @@ class Program:
             bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
         self._tell_addresses(setup)
         taken = {}
+        self._forget_flows()
         for name, told in setup["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
             if told is not None:
@@ -132,11 +137,30 @@ class Program:
         self._put_image(int(setup["image"] == SECOND), self._image)
         self._put_image(int(setup["image"] != SECOND), self._nothing)
         self._start_counters()
+        for event in setup.get("history", ()):
+            self._see(event)
+
+    def _see(self, event: dict) -> None:
+        """Let the programs see a packet of the history."""
+        frame, interface = bytes.fromhex(event["frame"]), event["interface"]
+        if event["way"] == "in":
+            self.ask(Arrived(interface, frame))
+            return
+        returned = self._tracker(frame, INTERFACES[interface], 0, INTERFACES.get(event["from"], 0))
+        if returned != (UNSPEC, MARK_BEFORE, 0, 0, 0):
+            self._faults.append(f"{event}: the tracker returns {returned}")
+
+    def _forget_flows(self) -> None:
+        """Empty the tables of flows."""
+        for name in FLOW_MAPS:
+            for key in _keys(self.maps[name], structs.size_of("flow_key")):
+                bpf.delete(self.maps[name], key, name)
 
     def _tell_policy(self, slot: int, ifindex: int, told: dict, image: str) -> None:
         flags = sum(bit for option, bit in FLAGS.items() if told[option])
         flags |= DEFAULT_ACTIONS[told["default_action"]]
         flags |= layout.POLICY_ACCEPT_UNSPEC if told["accept"] == "unspec" else 0
+        flags |= TRACK[told.get("track", "none")]
         policy = {
             "ifindex": ifindex,
             "flags": flags,
@@ -186,7 +210,7 @@ class Program:
         note = 0 if tag is None else tag | 1 << 16
         returned, mark, trace, rule, error = run(frame, INTERFACES[interface], note)
         reason, verdict = REASONS[trace & 0xFF], VERDICTS[trace >> 8]
-        if self._is_received:
+        if self.is_received:
             received = run(frame, INTERFACES[interface], note, INTERFACES[interface])
             if received != (returned, mark, 0, note, 0):
                 self._faults.append(f"{arrived}: a received packet gets {received}, a test run {(returned, mark)}")
@@ -268,6 +292,20 @@ class TestRun:
         return (struct.unpack_from("=I", self._attribute, 4)[0], *ANSWER.unpack_from(self._left))
 
 
+def _keys(descriptor: int, size: int) -> list:
+    """Return the keys of a hash."""
+    found, last = [], None
+    key = ctypes.create_string_buffer(size)
+    while True:
+        given = ctypes.addressof(last) if last else 0
+        attribute = ctypes.create_string_buffer(struct.pack("=IxxxxQQ", descriptor, given, ctypes.addressof(key)), 128)
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        if call(libc.CALL_NUMBERS[platform.machine()].bpf, MAP_GET_NEXT_KEY, attribute, 128) < 0:
+            return found
+        found.append(key.raw)
+        last = ctypes.create_string_buffer(key.raw, size)
+
+
 def _takes_ingress_ifindex() -> bool:
     """Return whether the kernel lets a test run have an ingress_ifindex. Linux 5.10 refuses it."""
     program = bpf.load_program(struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0), "nothing")  # r0 = 0; exit
@@ -289,7 +327,7 @@ def _compiled():
         return blob_from_json(pathlib.Path(given).read_text(encoding="utf-8"))
     folder = ROOT / "bpf"
     files = {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in folder.rglob("*.[ch]")}
-    made = Compiler().compile(files, "tproxy_splicer.c", constants.FUNCTION, {}, placeholders())
+    made = compiled_object(Compiler(), files, "tproxy_splicer.c", constants.FUNCTION, {})
     return blob_from_object(made, constants.FUNCTION, "0" * 64)
 
 

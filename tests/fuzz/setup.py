@@ -66,6 +66,7 @@ def _policy(told: dict | None) -> Policy | None:
     fields = {
         name: told[name] for name in ("default_action", "allow_ssh", "allow_echo", "accept", "loopback", "layer3")
     }
+    fields["track"] = told.get("track", "none")
     entries = (Management(Prefix.parse(one["source"]), one["protocol"], one["port"]) for one in told["management"])
     return Policy(**fields, management=tuple(entries))
 
@@ -79,6 +80,7 @@ def _draw_policy(chance: random.Random, name: str) -> dict:
         "allow_ssh": chance.random() < 0.7,
         "allow_echo": chance.random() < 0.5,
         "accept": chance.choice(("ok", "unspec")),
+        "track": chance.choice(("none", "own", "all", "all")),
         "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, 16)))],
         "loopback": name == "lo",
         "layer3": name == LAYER3_INTERFACE,

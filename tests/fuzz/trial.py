@@ -47,7 +47,10 @@ class Trial:
         self.host.close()
 
     def tell(self, setup: dict) -> None:
-        """Put a setup in force on both sides."""
+        """Put a setup in force on both sides, and let them see its history as far as this kernel can show it."""
+        if setup.get("history") and not self.program.is_received:
+            events = [each for each in setup["history"] if each["way"] == "out" and each["from"] is None]
+            setup = {**setup, "history": events}
         if self.host.is_stale():
             self.host.close()
             self.host = Host()
@@ -57,6 +60,13 @@ class Trial:
     def _tell_model(self, setup: dict) -> None:
         self.setup = setup
         self._router, rules = model_of(setup, self.host.sockets)
+        for event in setup.get("history", ()):
+            frame = bytes.fromhex(event["frame"])
+            seen = Arrival(event["interface"], frame, kind_of(frame))
+            if event["way"] == "out":
+                self._router.leave(seen, event["from"] is not None)
+            elif self._router.judge(seen).reason != "spliced":  # a test run cannot splice
+                self._router.enter(seen)
         self._slots = {id(None): 0, **{id(rule): slot for rule, slot in zip(rules, setup["slots"])}}
 
     def ask(self, arrived: Arrived) -> tuple:
@@ -83,8 +93,8 @@ class Trial:
 
 
 def shrink(trial: Trial, difference: Difference) -> Difference:
-    """Return a difference with fewer rules, less policy and a shorter frame."""
-    for smaller in (_fewer_rules, _one_interface, _less_policy, _shorter_frame):
+    """Return a difference with fewer rules, less history and policy, and a shorter frame."""
+    for smaller in (_fewer_rules, _less_history, _one_interface, _less_policy, _shorter_frame):
         difference = smaller(trial, difference)
     return difference
 
@@ -98,6 +108,14 @@ def _fewer_rules(trial: Trial, difference: Difference) -> Difference:
                 del setup[name][start : start + size]
             difference = trial.differs(setup, difference.arrived) or difference
         size //= 2
+    return difference
+
+
+def _less_history(trial: Trial, difference: Difference) -> Difference:
+    for number in reversed(range(len(difference.setup.get("history", ())))):
+        setup = copy.deepcopy(difference.setup)
+        del setup["history"][number]
+        difference = trial.differs(setup, difference.arrived) or difference
     return difference
 
 

@@ -26,10 +26,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     Blob,
     blob_from_json,
     blob_from_object,
-    placeholders,
     program_identity,
     source_digest,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.select import compiled_object
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
@@ -68,7 +68,7 @@ def our_blob() -> Blob:
     kept = CACHE / f"{program_identity(digest, compiler.version())}.json"
     if kept.exists():
         return blob_from_json(kept.read_text(encoding="utf-8"))
-    blob = blob_from_object(compiler.compile(files, ENTRY, FUNCTION, {}, placeholders()), FUNCTION, digest)
+    blob = blob_from_object(compiled_object(compiler, files, ENTRY, FUNCTION, {}), FUNCTION, digest)
     kept.parent.mkdir(parents=True, exist_ok=True)
     aside = kept.with_suffix(f".{os.getpid()}")
     aside.write_text(blob.to_json(), encoding="utf-8")
@@ -98,7 +98,7 @@ def new_maps(blob: Blob, pages: int = layout.IMAGE_PAGES_MIN) -> dict:
     template = bpf.create_map(inner_shape(pages), "pages")
     found = {
         name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
-        for name, shape in blob.maps.items()
+        for name, shape in {**blob.maps, **(blob.tracker.maps if blob.tracker else {})}.items()
     }
     os.close(template)
     return found
@@ -112,12 +112,14 @@ class Splicer:
         self._pages = pages
         self.maps = new_maps(blob, pages)
         self.fd = bpf.load_program(blob.bind(self.maps), blob.function)
+        self.tracker = bpf.load_program(blob.tracker.bind(self.maps), blob.tracker.function) if blob.tracker else None
         self._cpus = bpf.possible_cpus()
 
     def close(self) -> None:
         """Let go of everything."""
-        for descriptor in (*self.maps.values(), self.fd):
-            os.close(descriptor)
+        for descriptor in (*self.maps.values(), self.fd, self.tracker):
+            if descriptor is not None:
+                os.close(descriptor)
 
     def forget(self) -> None:
         """Return to a program that knows no interface and no rule; counters go on."""
@@ -179,6 +181,27 @@ class Splicer:
         reason, rule, error = struct.unpack_from("=IIi", run.context, CB_AT)
         after = struct.unpack_from("=I", run.context, MARK_AT)[0]
         return Told(ACTIONS[run.value], REASON_NAMES[reason & 0xFF], VERDICT_NAMES[reason >> 8], rule, error, after)
+
+    def leave(self, frame: bytes, ifindex: int = 1) -> str:
+        """Let the tracker see a frame of this host that leaves by an interface; return its action."""
+        context = bytearray(CONTEXT_BYTES)
+        struct.pack_into("=I", context, IFINDEX_AT, ifindex)
+        return ACTIONS[bpf.test_run(self.tracker, frame, bytes(context)).value]
+
+    def flow(self, table: str, source: str, destination: str, protocol: int, ports: tuple) -> dict | None:
+        """Return the state of the flow whose packets enter from a source to a destination, or None."""
+        key = structs.encode(
+            "flow_key",
+            {
+                "saddr": parse_address(source),
+                "daddr": parse_address(destination),
+                "sport": ports[0],
+                "dport": ports[1],
+                "protocol": protocol,
+            },
+        )
+        raw = bpf.lookup(self.maps[table], key, structs.size_of("flow_state"))
+        return structs.decode("flow_state", raw) if raw else None
 
     def counted(self, slot: int) -> dict:
         """Return {(reason, verdict): (packets, bytes)} of a policy slot, where not zero."""

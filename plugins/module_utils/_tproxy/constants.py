@@ -8,6 +8,8 @@ from __future__ import annotations
 
 VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
 FUNCTION = "tproxy_splicer"
+TRACKER = "tproxy_tracker"  # the function on egress that belongs to FUNCTION
+TRACKER_SOURCE = f"{TRACKER}.c"
 PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
 EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
 HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is for root alone

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from .packet import ARP, VLAN_ID, Flow, Packet, dissect, is_link_local
 from .policy import BITS, Host, Policy, is_dhcp, is_management, is_special, is_ssh
 from .rules import Rule, Rules
+from .sessions import Sessions
 
 ETHERNET_HEADER = 14
 ANY = 0
@@ -82,6 +83,7 @@ class Router:
 
     def __init__(self, policies: dict, rules: Rules, sockets: Sockets, host: Host):
         self._policies, self._rules, self._sockets, self._host = policies, rules, sockets, host
+        self.sessions = Sessions(host)
 
     def judge(self, arrival: Arrival) -> Judgement:
         """Return the outcome of a packet."""
@@ -95,23 +97,36 @@ class Router:
             returned = "unspec"
         return Judgement(outcome.reason, verdict, returned, outcome.rule, outcome.marked)
 
+    def enter(self, arrival: Arrival) -> None:
+        """Let a packet come in, so that its flow is known."""
+        policy = self._policies[arrival.interface] or Policy()
+        outcome = self._row(arrival, policy)
+        if _passes(outcome, policy) and not _is_of_a_vlan(arrival):
+            self.sessions.let_in(policy, _dissected(arrival, policy), outcome.reason)
+
+    def leave(self, departure: Arrival, is_forwarded: bool) -> None:
+        """Let a packet go out, of this host or forwarded."""
+        policy = self._policies[departure.interface] or Policy()
+        self.sessions.leaves(policy, _dissected(departure, policy), is_forwarded)
+
     def _row(self, arrival: Arrival, policy: Policy) -> Outcome:
         """Return the outcome of the first row that matches."""
         if arrival.protocol == ARP:
             return Outcome("arp", True)
-        if arrival.vlan is not None and arrival.vlan & VLAN_ID:  # "Link layer"
+        if _is_of_a_vlan(arrival):  # "Link layer"
             return Outcome("vlan", True)
-        packet = dissect(arrival.frame, 0 if policy.layer3 else ETHERNET_HEADER, arrival.protocol)
+        packet = _dissected(arrival, policy)
         if packet.kind == "flow":
             return self._transport(packet.flow, arrival.interface, policy)
         if packet.kind == "portless":
             return self._portless(packet.flow, arrival.interface)
         if packet.kind == "error":
-            return self._error(packet.flow, arrival.interface)
+            return self._error(packet.flow, arrival.interface, policy)
+        if packet.kind == "echo_error":
+            heard = self._host.is_own(packet.family, packet.destination) or self.sessions.has(policy, packet.flow)
+            return Outcome("icmp", heard or None)
         if packet.kind == "fragment":
             return self._fragment(packet, arrival.interface)
-        if packet.kind == "echo error":
-            return Outcome("icmp", self._host.is_own(packet.family, packet.destination) or None)
         if packet.kind in ("needed", "echo"):
             return self._control(packet, policy)
         return _ROWS[packet.kind]
@@ -121,7 +136,10 @@ class Router:
         is_for_host = self._host.gets(packet.family, packet.destination)
         if packet.family == 6 and is_link_local(packet.destination):
             is_for_host = True
-        return Outcome("icmp", (is_for_host and (packet.kind == "needed" or policy.allow_echo)) or None)
+        if packet.kind == "needed":
+            is_session = packet.flow is not None and self.sessions.has(policy, packet.flow)
+            return Outcome("icmp", is_for_host or is_session or None)
+        return Outcome("icmp", (is_for_host and policy.allow_echo) or None)
 
     def _transport(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
         """Rows 3 to 5, 8 to 12."""
@@ -135,7 +153,7 @@ class Router:
         if self._sockets.is_session(flow):
             return Outcome("established", True, rule, True)
         if rule is None:
-            return Outcome("default", None)
+            return Outcome("session", True) if self.sessions.has(policy, flow) else Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
         return self._splice(flow, rule)
@@ -153,18 +171,19 @@ class Router:
         return Outcome("no_listener", rule.on_missing == "pass", rule)
 
     def _portless(self, flow: Flow, interface: str) -> Outcome:
-        """Rows 9 and 12b: a protocol without ports, whole or in fragments."""
+        """Rows 9 and 12c: a protocol without ports, whole or in fragments."""
         rule = self._rules.best(flow, interface)
         if rule is None:
             return Outcome("other", None)
         return Outcome("rule", rule.action == "pass", rule)
 
-    def _error(self, flow: Flow, interface: str) -> Outcome:
-        """Rows 6d to 6f: an ICMP error, by the flow that it quotes."""
+    def _error(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
+        """Rows 6d to 6h: an ICMP error, by the flow that it quotes."""
         rule, sockets = self._rules.best(flow, interface), self._sockets
         if sockets.is_session(flow) or _splices(rule):
             return Outcome("icmp", True, rule, True)
         heard = flow.protocol == "udp" and sockets.is_open("udp", flow.family, flow.destination, flow.port)
+        heard = heard or (rule is None and self.sessions.has(policy, flow))
         if heard or (rule is not None and rule.action == "pass"):
             return Outcome("icmp", True, rule)
         return Outcome("icmp", None, rule)
@@ -186,6 +205,18 @@ _ROWS = {
 def _names(rule: Rule, family: int, destination: int) -> bool:
     """Whether a rule names an address itself, or special addresses alone ("Own addresses")."""
     return rule.destination.length == BITS[family] or rule.destination.is_special
+
+
+def _is_of_a_vlan(arrival: Arrival) -> bool:
+    return arrival.vlan is not None and bool(arrival.vlan & VLAN_ID)
+
+
+def _dissected(arrival: Arrival, policy: Policy) -> Packet:
+    return dissect(arrival.frame, 0 if policy.layer3 else ETHERNET_HEADER, arrival.protocol)
+
+
+def _passes(outcome: Outcome, policy: Policy) -> bool:
+    return policy.default_action != "drop" if outcome.passes is None else outcome.passes
 
 
 def _splices(rule: Rule | None) -> bool:

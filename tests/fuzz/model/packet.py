@@ -50,14 +50,15 @@ class Packet(NamedTuple):
     """A packet's kind, its destination, and its flow if it has one.
 
     Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment", "flow", "portless" (a flow without
-    ports), "error" (the flow is the quoted one, turned round), "echo" (a request), "needed" (an ICMP message that hosts
-    cannot do without), "other".
+    ports), "error" (the flow is the quoted one, turned round), "echo" (a request), "echo_error" (an error that quotes a
+    request; the flow is that of its reply), "needed" (an ICMP message that hosts cannot do without), "other".
     """
 
     kind: str
     family: int = 0
     destination: int = 0
     flow: Flow | None = None
+    ends: bool = False  # TCP with FIN or RST
 
 
 class Headers(NamedTuple):
@@ -170,7 +171,8 @@ def _upper(headers: Headers) -> Packet:
             return MALFORMED
         source_port, port = unpack_from(">HH", payload)
         flow = Flow(family, name, headers.source, source_port, headers.destination, port)
-        return Packet("flow", family, headers.destination, flow)
+        ends = name == "tcp" and bool(payload[13] & 5)
+        return Packet("flow", family, headers.destination, flow, ends)
     if headers.protocol != ICMP_PROTOCOL[family]:
         return OTHER
     return MALFORMED if len(payload) < ICMP_HEADER else _icmp(headers, payload[0])
@@ -180,16 +182,23 @@ def _icmp(headers: Headers, kind: int) -> Packet:
     family = headers.family
     needed = Packet("needed", family, headers.destination)
     if kind == ECHO[family]:
-        return needed._replace(kind="echo")
+        flow = Flow(family, "icmp", headers.source, _identifier(headers.payload), headers.destination, 0)
+        return needed._replace(kind="echo", flow=flow)
     if kind == ECHO_REPLY[family]:
-        return needed
+        return needed._replace(
+            flow=Flow(family, "icmp", headers.source, 0, headers.destination, _identifier(headers.payload))
+        )
     if kind in ERRORS[family]:
-        quote = headers.payload[ICMP_HEADER:]
-        if _is_about_echo(headers, quote):
-            return Packet("echo error", family, headers.destination)
-        flow = _quoted(headers, quote)
-        return Packet("error", family, headers.destination, flow) if flow else OTHER
+        flow = _quoted(headers, headers.payload[ICMP_HEADER:])
+        if flow is None:
+            return OTHER
+        return Packet("echo_error" if flow.protocol == "icmp" else "error", family, headers.destination, flow)
     return needed if family == 6 and _is_sound_control(headers, kind) else OTHER
+
+
+def _identifier(message: bytes) -> int:
+    """Return the identifier of an echo: RFC 792, RFC 4443."""
+    return int.from_bytes(message[4:6], "big")
 
 
 def _is_sound_igmp(ttl: int, payload: bytes) -> bool:
@@ -211,17 +220,6 @@ def is_link_local(address: int) -> bool:
     return address >> 118 == 0xFE80 >> 6
 
 
-def _is_about_echo(headers: Headers, quote: bytes) -> bool:
-    """Whether the quote is sound and an echo request, with four bytes of its header."""
-    family = headers.family
-    found = _quoted_ipv4(quote) if family == 4 else _quoted_ipv6(quote, headers)
-    if found is None:
-        return False
-    source, _destination, protocol, rest = found
-    is_echo = protocol == ICMP_PROTOCOL[family] and len(rest) >= 4 and rest[0] == ECHO[family]
-    return is_echo and source == headers.destination
-
-
 def _quoted(headers: Headers, quote: bytes) -> Flow | None:
     """Return the flow of the answers to the quoted packet, if the quote is sound ("ICMP and ICMPv6")."""
     found = _quoted_ipv4(quote) if headers.family == 4 else _quoted_ipv6(quote, headers)
@@ -232,6 +230,8 @@ def _quoted(headers: Headers, quote: bytes) -> Flow | None:
         return None
     if protocol not in JUDGED_OTHERWISE:
         return Flow(headers.family, protocol, destination, 0, source, 0)
+    if protocol == ICMP_PROTOCOL[headers.family] and len(rest) >= 6 and rest[0] == ECHO[headers.family]:
+        return Flow(headers.family, "icmp", destination, 0, source, _identifier(rest))
     if protocol not in TRANSPORT or len(rest) < 4:
         return None
     source_port, port = unpack_from(">HH", rest)

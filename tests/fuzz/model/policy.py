@@ -64,6 +64,7 @@ class Policy:
     management: tuple = ()
     loopback: bool = False
     layer3: bool = False
+    track: str = "none"
 
 
 LIMITED_BROADCAST = (4, 0xFFFFFFFF)

@@ -23,6 +23,7 @@ CTX, ICMP, IPV4, IPV6 = LIB + "ctx.h", LIB + "icmp.h", LIB + "ipv4.h", LIB + "ip
 PARSE, PROTOCOL = LIB + "parse.h", LIB + "protocol.h"
 PACKET, POLICY, RULESET = LIB + "packet.h", LIB + "policy.h", LIB + "ruleset.h"
 SOCKET, TRIE, VLAN, ADDR = LIB + "socket.h", LIB + "trie.h", LIB + "vlan.h", LIB + "addr.h"
+TRACKER, SESSION = "bpf/tproxy_tracker.c", LIB + "session.h"
 
 MUTANTS = (
     Mutant(IPV4, "bpf_htons(IP_MF | IP_OFFSET)", "bpf_htons(IP_OFFSET)", "first IPv4 fragments count as whole"),
@@ -76,8 +77,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "ctx->kind == PKT_PORTLESS ? REASON_OTHER : REASON_DEFAULT",
-        "REASON_DEFAULT",
+        "if (ctx->kind == PKT_PORTLESS)",
+        "if (0)",
         "the reason of a protocol that no rule matches",
     ),
     Mutant(IPV6, "flow, IP6_MF | IP6_OFFSET);", "flow, IP6_OFFSET);", "first IPv6 fragments count as whole"),
@@ -130,8 +131,8 @@ MUTANTS = (
     Mutant(ICMP, "IGMP_V3_REPORT = 0x22,", "IGMP_V3_REPORT = 0x13,", "types of IGMP"),
     Mutant(
         PROGRAM,
-        "return is_own(lookup_kind(&flow->daddr)) ?",
-        "return 1 ?",
+        "if (is_own_address(&flow->daddr) || is_session(skb, ctx, flow))",
+        "if (1)",
         "errors about echo requests of other hosts",
     ),
     Mutant(
@@ -379,4 +380,51 @@ MUTANTS = (
     ),
     Mutant(CTX, "return !skb->ingress_ifindex;", "return true;", "received packets are taken for test runs"),
     Mutant(PROGRAM, "	if (!is_test_run(skb))\n		count", "		count", "test runs count for a rule"),
+    Mutant(
+        TRACKER,
+        "return flow->protocol != IPPROTO_TCP && is_own_address(&flow->saddr);",
+        "return is_own_address(&flow->saddr);",
+        "sessions by TCP of this host",
+    ),
+    Mutant(
+        TRACKER,
+        "return flow->protocol != IPPROTO_TCP && is_own_address(&flow->saddr);",
+        "return flow->protocol != IPPROTO_TCP;",
+        "sessions by packets with a foreign source",
+    ),
+    Mutant(TRACKER, "return ctx->flags & POLICY_TRACK_ALL;", "return true;", "forwarded flows with track: own"),
+    Mutant(TRACKER, "if (live_flow(map, &key) || !can_begin", "if (!can_begin", "answers begin flows"),
+    Mutant(TRACKER, "if (live_flow(map, &key) || !can_begin(skb, flow))", "if (live_flow(map, &key))", "a FIN begins"),
+    Mutant(TRACKER, "state = live_flow(MAP(flows_outside), &key);", "state = NULL;", "flows that began outside"),
+    Mutant(
+        SESSION, "if (!state && ctx->flags & POLICY_TRACK_ALL)", "if (!state)", "forwarded sessions with track: own"
+    ),
+    Mutant(SESSION, "if (!(ctx->flags & POLICY_TRACK))", "if (0)", "sessions with track: none"),
+    Mutant(
+        SESSION,
+        "return flow->protocol == IPPROTO_UDP && is_own_address(&flow->daddr);",
+        "return false;",
+        "answers of the router's servers keep clients in",
+    ),
+    Mutant(
+        PROGRAM,
+        "if (!ctx->action && is_session(skb, ctx, flow))",
+        "if (is_session(skb, ctx, flow))",
+        "errors about sessions that a drop rule matches",
+    ),
+    Mutant(
+        PROGRAM,
+        "if (is_own_address(&flow->daddr) || is_session(skb, ctx, flow))",
+        "if (is_session(skb, ctx, flow))",
+        "errors about echo requests of this host",
+    ),
+    Mutant(
+        ICMP, "flow->dport = bpf_ntohs(quoted.identifier);", "flow->dport = 0;", "the identifier of a quoted request"
+    ),
+    Mutant(
+        ICMP,
+        "return flow->protocol == IPPROTO_ICMP && type == ICMP_ECHO;",
+        "return flow->protocol == IPPROTO_ICMP;",
+        "quotes of other ICMP messages",
+    ),
 )

@@ -29,8 +29,8 @@ def copy_package(folder: pathlib.Path) -> None:
     shutil.copytree(SOURCES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     _set_back(folder / "abi" / "layout.py", ("LAYOUT", 2), ("IMAGE_FORMAT", 2), ("GROUP_PAGES", 1), *PLACES)
     _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
-    _remove_displaced(folder / "abi" / "layout.py")
-    _remove_wrong_listener(folder / "abi" / "layout.py")
+    _remove_maps(folder / "abi" / "layout.py")
+    _remove_reasons(folder / "abi" / "layout.py")
     _remove_listener(folder / "ruleset" / "records.py")
     package = types.ModuleType(PACKAGE)
     package.__path__ = [str(folder)]
@@ -50,20 +50,24 @@ def _set_back(path: pathlib.Path, *constants: tuple[str, int]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _remove_displaced(path: pathlib.Path) -> None:
-    """Remove the map that 0.1 lacks from MAPS. The placeholders of the maps after it go down by one."""
+NEW_MAPS = ("displaced", "own_addresses", "flows_own", "flows_forwarded", "flows_outside", "drops", "drop_budget")
+
+
+def _remove_maps(path: pathlib.Path) -> None:
+    """Remove the maps that 0.1 lacks from MAPS. The placeholders of the maps after each go down by one."""
     above, maps = path.read_text(encoding="utf-8").split("MAPS = {\n")
-    lines = [line for line in maps.splitlines() if not line.startswith('    "displaced"')]
+    lines = [line for line in maps.splitlines() if not line.startswith(tuple(f'    "{name}"' for name in NEW_MAPS))]
     slots = itertools.count(int(re.search(r"\((\d+), \(", lines[0]).group(1)))
     lines = [re.sub(r": \(\d+", lambda _slot: f": ({next(slots)}", line) for line in lines]
     path.write_text(above + "MAPS = {\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _remove_wrong_listener(path: pathlib.Path) -> None:
-    """Remove the reason that 0.1 lacks, and its counters."""
+def _remove_reasons(path: pathlib.Path) -> None:
+    """Remove the reasons and the verdict that 0.1 lacks, and their counters."""
     counters = str(layout.REASON_COUNTERS)
-    _set_back(path, ("REASONS", 16), ("REASON_COUNTERS", 8224))
+    _set_back(path, ("REASONS", 16), ("REASON_COUNTERS", 8224), ("VERDICTS", 2))
     _replace(path, "REASON_WRONG_LISTENER = 16\n", "")
+    _replace(path, "REASON_SESSION = 19\n", "")
     _replace(path, f", {counters}, ", ", 8224, ")
 
 

@@ -47,6 +47,11 @@ RUNS = {
 }
 
 
+def lose_tracker(router) -> None:
+    router.attach(policy={**POLICY, "track": "own"})
+    router.netns.run(f"tc filter delete dev {LAN} egress")
+
+
 class Drift(NamedTuple):
     """How it is provoked, its codes (for lan0, for the machine), and the runs that repair it.
 
@@ -75,6 +80,14 @@ KINDS = (
         "the clsact qdisc was removed",
         lambda router, program: router.netns.run(f"tc qdisc delete dev {LAN} clsact"),
         ("no_clsact",),
+        (),
+        ("attach",),
+        hook="clsact",
+    ),
+    Drift(
+        "the tracker was deleted",
+        lambda router, program: lose_tracker(router),
+        ("no_tracker",),
         (),
         ("attach",),
         hook="clsact",

@@ -25,8 +25,8 @@ from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN,
 
 GRE = 47
 ECHO_REPLY = bytes(8)
-MANAGED, SPLICED, LOST, SESSION = 161, 53, 54, 5353
-POLICY = {"management": [{"source": CLIENT, "protocol": "udp", "port": MANAGED}]}
+MANAGED, SPLICED, LOST, SESSION, TRACKED = 161, 53, 54, 5353, 123
+POLICY = {"track": "own", "management": [{"source": CLIENT, "protocol": "udp", "port": MANAGED}]}
 RULES = (
     {"destination": SERVER, "protocol": "tcp", "ports": "443", "tproxy_port": 8443},
     {"destination": SERVER, "protocol": "tcp", "ports": "80", "action": "pass"},
@@ -55,6 +55,7 @@ FRAMES = {
     ("no_listener", "dropped"): tcp_frame(SERVER, 443),
     ("default", "dropped"): tcp_frame(SERVER, 444),
     ("other", "dropped"): ethernet(ipv4(bytes(16), GRE)),
+    ("session", "passed"): udp_frame(OWN, TRACKED, source_port=TRACKED),
 }
 # No frame provokes it on kernels that assign a socket of a SO_REUSEPORT group, see test_sessions.py.
 REFUSED = "assign_error"
@@ -89,6 +90,9 @@ def sockets(router):
     with transparent(socket.SOCK_DGRAM, 8053), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind((OWN, SESSION))
         own.connect((CLIENT, SESSION))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.bind((OWN, TRACKED))
+            asking.sendto(b"", (CLIENT, TRACKED))
         yield
 
 

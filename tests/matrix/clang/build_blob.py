@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION, TRACKER_SOURCE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
     blob_from_object,
     placeholders,
@@ -24,7 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
 from ansible_collections.netedge.tproxy.tests.support.splicer import ENTRY, our_blob, program_source
 
 HERE = pathlib.Path(__file__).resolve().parent
-SOURCE = HERE.parents[2] / "bpf" / ENTRY
+SOURCES = HERE.parents[2] / "bpf"
 CLANG = os.environ.get("CLANG", "clang")
 FLAGS = ("-target", "bpf", "-O2", "-Wall", "-Wextra", "-Werror", "-include", str(HERE / "bcc.h"))
 MACHINE = os.uname().machine
@@ -34,11 +34,11 @@ HEADERS = ("-isystem", "/usr/include", "-isystem", f"/usr/include/{MACHINE}-linu
 COPY = ("objcopy", "--input-target", "elf64-little", "--output-target", "binary", "--only-section", ".text")
 
 
-def instructions() -> bytes:
-    """Return the instructions that clang compiles from the program."""
+def instructions(entry: str) -> bytes:
+    """Return the instructions that clang compiles from the only function of a file."""
     with tempfile.TemporaryDirectory() as folder:
         made, bare = f"{folder}/program.o", f"{folder}/program.bin"
-        subprocess.run([CLANG, *FLAGS, *HEADERS, "-c", str(SOURCE), "-o", made], check=True)
+        subprocess.run([CLANG, *FLAGS, *HEADERS, "-c", str(SOURCES / entry), "-o", made], check=True)
         subprocess.run([*COPY, made, bare], check=True)
         return pathlib.Path(bare).read_bytes()
 
@@ -47,8 +47,15 @@ def main() -> None:
     """Write the blob; print its size and the size of BCC's."""
     words = subprocess.run([CLANG, "--version"], capture_output=True, text=True, check=True).stdout
     compiler = words.splitlines()[0]
-    code = base64.b64encode(instructions()).decode()
-    made = {"instructions": code, "maps": placeholders(), "compiler": compiler}
+    made, tracker = (
+        {
+            "instructions": base64.b64encode(instructions(entry)).decode(),
+            "maps": placeholders(),
+            "compiler": compiler,
+        }
+        for entry in (ENTRY, TRACKER_SOURCE)
+    )
+    made["tracker"] = tracker
     blob = blob_from_object(made, FUNCTION, source_digest(program_source(), ENTRY, FUNCTION, {}))
     path = pathlib.Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)

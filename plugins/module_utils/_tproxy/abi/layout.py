@@ -124,6 +124,8 @@ POLICY_ALLOW_ECHO = 4
 POLICY_ACCEPT_UNSPEC = 8
 POLICY_LOOPBACK = 16
 POLICY_LAYER3 = 32
+POLICY_TRACK = 64
+POLICY_TRACK_ALL = 128
 POLICY_AUDIT = 1024
 
 # enum interface_table
@@ -134,6 +136,13 @@ TABLE_ADDRESSES = 1
 ADDRESS_OWN = 1
 ADDRESS_GROUP = 2
 ADDRESS_SPECIAL = 4
+
+# enum flow_limits
+FLOWS = 65536
+
+# enum flow_flag
+FLOW_ANSWERED = 1
+FLOW_CLOSING = 2
 
 # enum reason
 REASON_OTHER = 0
@@ -155,7 +164,8 @@ REASON_DEFAULT = 15
 REASON_WRONG_LISTENER = 16
 REASON_UNDELIVERABLE = 17
 REASON_LINK = 18
-REASONS = 19
+REASON_SESSION = 19
+REASONS = 20
 
 # enum verdict
 VERDICT_PASS = 0
@@ -164,7 +174,7 @@ VERDICT_WOULD_DROP = 2
 VERDICTS = 3
 
 # enum counters
-REASON_COUNTERS = 14649
+REASON_COUNTERS = 15420
 HIT_COUNTERS = 131072
 
 # enum drop_log
@@ -253,6 +263,25 @@ STRUCTS = {
             "address": (24, 512),
         },
     ),
+    "flow_key": (
+        40,
+        {
+            "saddr": (0, 16),
+            "daddr": (16, 16),
+            "sport": (32, 2),
+            "dport": (34, 2),
+            "protocol": (36, 1),
+            "reserved": (37, 3),
+        },
+    ),
+    "flow_state": (
+        16,
+        {
+            "expires": (0, 8),
+            "flags": (8, 4),
+            "reserved": (12, 4),
+        },
+    ),
     "counter": (
         16,
         {
@@ -309,9 +338,12 @@ MAPS = {
     "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
     "own_addresses": (2130706436, (1, 16, 4, 65536, 1)),
     "displaced": (2130706437, (1, 8, 4, 512, 0)),
-    "hits": (2130706438, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706439, (6, 4, 16, 14649, 0)),
-    "drops": (2130706440, (9, 48, 24, 8192, 0)),
-    "drop_budget": (2130706441, (6, 4, 16, 1, 0)),
-    "meta": (2130706442, (2, 4, 262224, 1, 0)),
+    "flows_own": (2130706438, (9, 40, 16, 65536, 0)),
+    "flows_forwarded": (2130706439, (9, 40, 16, 65536, 0)),
+    "flows_outside": (2130706440, (9, 40, 16, 65536, 0)),
+    "hits": (2130706441, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706442, (6, 4, 16, 15420, 0)),
+    "drops": (2130706443, (9, 48, 24, 8192, 0)),
+    "drop_budget": (2130706444, (6, 4, 16, 1, 0)),
+    "meta": (2130706445, (2, 4, 262224, 1, 0)),
 }

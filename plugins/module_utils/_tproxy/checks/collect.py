@@ -19,6 +19,7 @@ from ..constants import (
     HELPER_SOCKET_UNIT,
     PRIORITY,
     STATE_FILE,
+    TRACKER,
     UNIT_FOLDER,
     WATCH_UNIT,
     WATCHER_LOCK,
@@ -27,12 +28,14 @@ from ..errors import KernelRefused
 from ..model.policy import Mark, Policy
 from ..model.prefix import MAPPED_BITS, Prefix, endpoint, family_of, mask, parse_address
 from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
-from ..resources.attachments import is_moving
+from ..program.blob import Attached
+from ..resources.attachments import hook_of, is_moving, point_at
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import TCX, HookProgram, has_tcx, is_fail_closed, programs_on, runs
 from ..resources.in_force import ANY, waits_for
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities, pending_change
+from ..resources.trackers import egress_of, tracker_of
 from ..system.netlink.messages import Address, Link
 from ..system.system import ListeningSocket, Netlink, System
 from .drift import InterfaceStatus
@@ -290,9 +293,21 @@ def collect_status(current: CurrentState, older: Container[int] = ()) -> list[In
                 runs_its_program=current.programs.runs_its_name(ours.name, ours.tag),
                 is_bound=current.programs.is_bound(ours.program_id),
                 is_fail_closed=is_fail_closed(ours),
+                lost_tracker=_lost_tracker(current, link, ours, policy),
             )
         found.append(status)
     return found
+
+
+def _lost_tracker(current: CurrentState, link: Link, ours: HookProgram, policy: Policy | None) -> str:
+    """Return the name of the tracker that the policy asks for, if it is not beside our program, otherwise ""."""
+    if policy is None or policy.track == "none":
+        return ""
+    hook, wanted = egress_of(hook_of(link.ifindex, "ingress", ours)), tracker_of(Attached(ours.name))
+    found = point_at(current.netlink, current.programs, hook, TRACKER).observe()
+    if found is not None and not current.pins.complete:
+        found = found._replace(bound=True)  # that its maps lost pins is a drift of its own
+    return "" if found == wanted else wanted.name
 
 
 def _has_hook(current: CurrentState, link: Link) -> bool:

@@ -44,6 +44,11 @@ DRIFT = {
         "{interface} has a policy, but no program of this collection",
         f"{ATTACH}; until then the interface is unfiltered",
     ),
+    "no_tracker": About(
+        "warning",
+        "the tracker of {interface} is not on its egress hook ({detail})",
+        f"{ATTACH}; until then answers to flows that begin inside get the default action",
+    ),
     "other_filter": About(
         "error", "{detail} on {interface} has the place of our filter", f"{ATTACH}, which restores our filter"
     ),
@@ -163,7 +168,8 @@ class InterfaceStatus(NamedTuple):
     `foreign` names the foreign filter that has our priority and handle, or is "". `has_hook` is false where a program
     needs a clsact qdisc and there is none. `runs_its_program` means that our program is the one that its name states,
     and `is_bound` that it uses the pinned maps. `is_older` means that it is of an older release and uses maps of its
-    own. `is_fail_closed` means that it closes the interface because no other could be loaded.
+    own. `lost_tracker` names the tracker that the policy asks for and that is not there, or is "".
+    `is_fail_closed` means that it closes the interface because no other could be loaded.
     """
 
     link: Link
@@ -181,6 +187,7 @@ class InterfaceStatus(NamedTuple):
     is_bound: bool = True
     is_older: bool = False
     is_fail_closed: bool = False
+    lost_tracker: str = ""
 
     @property
     def enforces(self) -> bool:
@@ -209,6 +216,8 @@ def _hook_drift(status: InterfaceStatus) -> Iterator[DriftEntry]:
         yield DriftEntry("other_maps", "")
     elif has_program and not status.runs_its_program:
         yield DriftEntry("other_program", "")
+    if status.lost_tracker:
+        yield DriftEntry("no_tracker", status.lost_tracker)
     if policy is not None and policy.damaged:
         yield DriftEntry("policy_damaged", "")
 

@@ -29,6 +29,7 @@ from ..abi.layout import (
     TABLE_ADDRESSES,
     TABLE_POLICY,
     TYPE_ARRAY_OF_MAPS,
+    TYPE_LRU_HASH,
     TYPE_PERCPU_ARRAY,
 )
 from ..errors import VerificationFailed
@@ -190,6 +191,8 @@ class _Maps:
             return self._image(shape, image)
         if shape[0] == TYPE_PERCPU_ARRAY:
             return self._new((*shape[:3], 1, shape[4]), name)  # a lookup beyond one entry finds and counts nothing
+        if shape[0] == TYPE_LRU_HASH:
+            return self._new((*shape[:3], 1, shape[4]), name)  # the question is a new flow, which has no session
         return self._new(shape, name) if name in self._pins.missing() else self._pins.fd(name)
 
     def _new(self, shape: Shape, name: str, inner: int = 0) -> int:

@@ -62,6 +62,7 @@ def _interfaces(answer: Answer) -> list[str]:
 def _interface(entry: Answer) -> tuple[str, ...]:
     policy = entry["policy"] or {"default_action": "none", "management": []}
     passes = [name for name, option in (("SSH", "allow_ssh"), ("ping", "allow_echo")) if policy.get(option)]
+    passes += [f"sessions ({policy['track']})"] if policy.get("track", "none") != "none" else []
     passes += [f"{one['source']} to {one['protocol']}/{one['port']}" for one in policy["management"]]
     identity = (entry["name"] or "").rpartition(":")[2]
     default, addresses = policy["default_action"], ", ".join(entry["addresses"])
@@ -161,6 +162,7 @@ WHY = {
     "icmp": "It is ICMP that a host needs, or an echo request: allow_echo or the default action decides.",
     "fragment": "It is a fragment: its ports cannot be trusted.",
     "established": "It belongs to a session of this host.",
+    "session": "No rule matches it, but it answers a flow that began inside and left by a tracked interface.",
     "rule": "The rule's action is {action}.",
     "local": "A rule matches the flow, but it goes to an address of this host: the host itself receives it.",
     "undeliverable": "A rule matches the flow, but no proxy gets packets to such an address: the default action of"

@@ -351,7 +351,7 @@ def _kernel_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list
     if planned.policies is not None:
         before += _table_lines(planned.policies, planned.policies.before, current, _shown_policy)
         after += _table_lines(planned.policies, planned.policies.after, current, _shown_policy)
-    attached = {each.hook: each.program.name for each in current.attachments}
+    attached = {each.hook: each.program.name for each in (*current.attachments, *current.trackers)}
     for hook in planned.removes:
         before.append(f"{_place(hook, current)}: {attached.get(hook, 'a program of ours')}")
     for hook in planned.puts:

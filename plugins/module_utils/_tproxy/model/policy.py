@@ -20,10 +20,14 @@ from .prefix import Prefix, format_address
 from .protocol import PROTOCOLS
 from .rule import PORT_MAX
 
-GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept")
+GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept", "track")
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 Options = Mapping[str, Any]
-CHOICES = {"default_action": ("drop", "pass", "audit"), "accept": ("ok", "unspec")}
+CHOICES = {
+    "default_action": ("drop", "pass", "audit"),
+    "accept": ("ok", "unspec"),
+    "track": ("none", "own", "all"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Management:
 class Policy:
     """The policy of one interface.
 
+    `track` names the flows whose answers pass as sessions: none, those of this host, or forwarded ones too.
     `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
     that the bytes in the map are not as this release writes them.
     """
@@ -81,6 +86,7 @@ class Policy:
     deadline: int = 0
     generation: int = 0
     damaged: bool = False
+    track: str = "none"
 
     def to_params(self) -> dict[str, Any]:
         """Return the policy as a user writes it, with the mark that it sets."""
@@ -89,6 +95,7 @@ class Policy:
             "allow_ssh": self.allow_ssh,
             "allow_echo": self.allow_echo,
             "accept": self.accept,
+            "track": self.track,
             "management": [entry.to_params() for entry in self.management],
             "mark": str(self.mark),
         }

@@ -95,7 +95,7 @@ def desired_state(
     found = [each.target for each in places]
     leaving = _leaving(current, wanted, found)
     rules = _rules(current, wanted)
-    policies = _policies(current, wanted, found, leaving, deadline)
+    policies = _policies(current, wanted, places, leaving, deadline)
     return HostState(
         rules=rules,
         routes=_routes(current, wanted),
@@ -178,15 +178,16 @@ def _addresses(
 
 
 def _policies(
-    current: CurrentState, wanted: WantedRouter, found: Iterable[Target], leaving: set[int], deadline: int
+    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], leaving: set[int], deadline: int
 ) -> Mapping[int, Policy]:
     """Return the policies. Those of interfaces that no longer exist go, or the table would fill up."""
     have = current.policies.entries
     kept = {key: policy for key, policy in have.items() if key in current.names and key not in leaving}
     routed = {route.interface: route.mark for route in reversed(wanted.routes)}
-    for each, link in found:
-        had = have.get(link.ifindex)
-        base = had if had is not None and each.policy is None else Policy(**(each.policy or {}))
+    for place in places:
+        each, link = place.target
+        had, given = have.get(link.ifindex), each.policy or {}
+        base = had if had is not None and each.policy is None else Policy(**given)
         mark = each.mark or routed.get(each.name) or (had.mark if had is not None else Mark())
         kept[link.ifindex] = replace(
             base, mark=mark, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=deadline

@@ -7,7 +7,7 @@
 It wakes at events of rtnetlink and at mounts, waits until they end, and restores the differences from the file: a
 filter or qdisc that was deleted, an interface that was created again, an address that changed, a flushed policy rule or
 table, a bpffs that was unmounted. The kernel announces no change of TCX programs, so the watcher asks for them once a
-second, with one system call for each interface.
+second, with two system calls for each interface.
 
 No event announces that a change of rules begins to wait for confirmation, or that its deadline has passed. So the
 watcher looks for such a change between events, and rolls it back if its watchdog has not done so.
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..constants import WATCHER_LOCK
 from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
 from ..model.saved_state import SavedState
-from ..resources.hooks import TCX
+from ..resources.hooks import DIRECTIONS, TCX
 from ..resources.host_addresses import follow_host_addresses
 from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
@@ -133,10 +133,11 @@ def _has_overdue_change(pin_dir: str, system: System) -> bool:
 
 
 def _tcx_lists(system: System, cache: RestoreCache) -> list[TcxPrograms | None]:
-    """Return the TCX programs of each interface that the state attaches by TCX."""
+    """Return the TCX programs of each interface that the state attaches by TCX, in both directions."""
     attachments = cache.state.attachments if cache.state is not None else ()
     indexes = [system.ifindex_of(entry.interface) for entry in attachments if entry.hook == TCX]
-    return [system.bpf.tcx_programs(index, "ingress") for index in indexes if index is not None]
+    there = [index for index in indexes if index is not None]
+    return [system.bpf.tcx_programs(index, direction) for index in there for direction in DIRECTIONS]
 
 
 def _repair(

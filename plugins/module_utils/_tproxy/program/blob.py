@@ -6,7 +6,8 @@
 
 Pure data. A blob is the instructions of one function, the places where a map's descriptor goes, and the maps'
 definitions. It has two digests: `source_sha256` covers the input (files, defines, function), `identity` also the
-compiler. Programs with the same identity behave alike.
+compiler. Programs with the same identity behave alike. The blob of our own program holds that of its tracker, which has
+the same identity.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..abi.layout import LAYOUT, MAPS
-from ..constants import FUNCTION
+from ..constants import FUNCTION, TRACKER
 from ..errors import InvalidInput
 
 
@@ -46,6 +47,7 @@ class Blob:
     maps: Mapping[str, tuple[int, int, int, int, int]]
     compiler: str
     source_sha256: str
+    tracker: Blob | None = None
 
     @property
     def identity(self) -> str:
@@ -83,6 +85,8 @@ class Blob:
             "relocations": [list(pair) for pair in self.relocations],
             "instructions": base64.b64encode(self.instructions).decode(),
         }
+        if self.tracker is not None:
+            body["tracker"] = self.tracker.to_json()
         body["digest"] = _digest(body)
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
@@ -99,6 +103,7 @@ def blob_from_json(text: str) -> Blob:
             {name: tuple(shape) for name, shape in body["maps"].items()},
             body["compiler"],
             body["source_sha256"],
+            blob_from_json(body["tracker"]) if body.get("tracker") else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InvalidInput([f"blob: this is no program blob ({fault}); build one with `make blob`"]) from fault
@@ -114,14 +119,15 @@ def blob_from_object(compiled: Mapping[str, Any], function: str, source_sha256: 
     """Return the blob from the answer of the compiler's process: {instructions, maps, compiler}.
 
     `maps` there is {placeholder: [name, shape]}: a placeholder is a number in the instructions in place of a
-    descriptor.
+    descriptor. `tracker` is the answer for the tracker, where the source has one.
     """
     instructions = base64.b64decode(compiled["instructions"])
     names = {int(placeholder): name for placeholder, (name, _shape) in compiled["maps"].items()}
     relocations = tuple((index, names[value]) for index, value in map_references(instructions))
     used = {name for _index, name in relocations}
     shapes = {name: tuple(shape) for name, shape in compiled["maps"].values() if name in used}
-    return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256)
+    tracker = blob_from_object(compiled["tracker"], TRACKER, source_sha256) if compiled.get("tracker") else None
+    return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256, tracker)
 
 
 def map_references(instructions: bytes) -> Iterator[tuple[int, int]]:
@@ -154,7 +160,8 @@ def _digest(body: Mapping[str, Any]) -> str:
 IDENTITY_DIGITS = 12
 OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
 # The kernel keeps 15 bytes of a program's name: two letters for the function, and the digits of the identity.
-OUR_STEM, OTHER_STEM = "tp_", "tc_"
+STEMS = {FUNCTION: "tp_", TRACKER: "tt_"}
+OTHER_STEM = "tc_"
 
 
 class Attached(NamedTuple):
@@ -186,4 +193,4 @@ def name_from_program(function: str, name: str) -> str | None:
 
 
 def _stem(function: str) -> str:
-    return OUR_STEM if function == FUNCTION else OTHER_STEM
+    return STEMS.get(function, OTHER_STEM)

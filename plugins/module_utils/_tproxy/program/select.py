@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple
 
-from ..constants import FUNCTION
+from ..constants import FUNCTION, TRACKER, TRACKER_SOURCE
 from ..errors import InvalidInput, MissingLibrary
 from .blob import (
     Attached,
@@ -89,10 +89,18 @@ def _choose(
 
 def _compile(options: Options, compiler: Callable[[], Any], digest: str) -> Blob:
     function = options["function"]
-    answer = compiler().compile(
-        options["source_files"], options["source"], function, options["defines"], placeholders()
-    )
+    answer = compiled_object(compiler(), options["source_files"], options["source"], function, options["defines"])
     return blob_from_object(answer, function, digest)
+
+
+def compiled_object(
+    compiler: Any, files: Mapping[str, str], entry: str, function: str, defines: Mapping[str, object]
+) -> dict[str, Any]:
+    """Return the compiler's answer for a function, and for our own program with that of its tracker, if it has one."""
+    answer = {**compiler.compile(files, entry, function, defines, placeholders())}
+    if function == FUNCTION and TRACKER_SOURCE in files:
+        answer["tracker"] = compiler.compile(files, TRACKER_SOURCE, TRACKER, defines, placeholders())
+    return answer
 
 
 def _read_blob(text: str, function: str) -> Blob:

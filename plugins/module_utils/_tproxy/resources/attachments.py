@@ -40,7 +40,7 @@ from .hooks import (
     tcx_hook,
 )
 from .pins import Pins
-from .programs import Programs
+from .programs import Programs, pin_of
 
 MOVING = "moving"
 INGRESS_QDISC = "ingress"
@@ -64,12 +64,18 @@ class HookPoint(ABC):
         self._netlink, self._programs, self._bpf = netlink, programs, programs.bpf
         self.hook, self._function = hook, function
 
+    @property
+    def pin(self) -> str:
+        """Return the name of the program's pin."""
+        return pin_of(self._function)
+
     def observe(self) -> Attached | None:
         """Return the state of our program, or None where there is none of ours."""
         found, programs = self.program(), self._programs
         if found is None:
             return None
-        is_right = programs.is_bound(found.program_id) and programs.runs_its_name(found.name, found.tag)
+        is_bound = programs.is_bound(found.program_id, self.pin)
+        is_right = is_bound and programs.runs_its_name(found.name, found.tag, self.pin)
         return Attached(found.name, is_right and self.is_single(), found.direct_action)
 
     @abstractmethod
@@ -317,11 +323,17 @@ def hook_of(ifindex: int, direction: str, entry: HookProgram) -> Hook:
     return Hook(ifindex, direction, entry.priority, entry.handle, CLSACT)
 
 
-def users(netlink: Netlink, programs: Programs, function: str, links: Sequence[Link] | None = None) -> list[Attachment]:
+def users(
+    netlink: Netlink,
+    programs: Programs,
+    function: str,
+    links: Sequence[Link] | None = None,
+    directions: Sequence[str] = DIRECTIONS,
+) -> list[Attachment]:
     """Return each attachment of this function on maps pinned here, or on no maps at all."""
     found = []
     for link in netlink.interfaces() if links is None else links:
-        for direction in DIRECTIONS:
+        for direction in directions:
             for entry in programs_on(programs.bpf, netlink, link.ifindex, direction, function):
                 if is_ours(entry, programs, function) and programs.shares_maps(entry.program_id):
                     found.append(Attachment(link, hook_of(link.ifindex, direction, entry), entry))

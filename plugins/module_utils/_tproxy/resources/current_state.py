@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
-from ..constants import FUNCTION, HANDLE, PRIORITY
+from ..constants import FUNCTION, HANDLE, PRIORITY, TRACKER
 from ..model.policy import InterfaceAddresses, Mark, Policy
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
 from ..program.blob import Blob
@@ -101,6 +101,13 @@ class CurrentState:
     def attachments(self) -> tuple[Attachment, ...]:
         """The attachments of the program on these pins."""
         return tuple(users(self.netlink, self.programs, self.function, self.links))
+
+    @cached_property
+    def trackers(self) -> tuple[Attachment, ...]:
+        """The attachments of the tracker on these pins; none for a program of others."""
+        if self.function != FUNCTION:
+            return ()
+        return tuple(users(self.netlink, self.programs, TRACKER, self.links, ("egress",)))
 
     @cached_property
     def blob(self) -> Blob | None:

@@ -27,6 +27,8 @@ from ..abi.layout import (
     POLICY_DEFAULT_PASS,
     POLICY_LAYER3,
     POLICY_LOOPBACK,
+    POLICY_TRACK,
+    POLICY_TRACK_ALL,
     REASONS,
     TABLE_ADDRESSES,
     TABLE_POLICY,
@@ -271,9 +273,15 @@ def kernel_addresses(netlink: Netlink, link: Link) -> list[bytes]:
 # ---- policy -----------------------------------------------------------------
 
 
+TRACK_FLAGS = {"none": 0, "own": POLICY_TRACK, "all": POLICY_TRACK | POLICY_TRACK_ALL}
+TRACK_NAMES = {flags: name for name, flags in TRACK_FLAGS.items()}
+
+
 def encode_policy(ifindex: int, policy: Policy) -> bytes:
     """Return struct policy."""
-    flags = sum(bit for bit, name, value in _policy_flags() if getattr(policy, name) == value)
+    flags = (
+        sum(bit for bit, name, value in _policy_flags() if getattr(policy, name) == value) | TRACK_FLAGS[policy.track]
+    )
     entries = b"".join(_encode_management(entry) for entry in policy.management)
     return encode(
         "policy",
@@ -300,6 +308,7 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
         allow_ssh=bool(values["flags"] & POLICY_ALLOW_SSH),
         allow_echo=bool(values["flags"] & POLICY_ALLOW_ECHO),
         accept="unspec" if values["flags"] & POLICY_ACCEPT_UNSPEC else "ok",
+        track=TRACK_NAMES.get(values["flags"] & (POLICY_TRACK | POLICY_TRACK_ALL), "none"),
         management=tuple(filter(None, map(_decode_management, entries))),
         mark=_decode_mark(values["mark"], values["mark_mask"]),
         layer3=bool(values["flags"] & POLICY_LAYER3),

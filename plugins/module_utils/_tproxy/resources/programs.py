@@ -14,13 +14,20 @@ from typing import Any
 
 from ..abi import structs as codec
 from ..abi.layout import BLOB_BYTES, LAYOUT
+from ..constants import TRACKER
 from ..errors import InvalidInput, KernelRefused, LimitExceeded
 from ..program.blob import Blob, blob_from_json, program_name
 from ..system.system import Bpf
 from .pins import Pins
 
 META = codec.key(0)
+TRACKER_PIN = "tracker"
 PROGRAM = "program"  # the pin of the program
+
+
+def pin_of(function: str) -> str:
+    """Return the name of the pin of the current program of a function."""
+    return TRACKER_PIN if function == TRACKER else PROGRAM
 
 
 class Programs:
@@ -53,6 +60,16 @@ class Programs:
         found = self.bpf.open_pin(self.pins.path(PROGRAM)) if is_same and self.is_bound(pinned) else None
         return self.load(blob) if found is None else found
 
+    def open_tracker(self, blob: Blob) -> int:
+        """Return a descriptor of a tracker: the pinned one when it is the same, else newly loaded."""
+        found = self.bpf.open_pin(self.pins.path(TRACKER_PIN))
+        if found is not None:
+            info = self.bpf.program_info(found)
+            if info.name == program_name(blob.function, blob.identity) and self.is_bound(info.id, TRACKER_PIN):
+                return found
+            os.close(found)
+        return self.load(blob)
+
     def load(self, blob: Blob, image: int | None = None) -> int:
         """Load a blob on the pinned maps (or on another image map) and return its descriptor."""
         descriptors = {name: self.pins.fd(name) for name in blob.maps}
@@ -82,20 +99,28 @@ class Programs:
         `undo` gets the callbacks that bring the pinned program back, `done` those that close descriptors in any case.
         A run that is killed between the two steps leaves a meta of another program. Then open() loads the blob again.
         """
-        old = self.bpf.open_pin(self.pins.path(PROGRAM))
-        if old is None:
-            undo.callback(self.pins.unpin, PROGRAM)
-        else:
-            done.callback(os.close, old)
-            undo.callback(self.pins.replace, PROGRAM, old)
-        self.pins.replace(PROGRAM, program)
+        self._repin(PROGRAM, program, done, undo)
         if "meta" in self.pins.shapes:
             undo.callback(self._write_meta, self._read_meta())
             self._write_meta(_encode_meta(blob, self.bpf.program_info(program).id))
 
+    def remember_tracker(self, program: int, done: ExitStack, undo: ExitStack) -> None:
+        """Pin a tracker as the current one. The stacks are as in remember()."""
+        self._repin(TRACKER_PIN, program, done, undo)
+
+    def _repin(self, name: str, program: int, done: ExitStack, undo: ExitStack) -> None:
+        old = self.bpf.open_pin(self.pins.path(name))
+        if old is None:
+            undo.callback(self.pins.unpin, name)
+        else:
+            done.callback(os.close, old)
+            undo.callback(self.pins.replace, name, old)
+        self.pins.replace(name, program)
+
     def forget(self) -> None:
-        """Unpin the program and clear its blob."""
+        """Unpin the programs and clear their blob."""
         self.pins.unpin(PROGRAM)
+        self.pins.unpin(TRACKER_PIN)
         self._write_meta(bytes(codec.size_of("meta")))
 
     def _read_meta(self) -> bytes:
@@ -117,19 +142,19 @@ class Programs:
         finally:
             os.close(descriptor)
 
-    def is_bound(self, program_id: int | None) -> bool:
-        """Return whether a loaded program uses only maps that are pinned now."""
-        if PROGRAM not in self.pins.names() or not self.pins.complete:
+    def is_bound(self, program_id: int | None, pin: str = PROGRAM) -> bool:
+        """Return whether a loaded program uses only maps that are pinned now. `pin` is the pin of its function."""
+        if pin not in self.pins.names() or not self.pins.complete:
             return False
         used = self._maps_of(program_id)
         return used is not None and used <= self.pins.map_ids()
 
-    def runs_its_name(self, name: str, tag: str | None) -> bool:
+    def runs_its_name(self, name: str, tag: str | None, pin: str = PROGRAM) -> bool:
         """Return whether a filter runs the program of its name, by its tag; True for a program that is not pinned."""
         meta = self.meta()
-        if meta is None or PROGRAM not in self.pins.names() or not name.endswith(meta["identity"].hex()[:12]):
+        if meta is None or pin not in self.pins.names() or not name.endswith(meta["identity"].hex()[:12]):
             return True
-        descriptor = self.bpf.open_pin(self.pins.path(PROGRAM))
+        descriptor = self.bpf.open_pin(self.pins.path(pin))
         if descriptor is None:
             return True
         try:

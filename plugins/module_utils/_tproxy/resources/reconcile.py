@@ -103,6 +103,12 @@ def plan(
     return Plan(table, snapshot, have, want, changes, work)
 
 
+def with_changes(have: Mapping[Key, Value], changes: Changes[Key, Value]) -> dict[Key, Value]:
+    """Return content after changes."""
+    gone = set(changes.deletes)
+    return {**{key: value for key, value in have.items() if key not in gone}, **changes.puts}
+
+
 def reconcile(
     table: Table[Snapshot, Key, Value, Work], desired: Callable[[Mapping[Key, Value]], Mapping[Key, Value]]
 ) -> Plan[Snapshot, Key, Value, Work]:

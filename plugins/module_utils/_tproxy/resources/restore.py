@@ -156,6 +156,7 @@ def restore(
             program=cache.wanted(state) if targets else None,
             pins_program=exact,
             remains=_remains(state, current, exact),
+            can_do_without_trackers=True,
         )
         planned = transaction.plan(desired)
         if not check_mode:
@@ -267,10 +268,11 @@ def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
         added += _put_lines(planned.policies, names, "policy")
     program = planned.desired.program
     if program is not None:
-        added += [f"{names[hook.ifindex]}: {_noun(hook)} {program.attached.name} put back" for hook in planned.puts]
+        put = [(hook, planned.desired.attachments[hook]) for hook in planned.puts]
+        added += [f"{names[hook.ifindex]}: {_noun(hook)} {wanted.name} put back" for hook, wanted in put if wanted]
     removed += [
         f"{each.link.name}: {_noun(each.hook)} {each.program.name} removed"
-        for each in (current.attachments if planned.removes else ())
+        for each in ((*current.attachments, *current.trackers) if planned.removes else ())
         if each.hook in planned.removes
     ]
     if planned.policies is not None:

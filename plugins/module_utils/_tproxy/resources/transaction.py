@@ -31,8 +31,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from ..constants import FUNCTION
-from ..errors import VerificationFailed
+from ..constants import FUNCTION, TRACKER
+from ..errors import Conflict, Unsupported, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule
 from ..program.blob import Attached
@@ -47,10 +47,11 @@ from .image_lock import image_lock
 from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
 from .older_release import drop_older_pins
 from .pins import Pins
-from .reconcile import Changes, Plan, diff, plan, reconcile
+from .reconcile import Changes, Plan, diff, plan, reconcile, with_changes
 from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
 from .rule_table import CompiledRules, RuleTable, finish_move, rule_table
 from .rules import EMPTY, RuleSnapshot
+from .trackers import is_tracker, needed, tracker_in, with_trackers
 
 Entry = TypeVar("Entry")
 
@@ -74,6 +75,7 @@ class HostState:
     `attachments` names hooks: with an Attached, our program must stand there; with None, none of ours. Other hooks
     stay. `orders` has the order of TCX programs for these hooks. `program` is the program of these attachments. With
     `pins_program` it is pinned again, too, if another one is pinned.
+    `can_do_without_trackers`: a tracker that has no place on its hook is left out, and no reason to refuse.
     `previous_rules` changes the rules of the previous image too, while a change waits for confirmation.
     """
 
@@ -86,6 +88,7 @@ class HostState:
     program: Wanted | None = None
     pins_program: bool = False
     remains: Remains = Remains.EVERYTHING
+    can_do_without_trackers: bool = False
     previous_rules: Callable[[Mapping[Identity, Rule]], Mapping[Identity, Rule]] | None = None
 
 
@@ -218,13 +221,16 @@ class Transaction:
 
     def point(self, hook: Hook) -> HookPoint:
         """Return the place of the program on a hook."""
-        return point_at(self.netlink, self.current.programs, hook, self.function)
+        function = TRACKER if is_tracker(hook, self.function) else self.function
+        return point_at(self.netlink, self.current.programs, hook, function)
 
     # ---- plan ----------------------------------------------------------------------------------
 
     def plan(self, desired: HostState) -> TransactionPlan:
         """Return the way to a wanted state. Raises TproxyError for a state that cannot be. Change nothing."""
         current = self.current
+        if self.is_splicer and desired.attachments:
+            desired = replace(desired, attachments=self._with_trackers(desired))
         puts, removes = self._plan_attachments(desired)
         addresses = policies = routes = None
         if desired.routes is not None:
@@ -237,6 +243,21 @@ class Transaction:
             policies = _plan_interfaces(current.policy_table, current.policies, desired.policies, kept)
         rules, repaired = self._plan_rules(desired), self.pins.repaired
         return TransactionPlan(desired, rules, routes, addresses, policies, puts, removes, repaired)
+
+    def _with_trackers(self, desired: HostState) -> dict[Hook, Attached | None]:
+        """Return the wanted attachments with their trackers. Raises Conflict, Unsupported if one cannot be had."""
+        policies = self.current.policies.entries if desired.policies is None else desired.policies
+        found = with_trackers(desired.attachments, policies, [each.hook for each in self.current.trackers])
+        for hook in [hook for hook, attached in found.items() if attached and is_tracker(hook, self.function)]:
+            try:
+                if desired.program is not None and desired.program.blob is not None:
+                    tracker_in(desired.program.blob)
+                self.point(hook).refuse_foreign(was_ours=True)
+            except (Conflict, Unsupported):
+                if not desired.can_do_without_trackers:
+                    raise
+                del found[hook]
+        return found
 
     def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
         """Return the interfaces that keep their entries until attachments are removed: those that exist."""
@@ -319,7 +340,7 @@ class Transaction:
         if rules is None or rules.compiled is None or rules.snapshot.version == self.rule_table.version():
             return planned
         now = self.rule_table.load()
-        want = _with_changes(now.rules, rules.plan.changes)
+        want = with_changes(now.rules, rules.plan.changes)
         work = self.rule_table.follow(rules.compiled, now, want)
         if work is None:
             return None
@@ -332,7 +353,7 @@ class Transaction:
         if planned.rules is None:
             return planned
         now = table.load()
-        want = _with_changes(now.rules, planned.rules.plan.changes)
+        want = with_changes(now.rules, planned.rules.plan.changes)
         return _with_rules(planned, plan(table, now, want, rewrite=planned.rules.recompiled))
 
     def _write(self, planned: TransactionPlan, verify: Callable[[], None]) -> None:
@@ -349,11 +370,10 @@ class Transaction:
             if planned.addresses is not None:
                 planned.addresses.first.apply(undo)
             self._follow_host_addresses(planned)
-            program = self._open_program(planned, done)
+            programs = self._open_programs(planned, done)
             if planned.policies is not None:
                 planned.policies.first.apply(undo)
-            if program is not None:
-                self._put_attachments(planned, program, done, undo)
+            self._put_attachments(planned, programs, done, undo)
             self._remove_attachments(planned, done, undo)
             if planned.policies is not None:
                 _finish(planned.policies, undo)
@@ -365,8 +385,9 @@ class Transaction:
             undo.pop_all()
 
     def _follow_host_addresses(self, planned: TransactionPlan) -> None:
-        """Bring the own addresses up to date, unless the transaction is about rules or routes alone."""
-        if self.is_splicer and (planned.addresses is not None or planned.policies is not None):
+        """Bring the own addresses up to date, unless no interface has or had a policy or recorded addresses."""
+        tables = [table for table in (planned.addresses, planned.policies) if table is not None]
+        if self.is_splicer and any(table.before or table.after for table in tables):
             follow_host_addresses(self.system.bpf, self.pins, self.netlink)
 
     def _write_rules(self, desired: HostState, planned: RulePlan, undo: ExitStack) -> None:
@@ -383,30 +404,28 @@ class Transaction:
         for ifindex in markers - set(self.current.names) if markers else ():
             self.pins.clear_marker(clsact_marker(ifindex))
 
-    def _open_program(self, planned: TransactionPlan, done: ExitStack) -> int | None:
-        """Return a descriptor of the program for the hooks, or None where no attachment changes.
-
-        The kernel takes a program once for each list of TCX programs. One that must stand elsewhere is loaded again.
-        """
-        desired = planned.desired
-        if not planned.puts:
-            return None
-        if desired.program is None or desired.program.blob is None:
-            raise AssertionError("a plan with attachments has no program")
-        programs, blob = self.current.programs, desired.program.blob
+    def _open_programs(self, planned: TransactionPlan, done: ExitStack) -> dict[str, int]:
+        """Return {direction: descriptor}. TCX takes a program once: one that must stand elsewhere is loaded again."""
+        desired, programs, opened = planned.desired, self.current.programs, {}
         moves = any(self.point(hook).is_misplaced(desired.orders.get(hook, ANYWHERE)) for hook in planned.puts)
-        descriptor = programs.load(blob) if moves else programs.open(blob)
-        done.callback(os.close, descriptor)
-        return descriptor
+        for direction in dict.fromkeys(hook.direction for hook in planned.puts):
+            blob = needed(desired.program and desired.program.blob)
+            if direction == "egress" and self.is_splicer:
+                opened[direction] = programs.open_tracker(tracker_in(blob))
+            else:
+                opened[direction] = programs.load(blob) if moves else programs.open(blob)
+            done.callback(os.close, opened[direction])
+        return opened
 
-    def _put_attachments(self, planned: TransactionPlan, program: int, done: ExitStack, undo: ExitStack) -> None:
-        """Pin the program as the current one, and attach it to its hooks in place of our programs there."""
-        bpf, wanted = self.system.bpf, planned.desired.program
-        if wanted is None or wanted.blob is None:
-            raise AssertionError("a plan with attachments has no program")
-        number, is_pinned = bpf.program_info(program).id, False
-        for hook in planned.puts:
-            point = self.point(hook)
+    def _put_attachments(
+        self, planned: TransactionPlan, programs: Mapping[str, int], done: ExitStack, undo: ExitStack
+    ) -> None:
+        """Pin the programs as the current ones, and attach them to their hooks in place of our programs there."""
+        bpf, pinned, wanted = self.system.bpf, set(), planned.desired.program
+        for hook, attached in planned.desired.attachments.items():
+            if attached is None or hook not in planned.puts:
+                continue
+            program, point = programs[hook.direction], self.point(hook)
             stood = point.program() or point.foreign()
             if stood is None or stood.program_id is None:
                 undo.callback(point.detach)
@@ -414,14 +433,19 @@ class Transaction:
                 old = bpf.program_by_id(stood.program_id)
                 done.callback(os.close, old)
                 undo.callback(point.put_back, stood, old)
-            if not is_pinned:
-                self.current.programs.remember(program, wanted.blob, done, undo)
-                is_pinned = True
-            point.attach(wanted.attached.name, program, number, planned.desired.orders.get(hook, ANYWHERE))
-            if point.observe() != wanted.attached:
+            if hook.direction not in pinned:
+                pinned.add(hook.direction)
+                if is_tracker(hook, self.function):
+                    self.current.programs.remember_tracker(program, done, undo)
+                else:
+                    self.current.programs.remember(program, needed(wanted and wanted.blob), done, undo)
+            point.attach(
+                attached.name, program, bpf.program_info(program).id, planned.desired.orders.get(hook, ANYWHERE)
+            )
+            if point.observe() != attached:
                 raise VerificationFailed(
                     f"the {hook.kind} attachment on {hook.direction} reads back as {point.observe()}, not"
-                    f" {wanted.attached}: is another program managing this hook?"
+                    f" {attached}: is another program managing this hook?"
                 )
 
     def _remove_attachments(self, planned: TransactionPlan, done: ExitStack, undo: ExitStack) -> None:
@@ -452,12 +476,6 @@ class Transaction:
             self.current.programs.forget()
         else:
             self.pins.retire()
-
-
-def _with_changes(have: Mapping[Identity, Rule], changes: Changes[Identity, Rule]) -> dict[Identity, Rule]:
-    """Return rules after changes."""
-    gone = set(changes.deletes)
-    return {**{identity: rule for identity, rule in have.items() if identity not in gone}, **changes.puts}
 
 
 def _with_rules(planned: TransactionPlan, rules: Plan[RuleSnapshot, Identity, Rule, CompiledRules]) -> TransactionPlan:
