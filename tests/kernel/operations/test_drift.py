@@ -33,7 +33,7 @@ from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import (
 )
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN
 
-POLICY = {"default_action": "drop", "management": [{"source": "10.1.0.0/24", "port": "2222"}]}
+POLICY = {"default_action": "drop", "track": "own", "management": [{"source": "10.1.0.0/24", "port": "2222"}]}
 WEB = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "interfaces": [LAN], "tproxy_port": 8443}
 DNS = {"destination": "192.0.2.0/24", "protocol": "udp", "ports": "53", "tproxy_port": 5353, "interfaces": []}
 
@@ -45,11 +45,6 @@ RUNS = {
     "record": lambda router, check: router.record(check=check),
     "rules": lambda router, check: router.rules(WEB, DNS, purge=True, check=check),
 }
-
-
-def lose_tracker(router) -> None:
-    router.attach(policy={**POLICY, "track": "own"})
-    router.netns.run(f"tc filter delete dev {LAN} egress")
 
 
 class Drift(NamedTuple):
@@ -86,7 +81,7 @@ KINDS = (
     ),
     Drift(
         "the tracker was deleted",
-        lambda router, program: lose_tracker(router),
+        lambda router, program: router.netns.run(f"tc filter delete dev {LAN} egress"),
         ("no_tracker",),
         (),
         ("attach",),

@@ -43,7 +43,7 @@ def kept(mounted, request):
     if request.param == "tcx" and not has_tcx():
         pytest.skip("no TCX before Linux 6.6")
     mounted.router.hook = request.param
-    mounted.router.attach()
+    mounted.router.attach(policy={"track": "own"})
     mounted.router.record(interfaces=["lan0"])
     mounted.save()
     mounted.router.rules(SERVICE)

@@ -18,26 +18,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from ..constants import FUNCTION
+from ..constants import FUNCTION, TRACKER
 from ..system.bpf import MapInfo
 from ..system.system import Bpf, Netlink, System
 from .hooks import is_fail_closed, programs_on, runs
 from .pins import Pins, splicer_pins
-from .programs import PROGRAM, Programs
+from .programs import PROGRAM, TRACKER_PIN, Programs
 
 NAME_BYTES = 15  # of a map's name in the kernel, see system/bpf.py
 UNUSED = "meta"  # a program that an earlier build of this release loaded is not bound to it
 
 
 class _Living(NamedTuple):
-    """Descriptors of a program on a hook, and of its maps by name."""
+    """Descriptors of a program on a hook, of its maps by name, and of the tracker beside it, if there is one."""
 
     program: int
     maps: Mapping[str, int]
+    tracker: int | None
 
 
 def recover(system: System, netlink: Callable[[], Netlink], pins: Pins, check_mode: bool) -> None:
-    """Pin the living maps again that have no pin, and their program. `pins.repaired` has their names.
+    """Pin the living maps again that have no pin, and their programs. `pins.repaired` has the names of the maps.
 
     In check mode `pins` reads them without a pin. The other missing maps are made anew by the run that needs them.
     """
@@ -51,11 +52,11 @@ def recover(system: System, netlink: Callable[[], Netlink], pins: Pins, check_mo
         lost = {name: descriptor for name, descriptor in living.maps.items() if name in missing}
         if check_mode:
             again = {name: system.bpf.map_by_id(system.bpf.map_info(each).id) for name, each in lost.items()}
-            pins.borrow(again, [*lost, PROGRAM])
+            pins.borrow(again, [*lost, PROGRAM, *([] if living.tracker is None else [TRACKER_PIN])])
         else:
             pins.ensure(lost)
             pins.keep()
-            _pin_program(system.bpf, pins, living.program)
+            _pin_programs(system.bpf, pins, living)
         pins.repaired = tuple(sorted(lost))
 
 
@@ -77,22 +78,25 @@ def _find(system: System, netlink: Netlink, pins: Pins, opened: ExitStack) -> _L
     """Return the first program of ours that uses maps without a pin. `opened` closes the descriptors."""
     bpf = system.bpf
     for link in netlink.interfaces():
-        program = _program_on(bpf, netlink, link.ifindex)
+        program = _program_on(bpf, netlink, link.ifindex, "ingress", FUNCTION, opened)
         if program is None:
             continue
-        opened.callback(os.close, program)
         maps = _maps_of(bpf, program, pins, opened)
         is_whole = set(pins.shapes) <= {*maps, UNUSED}  # the program of an older layout lacks some
         if is_whole and set(pins.missing()) & set(maps) and not _is_pinned_elsewhere(system, pins, maps["image"]):
-            return _Living(program, maps)
+            return _Living(program, maps, _program_on(bpf, netlink, link.ifindex, "egress", TRACKER, opened))
     return None
 
 
-def _program_on(bpf: Bpf, netlink: Netlink, ifindex: int) -> int | None:
-    """Return a descriptor of our program on the ingress of an interface, None without one."""
-    for entry in programs_on(bpf, netlink, ifindex, "ingress"):
-        if runs(entry, FUNCTION) and not is_fail_closed(entry) and entry.program_id is not None:
-            return bpf.program_by_id(entry.program_id)
+def _program_on(
+    bpf: Bpf, netlink: Netlink, ifindex: int, direction: str, function: str, opened: ExitStack
+) -> int | None:
+    """Return a descriptor of our program on a hook of an interface, None without one. `opened` closes it."""
+    for entry in programs_on(bpf, netlink, ifindex, direction, function):
+        if runs(entry, function) and not is_fail_closed(entry) and entry.program_id is not None:
+            program = bpf.program_by_id(entry.program_id)
+            opened.callback(os.close, program)
+            return program
     return None
 
 
@@ -131,10 +135,12 @@ def _is_pinned_elsewhere(system: System, pins: Pins, image: int) -> bool:
     return False
 
 
-def _pin_program(bpf: Bpf, pins: Pins, program: int) -> None:
-    """Pin the program again if the maps name it as the current one."""
+def _pin_programs(bpf: Bpf, pins: Pins, living: _Living) -> None:
+    """Pin the program again if the maps name it as the current one, and the tracker beside it."""
     programs = Programs(bpf, pins)
     meta = programs.meta()
-    is_current = meta is not None and meta["program_id"] == bpf.program_info(program).id
+    is_current = meta is not None and meta["program_id"] == bpf.program_info(living.program).id
     if is_current and programs.pinned() is None:
-        pins.replace(PROGRAM, program)
+        pins.replace(PROGRAM, living.program)
+    if is_current and living.tracker is not None and TRACKER_PIN not in pins.names():
+        pins.replace(TRACKER_PIN, living.tracker)

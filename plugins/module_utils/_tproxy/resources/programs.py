@@ -77,7 +77,7 @@ class Programs:
             descriptors["image"] = image
         name = program_name(blob.function, blob.identity)
         program = self.bpf.load_program(blob.bind(descriptors), name, blob.function)
-        if "meta" in self.pins.shapes:
+        if "meta" in self.pins.shapes and blob.function != TRACKER:  # the image map of now can be replaced beside it
             self._bind_unread(program, self.pins.shapes.keys() - descriptors.keys())
         return program
 
