@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ..checks.findings import enforce
 from ..checks.preflight import findings_of_hook
-from ..constants import FUNCTION
+from ..constants import FUNCTION, TRACKER
 from ..errors import InvalidInput
 from ..model.policy import Mark, Policy, WantedHook, masked_sources, policy_from_params
 from ..program.blob import Attached
@@ -68,6 +68,8 @@ def _validated(options: Options) -> Answer:
     faults += WantedHook.of(options).faults()
     if options["function"] == FUNCTION and options["direction"] != "ingress":
         faults.append("direction: the splicer belongs on ingress; bpf_sk_assign works nowhere else")
+    if options["function"] == TRACKER:
+        faults.append(f"function: {TRACKER} comes and goes with {FUNCTION}; set track in its policy")
     if options["function"] != FUNCTION and options["policy"] is not None:
         faults.append(f"policy: belongs to our own program {FUNCTION}, not to {options['function']}")
     faults += _source_faults(options)

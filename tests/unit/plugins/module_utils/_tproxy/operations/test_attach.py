@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
@@ -63,3 +66,12 @@ def test_the_difference_tells_of_the_rules_that_go_with_the_last_filter():
     predicted, done = (play(machine, detaching("lan1"), check)["diff"] for check in (True, False))
     assert predicted == done
     assert [line.rpartition(" (")[2] for line in done["before"]["rules"]] == ["owner ansible)", "owner somebody)"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_the_tracker_cannot_be_attached_or_detached_by_its_name(check):
+    machine = prepared(*BOTH)
+    for run in (attaching("lan0", function="tproxy_tracker"), detaching("lan0", function="tproxy_tracker")):
+        with pytest.raises(InvalidInput, match="tproxy_tracker comes and goes with tproxy_splicer; set track"):
+            play(machine, run, check)
+    assert attachments(machine) == {"lan0": [], "lan1": []}
