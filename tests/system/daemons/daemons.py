@@ -42,7 +42,8 @@ class Daemons:
         program = shutil.which(words[0])
         if program is None:
             pytest.skip(f"{words[0]} is not installed")
-        with (self.folder / f"{name}.log").open("wb") as log, inside.inside() if inside else contextlib.nullcontext():
+        place = inside.inside() if inside else contextlib.nullcontext()
+        with place, (self.folder / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
                 [program, *words[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
