@@ -116,9 +116,9 @@ def _flows(reason: int, slotted: list, sockets: ExitStack) -> list:
     if reason == REASON_DEFAULT:
         foreign = rulesets.traffic(rules, "address miss", targets.COUNT)
         return [flow for flow, slot in zip(foreign, rulesets.Judge(slotted).slots(foreign)) if not slot]
-    flows = rulesets.traffic(rules, "hit", targets.COUNT)
+    flows = [flow for flow in rulesets.traffic(rules, "hit", targets.COUNT) if _is_unicast(flow)]
     if reason == REASON_ESTABLISHED:
-        return _sessions([flow for flow in flows if flow.protocol == "tcp" and _is_unicast(flow)], sockets)
+        return _sessions([flow for flow in flows if flow.protocol == "tcp"], sockets)
     if reason == REASON_ASSIGN_ERROR:
         open_listeners(sockets)
     return flows

@@ -11,6 +11,7 @@ from programs import Bench
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs as codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
+    ADDRESS_OWN,
     IMAGE_PAGES_MIN,
     MAPS,
     PAGE_BYTES,
@@ -20,6 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import InterfaceAddresses, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import KIND
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     encode_addresses,
     encode_policy,
@@ -30,7 +32,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.com
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 OWN_ADDRESS = "192.0.2.2"
-BESIDE_THE_IMAGE = ("policy", "ifindex_ip_map", "displaced", "hits", "reasons")
+BESIDE_THE_IMAGE = tuple(name for name in MAPS if name not in ("image", "meta"))
 
 
 def fill_image(bench: Bench, slotted: list) -> None:
@@ -54,6 +56,7 @@ def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
     entries = {"policy": encode_policy(ifindex, Policy()), "ifindex_ip_map": encode_addresses(ifindex, own)}
     for map_name, entry in entries.items():
         bpf.update(bench.maps[map_name], codec.key(home_slot(ifindex)), entry, map_name)
+    bpf.update(bench.maps["own_addresses"], parse_address(OWN_ADDRESS), KIND.pack(ADDRESS_OWN), "own_addresses")
 
 
 def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:
