@@ -46,6 +46,18 @@ attributes:
     support: full
 """
 
+    LAYERS = r"""
+options:
+  layers:
+    description:
+      - A dictionary of owner to list of rules, each rule with the options of O(rules). A run applies all layers in
+        one commit, together with O(rules).
+      - With O(purge), each layer also removes the rules of its owner that it does not list. An empty list then removes
+        all of them.
+      - So group and host variables can each have rules, which add to each other.
+    type: dict
+"""
+
     PART = r"""
 options:
   confirm_token:

@@ -19,6 +19,7 @@ author:
   - netedge.tproxy contributors (@netedge)
 extends_documentation_fragment:
   - netedge.tproxy.splicer
+  - netedge.tproxy.splicer.layers
   - netedge.tproxy.splicer.changes
   - netedge.tproxy.splicer.confirm
 options:
@@ -120,14 +121,6 @@ options:
       owner:
         description: Owner of the rule. The default is O(owner).
         type: str
-  layers:
-    description:
-      - A dictionary of owner to list of rules, each rule with the options of O(rules). A run applies all layers in
-        one commit, together with O(rules).
-      - With O(purge), each layer also removes the rules of its owner that it does not list. An empty list then removes
-        all of them.
-      - So group and host variables can each have rules, which add to each other.
-    type: dict
   owner:
     description:
       - Owner of the rules, up to 31 bytes, without control, bidirectional or line-separator characters.
