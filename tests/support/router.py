@@ -84,6 +84,12 @@ class Client:
             made.settimeout(PATIENCE)
         return made
 
+    def raw(self) -> socket.socket:
+        """Return a raw socket on the client's end of the wire to LAN."""
+        made = self.socket(socket.SOCK_RAW, socket.AF_PACKET)
+        made.bind((f"{LAN}-peer", 0))
+        return made
+
     def close(self) -> None:
         """Let go of the namespace."""
         os.close(self._away)

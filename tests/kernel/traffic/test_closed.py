@@ -75,10 +75,7 @@ def mac(interface: str) -> str:
 @pytest.fixture
 def wire(client):
     """Return a raw socket on the client's end of the wire."""
-    with client.inside():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind((f"{LAN}-peer", 0))
-    with raw:
+    with client.raw() as raw:
         yield raw
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import replace
 from itertools import islice
 
@@ -35,10 +34,7 @@ def router(splicing):
 @pytest.fixture
 def wire(lasting):
     """Return a raw socket on the client's end of the wire."""
-    with lasting[1].inside():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind((f"{LAN}-peer", 0))
-    with raw:
+    with lasting[1].raw() as raw:
         yield raw
 
 

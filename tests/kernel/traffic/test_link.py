@@ -46,10 +46,8 @@ def wire(router, client):
     """Return a raw socket on the client's end of a wire that carries no other IPv6."""
     with client.inside():
         set_sysctl(f"ipv6.conf.{LAN}-peer.disable_ipv6", 1)
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind((f"{LAN}-peer", 0))
     set_sysctl(f"ipv6.conf.{LAN}.disable_ipv6", 1)
-    with raw:
+    with client.raw() as raw:
         yield raw
 
 

@@ -254,12 +254,9 @@ def test_a_flood_of_forwarded_flows_leaves_the_routers_own(forwarding, client, o
     server, asker = sockets(outside, port=NTP), sockets(None)
     assert answered(asker, server, (OUTSIDE, NTP))
     forwarding.count_anew(LAN)
-    with client.inside():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind((f"{LAN}-peer", 0))
     shown = forwarding.netns.run(f"ip -o link show {LAN}").split()
     router = bytes.fromhex(shown[shown.index("link/ether") + 1].replace(":", ""))
-    with closing(raw):
+    with client.raw() as raw:
         for number in range(FLOOD):
             source = f"10.1.{1 + number // 50_000}.9"
             payload = udp(9, 1024 + number % 50_000)

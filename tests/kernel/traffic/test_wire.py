@@ -69,10 +69,7 @@ def client(lasting):
 @pytest.fixture
 def wire(router, client):
     """Return a raw socket on the client's end of the wire."""
-    with client.inside():
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        raw.bind((f"{LAN}-peer", 0))
-    with raw:
+    with client.raw() as raw:
         yield raw
 
 
