@@ -74,3 +74,5 @@ REASON_NAMES = {
 }
 
 VERDICT_NAMES = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}
+# as tproxy_info counts them
+COUNTER_NAMES = {layout.VERDICT_PASS: "passed", layout.VERDICT_DROP: "dropped", layout.VERDICT_WOULD_DROP: "would_drop"}

@@ -189,10 +189,9 @@ class _Maps:
             return self._displaced(shape, policies, addresses)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
             return self._image(shape, image)
-        if shape[0] == TYPE_PERCPU_ARRAY:
-            return self._new((*shape[:3], 1, shape[4]), name)  # a lookup beyond one entry finds and counts nothing
-        if shape[0] == TYPE_LRU_HASH:
-            return self._new((*shape[:3], 1, shape[4]), name)  # the question is a new flow, which has no session
+        if shape[0] in (TYPE_PERCPU_ARRAY, TYPE_LRU_HASH):
+            # A lookup beyond one entry counts nothing. A new flow, which the question is, has no session.
+            return self._new((*shape[:3], 1, shape[4]), name)
         return self._new(shape, name) if name in self._pins.missing() else self._pins.fd(name)
 
     def _new(self, shape: Shape, name: str, inner: int = 0) -> int:

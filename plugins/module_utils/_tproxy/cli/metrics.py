@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..abi.structs import COUNTER_NAMES, VERDICT_NAMES
 from ..constants import VERSION
 from ..model.text import replaced
 
 PREFIX = "tproxy_splicer_"
 RULE_LABELS = ("owner", "service", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
-VERDICTS = {"passed": "pass", "dropped": "drop", "would_drop": "would_drop"}
+VERDICTS = {counter: VERDICT_NAMES[verdict] for verdict, counter in COUNTER_NAMES.items()}
 SEVERITIES = ("error", "warning", "note")
 
 

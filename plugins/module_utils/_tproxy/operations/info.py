@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from ..abi import layout
 from ..abi import structs as codec
-from ..abi.structs import REASON_NAMES
+from ..abi.structs import COUNTER_NAMES, REASON_NAMES
 from ..checks.collect import (
     change_drift,
     collect_status,
@@ -45,7 +45,6 @@ from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .drops import entries as drop_log
 
-COUNTERS = {layout.VERDICT_PASS: "passed", layout.VERDICT_DROP: "dropped", layout.VERDICT_WOULD_DROP: "would_drop"}
 # The return values where the state cannot be read, or another user could have written it.
 NOTHING: Answer = {
     "attachments": [],
@@ -205,7 +204,7 @@ def reasons(system: System, pins: Pins, slot: int) -> Answer:
         first = (slot * layout.REASONS + number) * layout.VERDICTS
         counted = {
             counter: codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size) or bytes(size))
-            for verdict, counter in COUNTERS.items()
+            for verdict, counter in COUNTER_NAMES.items()
         }
         if any(each["packets"] for each in counted.values()):
             found[name] = counted

@@ -273,15 +273,12 @@ def kernel_addresses(netlink: Netlink, link: Link) -> list[bytes]:
 # ---- policy -----------------------------------------------------------------
 
 
-TRACK_FLAGS = {"none": 0, "own": POLICY_TRACK, "all": POLICY_TRACK | POLICY_TRACK_ALL}
-TRACK_NAMES = {flags: name for name, flags in TRACK_FLAGS.items()}
+TRACK_NAMES = {POLICY_TRACK: "own", POLICY_TRACK | POLICY_TRACK_ALL: "all"}
 
 
 def encode_policy(ifindex: int, policy: Policy) -> bytes:
     """Return struct policy."""
-    flags = (
-        sum(bit for bit, name, value in _policy_flags() if getattr(policy, name) == value) | TRACK_FLAGS[policy.track]
-    )
+    flags = sum(bits for bits, name, value in _policy_flags() if getattr(policy, name) == value)
     entries = b"".join(_encode_management(entry) for entry in policy.management)
     return encode(
         "policy",
@@ -340,6 +337,7 @@ def _policy_flags() -> tuple[tuple[int, str, object], ...]:
         (POLICY_ACCEPT_UNSPEC, "accept", "unspec"),
         (POLICY_LAYER3, "layer3", True),
         (POLICY_LOOPBACK, "loopback", True),
+        *((bits, "track", name) for bits, name in TRACK_NAMES.items()),
     )
 
 
