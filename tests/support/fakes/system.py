@@ -140,9 +140,8 @@ class FakeBpf(Adapter):
     def delete(self, descriptor, key, subject="map"):
         self.kernel.get(descriptor).entries.pop(key, None)
 
-    def next_key(self, descriptor, key, size):
-        keys = [None, *self.kernel.read(descriptor).entries, None]
-        return keys[keys.index(key) + 1]
+    def keys(self, descriptor, size, entries):
+        return list(self.kernel.read(descriptor).entries)
 
     @reads
     def map_by_id(self, number):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from ..operations.drops import drops_of
+from ..resources.drop_log import Drop
 from ..resources.operation import Answer, Options
 from ..system.system import System
 from .output import count, table
@@ -25,17 +26,23 @@ def drops(options: Options, system: System, _check: bool) -> Iterator[str]:
         entries = drops_of(options, system)
         yield json.dumps({"drops": entries}, indent=2) if options["json"] else _as_table(entries)
         return
-    known = {_identity(entry): entry["packets"] for entry in drops_of(options, system)}
+    is_new = _News()
+    drops_of(options, system, is_new)
     while True:
         system.background.sleep_until(system.background.monotonic_ns() + SECOND)
-        for entry in reversed(drops_of(options, system)):
-            if known.get(_identity(entry), 0) != entry["packets"]:
-                known[_identity(entry)] = entry["packets"]
-                yield json.dumps(entry) if options["json"] else _as_line(entry)
+        for entry in reversed(drops_of(options, system, is_new)):
+            yield json.dumps(entry) if options["json"] else _as_line(entry)
 
 
-def _identity(entry: Answer) -> tuple[object, ...]:
-    return tuple(value for name, value in entry.items() if name not in ("packets", "first_seen", "last_seen"))
+class _News:
+    """A function that returns whether an entry is new or counts other packets than when it was asked about."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def __call__(self, drop: Drop) -> bool:
+        before, self._known[drop.identity] = self._known.get(drop.identity, 0), drop.packets
+        return before != drop.packets
 
 
 def _as_table(entries: Sequence[Answer]) -> str:

@@ -20,25 +20,35 @@ from ..resources.rules import RuleReader
 from ..system.system import Netlink, System
 
 
-def drops_of(options: Options, system: System) -> list[Answer]:
-    """Return the entries that `options` ask for. Raise Unsupported, LayoutMismatch, KernelRefused."""
+def _is_any(_drop: Drop) -> bool:
+    return True
+
+
+def drops_of(options: Options, system: System, is_asked: Callable[[Drop], bool] = _is_any) -> list[Answer]:
+    """Return those of the last entries that are asked for. Raise Unsupported, LayoutMismatch, KernelRefused."""
     refuse_without_capabilities(system)
     system.bpffs.refuse_foreign(options["pin_dir"])
     with system.netlink() as netlink, splicer_pins(system.bpf, system.bpffs, options["pin_dir"]) as pins:
         pins.check()
-        return entries(system, netlink, pins, options["limit"], lambda: _rules(system, pins))
+        return entries(system, netlink, pins, options["limit"], lambda: _rules(system, pins), is_asked)
 
 
 def entries(
-    system: System, netlink: Netlink, pins: Pins, limit: int, rules: Callable[[], Iterable[tuple[Rule, int]]]
+    system: System,
+    netlink: Netlink,
+    pins: Pins,
+    limit: int,
+    rules: Callable[[], Iterable[tuple[Rule, int]]],
+    is_asked: Callable[[Drop], bool] = _is_any,
 ) -> list[Answer]:
-    """Return at most `limit` entries as values for people, the last seen one first.
+    """Return those of the last `limit` entries that are asked for as values for people, the last seen one first.
 
-    `rules` returns the rules in force with their slots. Raise InvalidInput, KernelRefused.
+    `rules` returns the rules in force with their slots: to read them costs more than the rest, so it is called only if
+    an entry has a rule. Raise InvalidInput, KernelRefused.
     """
     if limit < 0:
         raise InvalidInput([f"drops: expected a number of entries, 0 or more, got {limit}"])
-    drops = read_drops(system.bpf, pins)[:limit] if limit else []
+    drops = list(filter(is_asked, read_drops(system.bpf, pins)[:limit])) if limit else []
     if not drops:
         return []
     links = {link.ifindex: link.name for link in netlink.interfaces()}

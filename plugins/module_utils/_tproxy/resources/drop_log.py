@@ -40,25 +40,22 @@ class Drop(NamedTuple):
     last_seen: int
     packets: int
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return the members by which entries differ."""
+        return self[:-3]
+
 
 def read_drops(bpf: Bpf, pins: Pins) -> list[Drop]:
-    """Return the entries, the last seen one first. Raise KernelRefused.
-
-    The map changes while it is read. An entry that goes meanwhile can make the kernel begin again, so the number of
-    steps is limited.
-    """
+    """Return the entries, the last seen one first. Raise KernelRefused."""
     if not pins.has("drops"):
         return []
-    descriptor, found = pins.fd("drops"), {}
-    key: bytes | None = None
-    for _step in range(2 * DROPS):
-        key = bpf.next_key(descriptor, key, codec.size_of("drop_key"))
-        if key is None:
-            break
+    descriptor, found = pins.fd("drops"), []
+    for key in bpf.keys(descriptor, codec.size_of("drop_key"), DROPS):
         value = bpf.lookup(descriptor, key, codec.size_of("drop"))
-        if value is not None:
-            found[key] = _drop(key, value)
-    return sorted(found.values(), key=lambda each: (-each.last_seen, each))
+        if value is not None:  # not gone meanwhile
+            found.append(_drop(key, value))
+    return sorted(found, key=lambda each: (-each.last_seen, each))
 
 
 def _drop(key: bytes, value: bytes) -> Drop:

@@ -11,7 +11,7 @@ follows the kernel and is no part of the wanted state: each run brings it up to 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..abi.layout import ADDRESS_GROUP, ADDRESS_OWN, OWN_ADDRESSES
 from ..errors import LimitExceeded
@@ -50,14 +50,9 @@ def _is_ipv4(address: bytes) -> bool:
     return address[:12] == bytes(10) + b"\xff\xff"
 
 
-def written(bpf: Bpf, descriptor: int) -> list[bytes]:
-    """Return the addresses in the map, each once. Another process may change the map meanwhile."""
-    found: dict[bytes, None] = {}
-    address = bpf.next_key(descriptor, None, ADDRESS_BYTES)
-    while address is not None and address not in found:
-        found[address] = None
-        address = bpf.next_key(descriptor, address, ADDRESS_BYTES)
-    return list(found)
+def written(bpf: Bpf, descriptor: int) -> Sequence[bytes]:
+    """Return the addresses in the map."""
+    return bpf.keys(descriptor, ADDRESS_BYTES, OWN_ADDRESSES)
 
 
 def follow_host_addresses(bpf: Bpf, pins: Pins, netlink: Netlink) -> bool:

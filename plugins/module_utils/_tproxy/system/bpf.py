@@ -165,11 +165,24 @@ def delete(descriptor: int, key: bytes, subject: str = "map") -> None:
             raise KernelRefused.of(refusal, "delete an entry of", subject) from refusal
 
 
-def next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
-    """Return the key of `size` bytes that follows another one in a hash, or None. Raises KernelRefused.
+def keys(descriptor: int, size: int, entries: int) -> list[bytes]:
+    """Return the keys, `size` bytes each, of a hash with room for so many entries. Raises KernelRefused.
 
-    None, or a key that the map does not have, leads to the first one.
+    Programs and other processes can change the map meanwhile. After the removal of a key the kernel begins again, so
+    the number of steps is limited.
     """
+    found: dict[bytes, None] = {}
+    key: bytes | None = None
+    for _step in range(2 * entries):
+        key = _next_key(descriptor, key, size)
+        if key is None:
+            break
+        found[key] = None
+    return list(found)
+
+
+def _next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
+    """Return the key that follows another one, or None. None, or a key that is not there, leads to the first one."""
     key_buffer, following = _buffer(key or b""), ctypes.create_string_buffer(size)
     pointer = 0 if key is None else _pointer(key_buffer)
     try:
