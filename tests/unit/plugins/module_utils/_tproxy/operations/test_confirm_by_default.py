@@ -100,7 +100,15 @@ def test_a_rule_that_can_touch_packets_to_an_own_address_is(before, run):
         ((ruling(rule(OWN, 22, action="drop")),), ruling(purge=True)),
         ((ruling(rule("192.0.2.0/24", 22, action="pass")),), ruling(purge=True)),
     ],
-    ids=["drop elsewhere", "pass", "splice subnet", "splice recorded subnet", "name", "drop removed", "pass removed elsewhere"],
+    ids=[
+        "drop elsewhere",
+        "pass",
+        "splice subnet",
+        "splice recorded subnet",
+        "name",
+        "drop removed",
+        "pass removed elsewhere",
+    ],
 )
 def test_a_rule_that_cannot_is_not(before, run):
     assert not confirmed(prepared(*BOTH, *before), run, force=True)
