@@ -77,6 +77,10 @@ blob-check: bootstrap ## compare the prebuilt programs with bpf/
 unit: bootstrap ## tests without root, on a fake kernel
 	@$(STEP) unit "unit tests" pytest --numprocesses $(JOBS) tests/unit $(PYTEST)
 
+failures: bootstrap ## a failure and a kill at each step of each operation, on a fake kernel
+	@$(STEP) failures "a failure at each step" env TPROXY_STEPS=0 \
+		pytest --numprocesses auto tests/unit/plugins/module_utils/_tproxy/operations/test_failures.py $(PYTEST)
+
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons
 
