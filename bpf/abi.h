@@ -343,6 +343,8 @@ struct drop {
 	__u64 first_seen;
 	__u64 last_seen;
 	__u64 packets; /* those that were noted */
+	__u32 answers; /* of a would-be drop: packets of the other side, but for the begin of a TCP handshake */
+	__u32 refusals; /* of a would-be drop: RSTs and ICMP errors of the other side */
 };
 
 struct drop_budget {

@@ -2,11 +2,13 @@
 /*
  * The tracker on the egress hook: it records the flows that begin inside, so that the
  * program on ingress can pass their answers as sessions (docs/SEMANTICS.md, Sessions).
- * It drops no packet and changes none.
+ * While a policy audits, it notes which would-be drops get an answer. It drops no packet
+ * and changes none.
  */
 #include <linux/pkt_cls.h>
 
 #include "lib/ctx.h"
+#include "lib/drop_log.h"
 #include "lib/flows.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
@@ -60,6 +62,12 @@ static __always_inline void record_flow(struct __sk_buff *skb, void *map, const 
 	add_flow(map, &key, 0);
 }
 
+/* Other kinds name no flow, or one that no rule can name. */
+static __always_inline bool can_answer(enum pkt_kind kind)
+{
+	return kind == PKT_FLOW || kind == PKT_PORTLESS || kind == PKT_ICMP_ERROR;
+}
+
 int tproxy_tracker(struct __sk_buff *skb)
 {
 	struct pkt_ctx ctx = {};
@@ -69,6 +77,8 @@ int tproxy_tracker(struct __sk_buff *skb)
 	if (!(ctx.flags & POLICY_TRACK) || has_vlan_id(skb))
 		return TC_ACT_UNSPEC;
 	ctx.kind = parse_packet(skb, network_offset(&ctx), &flow);
+	if (ctx.flags & POLICY_AUDIT && can_answer(ctx.kind))
+		note_answer(skb, &ctx, &flow);
 	if ((ctx.kind == PKT_FLOW || ctx.kind == PKT_ECHO) && is_tracked(skb, &ctx, &flow))
 		record_flow(skb, was_received(skb) ? MAP(flows_forwarded) : MAP(flows_own), &flow);
 	return TC_ACT_UNSPEC;

@@ -12,6 +12,7 @@
 
 #include "../maps.h"
 #include "ctx.h"
+#include "flows.h"
 
 /*
  * A flood costs no more than a counter: beyond the budget of a CPU, packets are not
@@ -84,6 +85,38 @@ static __always_inline void note_drop(struct __sk_buff *skb, const struct pkt_ct
 	}
 	drop->last_seen = first.last_seen;
 	__sync_fetch_and_add(&drop->packets, 1);
+}
+
+/*
+ * Count a packet that leaves as an answer to a would-be drop of its interface. A SYN with
+ * ACK shows no more than an open port: a server that sends any other segment has got an
+ * ACK, so the address of the client is real.
+ */
+static __always_inline void note_answer(struct __sk_buff *skb, const struct pkt_ctx *ctx,
+					const struct flow *flow)
+{
+	bool refuses = ctx->kind == PKT_ICMP_ERROR;
+	struct drop *drop;
+	struct drop_key key = {
+		.ifindex = skb->ifindex,
+		.port = bpf_htons(is_portless(flow->protocol) ? flow->protocol : flow->sport),
+		.protocol = flow->protocol,
+		.reason = is_portless(flow->protocol) ? REASON_OTHER : REASON_DEFAULT,
+		.verdict = VERDICT_WOULD_DROP,
+	};
+
+	if (ctx->kind == PKT_FLOW && flow->protocol == IPPROTO_TCP) {
+		__u8 flags = load_tcp_flags(skb, flow);
+
+		if (flags & TCP_SYN)
+			return;
+		refuses = flags & TCP_RST;
+	}
+	__builtin_memcpy(key.source, &flow->daddr, sizeof(key.source));
+	__builtin_memcpy(key.destination, &flow->saddr, sizeof(key.destination));
+	drop = bpf_map_lookup_elem(MAP(drops), &key);
+	if (drop)
+		__sync_fetch_and_add(refuses ? &drop->refusals : &drop->answers, 1);
 }
 
 #endif

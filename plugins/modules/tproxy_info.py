@@ -168,6 +168,14 @@ drops:
     packets:
       description: The packets that the program noted.
       type: int
+    answers:
+      description:
+        - Packets that left by this interface as answers to a would-be drop, but for the begin of a TCP handshake.
+        - 0 without a tracker on the interface.
+      type: int
+    refusals:
+      description: RSTs and ICMP errors that left as answers to a would-be drop.
+      type: int
     first_seen:
       description: Time of the first one, in UTC.
       type: str
@@ -184,6 +192,8 @@ drops:
       destination: 203.0.113.1
       port: 8443
       packets: 3
+      answers: 0
+      refusals: 3
       first_seen: "2026-01-05T10:00:00Z"
       last_seen: "2026-01-05T10:00:04Z"
 generation:

@@ -98,6 +98,21 @@ def _add_drops(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=100, metavar="N", help=about)
 
 
+def _suggest() -> Stream:
+    from .suggest import print_suggestion
+
+    return Stream(print_suggestion)
+
+
+def _add_suggest(parser: ArgumentParser) -> None:
+    widths = "join entries by prefixes of this length, of IPv4 or of both families; default: %(default)s"
+    parser.add_argument("--sources", default="32,128", metavar="LENGTH[,LENGTH]", help=widths)
+    parser.add_argument("--destinations", default="32,128", metavar="LENGTH[,LENGTH]", help="likewise")
+    gap = "join ports to a range if they are at most so far apart; default: %(default)s"
+    parser.add_argument("--port-gap", type=int, default=1, metavar="N", help=gap)
+    parser.add_argument("--all", action="store_true", help="take flows without an answer too, but no refused ones")
+
+
 def _doctor() -> Runnable:
     from ..operations.info import INSPECT
     from .output import doctor_text
@@ -208,8 +223,8 @@ COMMANDS = {
     "explain": Command(
         "verdict, rule and reason for a packet",
         _explain,
-        "Runs the loaded program on the first packet of a flow. It sends no packet, but\n"
-        "the counters count one.\n\n"
+        "Runs the loaded program on the first packet of a flow. It sends no packet, and\n"
+        "no counter changes.\n\n"
         "  tproxy-splicer explain --interface lan0 --source 10.1.1.2 \\\n"
         "      --destination 172.16.240.9 --protocol udp --port 5060",
         _add_explain,
@@ -223,6 +238,16 @@ COMMANDS = {
         "counts of a flood are samples.\n\n"
         "  tproxy-splicer drops --follow",
         _add_drops,
+    ),
+    "suggest": Command(
+        "rules for the packets that would have been dropped",
+        _suggest,
+        "Prints rules and management entries for the would-be drops of\n"
+        "`default_action: audit`, as YAML for host_vars. A flow needs an answer. A source\n"
+        "with more refused flows than answered ones gets nothing. Read each line before\n"
+        "you take it. Changes nothing.\n\n"
+        "  tproxy-splicer suggest --sources 24,64 --port-gap 10 > observed.yml",
+        _add_suggest,
     ),
     "doctor": Command(
         "faults of now and later, each with its remedy",

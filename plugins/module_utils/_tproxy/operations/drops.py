@@ -73,6 +73,8 @@ def _shown(drop: Drop, links: Mapping[int, str], rules: Mapping[int, str], realt
         "destination": drop.destination,
         "port": drop.port,
         "packets": drop.packets,
+        "answers": drop.answers,
+        "refusals": drop.refusals,
         "first_seen": _time_of_day(realtime + drop.first_seen),
         "last_seen": _time_of_day(realtime + drop.last_seen),
     }

@@ -39,11 +39,13 @@ class Drop(NamedTuple):
     first_seen: int
     last_seen: int
     packets: int
+    answers: int  # of a would-be drop, on an interface with a tracker
+    refusals: int
 
     @property
     def identity(self) -> tuple[object, ...]:
         """Return the members by which entries differ."""
-        return self[:-3]
+        return self[:-5]
 
 
 def read_drops(bpf: Bpf, pins: Pins) -> list[Drop]:
@@ -72,6 +74,8 @@ def _drop(key: bytes, value: bytes) -> Drop:
         seen["first_seen"],
         seen["last_seen"],
         seen["packets"],
+        seen["answers"],
+        seen["refusals"],
     )
 
 
