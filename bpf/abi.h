@@ -50,7 +50,7 @@ enum image {
 	IMAGE_PAGES_MAX = 262144, /* 256 MiB */
 	/* first word of a group directory in its page; the directory of group 0 is in page 0 */
 	GROUP_BASE = 16,
-	GROUP_WORDS = 8,
+	GROUP_WORDS = 10,
 	/* Pages 1 to GROUP_PAGES: pairs (ifindex, page of the directory of its group). */
 	GROUP_PAGES = 4,
 	PAIRS_PER_PAGE = 128,
@@ -95,8 +95,11 @@ enum group_word {
 	GROUP_IPV6_TCP = 3, /* a node */
 	GROUP_IPV6_UDP = 4,
 	GROUP_IPV6_PORTLESS = 5,
-	GROUP_IPV4_INTERCEPT = 6, /* a node: is the destination in an intercept, on any port? */
-	GROUP_IPV6_INTERCEPT = 7,
+	/* a node: does a rule that splices or drops cover the destination, on any port? */
+	GROUP_IPV4_TCP_COVER = 6,
+	GROUP_IPV4_UDP_COVER = 7,
+	GROUP_IPV6_TCP_COVER = 8,
+	GROUP_IPV6_UDP_COVER = 9,
 };
 
 /*
@@ -138,10 +141,10 @@ enum field {
 	FIELD6_DPORT = 16,
 };
 
-/* In a lookup from GROUP_IPV4_INTERCEPT, which has no port and begins without a root. */
-enum intercept_field {
-	INTERCEPT4_DADDR_LOW = 0,
-	INTERCEPT4_DADDR_HIGH = 1,
+/* In a lookup from GROUP_IPV4_TCP_COVER or _UDP_COVER, which has no port and begins without a root. */
+enum cover_field {
+	COVER4_DADDR_LOW = 0,
+	COVER4_DADDR_HIGH = 1,
 };
 
 /* Nodes that a lookup can visit. */
@@ -273,6 +276,32 @@ struct flow_state {
 	__u32 reserved;
 };
 
+/* ---- fragments ---------------------------------------------------------------- */
+
+enum fragment_limits {
+	FRAGMENTS = 16384, /* datagrams whose first fragment is remembered */
+};
+
+/*
+ * A datagram in fragments, on one interface. The protocol of IPv6 is 0: later fragments
+ * need not name the right one (RFC 8200, section 4.5).
+ */
+struct fragment_key {
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__u32 ifindex;
+	__u32 id; /* as in the packet */
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+/* What the first fragment got. */
+struct fragment_state {
+	__u64 expires; /* CLOCK_MONOTONIC ns */
+	__u32 verdict; /* enum verdict */
+	__u32 marked;  /* 1: with the mark of this host */
+};
+
 /* ---- counters, all per CPU -------------------------------------------------- */
 
 struct counter {
@@ -400,12 +429,14 @@ _Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS,
 	       "one counter for each outcome");
 _Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
 _Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies in its page");
-_Static_assert((int)INTERCEPT4_DADDR_LOW == FIELD4_DADDR_LOW &&
-		       (int)INTERCEPT4_DADDR_HIGH == FIELD4_DPORT,
-	       "an intercept lookup has the upper half of the destination in place of the port");
+_Static_assert((int)COVER4_DADDR_LOW == FIELD4_DADDR_LOW && (int)COVER4_DADDR_HIGH == FIELD4_DPORT,
+	       "a cover lookup has the upper half of the destination in place of the port");
 _Static_assert(GROUP_IPV4_TCP == 0 && GROUP_IPV6_UDP - GROUP_IPV6_TCP == GROUP_IPV4_UDP &&
 		       GROUP_IPV6_PORTLESS - GROUP_IPV6_TCP == GROUP_IPV4_PORTLESS,
 	       "both families have their protocols in the same order");
+_Static_assert(GROUP_IPV4_UDP_COVER - GROUP_IPV4_TCP_COVER == GROUP_IPV4_UDP &&
+		       GROUP_IPV6_UDP_COVER - GROUP_IPV6_TCP_COVER == GROUP_IPV4_UDP,
+	       "covers have them in this order too");
 _Static_assert((int)HEADER_GROUP_SEED < GROUP_BASE,
 	       "the header ends before the directory of group 0");
 _Static_assert(PAIRS_PER_PAGE * 2 == PAGE_WORDS, "a page of pairs is full");
@@ -416,5 +447,7 @@ _Static_assert(sizeof(struct displaced_key) == 8, "struct displaced_key");
 _Static_assert(sizeof(struct drop_key) == 48, "struct drop_key has no hidden padding");
 _Static_assert(sizeof(struct flow_key) == 40, "struct flow_key has no padding");
 _Static_assert(sizeof(struct flow_state) == 16, "struct flow_state");
+_Static_assert(sizeof(struct fragment_key) == 44, "struct fragment_key has no hidden padding");
+_Static_assert(sizeof(struct fragment_state) == 16, "struct fragment_state");
 
 #endif

@@ -39,6 +39,8 @@ enum map_flag {
 	    FLOWS, FLAG_NONE)                                                                     \
 	MAP(flows_outside, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state),     \
 	    FLOWS, FLAG_NONE)                                                                     \
+	MAP(fragments, TYPE_LRU_HASH, sizeof(struct fragment_key), sizeof(struct fragment_state), \
+	    FRAGMENTS, FLAG_NONE)                                                                 \
 	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE)    \
 	MAP(drops, TYPE_LRU_HASH, sizeof(struct drop_key), sizeof(struct drop), DROPS, FLAG_NONE) \

@@ -9,6 +9,7 @@
 
 #include "lib/ctx.h"
 #include "lib/drop_log.h"
+#include "lib/fragments.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
 #include "lib/ruleset.h"
@@ -60,6 +61,9 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 	if (kind)
 		return default_action(ctx, REASON_UNDELIVERABLE);
 	reason = assign_socket(skb, ctx, flow);
+	/* The stack forgets the socket when it puts the datagram together. */
+	if (flow->fragment && reason != REASON_NO_LISTENER)
+		return verdict_drop(ctx, REASON_FRAGMENT);
 	if (reason == REASON_SPLICED) {
 		set_mark(skb, ctx);
 		return verdict_pass(ctx, reason);
@@ -101,18 +105,28 @@ static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pk
 static __always_inline void forget_kind(struct __sk_buff *skb, struct pkt_ctx *ctx,
 					struct flow *flow)
 {
-	__u32 packed =
-		forget(skb, ctx->kind | flow->ipv6 << 7 | flow->protocol << 8 | flow->l4_off << 16);
+	__u32 packed = forget(skb, ctx->kind | flow->ipv6 << 7 | flow->protocol << 8 |
+					   flow->l4_off << 16 | flow->fragment << 28);
 
 	ctx->kind = packed & 0x7f;
 	flow->ipv6 = packed >> 7 & 1;
 	flow->protocol = packed >> 8;
-	flow->l4_off = packed >> 16;
+	flow->l4_off = packed >> 16 & 0xfff;
+	flow->fragment = packed >> 28;
 }
 
-static __always_inline enum reason handle_fragment(struct pkt_ctx *ctx)
+/*
+ * A fragment without ports gets what its first one got. If that is not known, drop the
+ * fragment if a rule can splice or drop its datagram.
+ */
+static __always_inline enum reason handle_fragment(struct __sk_buff *skb, struct pkt_ctx *ctx,
+						   const struct flow *flow)
 {
-	if (is_intercept(ctx))
+	if (follow_first_fragment(skb, ctx, flow)) {
+		ctx->rule = 0;
+		return REASON_FRAGMENT;
+	}
+	if (ctx->action)
 		return verdict_drop(ctx, REASON_FRAGMENT);
 	return default_action(ctx, REASON_FRAGMENT);
 }
@@ -163,12 +177,13 @@ static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt
 static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						struct flow *flow)
 {
+	__u32 word = first_word(ctx, flow);
 	enum session session;
 
 	forget_kind(skb, ctx, flow);
-	match_rule(skb, ctx, flow);
+	match_rule(skb, ctx, flow, forget(skb, word));
 	if (ctx->kind == PKT_FRAGMENT)
-		return handle_fragment(ctx);
+		return handle_fragment(skb, ctx, flow);
 	session = has_ports(flow->protocol) ? lookup_session(skb, flow) : SESSION_NONE;
 	if (ctx->kind == PKT_ICMP_ERROR)
 		return handle_icmp_error(skb, ctx, flow, session);
@@ -225,5 +240,6 @@ int tproxy_splicer(struct __sk_buff *skb)
 	lookup_policy(skb, &ctx);
 	reason = handle_ingress(skb, &ctx, &flow);
 	note_outside(skb, &ctx, &flow, reason);
+	note_first_fragment(skb, &ctx, &flow);
 	return finish(skb, &ctx, &flow, reason);
 }

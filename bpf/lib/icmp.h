@@ -131,8 +131,9 @@ static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, st
 	__builtin_memcpy(&flow->saddr, &ip.daddr, sizeof(flow->saddr));
 	flow->protocol = ip.nexthdr;
 	flow->l4_off += ICMP_HLEN + sizeof(ip);
-	if (is_ext_hdr(flow->protocol) && skip_ext_hdrs(skb, flow, IP6_OFFSET) != PKT_OTHER)
+	if (is_ext_hdr(flow->protocol) && skip_ext_hdrs(skb, flow) != PKT_OTHER)
 		return PKT_OTHER;
+	flow->fragment = FRAGMENT_NONE; /* the quoted packet can be a first one */
 	return parse_quoted_ports(skb, flow->l4_off, flow);
 }
 
@@ -171,17 +172,23 @@ static __always_inline bool igmp_is_valid(struct __sk_buff *skb, const struct fl
 	       types >> start.type & 1;
 }
 
+/*
+ * In a first fragment only an echo counts: errors are short (RFC 1812, section
+ * 4.3.2.3; RFC 4443, section 2.4), and no host takes ND in fragments (RFC 6980).
+ */
 static __always_inline enum pkt_kind parse_icmpv4(struct __sk_buff *skb, struct flow *flow)
 {
 	struct icmp_start start;
 
 	if (!load_start(skb, flow, &start))
-		return PKT_MALFORMED;
-	switch (start.type) {
-	case ICMP_ECHOREPLY:
+		return header_is_cut(flow);
+	if (start.type == ICMP_ECHOREPLY)
 		return parse_echo_reply(flow, &start);
-	case ICMP_ECHO:
+	if (start.type == ICMP_ECHO)
 		return parse_echo(flow, &start);
+	if (flow->fragment)
+		return PKT_OTHER;
+	switch (start.type) {
 	case ICMP_DEST_UNREACH:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
@@ -197,15 +204,17 @@ static __always_inline enum pkt_kind parse_icmpv6(struct __sk_buff *skb, struct 
 	__u8 type;
 
 	if (!load_start(skb, flow, &start))
-		return PKT_MALFORMED;
+		return header_is_cut(flow);
 	type = start.type;
-	/* Between these two: ICMPV6_PKT_TOOBIG and ICMPV6_TIME_EXCEED. */
-	if (type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB)
-		return parse_quoted_ipv6(skb, flow);
 	if (type == ICMPV6_ECHO_REQUEST)
 		return parse_echo(flow, &start);
 	if (type == ICMPV6_ECHO_REPLY)
 		return parse_echo_reply(flow, &start);
+	if (flow->fragment)
+		return PKT_OTHER;
+	/* Between these two: ICMPV6_PKT_TOOBIG and ICMPV6_TIME_EXCEED. */
+	if (type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB)
+		return parse_quoted_ipv6(skb, flow);
 	if (is_ndisc(type))
 		return flow->hop_limit == ND_HOP_LIMIT ? PKT_CONTROL : PKT_OTHER;
 	if ((type >= ICMPV6_MGM_QUERY && type <= ICMPV6_MGM_REDUCTION) ||

@@ -35,9 +35,14 @@ static __always_inline enum pkt_kind parse_ipv4(struct __sk_buff *skb, __u32 off
 	flow->hop_limit = ip->ttl;
 	flow->l4_off = offset + header_length;
 	flow->l3_end = offset + length;
-	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return PKT_FRAGMENT;
-	return PKT_OTHER;
+	if (!(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
+		return PKT_OTHER;
+	flow->fragment_id = ip->id;
+	flow->fragment = FRAGMENT_FIRST;
+	if (!(ip->frag_off & bpf_htons(IP_OFFSET)))
+		return PKT_OTHER;
+	flow->fragment = FRAGMENT_LATER;
+	return PKT_FRAGMENT;
 }
 
 #endif

@@ -19,11 +19,12 @@ enum ipv6_limits {
 	EXT_HDRS_MAX = 8, /* extension headers that the parser skips */
 };
 
-/* The first bytes of each extension header; `frag_off` is that of a fragment header. */
+/* The first bytes of each extension header; the last two members are those of a fragment header. */
 struct ipv6_ext_hdr {
 	__u8 nexthdr;
 	__u8 hdrlen;
 	__be16 frag_off;
+	__be32 id;
 };
 
 /* RFC 8200 counts units of 8 bytes after the first 8. A fragment header has no length. */
@@ -39,12 +40,11 @@ static __always_inline bool headers_complete(const struct flow *flow)
 }
 
 /*
- * Skip the extension headers. Stop at a fragment header with one of the bits of
- * `frag_bits`. A packet with a fragment header without such bits is whole
- * (atomic fragment, RFC 6946).
+ * Skip the extension headers. Stop at a fragment header with an offset. A first
+ * fragment has all headers (RFC 7112), and no second fragment header. A packet whose
+ * fragment header says neither is whole (atomic fragment, RFC 6946).
  */
-static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct flow *flow,
-						   __u16 frag_bits)
+static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct flow *flow)
 {
 	struct ipv6_ext_hdr ext;
 	__u8 type;
@@ -56,8 +56,18 @@ static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct
 			return PKT_MALFORMED;
 		flow->protocol = ext.nexthdr;
 		flow->l4_off += ext_hdr_len(type, ext.hdrlen);
-		if (type == IPPROTO_FRAGMENT && ext.frag_off & bpf_htons(frag_bits))
-			return headers_complete(flow) ? PKT_FRAGMENT : PKT_MALFORMED;
+		if (type != IPPROTO_FRAGMENT)
+			continue;
+		if (flow->fragment)
+			return PKT_MALFORMED;
+		if (!(ext.frag_off & bpf_htons(IP6_MF | IP6_OFFSET)))
+			continue;
+		flow->fragment_id = ext.id;
+		flow->fragment = FRAGMENT_FIRST;
+		if (!(ext.frag_off & bpf_htons(IP6_OFFSET)))
+			continue;
+		flow->fragment = FRAGMENT_LATER;
+		return headers_complete(flow) ? PKT_FRAGMENT : PKT_MALFORMED;
 	}
 	return headers_complete(flow) && !is_ext_hdr(flow->protocol) ? PKT_OTHER : PKT_MALFORMED;
 }
@@ -83,7 +93,7 @@ static __always_inline enum pkt_kind parse_ipv6(struct __sk_buff *skb, __u32 off
 		return PKT_MALFORMED;
 	if (!is_ext_hdr(flow->protocol))
 		return PKT_OTHER;
-	return skip_ext_hdrs(skb, flow, IP6_MF | IP6_OFFSET);
+	return skip_ext_hdrs(skb, flow);
 }
 
 #endif

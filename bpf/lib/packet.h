@@ -26,9 +26,18 @@ struct flow {
 	__u8 protocol;
 	__u8 ipv6;
 	__u8 hop_limit;
+	__u8 fragment; /* enum fragment */
+	__u32 fragment_id;
 	__u32 l4_off; /* offset of the header after the IP headers */
 	/* end of the packet by its IP header; a short frame has padding after it */
 	__u32 l3_end;
+};
+
+/* Whether the packet is a part of a datagram; each fragment of a protocol without ports is none. */
+enum fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST, /* with its whole transport header: its kind is that of the datagram */
+	FRAGMENT_LATER, /* without any: PKT_FRAGMENT */
 };
 
 enum pkt_kind {
@@ -40,8 +49,8 @@ enum pkt_kind {
 	PKT_CONTROL,	/* ICMP that a host needs: echo reply, valid ND, MLD and IGMP */
 	PKT_LINK,	/* a frame that is neither IPv4 nor IPv6 */
 	PKT_OTHER,	/* a valid packet of another kind */
-	PKT_FRAGMENT,	/* addresses only: the ports of a fragment cannot be trusted */
-	PKT_TAGGED,	/* a frame of a VLAN that still has its tag */
+	PKT_FRAGMENT, /* addresses and protocol only: a fragment without a whole transport header */
+	PKT_TAGGED,   /* a frame of a VLAN that still has its tag */
 	PKT_MALFORMED,
 };
 
@@ -90,13 +99,27 @@ static __always_inline __u32 ip_length(__u32 in_header, __u32 in_buffer)
  */
 static __always_inline __u32 forget(struct __sk_buff *skb, __u32 value)
 {
-	volatile __u32 *word = &skb->cb[4];
-	__u32 kept = *word;
+	volatile __u32 *word;
+	__u32 kept;
+
+	/* So that the compiler keeps no pointer into the context, which the verifier refuses. */
+	barrier_var(skb);
+	word = &skb->cb[4];
+	kept = *word;
 
 	*word = value;
 	value = *word;
 	*word = kept;
 	return value;
+}
+
+/* The kind of a packet with a part of its transport header: the rest can be in the next fragment. */
+static __always_inline enum pkt_kind header_is_cut(struct flow *flow)
+{
+	if (!flow->fragment)
+		return PKT_MALFORMED;
+	flow->fragment = FRAGMENT_NONE;
+	return PKT_FRAGMENT;
 }
 
 /* Both protocols begin with the two ports: RFC 768, RFC 9293. */
@@ -108,7 +131,7 @@ static __always_inline enum pkt_kind parse_ports(struct __sk_buff *skb, struct f
 	struct udphdr *ports;
 
 	if (offset + length > flow->l3_end)
-		return PKT_MALFORMED;
+		return header_is_cut(flow);
 	/*
 	 * The compiler knows that the offset is small and drops the mask. The
 	 * verifier does not know it after a spill.

@@ -29,12 +29,15 @@ static __always_inline enum pkt_kind parse_packet(struct __sk_buff *skb, __u32 o
 		return PKT_LINK;
 	if (kind == PKT_MALFORMED)
 		return kind;
-	if (!flow->ipv6 && flow->protocol == IPPROTO_IGMP && kind != PKT_FRAGMENT &&
+	flow->fragment = forget(skb, flow->fragment);
+	flow->fragment_id = forget(skb, flow->fragment_id);
+	if (!flow->ipv6 && flow->protocol == IPPROTO_IGMP && !flow->fragment &&
 	    igmp_is_valid(skb, flow))
 		return PKT_CONTROL;
 	/* Each fragment of such a protocol names all that a rule can ask for. */
 	if (is_portless(flow->protocol)) {
 		flow->dport = flow->protocol;
+		flow->fragment = FRAGMENT_NONE;
 		return PKT_PORTLESS;
 	}
 	if (kind == PKT_FRAGMENT)

@@ -216,7 +216,7 @@ accepted_service(struct __sk_buff *skb, const struct pkt_ctx *ctx, const struct 
 		return REASON_MANAGEMENT;
 	if (asked & SERVICE_DHCP && (is_for_host(kind) || addr_is_link_local(&flow->daddr)))
 		return REASON_DHCP;
-	if (asked & SERVICE_DHCP && !flow->ipv6)
+	if (asked & SERVICE_DHCP && !flow->ipv6 && !flow->fragment)
 		return hand_to_dhcp_client(skb, flow);
 	return asked & SERVICE_SSH && is_own(kind) ? REASON_SSH : REASON_OTHER;
 }

@@ -8,6 +8,10 @@
 #include "ctx.h"
 #include "trie.h"
 
+enum first_word {
+	NO_WORD = GROUP_WORDS,
+};
+
 static __always_inline void *active_image(const struct policy *policy)
 {
 	__u32 generation = policy ? policy->generation : 0;
@@ -40,28 +44,36 @@ static __always_inline __u32 protocol_word(__u8 protocol)
 }
 
 /*
- * Return the slot of the best rule for the flow, 0 for none. The ports of a
- * fragment are unknown: then it is a rule that intercepts the destination on any
- * port.
+ * Return the word of a group directory at which the lookup for a packet begins. The
+ * ports of a fragment can be unknown: then it is for a rule that splices or drops to
+ * its destination, on any port. NO_WORD: no rule can be for it.
  */
+static __always_inline __u32 first_word(const struct pkt_ctx *ctx, const struct flow *flow)
+{
+	__u32 protocol = protocol_word(flow->protocol);
+
+	if (ctx->kind != PKT_FRAGMENT)
+		return (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) + protocol;
+	if (protocol == GROUP_IPV4_PORTLESS)
+		return NO_WORD;
+	return (flow->ipv6 ? GROUP_IPV6_TCP_COVER : GROUP_IPV4_TCP_COVER) + protocol;
+}
+
+/* Return the slot of the best rule for the flow, 0 for none; `word` is that of first_word(). */
 static __always_inline __u32 lookup_rule(void *image, struct page *directory,
-					 const struct flow *flow, bool fragment)
+					 const struct flow *flow, __u32 word)
 {
 	__u32 daddr = bpf_ntohl(flow->daddr.addr32[3]);
 	__u32 saddr = bpf_ntohl(flow->saddr.addr32[3]);
-	__u64 second = fragment ? daddr >> 16 : flow->dport;
+	bool cover = word >= GROUP_IPV4_TCP_COVER;
+	__u64 second = cover ? daddr >> 16 : flow->dport;
 	struct page *page;
-	__u32 word, node;
+	__u32 node;
 
-	if (fragment)
-		word = flow->ipv6 ? GROUP_IPV6_INTERCEPT : GROUP_IPV4_INTERCEPT;
-	else
-		word = (flow->ipv6 ? GROUP_IPV6_TCP : GROUP_IPV4_TCP) +
-		       protocol_word(flow->protocol);
-	node = directory->word[GROUP_BASE + word];
+	node = directory->word[(GROUP_BASE + word) & (PAGE_WORDS - 1)];
 	if (!node)
 		return 0;
-	if (!flow->ipv6 && !fragment) {
+	if (!flow->ipv6 && !cover) {
 		page = image_page(image, node + (daddr >> 24));
 		if (!page)
 			return 0;
@@ -76,12 +88,12 @@ static __always_inline __u32 lookup_rule(void *image, struct page *directory,
 
 /* Set the rule and the action of the context. */
 static __always_inline void match_rule(struct __sk_buff *skb, struct pkt_ctx *ctx,
-				       const struct flow *flow)
+				       const struct flow *flow, __u32 word)
 {
 	void *image = active_image(ctx->policy);
 	struct page *head, *directory, *actions;
 
-	if (!image)
+	if (!image || word == NO_WORD)
 		return;
 	head = directory = image_page(image, 0);
 	if (!head)
@@ -90,7 +102,7 @@ static __always_inline void match_rule(struct __sk_buff *skb, struct pkt_ctx *ct
 		directory = group_directory(image, head, skb->ifindex);
 	if (!directory)
 		return;
-	ctx->rule = lookup_rule(image, directory, flow, ctx->kind == PKT_FRAGMENT);
+	ctx->rule = lookup_rule(image, directory, flow, word);
 	if (!ctx->rule)
 		return;
 	actions = image_page(image, head->word[HEADER_ACTIONS] + ctx->rule / ACTIONS_PER_PAGE);

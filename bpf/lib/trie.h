@@ -85,7 +85,7 @@ static __always_inline __u32 leaf_rule(__u32 node)
 
 /*
  * The field of a packet that a node compares. IPv4 has four, in `fields` from the
- * low end: enum field, or enum intercept_field.
+ * low end: enum field, or enum cover_field.
  */
 static __always_inline __u32 packet_field(const struct flow *flow, __u64 fields, __u32 number)
 {

@@ -123,8 +123,8 @@ options:
             also decides ESP, GRE, OSPF, IGMP and VRRP, for example.
           - V(audit) passes these packets, counts them as C(would_drop), and notes them in the drop log. So a router in
             production can rehearse V(drop). Rules are in force.
-          - A fragment has no ports that the program can trust. With V(pass) a fragment passes although a rule drops its
-            flow. A fragment inside an intercept is always dropped.
+          - This option also decides fragments of TCP and UDP whose first fragment is not known, unless a rule that
+            splices or drops has their destination. Other fragments get the verdict on the first fragment.
         type: str
         choices: [drop, pass, audit]
         default: drop

@@ -163,7 +163,7 @@ drops:
       description: The destination address.
       type: str
     port:
-      description: The destination port; 0 if the protocol has none, and for fragments.
+      description: The destination port; 0 if the protocol has none, and for fragments but the first.
       type: int
     packets:
       description: The packets that the program noted.

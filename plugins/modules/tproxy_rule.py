@@ -59,8 +59,10 @@ options:
     description:
       - V(tproxy) gives the flow to the socket that listens on O(tproxy_ip) and O(tproxy_port).
       - V(pass) passes the flow to the kernel, V(drop) drops it.
-      - Fragments of TCP and UDP have no ports. The program drops such a fragment if its destination is in a rule with
-        V(tproxy). For the others the default action of the interface decides.
+      - A datagram in fragments gets the verdict on its first fragment, which has the ports. The program cannot splice
+        fragments, so it drops them if the rule has V(tproxy).
+      - A fragment whose first fragment is not known is dropped if a rule with V(tproxy) or V(drop) has its protocol and
+        its destination. For the others the default action of the interface decides.
       - The default is V(tproxy).
     type: str
   tproxy_ip:

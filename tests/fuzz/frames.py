@@ -32,13 +32,19 @@ def without_ethernet(packet: bytes, kind: int) -> bytes:
 
 
 def ipv4(
-    source: int, destination: int, protocol: int, payload: bytes, options: bytes = b"", fragment: int = 0, ttl: int = 64
+    source: int,
+    destination: int,
+    protocol: int,
+    payload: bytes,
+    options: bytes = b"",
+    fragment: int = 0,
+    ttl: int = 64,
+    identification: int = 1,
 ) -> bytes:
     """Return an IPv4 packet: RFC 791."""
     header = 20 + len(options)
-    head = pack(
-        ">BBHHHBBHII", 0x40 | header >> 2, 0, header + len(payload), 1, fragment, ttl, protocol, 0, source, destination
-    )
+    head = pack(">BBHHHBBH", 0x40 | header >> 2, 0, header + len(payload), identification, fragment, ttl, protocol, 0)
+    head += pack(">II", source, destination)
     return head + options + payload
 
 
@@ -74,20 +80,37 @@ def icmp(kind: int, rest: bytes = b"") -> bytes:
     return pack(">BBHI", kind, 0, 0, 0) + rest
 
 
-def extension(kind: int, following: int, units: int, fragment: int = 0) -> bytes:
+def extension(kind: int, following: int, units: int, fragment: int = 0, identification: int = 7) -> bytes:
     """Return an extension header of 8 + units * 8 bytes (AH: 8 + units * 4)."""
     if kind == FRAGMENT:
-        return pack(">BBHI", following, units, fragment, 7)
+        return pack(">BBHI", following, units, fragment, identification)
     body = 6 + units * (4 if kind == AUTHENTICATION else 8)
     return bytes((following, units)) + bytes(body)
 
 
 def chain(extensions: list, protocol: int, payload: bytes) -> tuple:
-    """Return (first protocol, payload with the extension headers in front) of [(kind, units, fragment)]."""
-    for kind, units, fragment in reversed(extensions):
-        payload = extension(kind, protocol, units, fragment) + payload
+    """Return (first protocol, payload with the extension headers in front) of [(kind, units, fragment, ...)]."""
+    for kind, *values in reversed(extensions):
+        payload = extension(kind, protocol, *values) + payload
         protocol = kind
     return protocol, payload
+
+
+def fragment(
+    family: int,
+    source: int,
+    destination: int,
+    protocol: int,
+    payload: bytes,
+    offset: int,
+    more: bool,
+    identification: int = 1,
+) -> bytes:
+    """Return a fragment of a plain packet; the offset in bytes is a multiple of 8."""
+    if family == 4:
+        bits = offset >> 3 | more << 13
+        return ipv4(source, destination, protocol, payload, b"", bits, 64, identification)
+    return ipv6(source, destination, *chain([(FRAGMENT, 0, offset | more, identification)], protocol, payload))
 
 
 def with_length(packet: bytes, length: int) -> bytes:

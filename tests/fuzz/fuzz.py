@@ -20,7 +20,7 @@ if __package__ is None or __package__ == "":
     runpy.run_path(str(pathlib.Path(__file__).resolve().parents[1] / "support" / "collection.py"))["register"]()
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError, VerificationFailed
-from ansible_collections.netedge.tproxy.tests.fuzz.history import draw_history
+from ansible_collections.netedge.tproxy.tests.fuzz.history import came_in, draw_history
 from ansible_collections.netedge.tproxy.tests.fuzz.packets import Packets
 from ansible_collections.netedge.tproxy.tests.fuzz.program import REASONS
 from ansible_collections.netedge.tproxy.tests.fuzz.setup import draw_setup
@@ -29,6 +29,7 @@ from ansible_collections.netedge.tproxy.tests.fuzz.trial import CASES, Differenc
 PACKETS_PER_SETUP = 4000
 # A test run lets no socket be assigned, so the first reason stands for a splice, and no listener is compared.
 UNSEEN = {"assign_error", "wrong_listener"}
+FRAGMENT_SECONDS = 10  # of the 30 for which the program remembers a first fragment
 ENOUGH_FOR_EVERY_REASON = 10 * PACKETS_PER_SETUP
 
 
@@ -49,11 +50,18 @@ def try_setup(trial: Trial, name: str, packets: int) -> Counter:
     except Exception as crash:
         raise Fault("crash", f"the rules could not be compiled: {crash!r}") from crash
     source, seen = Packets(setup, trial.host.sockets, chance), Counter()
+    forgotten = time.monotonic()
     for _number in range(packets):
+        if time.monotonic() - forgotten > FRAGMENT_SECONDS:
+            trial.forget_fragments()
+            source.fragments.clear()
+            forgotten = time.monotonic()
         arrived = source.draw()
         said, wanted = trial.ask(arrived)
         if said != wanted:
-            raise Fault("packet", "a packet is judged differently", Difference(setup, arrived, said, wanted))
+            history = [*setup["history"], *map(came_in, source.fragments)]
+            difference = Difference({**setup, "history": history}, arrived, said, wanted)
+            raise Fault("packet", "a packet is judged differently", difference)
         seen[said.reason] += 1
     _judge_the_rest(trial)
     return seen

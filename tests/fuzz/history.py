@@ -4,7 +4,7 @@
 """Packets that left and entered before the packets of a setup: they decide which flows are sessions.
 
 An event is {"way": "out" or "in", "interface", "frame", "from"}: `from` is the interface by which a forwarded packet
-came in, None for one of this host.
+came in, None for one of this host. An event of a packet that came in can have its "tag".
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from ipaddress import ip_address
 from . import frames
 from .flows import Drawn
 from .frames import ICMP, ICMPV6, TCP, UDP
+from .packets import Arrived
 from .rulesets import BASES, PORTS
 from .setup import LAYER3_INTERFACE
 
 FLOWS, EVENTS_MAX = 10, 60
+MORE, LATER = (0, True), (8, False)  # of a fragment: offset, and whether more follow
 TCP_FLAGS = (2, 2, 16, 24, 17, 4, 18)
 
 
@@ -45,6 +47,12 @@ def _draw_flow(recorded: list, chance: random.Random) -> Drawn:
     return Drawn(family, protocol, source, ports[0], destination, ports[1])
 
 
+def came_in(arrived: Arrived) -> dict:
+    """Return the event of a packet that came in."""
+    interface, frame, tag = arrived
+    return {"way": "in", "interface": interface, "frame": frame.hex(), "from": None, "tag": tag}
+
+
 def turned(flow: Drawn) -> Drawn:
     """Return the flow of the answers."""
     return Drawn(flow.family, flow.protocol, flow.destination, flow.port, flow.source, flow.source_port)
@@ -55,7 +63,10 @@ def _draw_event(setup: dict, flow: Drawn, names: list, chance: random.Random) ->
     if chance.random() < (0.2 if way == "out" else 0.8):
         flow = turned(flow)
     payload = frames.transport(flow.protocol, flow.source_port, flow.port, flags=chance.choice(TCP_FLAGS))
+    fragment = chance.choice((None, None, None, MORE, MORE, LATER))
     packet = frames.ip(flow.family, flow.source, flow.destination, flow.protocol, payload)
+    if fragment is not None:
+        packet = frames.fragment(flow.family, flow.source, flow.destination, flow.protocol, payload, *fragment)
     kind, interface = frames.TYPES[flow.family], chance.choice(names)
     if interface == LAYER3_INTERFACE and setup["interfaces"][interface]:
         frame = frames.without_ethernet(packet, kind)

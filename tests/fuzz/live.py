@@ -79,7 +79,9 @@ class LiveTrial(Trial):
         """Remove rules and put others on both sides."""
         self.program.change(removes, puts)
         rules = [rule for rule in self.setup["rules"] if rule not in removes] + puts
+        firsts = self._router.firsts
         self._tell_model({**self.setup, "rules": rules, "slots": self.program.slots(rules)})
+        self._router.firsts = firsts
 
 
 def try_changes(trial: LiveTrial, name: str) -> Counter:

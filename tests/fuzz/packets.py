@@ -16,6 +16,8 @@ from .frames import ICMP, ICMPV6, IGMP, TCP
 from .setup import LAYER3_INTERFACE
 
 EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
+BEHIND_A_FRAGMENT = (frames.DESTINATION_OPTIONS, frames.DESTINATION_OPTIONS, frames.FRAGMENT)
+IDENTIFICATIONS = (0, 1, 7, 0xFFFF)
 STRANGE_TYPES = (0x0600, 0x8100, 0x88A8, 0x8847, 0x88CC, 0xFFFF)
 STRANGE_PROTOCOLS = (0, 1, 2, 4, 41, 43, 44, 47, 50, 51, 58, 59, 60, 132, 135, 255)
 TAGS = (0, 1, 100, 0xFFF, 0x1000, 0xE000, 0xE001)
@@ -38,13 +40,26 @@ class Packets:
         self._layer3 = bool(setup["interfaces"][LAYER3_INTERFACE])
         self._flows = Flows(setup, sockets, chance)
         self._pick = self._flows.pick
+        self.fragments = []  # those that were drawn: they decide what later ones get
+        self._queue = []  # the rest of a datagram: (interface, EtherType, packet)
         self._kinds = [make for make, weight in _KINDS for _number in range(weight)]
 
     def draw(self) -> Arrived:
         """Return the next packet."""
-        interface = self._pick(self._interfaces)
-        kind, packet = self._pick(self._kinds)(self)
-        if packet and self._random() < 0.2:
+        if not self._queue and self._random() < 0.04:
+            self._queue = self._datagram()
+        if self._queue and self._random() < 0.8:
+            arrived = self._arrived(*self._queue.pop(0), 0.02)
+            self.fragments.append(arrived)
+            return arrived
+        make = self._pick(self._kinds)
+        arrived = self._arrived(self._pick(self._interfaces), *make(self), 0.2)
+        if make in _FRAGMENTS:
+            self.fragments.append(arrived)
+        return arrived
+
+    def _arrived(self, interface: str, kind: int, packet: bytes, lies: float) -> Arrived:
+        if packet and self._random() < lies:
             packet = self._pick(_LIES)(self, packet)
         if interface == LAYER3_INTERFACE and self._layer3:
             frame = frames.without_ethernet(packet.ljust(frames.ETHERNET_HEADER, b"\0"), kind)
@@ -54,6 +69,49 @@ class Packets:
         if missing > 0:
             frame += bytes(missing)
         return Arrived(interface, frame[: frames.LONGEST], self._pick(TAGS) if self._random() < 0.02 else None)
+
+    # ---- datagrams in fragments -----------------------------------------------------------
+
+    def _datagram(self) -> list:
+        """A datagram in fragments: in any order, overlapping, missing, and with a second first one."""
+        flow, cut = self._flows.draw(), self._pick((8, 8, 16, 24, 24, 32))
+        if self._random() < 0.15:
+            flow = flow._replace(protocol={4: ICMP, 6: ICMPV6}[flow.family])
+        other = flow._replace(port=self._pick(self._flows.ports)) if self._random() < 0.4 else flow
+        first = (frames.transport(each.protocol, each.source_port, each.port, 27) for each in (flow, other))
+        pieces = [(0, True, (start + bytes(32))[:cut]) for start in first if self._random() < 0.8]
+        pieces += [(at, self._random() < 0.5, bytes(16)) for at in (cut, self._pick((8, cut + 8, 64)))]
+        if self._random() < 0.3:
+            pieces.reverse()
+        number, interface = self._pick(IDENTIFICATIONS), self._pick(self._interfaces)
+        queue = [self._piece(flow, interface, number, *piece) for piece in pieces]
+        if flow.family == 6 and self._random() < 0.2:
+            queue[0] = interface, frames.IPV6, self._error_about_a_fragment(flow, number)
+        return queue
+
+    def _error_about_a_fragment(self, flow: Drawn, number: int) -> bytes:
+        payload = frames.transport(flow.protocol, flow.port, flow.source_port, 20)
+        quote = frames.fragment(6, flow.destination, flow.source, flow.protocol, payload, 0, True, number)
+        return frames.ipv6(flow.source, flow.destination, ICMPV6, frames.icmp(1, quote))
+
+    def _piece(self, flow: Drawn, interface: str, number: int, offset: int, more: bool, payload: bytes) -> tuple:
+        if self._random() < 0.05:
+            interface = self._pick(self._interfaces)
+        if flow.family == 4:
+            options, bits = b"\1" * 4 * self._pick((0, 0, 1)), offset >> 3 | more << 13
+            packet = frames.ipv4(
+                flow.source, flow.destination, flow.protocol, payload, options, bits, identification=number
+            )
+            return interface, frames.IPV4, packet
+        before = [(self._pick(EXTENSIONS[:2]), 0, 0)] * self._pick((0, 0, 0, 1))
+        behind = [(self._pick(BEHIND_A_FRAGMENT), 0, 0)] * self._pick((0, 0, 0, 1))
+        headers = [*before, (frames.FRAGMENT, 0, offset | more, number), *behind]
+        protocol = self._pick(STRANGE_PROTOCOLS) if offset and self._random() < 0.1 else flow.protocol
+        return (
+            interface,
+            frames.IPV6,
+            frames.ipv6(flow.source, flow.destination, *frames.chain(headers, protocol, payload)),
+        )
 
     # ---- kinds of packets ---------------------------------------------------------------
 
@@ -198,4 +256,5 @@ _KINDS = (
     (Packets._other_protocol, 3),
     (Packets._other_type, 3),
 )
+_FRAGMENTS = (Packets._fragment, Packets._dressed)
 _LIES = (Packets._cut, Packets._pad, Packets._length, Packets._length, Packets._flip, Packets._first_byte)

@@ -122,7 +122,8 @@ class Program:
             bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
         self._tell_addresses(setup)
         taken = {}
-        self._forget_flows()
+        self._forget(FLOW_MAPS, "flow_key")
+        self.forget_fragments()
         for name, told in setup["interfaces"].items():
             self._slots[name] = layout.UNKNOWN_SLOT
             if told is not None:
@@ -144,16 +145,19 @@ class Program:
         """Let the programs see a packet of the history."""
         frame, interface = bytes.fromhex(event["frame"]), event["interface"]
         if event["way"] == "in":
-            self.ask(Arrived(interface, frame))
+            self.ask(Arrived(interface, frame, event.get("tag")))
             return
         returned = self._tracker(frame, INTERFACES[interface], 0, INTERFACES.get(event["from"], 0))
         if returned != (UNSPEC, MARK_BEFORE, 0, 0, 0):
             self._faults.append(f"{event}: the tracker returns {returned}")
 
-    def _forget_flows(self) -> None:
-        """Empty the tables of flows."""
-        for name in FLOW_MAPS:
-            for key in _keys(self.maps[name], structs.size_of("flow_key")):
+    def forget_fragments(self) -> None:
+        """Forget the first fragments."""
+        self._forget(("fragments",), "fragment_key")
+
+    def _forget(self, names: tuple, key_type: str) -> None:
+        for name in names:
+            for key in _keys(self.maps[name], structs.size_of(key_type)):
                 bpf.delete(self.maps[name], key, name)
 
     def _tell_policy(self, slot: int, ifindex: int, told: dict, image: str) -> None:
@@ -214,7 +218,7 @@ class Program:
             received = run(frame, INTERFACES[interface], note, INTERFACES[interface])
             if received != (returned, mark, 0, note, 0):
                 self._faults.append(f"{arrived}: a received packet gets {received}, a test run {(returned, mark)}")
-            self._expect(interface, trace, rule, len(frame), reason)
+            self._expect(interface, trace, rule, len(frame), "assign_error" if error else reason)
         if reason == "assign_error" and error == -errno.EOPNOTSUPP:
             value, mask = self._marks[interface]
             return Said("spliced", "pass", "ok", rule, mark & ~mask | value)

@@ -65,9 +65,24 @@ class Trial:
             seen = Arrival(event["interface"], frame, kind_of(frame))
             if event["way"] == "out":
                 self._router.leave(seen, event["from"] is not None)
-            elif self._router.judge(seen).reason != "spliced":  # a test run cannot splice
-                self._router.enter(seen)
+            else:
+                self._enter(seen._replace(vlan=event.get("tag")))
         self._slots = {id(None): 0, **{id(rule): slot for rule, slot in zip(rules, setup["slots"])}}
+
+    def _enter(self, seen: Arrival) -> None:
+        """Let the model see a packet that came in before."""
+        if self._router.judge(seen).reason != "spliced":  # a test run cannot splice
+            self._router.enter(seen)
+        self._note_fragment(seen)
+
+    def _note_fragment(self, seen: Arrival) -> None:
+        if self.program.is_received:
+            self._router.note_fragment(seen)
+
+    def forget_fragments(self) -> None:
+        """Let both sides forget the first fragments, before their time is over."""
+        self.program.forget_fragments()
+        self._router.firsts.clear()
 
     def ask(self, arrived: Arrived) -> tuple:
         """Return (result of the program, result of the model)."""
@@ -75,16 +90,17 @@ class Trial:
 
     def _wanted(self, arrived: Arrived) -> Said:
         interface, frame, tag = arrived
-        reason, verdict, returned, rule, marked = self._router.judge(Arrival(interface, frame, kind_of(frame), tag))
+        seen = Arrival(interface, frame, kind_of(frame), tag)
+        reason, verdict, returned, rule, marked = self._router.judge(seen)
+        self._note_fragment(seen)
         return Said(reason, verdict, returned, self._slots[id(rule)], self.program.mark(interface, marked))
 
     def differs(self, setup: dict, arrived: Arrived) -> Difference | None:
         """Return the difference that a packet makes in a setup, or None; a setup that cannot be told makes none."""
-        if setup != self.setup:
-            try:
-                self.tell(copy.deepcopy(setup))
-            except TproxyError:
-                return None
+        try:
+            self.tell(copy.deepcopy(setup))
+        except TproxyError:
+            return None
         said, wanted = self.ask(arrived)
         return None if said == wanted else Difference(self.setup, arrived, said, wanted)
 
@@ -94,17 +110,22 @@ class Trial:
 
 def shrink(trial: Trial, difference: Difference) -> Difference:
     """Return a difference with fewer rules, less history and policy, and a shorter frame."""
-    for smaller in (_fewer_rules, _less_history, _one_interface, _less_policy, _shorter_frame):
+    for smaller in (_less_history, _fewer_rules, _one_interface, _less_policy, _shorter_frame):
         difference = smaller(trial, difference)
     return difference
 
 
 def _fewer_rules(trial: Trial, difference: Difference) -> Difference:
-    size = len(difference.setup["rules"])
+    return _fewer(trial, difference, ("rules", "slots"))
+
+
+def _fewer(trial: Trial, difference: Difference, names: tuple) -> Difference:
+    """Take members from lists of the setup that have the same length."""
+    size = len(difference.setup.get(names[0], ()))
     while size:
-        for start in range(len(difference.setup["rules"]) - size, -1, -size):
+        for start in range(len(difference.setup[names[0]]) - size, -1, -size):
             setup = copy.deepcopy(difference.setup)
-            for name in ("rules", "slots"):
+            for name in names:
                 del setup[name][start : start + size]
             difference = trial.differs(setup, difference.arrived) or difference
         size //= 2
@@ -112,11 +133,7 @@ def _fewer_rules(trial: Trial, difference: Difference) -> Difference:
 
 
 def _less_history(trial: Trial, difference: Difference) -> Difference:
-    for number in reversed(range(len(difference.setup.get("history", ())))):
-        setup = copy.deepcopy(difference.setup)
-        del setup["history"][number]
-        difference = trial.differs(setup, difference.arrived) or difference
-    return difference
+    return _fewer(trial, difference, ("history",))
 
 
 def _one_interface(trial: Trial, difference: Difference) -> Difference:

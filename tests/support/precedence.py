@@ -23,19 +23,19 @@ def winner(rules, flow):
     return min(matching, key=lambda index: rank(rules[index])) if matching else None
 
 
-def intercept(rules, splicing, packet):
-    """Return the index of the rule that covers the destination of a packet without ports, or None.
+def cover(rules, covering, packet):
+    """Return the index of the rule that covers the destination of a fragment without ports, or None.
 
-    `splicing` are the indexes of the rules that may; a packet is (family, destination, interface).
+    `covering` are the indexes of the rules that may; a packet is (family, destination, protocol, interface).
     """
-    family, destination, interface = packet
-    covering = [index for index in splicing if _covers(rules[index], family, destination, interface)]
-    return min(covering, key=lambda index: (rank(rules[index]), rules[index][3])) if covering else None
+    found = [index for index in covering if _covers(rules[index], *packet)]
+    return min(found, key=lambda index: rank(rules[index])) if found else None
 
 
-def _covers(rule, family, destination, interface):
-    interfaces = rule[6]
-    return family == rule[0] and inside(rule[1], destination, family) and (not interfaces or interface in interfaces)
+def _covers(rule, family, destination, protocol, interface):
+    if family != rule[0] or protocol != rule[3] or (rule[6] and interface not in rule[6]):
+        return False
+    return inside(rule[1], destination, family)
 
 
 def matches(rule, flow):

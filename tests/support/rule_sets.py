@@ -137,9 +137,9 @@ def to_rule(plain, number=0):
     )
 
 
-def splicing(plain_rules):
-    """Return the indexes of the rules that to_slotted() lets splice."""
-    return range(2, len(plain_rules), 3)
+def covering(plain_rules):
+    """Return the indexes of the rules that to_slotted() lets splice or drop, if they have ports."""
+    return [index for index, rule in enumerate(plain_rules) if index % 3 and rule[3] in ("tcp", "udp")]
 
 
 def to_slotted(plain_rules):

@@ -121,17 +121,55 @@ def test_errors(family, name):
     assert found.marked == (name in ("a session", "an intercept"))
 
 
+class Fragments:
+    """A router that sees one fragment after another."""
+
+    def __init__(self, family, destination, **policy):
+        self._family, self._ends = family, (number(CLIENT[family]), number(destination[family]))
+        self._router = router(family, **policy)
+
+    def judge(self, payload, offset, protocol=TCP):
+        """Return (reason, verdict, mark) of a fragment, and let it come in."""
+        kind = frames.TYPES[self._family]
+        packet = frames.fragment(self._family, *self._ends, protocol, payload, offset, True)
+        seen = Arrival("lan0", frames.ethernet(packet, kind), kind)
+        found = self._router.judge(seen)
+        self._router.note_fragment(seen)
+        return found.reason, found.verdict, found.marked
+
+
+def first(port, source_port=41000):
+    return frames.transport(TCP, source_port, port, 20) + bytes(4), 0
+
+
+LATER = bytes(8), 24
+DROPPED, PASSED, MARKED = (("fragment", verdict, marked) for verdict, marked in (("drop", 0), ("pass", 0), ("pass", 1)))
+
+
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize(("destination", "verdict"), [(SERVICE, "drop"), (ELSEWHERE, "pass")])
-def test_fragments(family, destination, verdict):
-    source, to = number(CLIENT[family]), number(destination[family])
-    payload = frames.transport(UDP, 41000, 9999)
-    if family == 4:
-        packet = frames.ipv4(source, to, UDP, payload, fragment=0x2000)
-    else:
-        packet = frames.ipv6(source, to, *frames.chain([(frames.FRAGMENT, 0, 1)], UDP, payload))
-    found = judge(family, packet, default_action="pass")
-    assert (found.reason, found.verdict) == ("fragment", verdict)
+@pytest.mark.parametrize(
+    ("destination", "fragments", "results"),
+    [
+        (SERVICE, [first(80), LATER], [DROPPED, DROPPED]),
+        (SERVICE, [first(85), LATER], [("rule", "drop", 0), DROPPED]),
+        (SERVICE, [first(86), LATER], [("rule", "pass", 0), PASSED]),
+        (SERVICE, [first(88), LATER], [("no_listener", "drop", 0), DROPPED]),
+        (SERVICE, [first(80, 40001), LATER], [("established", "pass", 1), MARKED]),
+        (SERVICE, [LATER, first(86)], [DROPPED, ("rule", "pass", 0)]),
+        (SERVICE, [first(86), first(85), LATER], [("rule", "pass", 0), ("rule", "drop", 0), DROPPED]),
+        (SERVICE, [first(85), first(86), LATER], [("rule", "drop", 0), ("rule", "pass", 0), DROPPED]),
+        (SERVICE, [first(86), (first(85)[0][:16], 0)], [("rule", "pass", 0), DROPPED]),
+        (ELSEWHERE, [LATER, (first(85)[0][:16], 0)], [PASSED, PASSED]),
+    ],
+)
+def test_fragments(family, destination, fragments, results):
+    seen = Fragments(family, destination, default_action="pass")
+    assert [seen.judge(*fragment) for fragment in fragments] == results
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_rule_covers_fragments_of_its_protocol(family):
+    assert Fragments(family, SERVICE, default_action="pass").judge(*LATER, protocol=UDP) == PASSED
 
 
 def with_extensions(count, kind=frames.HOP_BY_HOP, units=0, fragment=0):

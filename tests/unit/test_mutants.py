@@ -23,7 +23,7 @@ def load(name: str):
     return module
 
 
-MUTANTS = load("of_the_program").MUTANTS + load("of_the_compiler").MUTANTS
+MUTANTS = load("of_the_program").MUTANTS + load("of_fragments").MUTANTS + load("of_the_compiler").MUTANTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.breaks)

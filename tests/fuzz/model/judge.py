@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .packet import ARP, VLAN_ID, Flow, Packet, dissect, is_link_local
+from .packet import ARP, TRANSPORT, VLAN_ID, Flow, Packet, dissect, is_link_local
 from .policy import BITS, Host, Policy, is_dhcp, is_management, is_special, is_ssh
 from .rules import Rule, Rules
 from .sessions import Sessions
@@ -70,12 +70,13 @@ class Sockets:
 
 
 class Outcome(NamedTuple):
-    """The outcome of a row; `passes` None means the default action."""
+    """The outcome of a row; `passes` None means the default action, unless there is a `verdict`."""
 
     reason: str
     passes: bool | None
     rule: Rule | None = None
     marked: bool = False
+    verdict: str | None = None
 
 
 class Router:
@@ -84,13 +85,13 @@ class Router:
     def __init__(self, policies: dict, rules: Rules, sockets: Sockets, host: Host):
         self._policies, self._rules, self._sockets, self._host = policies, rules, sockets, host
         self.sessions = Sessions(host)
+        self.firsts = {}  # (interface, datagram) -> verdict and mark of its first fragment
 
     def judge(self, arrival: Arrival) -> Judgement:
         """Return the outcome of a packet."""
         policy = self._policies[arrival.interface] or Policy()  # "Policies": no policy
         outcome = self._row(arrival, policy)
-        verdict = policy.default_action if outcome.passes is None else ("drop", "pass")[outcome.passes]
-        verdict = "pass" if policy.loopback else {"audit": "would_drop"}.get(verdict, verdict)
+        verdict = "pass" if policy.loopback else _verdict(outcome, policy)
         passes = verdict != "drop"
         returned = "ok" if passes else "shot"
         if passes and policy.accept == "unspec" and outcome.reason != "spliced":
@@ -103,6 +104,17 @@ class Router:
         outcome = self._row(arrival, policy)
         if _passes(outcome, policy) and not _is_of_a_vlan(arrival):
             self.sessions.let_in(policy, _dissected(arrival, policy), outcome.reason)
+
+    def note_fragment(self, arrival: Arrival) -> None:
+        """Let a packet come in, so that the first fragment of its datagram is known."""
+        policy = self._policies[arrival.interface] or Policy()
+        if arrival.protocol == ARP or _is_of_a_vlan(arrival):
+            return
+        datagram = _dissected(arrival, policy).begins
+        if datagram is not None:
+            outcome, key = self._row(arrival, policy), (arrival.interface, datagram)
+            before, now = self.firsts.get(key, ("pass",))[0], _verdict(outcome, policy)
+            self.firsts[key] = max(before, now, key=STRICTER.index), outcome.marked
 
     def leave(self, departure: Arrival, is_forwarded: bool) -> None:
         """Let a packet go out, of this host or forwarded."""
@@ -117,7 +129,7 @@ class Router:
             return Outcome("vlan", True)
         packet = _dissected(arrival, policy)
         if packet.kind == "flow":
-            return self._transport(packet.flow, arrival.interface, policy)
+            return self._transport(packet, arrival.interface, policy)
         if packet.kind == "portless":
             return self._portless(packet.flow, arrival.interface)
         if packet.kind == "error":
@@ -141,11 +153,12 @@ class Router:
             return Outcome("icmp", is_for_host or is_session or None)
         return Outcome("icmp", (is_for_host and policy.allow_echo) or None)
 
-    def _transport(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
+    def _transport(self, packet: Packet, interface: str, policy: Policy) -> Outcome:
         """Rows 3 to 5, 8 to 12."""
+        flow = packet.flow
         if is_management(policy, flow, self._host):
             return Outcome("management", True)
-        if is_dhcp(flow, self._host):
+        if is_dhcp(flow, self._host, packet.begins is None):
             return Outcome("dhcp", True)
         if is_ssh(policy, flow, self._host):
             return Outcome("ssh", True)
@@ -156,9 +169,9 @@ class Router:
             return Outcome("session", True) if self.sessions.has(policy, flow) else Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
-        return self._splice(flow, rule)
+        return self._splice(flow, rule, packet.begins is None)
 
-    def _splice(self, flow: Flow, rule: Rule) -> Outcome:
+    def _splice(self, flow: Flow, rule: Rule, is_whole: bool) -> Outcome:
         """Rows 10 and 11."""
         destination = flow.family, flow.destination
         if not _names(rule, *destination):
@@ -167,7 +180,7 @@ class Router:
             if self._host.is_group(*destination) or is_special(*destination):
                 return Outcome("undeliverable", None, rule)
         if self._sockets.takes(flow, rule.proxy):
-            return Outcome("spliced", True, rule, True)
+            return Outcome("spliced", True, rule, True) if is_whole else Outcome("fragment", False, rule)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
 
     def _portless(self, flow: Flow, interface: str) -> Outcome:
@@ -190,10 +203,18 @@ class Router:
 
     def _fragment(self, packet: Packet, interface: str) -> Outcome:
         """Row 7."""
-        rule = self._rules.cover(packet.family, packet.destination, interface)
+        first = self.firsts.get((interface, packet.continues))
+        if first is not None:
+            verdict, marked = first
+            return Outcome("fragment", None, marked=marked, verdict=verdict)
+        if packet.protocol not in TRANSPORT:
+            return Outcome("fragment", None)
+        name, _smallest = TRANSPORT[packet.protocol]
+        rule = self._rules.cover(packet.family, name, packet.destination, interface)
         return Outcome("fragment", None if rule is None else False, rule)
 
 
+STRICTER = ("pass", "would_drop", "drop")  # of two first fragments
 _ROWS = {
     "malformed": Outcome("malformed", False),
     "tagged": Outcome("vlan", True),
@@ -213,6 +234,14 @@ def _is_of_a_vlan(arrival: Arrival) -> bool:
 
 def _dissected(arrival: Arrival, policy: Policy) -> Packet:
     return dissect(arrival.frame, 0 if policy.layer3 else ETHERNET_HEADER, arrival.protocol)
+
+
+def _verdict(outcome: Outcome, policy: Policy) -> str:
+    """Return the verdict, on any interface but lo."""
+    if outcome.verdict is not None:
+        return outcome.verdict
+    verdict = policy.default_action if outcome.passes is None else ("drop", "pass")[outcome.passes]
+    return {"audit": "would_drop"}.get(verdict, verdict)
 
 
 def _passes(outcome: Outcome, policy: Policy) -> bool:

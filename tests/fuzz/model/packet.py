@@ -24,7 +24,7 @@ EXTENSIONS = {HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS}
 JUDGED_OTHERWISE = {*TRANSPORT, *ICMP_PROTOCOL.values(), *EXTENSIONS}
 EXTENSIONS_MAX = 8
 HEADERS_END = 2048
-OFFSET, OFFSET_OR_MORE = 0xFFF8, 0xFFF9  # of a fragment header: RFC 8200, section 4.5
+OFFSET, MORE = 0xFFF8, 1  # of a fragment header: RFC 8200, section 4.5
 MAPPED = 0xFFFF  # the upper 96 bits of ::ffff:a.b.c.d
 
 ERRORS = {4: {3, 11, 12}, 6: {1, 2, 3, 4}}
@@ -46,12 +46,26 @@ class Flow(NamedTuple):
     port: int
 
 
+class Datagram(NamedTuple):
+    """What all fragments of a datagram have in common; of IPv6 not the protocol (RFC 8200, section 4.5)."""
+
+    family: int
+    source: int
+    destination: int
+    protocol: int
+    identification: int
+
+
 class Packet(NamedTuple):
     """A packet's kind, its destination, and its flow if it has one.
 
-    Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment", "flow", "portless" (a flow without
-    ports), "error" (the flow is the quoted one, turned round), "echo" (a request), "echo_error" (an error that quotes a
-    request; the flow is that of its reply), "needed" (an ICMP message that hosts cannot do without), "other".
+    Kinds: "malformed", "tagged" (of a VLAN, by a tag in the frame), "fragment" (without a whole transport header),
+    "flow", "portless" (a flow without ports), "error" (the flow is the quoted one, turned round), "echo" (a request),
+    "echo_error" (an error that quotes a request; the flow is that of its reply), "needed" (an ICMP message that hosts
+    cannot do without), "other".
+
+    A first fragment with its whole transport header has the kind of its datagram, and `begins` it. A fragment with an
+    offset `continues` it. `protocol` is that of a fragment.
     """
 
     kind: str
@@ -59,6 +73,9 @@ class Packet(NamedTuple):
     destination: int = 0
     flow: Flow | None = None
     ends: bool = False  # TCP with FIN or RST
+    protocol: int = 0
+    begins: Datagram | None = None
+    continues: Datagram | None = None
 
 
 class Headers(NamedTuple):
@@ -98,7 +115,7 @@ def _length(said: int, present: int) -> int:
 def _ipv4(data: bytes, start: int) -> Packet:
     if len(data) < 20:
         return MALFORMED
-    first, said, fragment, ttl, protocol, source, destination = unpack_from(">BxHxxHBBxxII", data)
+    first, said, number, fragment, ttl, protocol, source, destination = unpack_from(">BxHHHBBxxII", data)
     length, header = _length(said, len(data)), (first & 15) * 4
     if first >> 4 != 4 or header < 20 or not header <= length <= len(data):
         return MALFORMED
@@ -106,9 +123,11 @@ def _ipv4(data: bytes, start: int) -> Packet:
         return Packet("needed", 4, destination)
     if protocol not in JUDGED_OTHERWISE:
         return _portless(4, protocol, source, destination)
-    if fragment & 0x3FFF:  # more fragments, or an offset
-        return Packet("fragment", 4, destination)
-    return _upper(Headers(4, source, destination, protocol, 0, data[header:length], start + header))
+    datagram = Datagram(4, source, destination, protocol, number)
+    if fragment & 0x1FFF:  # an offset
+        return Packet("fragment", 4, destination, protocol=protocol, continues=datagram)
+    found = _upper(Headers(4, source, destination, protocol, 0, data[header:length], start + header))
+    return _begin(found, datagram, protocol) if fragment & 0x2000 else found
 
 
 def _ipv6(data: bytes, start: int) -> Packet:
@@ -119,37 +138,44 @@ def _ipv6(data: bytes, start: int) -> Packet:
     source, destination = int.from_bytes(data[8:24], "big"), int.from_bytes(data[24:40], "big")
     if end > len(data) or MAPPED in (source >> 32, destination >> 32):
         return MALFORMED
-    at = 40
+    kind, at, number = "whole", 40, 0
     if protocol in EXTENSIONS:
-        kind, protocol, at = skip_extensions(data[:end], start, OFFSET_OR_MORE)
-        if kind == "malformed":
-            return MALFORMED
-        if kind == "fragment" and protocol in JUDGED_OTHERWISE:
-            return Packet("fragment", 6, destination)
+        kind, protocol, at, number = skip_extensions(data[:end], start)
+    if kind == "malformed":
+        return MALFORMED
     if protocol not in JUDGED_OTHERWISE:
         return _portless(6, protocol, source, destination)
-    return _upper(Headers(6, source, destination, protocol, hop_limit, data[at:end], start + at))
+    datagram = Datagram(6, source, destination, 0, number)
+    if kind == "later":
+        return Packet("fragment", 6, destination, protocol=protocol, continues=datagram)
+    found = _upper(Headers(6, source, destination, protocol, hop_limit, data[at:end], start + at))
+    return _begin(found, datagram, protocol) if kind == "first" else found
 
 
-def skip_extensions(data: bytes, start: int, fragment_bits: int) -> tuple:
-    """Return (kind, protocol behind the extension headers, offset there) of an IPv6 packet. `data` is its present part.
+def skip_extensions(data: bytes, start: int) -> tuple:
+    """Return (kind, protocol behind the extension headers, offset there, identification) of an IPv6 packet.
 
-    Kinds: "whole", "malformed", "fragment": a fragment header has one of the bits. The packet begins at `start` of the
-    frame.
+    `data` is its present part. Kinds: "whole", "malformed", "first", "later": of a fragment. The packet begins at
+    `start` of the frame.
     """
-    protocol, at, count = data[6], 40, 0
+    kind, number, protocol, at, count = "whole", 0, data[6], 40, 0
     while protocol in EXTENSIONS:
         count += 1
         if count > EXTENSIONS_MAX or at + 8 > len(data):
-            return "malformed", protocol, at
+            return "malformed", protocol, at, 0
         end = at + _extension_length(protocol, data[at + 1])
         if end > len(data) or start + end >= HEADERS_END:
-            return "malformed", protocol, at
-        is_fragment = protocol == FRAGMENT and unpack_from(">H", data, at + 2)[0] & fragment_bits
+            return "malformed", protocol, at, 0
+        if protocol == FRAGMENT:
+            bits, identification = unpack_from(">HI", data, at + 2)
+            if kind == "first":
+                return "malformed", protocol, at, 0
+            if bits & OFFSET:
+                return "later", data[at], end, identification
+            if bits & MORE:
+                kind, number = "first", identification
         protocol, at = data[at], end
-        if is_fragment:
-            return "fragment", protocol, at
-    return "whole", protocol, at
+    return kind, protocol, at, number
 
 
 def _extension_length(kind: int, said: int) -> int:
@@ -160,6 +186,15 @@ def _extension_length(kind: int, said: int) -> int:
 def _portless(family: int, protocol: int, source: int, destination: int) -> Packet:
     """Return a packet, or a fragment of one, that rules judge by its protocol and its addresses."""
     return Packet("portless", family, destination, Flow(family, protocol, source, 0, destination, 0))
+
+
+def _begin(found: Packet, datagram: Datagram, protocol: int) -> Packet:
+    """Return the kind of a first fragment that would be `found` as a whole packet ("Fragments")."""
+    if found.kind == "malformed":  # the header ends in the next fragment
+        return Packet("fragment", datagram.family, datagram.destination, protocol=protocol)
+    if found.kind in ("error", "echo_error") or (found.kind == "needed" and found.flow is None):
+        found = OTHER
+    return found._replace(begins=datagram)
 
 
 def _upper(headers: Headers) -> Packet:
@@ -251,7 +286,7 @@ def _quoted_ipv6(quote: bytes, headers: Headers) -> tuple | None:
     if len(quote) < 40 or quote[0] >> 4 != 6:
         return None
     source, destination = int.from_bytes(quote[8:24], "big"), int.from_bytes(quote[24:40], "big")
-    kind, protocol, at = skip_extensions(quote, headers.offset + ICMP_HEADER, OFFSET)
-    if kind != "whole":
+    kind, protocol, at, _identification = skip_extensions(quote, headers.offset + ICMP_HEADER)
+    if kind not in ("whole", "first"):
         return None
     return source, destination, protocol, quote[at:]

@@ -108,12 +108,15 @@ def is_management(policy: Policy, flow: Flow, host: Host) -> bool:
     )
 
 
-def is_dhcp(flow: Flow, host: Host) -> bool:
-    """Whether a server answers a client; over IPv6 on the link only. An IPv4 client may have no address yet."""
+def is_dhcp(flow: Flow, host: Host, is_whole: bool) -> bool:
+    """Whether a server answers a client; over IPv6 on the link only.
+
+    An IPv4 client may have no address yet, and takes no fragments then.
+    """
     if flow.protocol != "udp" or (flow.source_port, flow.port) != DHCP[flow.family]:
         return False
     if flow.family == 4:
-        return True
+        return is_whole or host.gets(4, flow.destination)
     return is_link_local(flow.source) and (is_link_local(flow.destination) or host.gets(6, flow.destination))
 
 

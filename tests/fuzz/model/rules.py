@@ -35,7 +35,7 @@ class Rule:
 
     @property
     def rank(self) -> tuple:
-        """Sort key, the best first. The protocol matters for fragments only: TCP goes first ("Intercept lookup")."""
+        """Sort key, the best first."""
         longest_destination, longest_source = -self.destination.length, -self.source.length
         narrowest_range = self.high - self.low
         for_all_interfaces = self.interfaces == ()
@@ -49,7 +49,6 @@ class Rule:
             len(self.interfaces),
             names,
             self.owner.encode(),
-            str(self.protocol),
         )
 
     def is_seen_on(self, interface: str) -> bool:
@@ -82,36 +81,36 @@ class Rules:
 
     def __init__(self, rules: Iterable[Rule]):
         self._ranked = sorted(rules, key=lambda rule: rule.rank)
-        self._seen = {}  # (interface, family, protocol or None) -> what is tried, in that order
+        self._seen = {}  # (interface, family, protocol, whether covers alone) -> what is tried, in that order
 
     def best(self, flow: Flow, interface: str) -> Rule | None:
         """Return the rule that holds for the flow, or None."""
         destination, source, port = flow.destination, flow.source, flow.port
         for network, beyond, source_network, source_beyond, low, high, rule in self._tried(
-            interface, flow.family, flow.protocol
+            interface, flow.family, flow.protocol, False
         ):
             if destination >> beyond == network and low <= port <= high and source >> source_beyond == source_network:
                 return rule
         return None
 
-    def cover(self, family: int, destination: int, interface: str) -> Rule | None:
-        """Return the best `tproxy` rule for a fragment to the destination, or None ("Intercept lookup")."""
-        for network, beyond, *_rest, rule in self._tried(interface, family, None):
+    def cover(self, family: int, protocol: str, destination: int, interface: str) -> Rule | None:
+        """Return the best rule that splices or drops to the destination, or None ("Cover lookup")."""
+        for network, beyond, *_rest, rule in self._tried(interface, family, protocol, True):
             if destination >> beyond == network:
                 return rule
         return None
 
-    def _tried(self, interface: str, family: int, protocol: str | int | None) -> list:
-        key = interface, family, protocol
+    def _tried(self, interface: str, family: int, protocol: str | int, covers: bool) -> list:
+        key = interface, family, protocol, covers
         if key not in self._seen:
             self._seen[key] = [_numbers(rule) for rule in self._ranked if self._is_tried(rule, *key)]
         return self._seen[key]
 
     @staticmethod
-    def _is_tried(rule: Rule, interface: str, family: int, protocol: str | int | None) -> bool:
-        if rule.destination.family != family or not rule.is_seen_on(interface):
+    def _is_tried(rule: Rule, interface: str, family: int, protocol: str | int, covers: bool) -> bool:
+        if rule.destination.family != family or not rule.is_seen_on(interface) or rule.protocol != protocol:
             return False
-        return rule.protocol == protocol if protocol else rule.action == "tproxy"
+        return not covers or rule.action in ("tproxy", "drop")
 
 
 def _numbers(rule: Rule) -> tuple:

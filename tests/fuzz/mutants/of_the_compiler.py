@@ -75,7 +75,7 @@ MUTANTS = (
         TRIE,
         "table.intervals = [(0, table.ranked[0][1].source.node)]",
         "table.intervals = [(0, table.ranked[-1][1].source.node)]",
-        "which rule intercepts a destination",
+        "which rule covers a destination",
     ),
     Mutant(
         NODES, "inner = [(0, last)] if start & low else []", "inner = []", "the values before a change within a field"
@@ -132,15 +132,15 @@ MUTANTS = (
     ),
     Mutant(
         IMAGE,
-        "pairs.sort(key=lambda pair: _rank(pair.rule))",
+        "pairs.sort(key=lambda pair: pair.rule.precedence)",
         "pairs.sort(key=lambda pair: pair.slot)",
         "precedence",
     ),
     Mutant(
-        IMAGE,
-        'if rule.action == "tproxy":\n            tables',
-        'if rule.action != "drop":\n            tables',
-        "rules that pass count as intercepts",
+        GROUPS,
+        'COVERING = ("tproxy", "drop")',
+        'COVERING = ("tproxy", "drop", "pass")',
+        "rules that pass cover fragments",
     ),
     Mutant(IMAGE, "elif seen or 0 in named:", "elif seen:", "groups without rules of their own"),
     Mutant(
@@ -178,8 +178,8 @@ MUTANTS = (
     ),
     Mutant(
         VERIFY,
-        "expected = best_intercept(interval.around, view.interface)",
-        "expected = best_intercept(interval.around, None)",
-        "the verification of intercepts",
+        "expected = best_cover(interval.around, view.interface)",
+        "expected = best_cover(interval.around, None)",
+        "the verification of covers",
     ),
 )

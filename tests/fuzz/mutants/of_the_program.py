@@ -26,7 +26,6 @@ SOCKET, TRIE, VLAN, ADDR = LIB + "socket.h", LIB + "trie.h", LIB + "vlan.h", LIB
 TRACKER, SESSION = "bpf/tproxy_tracker.c", LIB + "session.h"
 
 MUTANTS = (
-    Mutant(IPV4, "bpf_htons(IP_MF | IP_OFFSET)", "bpf_htons(IP_OFFSET)", "first IPv4 fragments count as whole"),
     Mutant(
         IPV4,
         "if (ip->version != 4 || header_length < sizeof(*ip))",
@@ -80,13 +79,6 @@ MUTANTS = (
         "if (ctx->kind == PKT_PORTLESS)",
         "if (0)",
         "the reason of a protocol that no rule matches",
-    ),
-    Mutant(IPV6, "flow, IP6_MF | IP6_OFFSET);", "flow, IP6_OFFSET);", "first IPv6 fragments count as whole"),
-    Mutant(
-        ICMP,
-        "flow, IP6_OFFSET) != PKT_OTHER",
-        "flow, IP6_MF | IP6_OFFSET) != PKT_OTHER",
-        "quoted first fragments",
     ),
     Mutant(IPV6, "EXT_HDRS_MAX = 8, ", "EXT_HDRS_MAX = 7, ", "eight extension headers"),
     Mutant(
@@ -146,8 +138,8 @@ MUTANTS = (
     Mutant(TRIE, "if (number & FIELD6_DPORT)", "if (number == FIELD6_SADDR)", "ports of IPv6 rules"),
     Mutant(
         RULESET,
-        "__u64 second = fragment ? daddr >> 16 : flow->dport;",
-        "__u64 second = fragment ? daddr >> 16 : flow->sport;",
+        "__u64 second = cover ? daddr >> 16 : flow->dport;",
+        "__u64 second = cover ? daddr >> 16 : flow->sport;",
         "ports of IPv4 rules",
     ),
     Mutant(
@@ -167,18 +159,6 @@ MUTANTS = (
         "slot = displaced_slot(TABLE_POLICY, skb->ifindex);",
         "slot = 1;",
         "interfaces with the same home slot in the policy table",
-    ),
-    Mutant(
-        RULESET,
-        "__u64 second = fragment ? daddr >> 16 : flow->dport;",
-        "__u64 second = fragment ? daddr & 0xffff : flow->dport;",
-        "intercept lookups of IPv4",
-    ),
-    Mutant(
-        RULESET,
-        "lookup_rule(image, directory, flow, ctx->kind == PKT_FRAGMENT);",
-        "lookup_rule(image, directory, flow, ctx->kind == PKT_TAGGED);",
-        "fragments that lie in an intercept",
     ),
     Mutant(POLICY, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
     Mutant(
@@ -226,8 +206,8 @@ MUTANTS = (
     ),
     Mutant(
         POLICY,
-        "if (asked & SERVICE_DHCP && !flow->ipv6)",
-        "if (asked & SERVICE_DHCP)",
+        "if (asked & SERVICE_DHCP && !flow->ipv6 && !flow->fragment)",
+        "if (asked & SERVICE_DHCP && !flow->fragment)",
         "DHCPv6 to hosts behind the router",
     ),
     Mutant(

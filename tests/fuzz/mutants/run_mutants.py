@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 
+import of_fragments
 import of_the_compiler
 import of_the_program
 from of_the_program import Mutant
 
+ALL = of_the_program.MUTANTS + of_fragments.MUTANTS + of_the_compiler.MUTANTS
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PARTS = ("bpf", "plugins/module_utils", "tests/fuzz", "tests/support")
 KILLED = re.compile(r"^killed by: (\w+)", re.M)
@@ -32,7 +34,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", default="mutants", help="of the fuzzer")
     options = parser.parse_args()
-    chosen = [one for one in of_the_program.MUTANTS + of_the_compiler.MUTANTS if _is_asked_for(one, options.words)]
+    chosen = [one for one in ALL if _is_asked_for(one, options.words)]
     with tempfile.TemporaryDirectory(prefix="tproxy_mutants_") as folder:
         scratch = pathlib.Path(folder)
         for part in PARTS:

@@ -50,7 +50,16 @@ def _set_back(path: pathlib.Path, *constants: tuple[str, int]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-NEW_MAPS = ("displaced", "own_addresses", "flows_own", "flows_forwarded", "flows_outside", "drops", "drop_budget")
+NEW_MAPS = (
+    "displaced",
+    "own_addresses",
+    "flows_own",
+    "flows_forwarded",
+    "flows_outside",
+    "fragments",
+    "drops",
+    "drop_budget",
+)
 
 
 def _remove_maps(path: pathlib.Path) -> None:

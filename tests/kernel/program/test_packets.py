@@ -9,11 +9,8 @@ import random
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ACK,
-    DONT_FRAGMENT,
     ETH_ARP,
     ETH_IPV6,
     ICMP,
@@ -26,7 +23,6 @@ from ansible_collections.netedge.tproxy.tests.support.packets import (
     tcp,
     tcp_frame,
     udp,
-    udp_frame,
 )
 from ansible_collections.netedge.tproxy.tests.support.splicer import told
 
@@ -169,30 +165,6 @@ def test_options_are_stepped_over(splicer, length):
     splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 443, "action": "pass"})
     assert told(splicer.ask(tcp_frame(SERVER, 443, options=decoy), LAN)) == ("pass", "rule")
     assert told(splicer.ask(tcp_frame(SERVER, 80, options=decoy), LAN)) == ("drop", "default")
-
-
-# ---- row 7: fragments, of which no port is read ------------------------------------------------
-
-
-@pytest.mark.parametrize("default", ["drop", "pass"])
-@pytest.mark.parametrize("fragment", [MORE_FRAGMENTS, 1, 0x1FFF, MORE_FRAGMENTS | 185, DONT_FRAGMENT | 1])
-def test_a_fragment_gets_the_default_action(splicer, fragment, default):
-    splicer.policy(LAN, default_action=default, management=(Management(Prefix.any_of(4), "tcp", 22),))
-    splicer.rules(*EVERYTHING)
-    for frame in (
-        tcp_frame(SERVER, 22, fragment=fragment),
-        udp_frame(SERVER, 68, source_port=67, fragment=fragment),
-        tcp_frame(SERVER, 443, fragment=fragment),
-        ethernet(ipv4(bytes(1), TCP, fragment=fragment)),
-    ):
-        assert splicer.ask(frame, LAN)[:4] == (default, "fragment", default, 0)
-
-
-@pytest.mark.parametrize("bits", [0, DONT_FRAGMENT, 0x8000])
-def test_other_bits_make_no_fragment(splicer, bits):
-    splicer.policy(LAN)
-    splicer.rules(*EVERYTHING)
-    assert told(splicer.ask(tcp_frame(SERVER, 443, fragment=bits), LAN)) == ("pass", "rule")
 
 
 # ---- anything at all -----------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.he
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_ARP,
     ICMP,
-    MORE_FRAGMENTS,
     ethernet,
     ipv4,
     tagged,
@@ -45,7 +44,7 @@ FRAMES = {
     ("dhcp", "passed"): udp_frame(OWN, 68, source_port=67),
     ("ssh", "passed"): tcp_frame(OWN, 22),
     ("icmp", "passed"): ethernet(ipv4(ECHO_REPLY, ICMP, destination=OWN)),
-    ("fragment", "dropped"): tcp_frame(SERVER, 443, fragment=MORE_FRAGMENTS),
+    ("fragment", "dropped"): tcp_frame(SERVER, 443, fragment=1),
     ("established", "passed"): udp_frame(OWN, SESSION, source_port=SESSION),
     ("rule", "passed"): tcp_frame(SERVER, 80),
     ("local", "passed"): udp_frame(OWN, SPLICED),

@@ -34,7 +34,7 @@ IMAGE_FORMAT = 3
 IMAGE_PAGES_MIN = 1024
 IMAGE_PAGES_MAX = 262144
 GROUP_BASE = 16
-GROUP_WORDS = 8
+GROUP_WORDS = 10
 GROUP_PAGES = 4
 PAIRS_PER_PAGE = 128
 PROBES = 8
@@ -68,8 +68,10 @@ GROUP_IPV4_PORTLESS = 2
 GROUP_IPV6_TCP = 3
 GROUP_IPV6_UDP = 4
 GROUP_IPV6_PORTLESS = 5
-GROUP_IPV4_INTERCEPT = 6
-GROUP_IPV6_INTERCEPT = 7
+GROUP_IPV4_TCP_COVER = 6
+GROUP_IPV4_UDP_COVER = 7
+GROUP_IPV6_TCP_COVER = 8
+GROUP_IPV6_UDP_COVER = 9
 
 # enum node_tag
 NODE_LEAF = 0
@@ -98,9 +100,9 @@ FIELD6_DADDR = 0
 FIELD6_SADDR = 8
 FIELD6_DPORT = 16
 
-# enum intercept_field
-INTERCEPT4_DADDR_LOW = 0
-INTERCEPT4_DADDR_HIGH = 1
+# enum cover_field
+COVER4_DADDR_LOW = 0
+COVER4_DADDR_HIGH = 1
 
 # enum lookup_steps
 LOOKUP4_STEPS = 40
@@ -143,6 +145,9 @@ FLOWS = 65536
 # enum flow_flag
 FLOW_ANSWERED = 1
 FLOW_CLOSING = 2
+
+# enum fragment_limits
+FRAGMENTS = 16384
 
 # enum reason
 REASON_OTHER = 0
@@ -282,6 +287,25 @@ STRUCTS = {
             "reserved": (12, 4),
         },
     ),
+    "fragment_key": (
+        44,
+        {
+            "saddr": (0, 16),
+            "daddr": (16, 16),
+            "ifindex": (32, 4),
+            "id": (36, 4),
+            "protocol": (40, 1),
+            "reserved": (41, 3),
+        },
+    ),
+    "fragment_state": (
+        16,
+        {
+            "expires": (0, 8),
+            "verdict": (8, 4),
+            "marked": (12, 4),
+        },
+    ),
     "counter": (
         16,
         {
@@ -343,9 +367,10 @@ MAPS = {
     "flows_own": (2130706438, (9, 40, 16, 65536, 0)),
     "flows_forwarded": (2130706439, (9, 40, 16, 65536, 0)),
     "flows_outside": (2130706440, (9, 40, 16, 65536, 0)),
-    "hits": (2130706441, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706442, (6, 4, 16, 15420, 0)),
-    "drops": (2130706443, (9, 48, 32, 8192, 0)),
-    "drop_budget": (2130706444, (6, 4, 16, 1, 0)),
-    "meta": (2130706445, (2, 4, 262224, 1, 0)),
+    "fragments": (2130706441, (9, 44, 16, 16384, 0)),
+    "hits": (2130706442, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706443, (6, 4, 16, 15420, 0)),
+    "drops": (2130706444, (9, 48, 32, 8192, 0)),
+    "drop_budget": (2130706445, (6, 4, 16, 1, 0)),
+    "meta": (2130706446, (2, 4, 262224, 1, 0)),
 }

@@ -160,7 +160,7 @@ WHY = {
     "dhcp": "Answers of a DHCP server always pass.",
     "ssh": "SSH to an address of this host passes (allow_ssh).",
     "icmp": "It is ICMP that a host needs, or an echo request: allow_echo or the default action decides.",
-    "fragment": "It is a fragment: its ports cannot be trusted.",
+    "fragment": "It is a fragment: it gets what the first fragment of its datagram got.",
     "established": "It belongs to a session of this host.",
     "session": "No rule matches it, but it answers a flow that began inside and left by a tracked interface.",
     "rule": "The rule's action is {action}.",

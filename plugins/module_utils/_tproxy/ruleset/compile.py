@@ -50,7 +50,16 @@ from ..model.prefix import MAPPED_BITS, Prefix
 from ..model.protocol import PORTLESS
 from ..model.rule import Identity, Rule
 from .digest import ImageDigest
-from .groups import DIRECTORY, FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, group_pages, interface_groups
+from .groups import (
+    DIRECTORY,
+    FIRST_GROUP_PAGE,
+    ROOT_PAGES,
+    directory_word,
+    group_pages,
+    interface_groups,
+    is_cover,
+    tables_of,
+)
 from .intervals import Network, PortMatch, SourceMatch
 from .nodes import FullCompileNeeded, LookupOrder, NodeTable
 from .records import SlottedRule, encode_action, encode_entry, encode_source
@@ -60,11 +69,11 @@ GROUPS_MAX = 16  # in an image with space for changes
 SPARE_SLOTS = 4096
 SPARE_PAGES = 512
 ENTRY_WORDS = 40  # of a journal entry with names of usual length
-ACTIONS, INTERCEPT_ADDED, FLOWS, INTERCEPT_REMOVED, RULES_KNOWN = range(5)  # phases of a change
+ACTIONS, COVER_ADDED, FLOWS, COVER_REMOVED, RULES_KNOWN = range(5)  # phases of a change
 # Words of an action that may change in place: port, kind and flags; the cookie of the listener.
 ACTION_PORT, ACTION_LISTENER = 4, (6, 7)
 
-Table = tuple[int, str]  # family, and tcp, udp, PORTLESS or INTERCEPT
+Table = tuple[int, str]  # family, and tcp, udp, PORTLESS or one of COVERS
 
 
 class Row(NamedTuple):
@@ -87,7 +96,7 @@ class View(NamedTuple):
     @property
     def has_root(self) -> bool:
         """Whether its word in the directory is the page of a root, and not a node."""
-        return self.table[0] == 4 and self.table[1] != INTERCEPT
+        return self.table[0] == 4 and not is_cover(self.table[1])
 
 
 class Writes(NamedTuple):
@@ -237,7 +246,7 @@ class RuleImage:
             trie = tries[view] = RuleTrie(
                 self._nodes,
                 FAMILIES[family],
-                is_intercept=table == INTERCEPT,
+                is_cover=is_cover(table),
                 root_page=root_page if view.has_root else None,
                 may_change=self._may_change,
             )
@@ -314,7 +323,7 @@ class RuleImage:
                 raise FullCompileNeeded("no slot is left")
             slot = self._take_slot(slots.get(rule.identity, 0))
             self._nodes.write(self._action(slot), array("I", encode_action(rule)))
-            for trie, row in self._tries_of(rule, slot, INTERCEPT_ADDED):
+            for trie, row in self._tries_of(rule, slot, COVER_ADDED):
                 trie.add(row.network, row.ranked)
             if rule.interfaces:
                 for group in self._groups_of(rule):
@@ -330,18 +339,18 @@ class RuleImage:
         return self._free.pop()
 
     def _remove(self, rule: Rule, slot: int) -> None:
-        for trie, row in self._tries_of(rule, slot, INTERCEPT_REMOVED):
+        for trie, row in self._tries_of(rule, slot, COVER_REMOVED):
             trie.remove(row.network, row.ranked)
         for slots in self._groups.values():
             slots.discard(slot)
         self._retired.append(slot)
         self._append(slot, None)
 
-    def _tries_of(self, rule: Rule, slot: int, intercept_phase: int) -> Iterator[tuple[RuleTrie, Row]]:
+    def _tries_of(self, rule: Rule, slot: int, cover_phase: int) -> Iterator[tuple[RuleTrie, Row]]:
         """Yield each trie of a rule and its row there, and publish the root of a trie after its change."""
         for group in self._groups_of(rule):
             for table, row in _rows(rule, slot):
-                self._nodes.phase = intercept_phase if table[1] == INTERCEPT else FLOWS
+                self._nodes.phase = cover_phase if is_cover(table[1]) else FLOWS
                 trie = self._tries.get((group, table))
                 if trie is None:
                     raise FullCompileNeeded("the image has no rules for protocols without ports yet")
@@ -396,34 +405,23 @@ def _tables(rules: Iterable[SlottedRule]) -> dict[Table, list[SlottedRule]]:
     """Return the rules of each table."""
     tables: dict[Table, list[SlottedRule]] = {}
     for pair in rules:
-        rule = pair.rule
-        family = rule.destination.family
-        tables.setdefault((family, rule.table), []).append(pair)
-        if rule.action == "tproxy":
-            tables.setdefault((family, INTERCEPT), []).append(pair)
+        for table in tables_of(pair.rule):
+            tables.setdefault((pair.rule.destination.family, table), []).append(pair)
     return tables
 
 
 def _rows(rule: Rule, slot: int) -> list[tuple[Table, Row]]:
     """Return the tables of a rule, and its row in them."""
     family = rule.destination.family
-    ranked = _rank(rule), _match(rule, slot, family)
-    row = Row(_network(rule.destination, family), ranked)
-    rows = [((family, rule.table), row)]
-    if rule.action == "tproxy":
-        rows.append(((family, INTERCEPT), row))
-    return rows
+    row = Row(_network(rule.destination, family), (rule.precedence, _match(rule, slot, family)))
+    return [((family, table), row) for table in tables_of(rule)]
 
 
 def _best_first(pairs: list[SlottedRule], family: int) -> list[Ranked]:
     """Return the rules of one destination, best first."""
     if len(pairs) > 1:
-        pairs.sort(key=lambda pair: _rank(pair.rule))
-    return [(_rank(rule), _match(rule, slot, family)) for rule, slot in pairs]
-
-
-def _rank(rule: Rule) -> tuple[object, ...]:
-    return rule.precedence, rule.protocol
+        pairs.sort(key=lambda pair: pair.rule.precedence)
+    return [(rule.precedence, _match(rule, slot, family)) for rule, slot in pairs]
 
 
 def _match(rule: Rule, slot: int, family: int) -> PortMatch:

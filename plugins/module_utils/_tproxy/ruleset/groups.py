@@ -16,14 +16,16 @@ from typing import NamedTuple
 
 from ..abi.layout import (
     GROUP_BASE,
-    GROUP_IPV4_INTERCEPT,
     GROUP_IPV4_PORTLESS,
     GROUP_IPV4_TCP,
+    GROUP_IPV4_TCP_COVER,
     GROUP_IPV4_UDP,
-    GROUP_IPV6_INTERCEPT,
+    GROUP_IPV4_UDP_COVER,
     GROUP_IPV6_PORTLESS,
     GROUP_IPV6_TCP,
+    GROUP_IPV6_TCP_COVER,
     GROUP_IPV6_UDP,
+    GROUP_IPV6_UDP_COVER,
     GROUP_PAGE_SHIFT,
     GROUP_PAGES,
     GROUP_PAIR_SHIFT,
@@ -34,13 +36,16 @@ from ..abi.layout import (
 )
 from ..errors import LimitExceeded
 from ..model.protocol import PORTLESS
+from ..model.rule import Rule
 from .records import SlottedRule
 
 FIRST_GROUP_PAGE = 1 + GROUP_PAGES
 SEEDS = 1000  # tried in turn; one of the first few fits almost every set of indexes
 GOLDEN = 0x9E3779B1  # 2**32 / the golden ratio, made odd: the usual factor of multiplicative hashing
 ROOT_PAGES = 65536 // PAGE_WORDS  # of the root of an IPv4 table, one word for each upper half of a destination
-INTERCEPT = "intercept"  # in place of a protocol: the lookup of fragments, by destination alone
+# In place of a protocol: the lookup of its fragments, by destination alone.
+COVERS = {"tcp": "tcp cover", "udp": "udp cover"}
+COVERING = ("tproxy", "drop")  # actions
 DIRECTORY = {
     (4, "tcp"): GROUP_IPV4_TCP,
     (4, "udp"): GROUP_IPV4_UDP,
@@ -48,8 +53,10 @@ DIRECTORY = {
     (6, "tcp"): GROUP_IPV6_TCP,
     (6, "udp"): GROUP_IPV6_UDP,
     (6, PORTLESS): GROUP_IPV6_PORTLESS,
-    (4, INTERCEPT): GROUP_IPV4_INTERCEPT,
-    (6, INTERCEPT): GROUP_IPV6_INTERCEPT,
+    (4, COVERS["tcp"]): GROUP_IPV4_TCP_COVER,
+    (4, COVERS["udp"]): GROUP_IPV4_UDP_COVER,
+    (6, COVERS["tcp"]): GROUP_IPV6_TCP_COVER,
+    (6, COVERS["udp"]): GROUP_IPV6_UDP_COVER,
 }
 
 
@@ -76,8 +83,19 @@ def interface_groups(rules: Iterable[SlottedRule], ifindexes: Mapping[str, int])
     return InterfaceGroups({frozenset(): 0, **numbers}, {ifindex: numbers[slots] for ifindex, slots in sets.items()})
 
 
+def is_cover(table: str) -> bool:
+    """Return whether a table is one of COVERS."""
+    return table in COVERS.values()
+
+
+def tables_of(rule: Rule) -> list[str]:
+    """Return the tables of a rule: that of its protocol, and the cover if it keeps fragments from their destination."""
+    covers = rule.protocol in COVERS and rule.action in COVERING
+    return [rule.table, COVERS[rule.protocol]] if covers else [rule.table]
+
+
 def directory_word(group: int, family: int, table: str) -> int:
-    """Return the position of a word of a group's directory; `table` is tcp, udp, PORTLESS or INTERCEPT."""
+    """Return the position of a word of a group's directory; `table` is tcp, udp, PORTLESS or one of COVERS."""
     return PAGE_WORDS * group + GROUP_BASE + DIRECTORY[family, table]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..abi.layout import (
     ACTION_WORDS,
+    COVER4_DADDR_HIGH,
     FIELD4_DADDR_LOW,
     FIELD4_DPORT,
     FIELD4_SADDR_HIGH,
@@ -29,7 +30,6 @@ from ..abi.layout import (
     HEADER_GROUPS,
     HEADER_PAGES,
     HEADER_SLOTS,
-    INTERCEPT4_DADDR_HIGH,
     LOOKUP4_STEPS,
     LOOKUP6_STEPS,
     NODE_FIELD_MASK,
@@ -50,7 +50,7 @@ from ..abi.layout import (
 from ..errors import VerificationFailed
 from ..model.prefix import family_of
 from ..model.protocol import has_ports, protocol_number, table_of
-from .groups import FIRST_GROUP_PAGE, INTERCEPT, ROOT_PAGES, directory_word, pair_place
+from .groups import COVERS, FIRST_GROUP_PAGE, ROOT_PAGES, directory_word, pair_place
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -103,13 +103,13 @@ class Lookup:
         in_its_place = port if has_ports(protocol) else protocol_number(protocol)
         return self.finish(root, fields_of(destination, source, in_its_place))[0]
 
-    def intercept(self, group: int, destination: int) -> int:
-        """Return the slot of the best rule of a group that intercepts packets to the destination, 0 for none."""
+    def cover(self, group: int, protocol: str, destination: int) -> int:
+        """Return the slot of the best rule of a group that covers fragments to the destination, 0 for none."""
         family = family_of(destination)
         fields = fields_of(destination, 0, 0)
         if family == 4:
-            fields[INTERCEPT4_DADDR_HIGH] = destination >> 16 & 0xFFFF
-        return self.finish((self.directory(group, family, INTERCEPT), STEPS[family], 0), fields)[0]
+            fields[COVER4_DADDR_HIGH] = destination >> 16 & 0xFFFF
+        return self.finish((self.directory(group, family, COVERS[protocol]), STEPS[family], 0), fields)[0]
 
     def group_of(self, ifindex: int) -> int:
         """Return the group of an interface: the page of its directory."""

@@ -37,13 +37,14 @@ class Reference:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._destinations: dict[tuple[int, str], _ByPrefix[DestinationRules]] = {}
-        self._intercepts: dict[int, _ByPrefix[DestinationRules]] = {4: _ByPrefix(), 6: _ByPrefix()}
+        self._covers: dict[tuple[int, str], _ByPrefix[DestinationRules]] = {}
         for rule in rules:
             destination = rule.destination
             table = self._destinations.setdefault((destination.family, rule.protocol), _ByPrefix())
             table.at(destination, DestinationRules).rules.append(rule)
-            if rule.action == "tproxy":
-                self._intercepts[destination.family].at(destination, DestinationRules).rules.append(rule)
+            if covers(rule):
+                cover = self._covers.setdefault((destination.family, rule.protocol), _ByPrefix())
+                cover.at(destination, DestinationRules).rules.append(rule)
 
     def best(
         self, destination: int, source: int, protocol: str, port: int, interface: str | None = None
@@ -58,21 +59,22 @@ class Reference:
             port_maps(around, source, interface), port if has_ports(protocol) else protocol_number(protocol)
         )
 
-    def intercept(self, destination: int, interface: str | None = None) -> Rule | None:
-        """Return the best rule that intercepts packets to the destination, with any protocol, port and source."""
-        return best_intercept(self._intercepts[family_of(destination)].around(destination), interface)
+    def cover(self, destination: int, protocol: str, interface: str | None = None) -> Rule | None:
+        """Return the best rule that covers fragments of a protocol to the destination, with any port and source."""
+        table = self._covers.get((family_of(destination), protocol))
+        return best_cover(table.around(destination), interface) if table else None
 
 
 class DestinationRules:
     """The rules of one destination. No rule may be added once a question was asked."""
 
-    __slots__ = ("_answers", "_intercepts", "prefix", "rules")
+    __slots__ = ("_answers", "_covers", "prefix", "rules")
 
     def __init__(self, prefix: Prefix) -> None:
         self.prefix = prefix
         self.rules: list[Rule] = []
         self._answers: _Answers | None = None
-        self._intercepts: dict[str | None, Rule | None] | None = None
+        self._covers: dict[str | None, Rule | None] | None = None
 
     def maps_of_any_source(self, interface: str | None, around: Sequence[DestinationRules]) -> list[PortMap] | None:
         """Return the port maps of these rules and of those `around` them, None if they depend on the source.
@@ -95,19 +97,19 @@ class DestinationRules:
         """Return the port maps for a source, the longest source prefix first."""
         return [rules.port_map(interface) for rules in self._known().sources.around(source)]
 
-    def intercept(self, interface: str | None) -> Rule | None:
-        """Return the best rule for an interface, of any protocol, port and source; tcp goes before udp."""
-        if self._intercepts is None:
-            self._intercepts = {}
-        if interface not in self._intercepts:
+    def cover(self, interface: str | None) -> Rule | None:
+        """Return the best rule for an interface, of any port and source."""
+        if self._covers is None:
+            self._covers = {}
+        if interface not in self._covers:
             seen = [rule for rule in self.rules if not rule.interfaces or interface in rule.interfaces]
             best = seen[0] if len(seen) == 1 else min(seen, key=_precedence, default=None)
-            self._intercepts[interface] = best
-        return self._intercepts[interface]
+            self._covers[interface] = best
+        return self._covers[interface]
 
     def forget(self) -> None:
         """Forget the answers, which take more memory than the rules."""
-        self._answers = self._intercepts = None
+        self._answers = self._covers = None
 
     def _known(self) -> _Answers:
         if self._answers is None:
@@ -116,7 +118,7 @@ class DestinationRules:
 
 
 def _precedence(rule: Rule) -> tuple[object, ...]:
-    return rule.precedence, rule.protocol
+    return rule.precedence
 
 
 def port_maps(around: Iterable[DestinationRules], source: int, interface: str | None) -> list[PortMap]:
@@ -133,10 +135,15 @@ def first_match(maps: Iterable[PortMap], port: int) -> Rule | None:
     return None
 
 
-def best_intercept(around: Iterable[DestinationRules], interface: str | None) -> Rule | None:
-    """Return the best rule that intercepts: the longest destination goes first, then the precedence."""
+def covers(rule: Rule) -> bool:
+    """Return whether a rule covers fragments whose flow is unknown."""
+    return has_ports(rule.protocol) and rule.action != "pass"
+
+
+def best_cover(around: Iterable[DestinationRules], interface: str | None) -> Rule | None:
+    """Return the best rule that covers a destination: the longest destination goes first, then the precedence."""
     for rules in around:
-        best = rules.intercept(interface)
+        best = rules.cover(interface)
         if best is not None:
             return best
     return None
@@ -162,7 +169,7 @@ class Interval(NamedTuple):
 
 
 class Destinations:
-    """The rules of one table: those of one family, and of one protocol or of those that intercept."""
+    """The rules of one table: those of one family and protocol, or those among them that cover fragments."""
 
     def __init__(self, family: int, rules: Iterable[Rule]) -> None:
         self.family = family

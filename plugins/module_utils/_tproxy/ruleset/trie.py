@@ -13,7 +13,7 @@ and never the destination.
    table. So a lookup always ends within LOOKUP4_STEPS or LOOKUP6_STEPS.
 3. In an image that changes in place, a prefix that many nodes point to has its port table behind an indirection node.
    So a change of it costs few words, whatever lies inside of the prefix.
-4. A table of intercepts has no ports: the outcome of a prefix is its best rule that intercepts.
+4. A cover has no ports: the outcome of a prefix is its best rule that splices or drops.
 
 Rules come best first. This module never compares the precedence of two rules.
 """
@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..abi.layout import (
+    COVER4_DADDR_HIGH,
+    COVER4_DADDR_LOW,
     FIELD4_DADDR_LOW,
     FIELD4_DPORT,
     FIELD4_SADDR_HIGH,
@@ -32,8 +34,6 @@ from ..abi.layout import (
     FIELD6_DADDR,
     FIELD6_DPORT,
     FIELD6_SADDR,
-    INTERCEPT4_DADDR_HIGH,
-    INTERCEPT4_DADDR_LOW,
     LOOKUP4_STEPS,
     LOOKUP6_STEPS,
     NODE_HIGH,
@@ -72,7 +72,7 @@ class Family(NamedTuple):
     destination: tuple[int, ...]
     port: int
     source: tuple[int, ...]
-    intercept: tuple[int, ...]
+    cover: tuple[int, ...]
     steps: int
     short_steps: int
 
@@ -85,7 +85,7 @@ FAMILIES = {
         destination=(FIELD4_DADDR_LOW,),
         port=FIELD4_DPORT,
         source=(FIELD4_SADDR_HIGH, FIELD4_SADDR_LOW),
-        intercept=(INTERCEPT4_DADDR_HIGH, INTERCEPT4_DADDR_LOW),
+        cover=(COVER4_DADDR_HIGH, COVER4_DADDR_LOW),
         steps=LOOKUP4_STEPS - 2,
         short_steps=LOOKUP4_STEPS // 2,
     ),
@@ -94,7 +94,7 @@ FAMILIES = {
         destination=tuple(range(FIELD6_DADDR, FIELD6_DADDR + 8)),
         port=FIELD6_DPORT,
         source=tuple(range(FIELD6_SADDR, FIELD6_SADDR + 8)),
-        intercept=tuple(range(FIELD6_DADDR, FIELD6_DADDR + 8)),
+        cover=tuple(range(FIELD6_DADDR, FIELD6_DADDR + 8)),
         steps=LOOKUP6_STEPS - 16,
         short_steps=LOOKUP6_STEPS // 2,
     ),
@@ -236,16 +236,16 @@ class RuleTrie:
     """Port tables by destination prefix, and the nodes of the destinations."""
 
     def __init__(
-        self, nodes: NodeTable, family: Family, *, is_intercept: bool, root_page: int | None, may_change: bool
+        self, nodes: NodeTable, family: Family, *, is_cover: bool, root_page: int | None, may_change: bool
     ) -> None:
-        self._nodes, self._family, self._is_intercept, self._may_change = nodes, family, is_intercept, may_change
+        self._nodes, self._family, self._is_cover, self._may_change = nodes, family, is_cover, may_change
         self._tables: PrefixMap[PortTable] = PrefixMap(family.bits)
         self._sources: dict[tuple[SourceMatches, int], int] = {}
         self._merged: set[Network] = set()  # prefixes whose table has the rules of shorter prefixes; see rule 2
         self._root_page = root_page
         # Short chains are faster. But a merged table cannot follow changes of shorter prefixes; see _check_merged().
         self._most_steps = family.steps if may_change else family.short_steps
-        fields = family.intercept if is_intercept else family.destination
+        fields = family.cover if is_cover else family.destination
         if root_page is not None:
             fields = (-1, *fields)  # no node compares the field of the root
         self._destinations = Destinations(nodes, self._tables, fields, root_page)
@@ -333,7 +333,7 @@ class RuleTrie:
 
     def _adopt(self, network: Network, table: PortTable | None) -> None:
         """Let the destinations of a prefix lead to a port table, and the tables inside fall through to it."""
-        if not self._is_intercept:
+        if not self._is_cover:
             self._check_merged(network)
             self._write_inside(network, table)
         self._destinations.write(network)
@@ -356,7 +356,7 @@ class RuleTrie:
     def _write(self, table: PortTable) -> None:
         """Write the node of a port table."""
         before = table.steps
-        if self._is_intercept:
+        if self._is_cover:
             table.intervals = [(0, table.ranked[0][1].source.node)]
         else:
             self._write_ports(table)

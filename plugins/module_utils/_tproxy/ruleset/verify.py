@@ -6,8 +6,8 @@
 
 At the corners of every rule the lookup in the image must find the rule that the reference finds, for an interface of
 each group. The corners are first and last address of destination and source, with first and last port and the ports
-just outside; and the addresses just outside, with the first port. At the edges of every rule that intercepts, the
-intercept lookup must find what the reference finds.
+just outside; and the addresses just outside, with the first port. At the edges of every rule that splices or
+drops, the cover lookup must find what the reference finds.
 
 The prefixes of a table divide its destinations into intervals, which are verified in their order, at the first and at
 the last address of each. Each address above is one of these. So only the rules around one interval are in memory.
@@ -32,11 +32,11 @@ from typing import NamedTuple
 
 from ..errors import VerificationFailed
 from ..model.prefix import ADDRESS_BITS, Prefix, family_of, format_number
-from ..model.protocol import PORTLESS, TABLES, protocol_name
+from ..model.protocol import PORTLESS, PROTOCOLS, TABLES, protocol_name
 from ..model.rule import PORT_MAX, Rule
 from .lookup import ALL_FIELDS, DESTINATION_FIELDS, PORT_FIELD, SOURCE_FIELDS, Lookup, Position, fields_of
 from .records import SlottedRule, decode_action, encode_action
-from .reference import DestinationRules, Destinations, Interval, PortMap, best_intercept, first_match, port_maps
+from .reference import DestinationRules, Destinations, Interval, PortMap, best_cover, covers, first_match, port_maps
 
 Ports = list[int]
 Questions = list[tuple[int, Ports]]  # source addresses, and ports
@@ -57,7 +57,7 @@ def verify_image(image: array[int], rules: Sequence[SlottedRule], ifindexes: Map
             raise VerificationFailed(f"{rule}: the image has the action {action} in slot {slot}")
     verifier = _Verifier(lookup, rules, _interfaces(lookup, rules, ifindexes))
     points = sum(verifier.flows(family, table) for family in FAMILIES for table in TABLES)
-    return points + sum(map(verifier.intercepts, FAMILIES))
+    return points + sum(verifier.covers(family, protocol) for family in FAMILIES for protocol in PROTOCOLS)
 
 
 def _interfaces(
@@ -211,32 +211,32 @@ class _Verifier:
                 if not compared & source_fields:
                     verified.add(port)
 
-    # ---- intercepts -------------------------------------------------------------------------
+    # ---- covers -----------------------------------------------------------------------------
 
-    def intercepts(self, family: int) -> int:
-        """Verify the intercept lookups of a family; return the number of points."""
-        rules = (rule for rule, _slot in self._slotted if rule.action == "tproxy")
+    def covers(self, family: int, protocol: str) -> int:
+        """Verify the cover lookups of a family and protocol; return the number of points."""
+        rules = (rule for rule, _slot in self._slotted if rule.protocol == protocol and covers(rule))
         destinations = Destinations(family, (rule for rule in rules if rule.destination.family == family))
         points = 0
         for interval in destinations.intervals():
             ends = [interval.first] if interval.begin or interval.before else []
             if (interval.end or interval.behind) and interval.last not in ends:
                 ends.append(interval.last)
-            points += sum(self._intercept(interval, address) for address in ends if family_of(address) == family)
+            points += sum(self._cover(interval, protocol, address) for address in ends if family_of(address) == family)
         return points
 
-    def _intercept(self, interval: Interval, address: int) -> int:
-        """Verify the intercept lookup of a destination; return the number of points."""
+    def _cover(self, interval: Interval, protocol: str, address: int) -> int:
+        """Verify the cover lookup of a destination; return the number of points."""
         points, known = 0, 0
         for view in self._views:
-            slot = self._lookup.intercept(view.group, address)
+            slot = self._lookup.cover(view.group, protocol, address)
             if not view.group:
                 known = slot
             elif slot == known and not any(rules.names(view.interface) for rules in interval.around):
                 continue
-            expected = best_intercept(interval.around, view.interface)
+            expected = best_cover(interval.around, view.interface)
             if self._rules.get(slot, _UNKNOWN) is not expected:
-                raise self._difference(view, f"the intercept lookup of {format_number(address)}", slot, expected)
+                raise self._difference(view, f"the cover lookup of {protocol} {format_number(address)}", slot, expected)
             points += 1
         return points
 

@@ -26,13 +26,13 @@ from ansible_collections.netedge.tproxy.tests.support import image_reader, rule_
 
 
 def slotted_from(*items):
-    options = {"protocol": "tcp", "action": "drop"}
+    options = {"protocol": "tcp", "action": "pass"}
     rules, _warnings = rules_from_params([{**options, **item} for item in items])
     return [SlottedRule(rule, slot) for slot, rule in enumerate(rules, 1)]
 
 
 def directory(words, number):
-    """Return the words for IPv4 TCP and UDP, IPv6 TCP and UDP, IPv4 and IPv6 covers."""
+    """Return the words of a directory: enum group_word."""
     first = number * layout.PAGE_WORDS + layout.GROUP_BASE
     return list(words[first : first + layout.GROUP_WORDS])
 
@@ -60,7 +60,7 @@ def test_no_rules():
 def test_one_rule_word_by_word():
     words = compile_image(slotted_from({"destination": "10.0.0.0/15", "ports": "80-443"}), {}, 1)
     root = directory(words, 0)
-    assert root == [FIRST_GROUP_PAGE] + [0] * 7
+    assert root == [FIRST_GROUP_PAGE] + [0] * 9
     assert words[layout.HEADER_ACTIONS] == FIRST_GROUP_PAGE + 256
     node = (FIRST_GROUP_PAGE + 258) * layout.PAGE_WORDS
     search = layout.NODE_SEARCH << 30 | layout.FIELD4_DPORT << 23 | node // 4
@@ -74,18 +74,18 @@ def test_one_rule_word_by_word():
 def test_one_rule_for_everything_needs_no_node():
     items = [{"destination": net, "ports": "0-65535", "protocol": "udp"} for net in ("0.0.0.0/0", "::/0")]
     words = compile_image(slotted_from(*items), {}, 1)
-    assert directory(words, 0) == [0, FIRST_GROUP_PAGE, 0, 0, 2, 0, 0, 0]
+    assert directory(words, 0) == [0, FIRST_GROUP_PAGE, 0, 0, 2, 0, 0, 0, 0, 0]
     assert set(words[FIRST_GROUP_PAGE * layout.PAGE_WORDS :][:65536]) == {1}
 
 
 def test_cover_word_by_word():
     items = [
         {"destination": "10.0.0.0/15", "ports": 80, "action": "tproxy", "tproxy_port": 1},
-        {"destination": "10.0.1.0/24", "ports": 80, "action": "drop"},
+        {"destination": "10.0.1.0/24", "ports": 80, "action": "pass"},
     ]
     words = compile_image(slotted_from(*items), {}, 1)
-    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV4_INTERCEPT])
-    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.INTERCEPT4_DADDR_HIGH)
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV4_TCP_COVER])
+    assert (cover.tag, cover.field) == (layout.NODE_SEARCH, layout.COVER4_DADDR_HIGH)
     assert (cover.keys, cover.values) == ([0, 0x0A00, 0x0A02, 0xFFFF], [0, 1, 0, 0])
 
 
@@ -95,27 +95,29 @@ def test_cover_of_everything_needs_no_node():
         for net in ("0.0.0.0/0", "::/0")
     ]
     words = compile_image(slotted_from(*items), {"eth0": 7}, 1)
-    assert directory(words, 0) == [0] * 8
-    assert directory(words, FIRST_GROUP_PAGE)[6:] == [1, 2]
+    assert directory(words, 0) == [0] * 10
+    assert directory(words, FIRST_GROUP_PAGE)[6:] == [1, 0, 2, 0]
 
 
 def test_protocols_without_ports_share_a_root_where_their_number_stands_for_the_port():
     items = [{"destination": "10.0.0.0/15", "protocol": name, "action": "pass"} for name in ("ospf", 112, "gre")]
     words = compile_image(slotted_from(*items), {}, 1)
-    assert directory(words, 0) == [0, 0, FIRST_GROUP_PAGE] + [0] * 5
+    assert directory(words, 0) == [0, 0, FIRST_GROUP_PAGE] + [0] * 7
     node = image_reader.read_node(words, words[FIRST_GROUP_PAGE * layout.PAGE_WORDS + 0x0A01])
     assert (node.tag, node.field) == (layout.NODE_SEARCH, layout.FIELD4_DPORT)
     assert node.keys[:7] == [0, 47, 48, 89, 90, 112, 113]
     assert node.values[:7] == [0, 3, 0, 1, 0, 2, 0]
 
 
-def test_of_rules_that_differ_in_protocol_alone_tcp_covers():
+def test_each_protocol_has_a_cover_of_the_rules_that_splice_or_drop():
     items = [
-        {"destination": "fd00::/8", "ports": 80, "protocol": name, "action": "tproxy", "tproxy_port": 1}
-        for name in ("udp", "tcp")
+        {"destination": "fc00::/8", "ports": 80, "protocol": "udp", "action": "drop"},
+        {"destination": "fd00::/8", "ports": 80, "protocol": "tcp", "action": "drop"},
+        {"destination": "fe00::/8", "ports": 80, "protocol": "tcp", "action": "pass"},
+        {"destination": "fb00::/8", "protocol": "gre", "action": "drop"},
     ]
     words = compile_image(slotted_from(*items), {}, 1)
-    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV6_INTERCEPT])
+    cover = image_reader.read_node(words, directory(words, 0)[layout.GROUP_IPV6_TCP_COVER])
     assert cover.field == layout.FIELD6_DADDR
     assert (cover.keys, cover.values) == ([0, 0xFD00, 0xFE00, 0xFFFF], [0, 2, 0, 0])
 
@@ -181,7 +183,7 @@ def test_classes_share_covers():
     )
     words = compile_image(slotted, {"eth0": 2, "eth1": 3}, 1)
     everyone, eth0, eth1 = (
-        directory(words, number)[layout.GROUP_IPV4_INTERCEPT] for number in (0, FIRST_GROUP_PAGE, FIRST_GROUP_PAGE + 1)
+        directory(words, number)[layout.GROUP_IPV4_TCP_COVER] for number in (0, FIRST_GROUP_PAGE, FIRST_GROUP_PAGE + 1)
     )
     assert eth0 == everyone
     assert 3 in image_reader.read_node(words, eth1).values

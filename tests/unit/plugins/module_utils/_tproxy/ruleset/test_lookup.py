@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import layout
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import VerificationFailed
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import FIRST_GROUP_PAGE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.groups import COVERS, FIRST_GROUP_PAGE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.lookup import Lookup, fields_of
 from ansible_collections.netedge.tproxy.tests.support import image_reader, precedence, rule_sets
 
@@ -20,15 +20,16 @@ OTHER_IFINDEX = 9
 def compare(plain, flows, note):
     """Compile the plain rules and ask the lookup, and brute force, about each flow."""
     words = compile_image(rule_sets.to_slotted(plain), rule_sets.INTERFACES, 1)
-    lookup, splicing = Lookup(words), rule_sets.splicing(plain)
+    lookup, covering = Lookup(words), rule_sets.covering(plain)
     for flow in flows:
         family, destination, source, protocol, port, interface = flow
         ifindex, address = rule_sets.INTERFACES.get(interface, OTHER_IFINDEX), rule_sets.mapped(family, destination)
         found = lookup.slot(ifindex, address, rule_sets.mapped(family, source), protocol, port)
         assert found == slot_of(precedence.winner(plain, flow)), f"{note}, {flow}, rules {plain}"
-        intercepted = lookup.intercept(lookup.group_of(ifindex), address)
-        expected = precedence.intercept(plain, splicing, (family, destination, interface))
-        assert intercepted == slot_of(expected), f"{note}, intercept for {flow}, rules {plain}"
+        if protocol in COVERS:
+            covered = lookup.cover(lookup.group_of(ifindex), protocol, address)
+            expected = precedence.cover(plain, covering, (family, destination, protocol, interface))
+            assert covered == slot_of(expected), f"{note}, cover for {flow}, rules {plain}"
     return words
 
 

@@ -36,15 +36,17 @@ def test_reference_without_interface_sees_only_rules_for_all():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_intercepts_agree_with_brute_force(seed):
+def test_covers_agree_with_brute_force(seed):
     plain = rule_sets.draw_rules(seed, 60, families=((4,), (6,), (4, 6))[seed % 3])
     rules = [rule_sets.to_rule(rule, number) for number, rule in enumerate(plain)]
     reference = Reference(random.Random(seed).sample(rules, len(rules)))
     found = set()
-    for family, destination, _source, _protocol, _port, interface in rule_sets.draw_flows(seed, plain, 250):
-        expected = precedence.intercept(plain, rule_sets.splicing(plain), (family, destination, interface))
-        intercept = reference.intercept(rule_sets.mapped(family, destination), interface)
-        assert intercept is (None if expected is None else rules[expected]), f"seed {seed}"
+    for family, destination, _source, protocol, _port, interface in rule_sets.draw_flows(seed, plain, 250):
+        packet = family, destination, protocol, interface
+        expected = precedence.cover(plain, rule_sets.covering(plain), packet)
+        assert reference.cover(rule_sets.mapped(family, destination), protocol, interface) is (
+            None if expected is None else rules[expected]
+        ), f"seed {seed}"
         found.add(expected)
     assert len(found) > 3
 
@@ -57,10 +59,10 @@ def test_the_rules_of_a_wide_prefix_are_compared_once(monkeypatch):
     narrow = [(4, (0x0A000000 | host << 8, 24), (0, 0), "tcp", 80, 80, ("eth0",), "ansible") for host in range(100)]
     reference = Reference([rule_sets.to_rule(rule, 2) for rule in wide + narrow])
     for host in range(100):
-        reference.intercept(rule_sets.mapped(4, 0x0A000001 | host << 8))
+        reference.cover(rule_sets.mapped(4, 0x0A000001 | host << 8), "tcp")
     assert len(compared) == len(wide)
 
 
 def test_no_rules():
     assert Reference([]).best(0, 0, "tcp", 80) is None
-    assert Reference([]).intercept(0) is None
+    assert Reference([]).cover(0, "tcp") is None

@@ -93,7 +93,7 @@ def test_an_image_that_reaches_too_far(wide, narrow):
 
 
 @pytest.mark.parametrize("interfaces", [(), ("eth1",)])
-@pytest.mark.parametrize("column", [layout.GROUP_IPV4_INTERCEPT, layout.GROUP_IPV6_INTERCEPT])
+@pytest.mark.parametrize("column", [layout.GROUP_IPV4_TCP_COVER, layout.GROUP_IPV6_TCP_COVER])
 def test_a_wrong_cover(column, interfaces):
     networks = {4: (0x0A000000, 8), 6: (0xFD << 120, 8)}
     plain = [(family, network, (0, 0), "tcp", 80, 80, interfaces, "ansible") for family, network in networks.items()]
@@ -102,18 +102,18 @@ def test_a_wrong_cover(column, interfaces):
     assert verify_image(words, slotted, INTERFACES)
     words[(FIRST_GROUP_PAGE * layout.PAGE_WORDS if interfaces else 0) + layout.GROUP_BASE + column] = 0
     text = refused(words, slotted)
-    assert "the intercept lookup of " in text
-    assert f"belongs to {slotted[column == layout.GROUP_IPV6_INTERCEPT][0]}, the image gives slot 0" in text
+    assert "the cover lookup of tcp " in text
+    assert f"belongs to {slotted[column == layout.GROUP_IPV6_TCP_COVER][0]}, the image gives slot 0" in text
 
 
 def test_a_cover_that_reaches_too_far():
     plain = [(4, (0x0A000000, length), (0, 0), "tcp", 80, 80, (), "ansible") for length in (15, 16)]
     wide, narrow = ([SlottedRule(rule_sets.to_rule(rule, 2), 1)] for rule in plain)
-    words, cover = compile_image(narrow, {}, 1), layout.GROUP_BASE + layout.GROUP_IPV4_INTERCEPT
+    words, cover = compile_image(narrow, {}, 1), layout.GROUP_BASE + layout.GROUP_IPV4_TCP_COVER
     node = image_reader.read_node(words, words[cover])
     other = compile_image(wide, {}, 1)
     words[node.at : node.at + node.words] = other[image_reader.read_node(other, other[cover]).at :][: node.words]
-    assert "the intercept lookup of 10.1.0.0" in refused(words, narrow, {})
+    assert "the cover lookup of tcp 10.1.0.0" in refused(words, narrow, {})
 
 
 def test_a_wrong_action():
@@ -150,16 +150,16 @@ def corner_flows(plain):
 
 
 def cover_corners(plain):
-    """Return (ifindex, destination): first and last of each rule that splices."""
-    rules = [plain[index] for index in rule_sets.splicing(plain)]
-    return sorted({corner[:2] for corner in corner_flows(rules)})
+    """Return (ifindex, protocol, destination): first and last of each rule that covers fragments."""
+    rules = [plain[index] for index in rule_sets.covering(plain)]
+    return sorted({(corner[0], corner[3], corner[1]) for corner in corner_flows(rules)})
 
 
 def answers(words, flows, corners):
     """Return the slot for each flow, and the cover at each corner; a walk that ends in damage answers -1."""
     lookup, found = Lookup(words), []
     questions = [(lookup.slot, flow) for flow in flows]
-    questions += [(lookup.intercept, (lookup.group_of(ifindex), address)) for ifindex, address in corners]
+    questions += [(lookup.cover, (lookup.group_of(ifindex), *corner)) for ifindex, *corner in corners]
     for ask, arguments in questions:
         try:
             found.append(ask(*arguments))
