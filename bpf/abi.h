@@ -165,15 +165,16 @@ enum action_flag {
 	ACTION_ONE_ADDRESS = 4,	      /* the destination of the rule is one address */
 	/* the destination lies within one range of ADDRESS_SPECIAL */
 	ACTION_SPECIAL_RANGE = 8,
+	ACTION_CHECK_USER = 16, /* only sockets of the user `user` get packets */
 };
 
 /* The action of a rule, in the image, indexed by rule slot. */
 struct action {
 	__u8 tproxy_ip[16];
 	__be16 tproxy_port;
-	__u8 kind;  /* enum action_kind */
-	__u8 flags; /* enum action_flag */
-	__u32 reserved;
+	__u8 kind;	/* enum action_kind */
+	__u8 flags;	/* enum action_flag */
+	__u32 user;	/* the proxy's user, with ACTION_CHECK_USER */
 	__u64 listener; /* SO_COOKIE of the proxy's socket; 0, which no socket has: not known yet */
 };
 

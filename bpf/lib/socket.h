@@ -93,15 +93,16 @@ static __always_inline struct bpf_sock *lookup_listener(struct __sk_buff *skb,
 }
 
 /*
- * Return whether the packet is assigned to the socket that the rule was made for.
- * Another socket can have got its port. The helper reads the cookie of a packet's
- * socket, so there is nothing to compare before the assignment, and nothing in a
- * test run, where no socket is assigned.
+ * Return whether the packet is assigned to a socket that the rule was made for.
+ * Another socket, or another user, can have got its port. The helpers read the
+ * socket of a packet, so there is nothing to compare before the assignment, and
+ * nothing in a test run, where no socket is assigned.
  */
 static __always_inline bool is_listener_of_rule(struct __sk_buff *skb, const struct action *action)
 {
-	return !(action->flags & ACTION_CHECK_LISTENER) ||
-	       bpf_get_socket_cookie(skb) == action->listener;
+	if (action->flags & ACTION_CHECK_LISTENER && bpf_get_socket_cookie(skb) != action->listener)
+		return false;
+	return !(action->flags & ACTION_CHECK_USER) || bpf_get_socket_uid(skb) == action->user;
 }
 
 /*

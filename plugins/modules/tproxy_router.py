@@ -171,6 +171,11 @@ options:
       tproxy_port:
         description: Port of the proxy's socket. Required for C(action) V(tproxy).
         type: str
+      tproxy_user:
+        description:
+          - User of the proxy, by name or number. Only sockets of this user get packets. The default is any user.
+          - A name is looked up on the router, and the rule keeps its number.
+        type: str
       on_missing:
         description: Action while the proxy does not listen, V(drop) or V(pass). The default is V(drop).
         type: str
@@ -411,6 +416,7 @@ gathered:
         action: tproxy
         tproxy_ip: 127.0.0.1
         tproxy_port: 58997
+        tproxy_user: ""
         on_missing: drop
         name: voice
         owner: ansible

@@ -73,6 +73,14 @@ options:
     description:
       - Port of the proxy's socket, 1 to 65535. Required for O(action=tproxy).
     type: str
+  tproxy_user:
+    description:
+      - User of the proxy, by name or number. Only sockets of this user get packets. Another user's socket counts as
+        C(wrong_listener), and the packet is dropped, whatever O(on_missing) says. The default is any user.
+      - A name is looked up on the router, and the rule keeps its number.
+      - The user of a socket is the one that opened it. A proxy that root starts mostly opens its sockets as root, and
+        systemd opens those of a socket unit as root. Their user is V(0).
+    type: str
   on_missing:
     description:
       - Action while the proxy does not listen, V(drop) or V(pass). The default is V(drop).
@@ -113,6 +121,9 @@ options:
         type: str
       tproxy_port:
         description: As O(tproxy_port).
+        type: str
+      tproxy_user:
+        description: As O(tproxy_user).
         type: str
       on_missing:
         description: As O(on_missing).
@@ -234,6 +245,7 @@ rules:
       action: tproxy
       tproxy_ip: 127.0.0.1
       tproxy_port: 58997
+      tproxy_user: ""
       on_missing: drop
       name: ""
       owner: ansible

@@ -18,7 +18,7 @@ from rules import PROXY_IP, PROXY_PORT
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import listener_cookie
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import listener_at
 
 INTERFACE = "bench0"
 PIN = "/sys/fs/bpf/bench_peer"
@@ -60,8 +60,8 @@ def _ours(bench: Bench, blobs: dict, slotted: list) -> int:
 
 def _ours_with_listener(bench: Bench, blobs: dict, slotted: list) -> int:
     """Let each rule name its listener, as the rules of an OpenZiti router do."""
-    cookie = listener_cookie("udp", parse_address(PROXY_IP), PROXY_PORT)
-    return _ours(bench, blobs, [(rule._replace(listener=cookie), slot) for rule, slot in slotted])
+    found = listener_at("udp", parse_address(PROXY_IP), PROXY_PORT)
+    return _ours(bench, blobs, [(rule._replace(listener=found.cookie), slot) for rule, slot in slotted])
 
 
 def _original(bench: Bench, blobs: dict, slotted: list) -> int:

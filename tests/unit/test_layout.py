@@ -146,7 +146,7 @@ def test_action(given, text):
     rule = rules_from_params([{**RULE, **given}])[0][0]
     raw = encode_action(rule)
     assert raw == golden(text, 32)
-    assert decode_action(raw) == (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, None)
+    assert decode_action(raw) == (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, None, None)
 
 
 def test_action_of_one_listener():
@@ -155,7 +155,16 @@ def test_action_of_one_listener():
     for cookie in (1, 2**40 + 7, 0):
         raw = encode_action(rule._replace(listener=cookie))
         assert raw == golden(f"{ACTIONS[2][1][:-2]} 02 00 00 00 00 {cookie.to_bytes(8, 'little').hex()}", 32)
-        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", cookie)
+        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", cookie, None)
+
+
+def test_action_of_one_user():
+    """The user stands before the cookie. User 0 is root."""
+    rule = rules_from_params([{**RULE, "tproxy_port": 8443}])[0][0]
+    for user in (0, 998, 2**32 - 2):
+        raw = encode_action(rule._replace(user=user))
+        assert raw == golden(f"{ACTIONS[2][1][:-2]} 10 {user.to_bytes(4, 'little').hex()}", 32)
+        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", None, user)
 
 
 # ---- struct counter, struct meta, keys -------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock_diag import (
-    listener_cookie,
+    listener_at,
     listeners,
 )
 
@@ -31,7 +32,7 @@ def bound(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> socket
 
 
 def listens(protocol: str, address: str = "127.0.0.1", port: int = PORT) -> bool:
-    return listener_cookie(protocol, parse_address(address), port) is not None
+    return listener_at(protocol, parse_address(address), port) is not None
 
 
 @pytest.mark.parametrize("protocol", KINDS)
@@ -86,8 +87,16 @@ def cookie_of(one: socket.socket) -> int:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_a_listener_is_known_by_the_cookie_that_the_kernel_has_for_it(protocol, address):
     with bound(protocol, address) as one, bound(protocol, address, PORT + 1):
-        assert listener_cookie(protocol, parse_address(address), PORT) == cookie_of(one)
+        assert listener_at(protocol, parse_address(address), PORT) == (cookie_of(one), 0)
         assert [found.cookie for found in listeners(protocol, PORT)] == [cookie_of(one)]
         assert len(listeners(protocol)) == 2
     with bound(protocol, address) as next_one:
-        assert listener_cookie(protocol, parse_address(address), PORT) == cookie_of(next_one) != 0
+        assert listener_at(protocol, parse_address(address), PORT).cookie == cookie_of(next_one) != 0
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+def test_a_listener_has_the_user_that_opened_it(protocol):
+    with bound(protocol) as one:
+        os.fchown(one.fileno(), 998, -1)
+        assert listener_at(protocol, parse_address("127.0.0.1"), PORT).user == 998
+        assert [found.user for found in listeners(protocol, PORT)] == [998]

@@ -81,9 +81,9 @@ def _remove_reasons(path: pathlib.Path) -> None:
 
 
 def _remove_listener(path: pathlib.Path) -> None:
-    """Remove the listener, which 0.1 lacks, from the records of rules."""
-    _replace(path, 'RECORD = struct.Struct("<17s17s3H3Bx5IQ")', 'RECORD = struct.Struct("<17s17s3H3Bx5I")')
-    _replace(path, "        rule.listener or 0,\n    )", "    )")
+    """Remove the listener and its user, which 0.1 lacks, from the records of rules."""
+    _replace(path, 'RECORD = struct.Struct("<17s17s3H3Bx5IQI")', 'RECORD = struct.Struct("<17s17s3H3Bx5I")')
+    _replace(path, "        rule.listener or 0,\n        rule.user or 0,\n    )", "    )")
 
 
 def _replace(path: pathlib.Path, old: str, new: str) -> None:

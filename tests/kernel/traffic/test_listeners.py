@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rule of an OpenZiti router leads to the socket that the router made for that service, and to no other one."""
+"""A rule leads to the listener that it was made for: one socket of an OpenZiti router, or sockets of one user."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ansible_collections.netedge.tproxy.tests.support.ends import (
     asking,
     proxy,
     setting,
+    splice_rule,
 )
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, eventually
 
@@ -152,6 +153,38 @@ def test_on_missing_does_not_let_a_wrong_listener_pass(splicing, helper, client)
             ask(client, ends, "udp", opened)
             eventually(lambda: splicing.reasons().get(WRONG))
             assert is_empty(wrong)
+
+
+# ---- the user of an operator's proxy --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+@pytest.mark.parametrize("missing", ["drop", "pass"])
+def test_a_rule_with_a_user_leads_to_sockets_of_this_user_alone(splicing, ends, client, protocol, missing):
+    """The kernel gives a socket to a user as it does for one that this user opens (sock_alloc(), fchown(2))."""
+    splicing.rules(splice_rule(ends, protocol, tproxy_user=str(ROUTER), on_missing=missing))
+    with ExitStack() as opened, proxy(ends, KINDS[protocol]) as listener:
+        ask(client, ends, protocol, opened)
+        eventually(lambda: splicing.reasons().get(WRONG))
+        assert is_empty(listener)
+        assert verdict(splicing, ends, protocol) == ("drop", "wrong_listener")
+        (finding,) = [each for each in splicing.info()["findings"] if each["code"] == "listener_of_another_user"]
+        assert "is of user 0" in finding["found"]
+        os.fchown(listener.fileno(), ROUTER, -1)
+        ask(client, ends, protocol, opened)
+        eventually(lambda: not is_empty(listener))
+        assert verdict(splicing, ends, protocol) == ("pass", "spliced")
+        assert "listener_of_another_user" not in {each["code"] for each in splicing.info()["findings"]}
+        assert splicing.info()["rules"][0]["tproxy_user"] == str(ROUTER)
+
+
+@pytest.mark.parametrize("protocol", KINDS)
+def test_a_rule_without_a_user_leads_to_the_sockets_of_all(splicing, ends, client, protocol):
+    splicing.rules(splice_rule(ends, protocol))
+    with ExitStack() as opened, proxy(ends, KINDS[protocol]) as listener:
+        os.fchown(listener.fileno(), ROUTER, -1)
+        ask(client, ends, protocol, opened)
+        eventually(lambda: not is_empty(listener))
 
 
 # ---- a router that is killed, loses services, and starts again ----------------------------------------------------

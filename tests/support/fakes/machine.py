@@ -238,7 +238,7 @@ class Machine(Kernel):
         self.sysctl, self.listeners, self.helper = FakeSysctl(), set(), None
         self.reached = ("connect", errno.ENOENT, -1)
         self.ways, self.routes, self.processes = {}, [], FakeProcesses()
-        self.cookies, self.groups = {}, set()
+        self.cookies, self.users, self.groups = {}, {}, set()
         self.units: set = set()
         self.starts: dict = {}
         self.forwarded, self.conntrack, self.wireguard, self.ipsec = {}, FakeConntrack(), FakeWireGuard(), FakeIpsec()

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import ListeningSocket
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import (
+    ListeningSocket,
+    SocketOwner,
+)
 
 LOOPBACK = parse_address("127.0.0.1")
 
@@ -33,26 +36,29 @@ class FakeSysctl:
 class FakeSockets:
     """As sock_diag. The machine's `listeners` are the (protocol, port) of listening sockets on the loopback.
 
-    Each has a cookie in `cookies`, or else one of its port. Those in `groups` are two sockets.
+    Each has a cookie in `cookies`, or else one of its port. Those in `groups` are two sockets. `users` has
+    the user of each, root without an entry.
     """
 
     def __init__(self, machine):
         self._machine = machine
 
-    def listener_cookie(self, protocol, address, port):
+    def listener_at(self, protocol, address, port):
         assert len(address) == 16
-        return self._cookie(protocol, port) if (protocol, port) in self._machine.listeners else None
+        return self._owner(protocol, port) if (protocol, port) in self._machine.listeners else None
 
     def listeners(self, protocol, port=0):
         ports = [each for kind, each in self._machine.listeners if kind == protocol and port in (0, each)]
         return [
-            ListeningSocket(LOOPBACK, each, 0, False, True, self._cookie(protocol, each) + member)
+            ListeningSocket(LOOPBACK, each, 0, False, True, owner.cookie + member, owner.user)
             for each in ports
+            for owner in [self._owner(protocol, each)]
             for member in range(2 if (protocol, each) in self._machine.groups else 1)
         ]
 
-    def _cookie(self, protocol, port):
-        return self._machine.cookies.get((protocol, port), 100 * port)
+    def _owner(self, protocol, port):
+        key = protocol, port
+        return SocketOwner(self._machine.cookies.get(key, 100 * port), self._machine.users.get(key, 0))
 
     def has_reuseport(self, inode):
         return False
@@ -62,13 +68,14 @@ class FakeProcesses:
     """As the processes of procfs.
 
     `ssh` is the SSH session of the calling process, None without one. `sockets` are the unix sockets that listen.
-    `no_groups` are the groups that do not exist.
+    `no_groups` are the groups that do not exist. `users` has the number of each user by name.
     """
 
     def __init__(self):
         self.ssh = None
         self.sockets = set()
         self.no_groups = set()
+        self.users = {"proxy": 13}
         self.owner, self.parent = None, None  # of every socket, and of every process
 
     def owners_of(self, inodes):
@@ -76,6 +83,9 @@ class FakeProcesses:
 
     def parent_of(self, pid):
         return self.parent
+
+    def user_number(self, name):
+        return self.users.get(name)
 
     def has_group(self, name):
         return name not in self.no_groups

@@ -118,6 +118,7 @@ ACTION_PASS_WHEN_MISSING = 1
 ACTION_CHECK_LISTENER = 2
 ACTION_ONE_ADDRESS = 4
 ACTION_SPECIAL_RANGE = 8
+ACTION_CHECK_USER = 16
 
 # enum policy_flag
 POLICY_DEFAULT_PASS = 1
@@ -225,7 +226,7 @@ STRUCTS = {
             "tproxy_port": (16, 2),
             "kind": (18, 1),
             "flags": (19, 1),
-            "reserved": (20, 4),
+            "user": (20, 4),
             "listener": (24, 8),
         },
     ),

@@ -44,6 +44,7 @@ RULE = {
     "action": {"type": "str"},
     "tproxy_ip": {"type": "str"},
     "tproxy_port": {"type": "str"},
+    "tproxy_user": {"type": "str"},
     "on_missing": {"type": "str"},
     "name": {"type": "str"},
 }

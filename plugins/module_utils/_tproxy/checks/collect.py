@@ -232,7 +232,10 @@ def _listener(
         return found._replace(there=False)
     known = [entry.transparent for entry in there if entry.transparent is not None]
     shared = any(system.sockets.has_reuseport(entry.inode) for entry in there) if reads_reuseport else None
-    return found._replace(there=True, transparent=all(known) if known else None, shared=shared)
+    named = {rule.user for rule in rules if rule.user is not None}
+    strangers = tuple(sorted({(entry.user, user) for entry in there for user in named if entry.user != user}))
+    transparent = all(known) if known else None
+    return found._replace(there=True, transparent=transparent, shared=shared, strangers=strangers)
 
 
 def _lost(rules: Sequence[Rule], cookies: set[int]) -> list[Rule]:

@@ -56,7 +56,7 @@ class Listener(NamedTuple):
     `rules` are the names of the rules, and `routers` counts those that belong to OpenZiti routers. A router removes its
     rules before it stops listening. `lost` counts the rules of routers that have lost their listener: no socket is
     there, or another one. `there` means that a socket listens, `transparent` that it has IP_TRANSPARENT, `shared` that
-    it has SO_REUSEPORT.
+    it has SO_REUSEPORT. `strangers` has each pair (user of a socket, user that a rule names) of different users.
     """
 
     where: str
@@ -66,6 +66,7 @@ class Listener(NamedTuple):
     shared: bool | None = None
     routers: int = 0
     lost: int = 0
+    strangers: tuple[tuple[int, int], ...] = ()
 
 
 class DriftFact(NamedTuple):

@@ -388,6 +388,11 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
     left_behind = [each for each in facts.listeners if each.lost]
     opaque = [each for each in facts.listeners if each.there and each.transparent is False]
     shared = [each for each in facts.listeners if old and each.there and each.shared]
+    strangers = [
+        f"{_listed([each])} is of user {user} and gets no packets: its rule names user {named}"
+        for each in facts.listeners
+        for user, named in each.strangers
+    ]
     if missing:
         remedy = "start the proxy; until then `on_missing` of these rules applies"
         yield finding("note", "listener_missing", f"no socket listens on {_listed(missing)}", remedy)
@@ -402,6 +407,9 @@ def _listeners(facts: Facts) -> Iterator[Finding]:
     if opaque:
         remedy = "make the proxy set IP_TRANSPARENT (HAProxy `transparent`, Squid `tproxy`): clients get no answer"
         yield finding("warning", "listener_not_transparent", f"{_listed(opaque)} is not transparent", remedy)
+    if strangers:
+        remedy = "start the proxy as that user; if root or a socket unit opens its socket, set tproxy_user to 0"
+        yield finding("warning", "listener_of_another_user", listed(strangers), remedy)
     if shared:
         remedy = "run the proxy without SO_REUSEPORT, or use Linux 6.6 or newer: this kernel refuses to splice to it"
         yield finding("warning", "listener_reuseport", f"{_listed(shared)} has SO_REUSEPORT", remedy)

@@ -2,18 +2,19 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The listener of a router's rule: the one socket that the rule was made for.
+"""The listener of a rule: the one socket that a router's rule was made for, or any socket of one user.
 
 A router that starts again takes its ports from the same range. So another service can listen at the port of an old
-rule. A rule knows its listener by the socket's cookie, which no other socket gets. The program compares it for each
-packet, and this module compares it for each decision about rules.
+rule. A rule knows its listener by the socket's cookie, which no other socket gets. A rule of an operator can name the
+user of its proxy. The program compares both for each packet, and this module compares them for each decision about
+rules.
 """
 
 from __future__ import annotations
 
 from ..model.prefix import parse_address
 from ..model.rule import UNKNOWN_LISTENER, Rule
-from ..system.system import Sockets
+from ..system.system import SocketOwner, Sockets
 
 
 class Listeners:
@@ -21,20 +22,21 @@ class Listeners:
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
-        self._cookies: dict[tuple[str, str, int], int | None] = {}
+        self._found: dict[tuple[str, str, int], SocketOwner | None] = {}
 
     def has(self, rule: Rule) -> bool:
         """Return whether the listener of a rule is there. A rule that names no listener accepts each one."""
         if rule.action != "tproxy":
             return True
-        found = self._cookie(rule)
-        if found is None or rule.listener in (None, UNKNOWN_LISTENER, found):
+        found = self._at_proxy(rule)
+        if found is None or rule.listener in (None, UNKNOWN_LISTENER, found.cookie):
             return found is not None
         return rule.listener in self._all_cookies(rule)
 
     def accept(self, rule: Rule) -> bool:
         """Return whether the program gives packets to the socket at the proxy address, if there is one."""
-        return rule.listener is None or self._cookie(rule) in (None, rule.listener)
+        found = self._at_proxy(rule)
+        return found is None or (rule.listener in (None, found.cookie) and rule.user in (None, found.user))
 
     def identify(self, rule: Rule) -> Rule:
         """Return a rule with the listener of this moment; with UNKNOWN_LISTENER if there is none.
@@ -43,24 +45,24 @@ class Listeners:
         """
         if rule.action != "tproxy":
             return rule
-        found = self._cookie(rule)
+        found = self._at_proxy(rule)
         if found is None:
             return rule._replace(listener=UNKNOWN_LISTENER)
-        return rule._replace(listener=None if len(self._all_cookies(rule)) > 1 else found)
+        return rule._replace(listener=None if len(self._all_cookies(rule)) > 1 else found.cookie)
 
     def identify_unknown(self, rule: Rule) -> Rule | None:
         """Return the rule with its listener if it had none before and has one now, otherwise None."""
-        if rule.listener != UNKNOWN_LISTENER or self._cookie(rule) is None:
+        if rule.listener != UNKNOWN_LISTENER or self._at_proxy(rule) is None:
             return None
         return self.identify(rule)
 
-    def _cookie(self, rule: Rule) -> int | None:
-        """Return the cookie of the socket that would get a new client's packets."""
+    def _at_proxy(self, rule: Rule) -> SocketOwner | None:
+        """Return the socket that would get a new client's packets."""
         proxy = rule.protocol, rule.tproxy_ip, rule.tproxy_port
-        if proxy not in self._cookies:
+        if proxy not in self._found:
             protocol, address, port = proxy
-            self._cookies[proxy] = self._sockets.listener_cookie(protocol, parse_address(address), port)
-        return self._cookies[proxy]
+            self._found[proxy] = self._sockets.listener_at(protocol, parse_address(address), port)
+        return self._found[proxy]
 
     def _all_cookies(self, rule: Rule) -> set[int]:
         """Return the cookies of the sockets that listen at exactly the proxy address of a rule."""

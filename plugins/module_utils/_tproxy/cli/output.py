@@ -99,7 +99,8 @@ def outcome(rule: Answer) -> str:
     if rule["action"] != "tproxy":
         return str(rule["action"])
     host = f"[{rule['tproxy_ip']}]" if ":" in rule["tproxy_ip"] else rule["tproxy_ip"]
-    return f"{host}:{rule['tproxy_port']}" + (", or pass" if rule["on_missing"] == "pass" else "")
+    user = f", user {rule['tproxy_user']}" if rule["tproxy_user"] else ""
+    return f"{host}:{rule['tproxy_port']}{user}" + (", or pass" if rule["on_missing"] == "pass" else "")
 
 
 def _reasons(answer: Answer) -> list[str]:
@@ -170,7 +171,7 @@ WHY = {
     "link": "It is neither IPv4 nor IPv6: link protocols pass.",
     "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
     "wrong_listener": "The rule gives this flow to the proxy on {proxy}, but the socket there is not the one that the"
-    " rule was made for: it gets nothing.",
+    " rule was made for, or belongs to another user: it gets nothing.",
     "no_listener": "The rule gives this flow to the proxy on {proxy}, but no socket listens there: its on_missing is"
     " {verdict}.",
     "assign_error": "The rule gives this flow to the proxy on {proxy}, but the kernel refused to assign its socket:"

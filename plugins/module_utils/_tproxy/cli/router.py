@@ -68,7 +68,7 @@ def manage_router(options: Options, system: System, check: bool) -> Result:
         return _gather(options, system)
     if options["state"] == ABSENT:
         return _remove(options, system, check)
-    return _configure(options, router_from_params(options), system, check)
+    return _configure(options, router_from_params(options, system.processes.user_number), system, check)
 
 
 # ---- merged, replaced -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ OPTIONS = (
     "action",
     "tproxy_ip",
     "tproxy_port",
+    "tproxy_user",
     "on_missing",
     "name",
     "owner",

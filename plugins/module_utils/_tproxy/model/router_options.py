@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..constants import AUTO, FAMILY_NAMES, HANDLE, PRIORITY, REPLACED, ROUTE_PRIORITY, ROUTE_TABLE
@@ -19,7 +20,7 @@ from .layers import read_layers
 from .policy import CHOICES, Mark, WantedHook, masked_sources, parse_mark, policy_from_params, route_faults
 from .prefix import parse_address
 from .rule import Identity, Rule, is_routers
-from .rule_options import rules_from_params
+from .rule_options import Users, no_user, rules_from_params
 
 Options = Mapping[str, Any]
 
@@ -75,11 +76,14 @@ class WantedRouter:
         return tuple(each.name for each in self.interfaces if not each.is_present)
 
 
-def router_from_params(options: Options) -> WantedRouter:
-    """Return the desired state that the options of tproxy_router describe. Raises InvalidInput with every fault."""
+def router_from_params(options: Options, users: Users = no_user) -> WantedRouter:
+    """Return the desired state that the options of tproxy_router describe. Raises InvalidInput with every fault.
+
+    `users` returns the number of a user by name.
+    """
     faults: list[str] = []
     interfaces = _interfaces(options.get("interfaces") or [], faults)
-    rules, warnings = _rules(options, faults)
+    rules, warnings = _rules(options, users, faults)
     routes = _routes(options.get("routes"), interfaces, faults)
     is_whole = options.get("state") == REPLACED
     if is_whole:
@@ -158,7 +162,7 @@ def _addresses(given: Sequence[str] | None, place: str, faults: list[str]) -> tu
 # ---- rules -------------------------------------------------------------------------------------
 
 
-def _rules(options: Options, faults: list[str]) -> tuple[Mapping[Identity, Rule] | None, list[str]]:
+def _rules(options: Options, users: Users, faults: list[str]) -> tuple[Mapping[Identity, Rule] | None, list[str]]:
     """Return the rules by identity, and warnings."""
     items, layers, owner = options.get("rules"), options.get("layers"), options.get("owner")
     if items is None and not layers:
@@ -168,12 +172,13 @@ def _rules(options: Options, faults: list[str]) -> tuple[Mapping[Identity, Rule]
     before = len(faults)
     found: list[Rule] = []
     warnings: list[str] = []
+    read = partial(rules_from_params, users=users)
     try:
-        found, warnings = rules_from_params([{**item, "owner": item.get("owner") or owner} for item in items or ()])
+        found, warnings = read([{**item, "owner": item.get("owner") or owner} for item in items or ()])
     except InvalidInput as wrong:
         faults += wrong.faults
     try:
-        in_layers, warned = read_layers(layers, rules_from_params, None if items is None else str(owner))
+        in_layers, warned = read_layers(layers, read, None if items is None else str(owner))
         found, warnings = [*found, *in_layers], [*warnings, *warned]
     except InvalidInput as wrong:
         faults += wrong.faults

@@ -8,7 +8,7 @@ The module defines a rule, the identity of rules and their precedence. It never 
 does), and never looks at other rules.
 
 1. A rule has one canonical form, so equality is equality of fields: `interfaces` sorted without doubles; tproxy_ip,
-   tproxy_port and on_missing empty unless the action is tproxy.
+   tproxy_port, on_missing and user empty unless the action is tproxy.
 2. The identity is the match and the owner of a rule. A rule with a known identity changes that rule's action. It is
    never a second rule.
 3. Precedence is a total order of the rules that can match one packet. It never depends on the order of insertion.
@@ -52,7 +52,8 @@ class Rule(NamedTuple):
 
     `protocol` is a canonical name. A protocol without ports has its number as `low` and `high`, as in the image.
     `listener` is the cookie (SO_COOKIE) of the only socket that gets packets, for a rule of a router. With
-    UNKNOWN_LISTENER no socket gets any. None means each socket at the proxy address.
+    UNKNOWN_LISTENER no socket gets any. None means each socket at the proxy address. `user` is the number of the only
+    user whose sockets get packets, None for all users.
     """
 
     destination: Prefix
@@ -68,6 +69,7 @@ class Rule(NamedTuple):
     name: str = ""
     owner: str = "ansible"
     listener: int | None = None
+    user: int | None = None
 
     @property
     def identity(self) -> Identity:
@@ -107,6 +109,7 @@ class Rule(NamedTuple):
             "action": self.action,
             "tproxy_ip": self.tproxy_ip,
             "tproxy_port": self.tproxy_port,
+            "tproxy_user": "" if self.user is None else str(self.user),
             "on_missing": self.on_missing,
             "name": self.name,
             "owner": self.owner,
@@ -120,7 +123,8 @@ class Rule(NamedTuple):
     def _outcome(self) -> str:
         if self.action != "tproxy":
             return self.action
-        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}, {self.on_missing} without a listener"
+        user = "" if self.user is None else f" of user {self.user}"
+        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}{user}, {self.on_missing} without a listener"
 
 
 @lru_cache(maxsize=1024)  # many rules have the same source

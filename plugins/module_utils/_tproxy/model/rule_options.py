@@ -17,7 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Callable, NamedTuple, TypeVar
 
 from ..errors import InvalidInput
@@ -33,10 +33,12 @@ OWNER_BYTES = 31
 INTERFACE_BYTES = 15
 
 PORTS_ALLOWED = f"give one port as 80, a range as 80-443 (or '80:443'), or several as '80,443', each 0 to {PORT_MAX}"
+USER_MAX = 2**32 - 2  # the last number means "no user": chown(2)
 PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
 ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
 
 Read = TypeVar("Read", Rule, Identity)
+Users = Callable[[str], "int | None"]
 
 # Nobody writes ranges from ports below 17; the numbers that YAML would make of them are ports such as 80 and 443.
 SEXAGESIMAL_MIN, SEXAGESIMAL = 1024, 60
@@ -57,13 +59,19 @@ class LongList(list[Any]):
         self.warnings: list[str] = []
 
 
-def rules_from_params(items: list[Any], single: bool = False, owner: str | None = None) -> tuple[list[Rule], list[str]]:
+def no_user(_name: str) -> None:
+    """Return no user: the options come from rules in force, whose users are numbers."""
+
+
+def rules_from_params(
+    items: list[Any], single: bool = False, owner: str | None = None, users: Users = no_user
+) -> tuple[list[Rule], list[str]]:
     """Return (rules, warnings) of option dicts. Raises InvalidInput with every fault of the whole list.
 
     `single`: the one item stands at the top level of a module, so texts say `ports` and not `rule number 1: ports`.
-    `owner` is that of the items that name none.
+    `owner` is that of the items that name none. `users` returns the number of a user by name.
     """
-    rules, warnings = _read_all(items, single, owner, _rules)
+    rules, warnings = _read_all(items, single, owner, partial(_rules, lru_cache(users)))
     if isinstance(items, LongList):
         items[:] = rules
         items.warnings = warnings = items.warnings or warnings
@@ -354,7 +362,7 @@ def _identities(reader: _Reader) -> list[Identity]:
     return [Identity(owner, destination, source, *each, interfaces) for each in matches]
 
 
-def _rules(reader: _Reader) -> list[Rule]:
+def _rules(users: Users, reader: _Reader) -> list[Rule]:
     """Return the rules that an entry stands for."""
     match = _match(reader)
     name = reader.text("name", "", NAME_BYTES)
@@ -365,23 +373,26 @@ def _rules(reader: _Reader) -> list[Rule]:
     address: str | None = ""
     port: int | None = 0
     on_missing: str | None = ""
+    user: int | None = None
     if action == "tproxy":
         address, port = _tproxy_ip(reader), _tproxy_port(reader)
         on_missing = reader.choice("on_missing", ON_MISSING, "drop")
+        user = _tproxy_user(reader, users)
     else:
         _refuse_tproxy_options(reader, action)
     if reader.faults or match is None or action is None or address is None or port is None or on_missing is None:
         return []
     owner, destination, source, matches, interfaces = match
     return [
-        Rule(destination, source, *each, interfaces, action, address, port, on_missing, name, owner) for each in matches
+        Rule(destination, source, *each, interfaces, action, address, port, on_missing, name, owner, user=user)
+        for each in matches
     ]
 
 
 def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
     """Fault a proxy where none is used. Empty ones, as Rule.to_params writes them, and on_missing do no harm."""
-    for option in ("tproxy_ip", "tproxy_port"):
-        if action and reader.given(option) not in (None, "", 0):
+    for option, empty in (("tproxy_ip", ""), ("tproxy_port", 0), ("tproxy_user", "")):
+        if action and reader.given(option) not in (None, "", empty):
             reader.fault(option, f"{reader.given(option)!r} has no meaning with action {action}; leave it out")
 
 
@@ -393,6 +404,25 @@ def _tproxy_port(reader: _Reader) -> int | None:
         reader.fault("tproxy_port", f"{value!r} is out of range; {PORT_NEEDED}")
     else:
         return int(value)
+    return None
+
+
+def _tproxy_user(reader: _Reader, users: Users) -> int | None:
+    """Return the number of the proxy's user, None for all users."""
+    value = reader.given("tproxy_user")
+    if value is None or value == "":
+        return None
+    text = "" if isinstance(value, bool) else str(value)
+    if not (text.isascii() and text.isdigit()):
+        number = users(text)
+        if number is None:
+            reader.fault(
+                "tproxy_user", f"this machine has no user {text or value!r}; install the proxy first, or give a number"
+            )
+        return number
+    if int(text) <= USER_MAX:
+        return int(text)
+    reader.fault("tproxy_user", f"{text} is out of range; give a user's name or number, 0 to {USER_MAX}")
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..abi.layout import RULES
@@ -19,7 +20,7 @@ from ..checks.preflight import findings_of_rules
 from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.rule import Identity, Rule, sorted_rules
-from ..model.rule_options import identities_from_params, rules_from_params
+from ..model.rule_options import Users, identities_from_params, rules_from_params
 from ..resources.in_force import ANY, enforcing_interfaces
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
@@ -43,7 +44,7 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
 
     Raises InvalidInput, LimitExceeded, Refused, VerificationFailed; then nothing was changed.
     """
-    desired, wanted, warnings = _desired(options)
+    desired, wanted, warnings = _desired(options, system.processes.user_number)
     touches_own = []
 
     def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
@@ -76,10 +77,12 @@ def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, 
         return waiting_rules(rules, enforcing_interfaces(system, netlink, pins))
 
 
-def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[Rule], list[str]]:
+def _desired(
+    options: Options, users: Users
+) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[Rule], list[str]]:
     """Return the function from the stored rules to the wanted rules, the rules of the options, and warnings.
 
-    Raises InvalidInput with every fault of the input.
+    `users` returns the number of a user by name. Raises InvalidInput with every fault of the input.
     """
     single = options["destination"] is not None or (options["rules"] is None and options.get("layers") is None)
     items = [{name: options[name] for name in OPTIONS}] if single else options["rules"]
@@ -94,7 +97,8 @@ def _desired(options: Options) -> tuple[Callable[[RulesByIdentity], RulesByIdent
         identities, warnings = _both(items or [], single, owner, layers, owner_of_rules, identities_from_params)
         gone = set(identities)
         return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), [], warnings
-    rules, warnings = _both(items or [], single, owner, layers, owner_of_rules, rules_from_params)
+    read = partial(rules_from_params, users=users)
+    rules, warnings = _both(items or [], single, owner, layers, owner_of_rules, read)
     wanted = {rule.identity: rule for rule in rules}
     purged = {*(layers or ()), *([] if owner_of_rules is None else [owner])} if options["purge"] else set()
     return (lambda have: {**_kept(have, purged), **wanted}), rules, warnings

@@ -70,8 +70,8 @@ SPARE_SLOTS = 4096
 SPARE_PAGES = 512
 ENTRY_WORDS = 40  # of a journal entry with names of usual length
 ACTIONS, COVER_ADDED, FLOWS, COVER_REMOVED, RULES_KNOWN = range(5)  # phases of a change
-# Words of an action that may change in place: port, kind and flags; the cookie of the listener.
-ACTION_PORT, ACTION_LISTENER = 4, (6, 7)
+# Words of an action that may change in place: port, kind and flags; the user, and the cookie of the listener.
+ACTION_PORT, ACTION_LISTENER = 4, (5, 6, 7)
 
 Table = tuple[int, str]  # family, and tcp, udp, PORTLESS or one of COVERS
 
@@ -361,7 +361,8 @@ class RuleImage:
         """Publish the port and the listener of an action.
 
         The word with the port makes the new listener count, so it comes last. Until then the program compares the
-        socket at the old port with the new cookie, or with a half of it. No socket has that one: the flow is dropped.
+        socket at the old port with the new user, and with the new cookie or a half of it. No socket has that cookie:
+        the flow is dropped.
         """
         before, after = array("I", encode_action(old)), array("I", encode_action(rule))
         if old.action != rule.action or before[:ACTION_PORT] != after[:ACTION_PORT]:

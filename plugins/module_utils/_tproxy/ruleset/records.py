@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..abi.layout import (
     ACTION_CHECK_LISTENER,
+    ACTION_CHECK_USER,
     ACTION_DROP,
     ACTION_ONE_ADDRESS,
     ACTION_PASS,
@@ -71,12 +72,12 @@ MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
 
 def encode_action(rule: Rule) -> bytes:
     """Return struct action."""
-    flags = _flags(rule.on_missing, rule.listener) | _reach_flags(rule)
-    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, flags, rule.listener)
+    flags = _flags(rule) | _reach_flags(rule)
+    return _encode(rule.action, rule.tproxy_ip, rule.tproxy_port, flags, rule.listener or 0, rule.user or 0)
 
 
 @lru_cache(maxsize=4096)  # many rules, few proxies
-def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener: int | None) -> bytes:
+def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener: int, user: int) -> bytes:
     return encode(
         "action",
         {
@@ -84,13 +85,15 @@ def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener:
             "tproxy_port": tproxy_port,
             "kind": KINDS[action],
             "flags": flags,
-            "listener": listener or 0,
+            "user": user,
+            "listener": listener,
         },
     )
 
 
-def _flags(on_missing: str, listener: int | None) -> int:
-    return MISSING_FLAGS[on_missing] | (0 if listener is None else ACTION_CHECK_LISTENER)
+def _flags(rule: Rule) -> int:
+    listener = 0 if rule.listener is None else ACTION_CHECK_LISTENER
+    return MISSING_FLAGS[rule.on_missing] | listener | (0 if rule.user is None else ACTION_CHECK_USER)
 
 
 def _reach_flags(rule: Rule) -> int:
@@ -110,6 +113,7 @@ class Action(NamedTuple):
     tproxy_port: int
     on_missing: str
     listener: int | None
+    user: int | None
 
 
 @lru_cache(maxsize=4096)
@@ -118,10 +122,11 @@ def decode_action(raw: bytes) -> Action:
     values = decode("action", raw)
     action = KIND_NAMES.get(values["kind"], "")
     if action != "tproxy":
-        return Action(action, "", values["tproxy_port"], "", None)
+        return Action(action, "", values["tproxy_port"], "", None, None)
     on_missing = MISSING_NAMES[values["flags"] & ACTION_PASS_WHEN_MISSING]
     listener = values["listener"] if values["flags"] & ACTION_CHECK_LISTENER else None
-    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing, listener)
+    user = values["user"] if values["flags"] & ACTION_CHECK_USER else None
+    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing, listener, user)
 
 
 # ---- the canonical rules ----------------------------------------------------------------------
@@ -130,8 +135,8 @@ HEAD = struct.Struct("<II")
 SLOT = struct.Struct("<I")
 # The image formats that this release reads, and the pages of interface groups in each. The journal is the same.
 READABLE = {2: 1, IMAGE_FORMAT: GROUP_PAGES}
-RECORD = struct.Struct("<17s17s3H3Bx5IQ")  # the members of _Record
-RECORDS = {form.size: form for form in (RECORD, struct.Struct("<17s17s3H3Bx5I"))}  # format 2 has no listener
+RECORD = struct.Struct("<17s17s3H3Bx5IQI")  # the members of _Record
+RECORDS = {form.size: form for form in (RECORD, struct.Struct("<17s17s3H3Bx5I"))}  # format 2 ends before `listener`
 
 
 class SlottedRule(NamedTuple):
@@ -158,7 +163,7 @@ class ImageContents(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A rule; `tproxy_ip` to `interfaces` are numbers of texts. `listener` counts with ACTION_CHECK_LISTENER only."""
+    """A rule; `tproxy_ip` to `interfaces` are numbers of texts. `listener` and `user` count with their flags only."""
 
     destination: bytes
     source: bytes
@@ -174,6 +179,7 @@ class _Record(NamedTuple):
     owner: int
     interfaces: int
     listener: int = 0
+    user: int = 0
 
 
 def encode_source(rules: Iterable[SlottedRule]) -> bytes:
@@ -195,10 +201,11 @@ def _record(rule: Rule, slot: int, texts: dict[str, int]) -> bytes:
         rule.tproxy_port,
         protocol_number(rule.protocol),
         KINDS[rule.action],
-        _flags(rule.on_missing, rule.listener),
+        _flags(rule),
         slot,
         *[texts.setdefault(text, len(texts)) for text in named],
         rule.listener or 0,
+        rule.user or 0,
     )
 
 
@@ -248,6 +255,7 @@ def _rule(
         texts[record.name],
         texts[record.owner],
         record.listener if record.flags & ACTION_CHECK_LISTENER else None,
+        record.user if record.flags & ACTION_CHECK_USER else None,
     )
     return SlottedRule(rule, record.slot)
 

@@ -11,6 +11,7 @@ import contextlib
 import glob
 import grp
 import os
+import pwd
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,14 @@ def has_group(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def user_number(name: str) -> int | None:
+    """Return the number of a user, from the files of this machine or from a directory service. None: there is none."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
 
 
 def owners_of(inodes: Iterable[int]) -> dict[int, Process]:

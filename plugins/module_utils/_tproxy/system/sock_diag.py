@@ -32,7 +32,7 @@ from .netlink.wire import (
     mapped,
     split,
 )
-from .system import ListeningSocket
+from .system import ListeningSocket, SocketOwner
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
 REQUEST = struct.Struct("=BBBxI48s")  # struct inet_diag_req_v2: family, protocol, extensions, states, socket id
@@ -57,8 +57,8 @@ UNREADABLE = (errno.ESRCH, errno.EPERM, errno.EACCES, errno.EBADF, errno.ENOSYS)
 # ---- one socket --------------------------------------------------------------------
 
 
-def listener_cookie(protocol: str, address: bytes, port: int) -> int | None:
-    """Return the cookie (SO_COOKIE) of the socket that takes packets to an address, or None if no socket does.
+def listener_at(protocol: str, address: bytes, port: int) -> SocketOwner | None:
+    """Return the cookie (SO_COOKIE) and the user of the socket that takes packets to an address, or None without one.
 
     That is a TCP socket in LISTEN, or a bound UDP socket, of this network namespace. The kernel looks up one socket,
     so the number of sockets does not matter. Raises KernelRefused, and Unsupported on a kernel that cannot look up
@@ -70,7 +70,7 @@ def listener_cookie(protocol: str, address: bytes, port: int) -> int | None:
             raise Unsupported(f"this kernel does not report {protocol} sockets: load the module {protocol}_diag")
         return None
     _family, state, *_rest = ANSWER.unpack_from(found)
-    return _cookie(found) if protocol == "udp" or state == TCP_LISTEN else None
+    return _owner(found) if protocol == "udp" or state == TCP_LISTEN else None
 
 
 def _has_lookup(protocol: str) -> bool:
@@ -149,14 +149,14 @@ def _decoded(payload: bytes) -> ListeningSocket:
         numbers[-1],
         family == socket.AF_INET6 and not any(given.get(INET_DIAG_SKV6ONLY, b"\1")),
         bool(options[0] & SOCKOPT_TRANSPARENT) if options else None,
-        _cookie(payload),
+        *_owner(payload),
     )
 
 
-def _cookie(answer: bytes) -> int:
-    """Return the cookie of a socket (sock_diag_save_cookie() in net/core/sock_diag.c)."""
-    *_rest, low, high, _expires, _received, _sent, _user, _inode = ANSWER.unpack_from(answer)
-    return int(high) << 32 | int(low)
+def _owner(answer: bytes) -> SocketOwner:
+    """Return the cookie of a socket (sock_diag_save_cookie() in net/core/sock_diag.c), and its user."""
+    *_rest, low, high, _expires, _received, _sent, user, _inode = ANSWER.unpack_from(answer)
+    return SocketOwner(int(high) << 32 | int(low), int(user))
 
 
 def _socket() -> socket.socket:

@@ -183,7 +183,7 @@ class ListeningSocket(NamedTuple):
     """A TCP socket that listens, or a UDP socket without a peer.
 
     `dual` means that an IPv6 socket takes IPv4 too. `transparent` is None on kernels before 5.10, which do not report
-    it. No other socket has the same `cookie` until the next boot.
+    it. No other socket has the same `cookie` until the next boot. `user` is the number of its user.
     """
 
     address: bytes
@@ -192,12 +192,20 @@ class ListeningSocket(NamedTuple):
     dual: bool
     transparent: bool | None
     cookie: int
+    user: int
+
+
+class SocketOwner(NamedTuple):
+    """The cookie of a socket, and the number of its user."""
+
+    cookie: int
+    user: int
 
 
 class Sockets(Protocol):
     """Listening sockets, from sock_diag."""
 
-    def listener_cookie(self, protocol: str, address: bytes, port: int, /) -> int | None: ...
+    def listener_at(self, protocol: str, address: bytes, port: int, /) -> SocketOwner | None: ...
 
     def listeners(self, protocol: str, port: int = 0, /) -> Sequence[ListeningSocket]: ...
 
@@ -265,6 +273,8 @@ class Processes(Protocol):
     def listens(self, path: str, /) -> bool: ...
 
     def has_group(self, name: str, /) -> bool: ...
+
+    def user_number(self, name: str, /) -> int | None: ...
 
 
 class Conntrack(Protocol):

@@ -274,6 +274,7 @@ def test_a_rule_is_checked_on_its_interfaces_only(names, found):
         ({"shared": True}, "6.12", []),
         ({"shared": True}, "6.1", [("warning", "listener_reuseport")]),
         ({"shared": None}, "6.1", []),
+        ({"strangers": ((0, 13),)}, "6.12", [("warning", "listener_of_another_user")]),
     ],
 )
 def test_findings_of_a_listener(state, release, found):

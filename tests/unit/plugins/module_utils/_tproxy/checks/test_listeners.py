@@ -74,6 +74,15 @@ def test_without_a_socket_there_is_no_listener(machine):
     assert listeners.has(DROP)
 
 
+def test_the_program_gives_packets_to_sockets_of_one_user_alone(machine, listeners):
+    machine.users["tcp", PORT] = 13
+    assert listeners.accept(RULE._replace(user=13))
+    assert not listeners.accept(RULE._replace(user=0))
+    assert not listeners.accept(made_for(5)._replace(user=13))
+    machine.listeners.clear()
+    assert Listeners(machine.system().sockets).accept(RULE._replace(user=0)), "the program says no_listener then"
+
+
 def test_the_program_gives_packets_to_that_socket_alone(listeners):
     assert listeners.accept(RULE)
     assert listeners.accept(made_for(COOKIE))

@@ -99,6 +99,7 @@ def test_params():
         "action": "tproxy",
         "tproxy_ip": "127.0.0.1",
         "tproxy_port": 8080,
+        "tproxy_user": "",
         "on_missing": "pass",
         "name": "web",
         "owner": "ansible",
@@ -127,6 +128,10 @@ def test_params_make_the_same_rules(seed):
         (
             {"destination": Prefix.parse("fd00::/8")[0], "source": Prefix.any_of(6), "tproxy_ip": "::1", "name": ""},
             "tcp fd00::/8 ports 80-443 on eth0,eth1: tproxy [::1]:8080, pass without a listener (owner ansible)",
+        ),
+        (
+            {"interfaces": (), "high": 80, "name": "", "user": 0},
+            "tcp 10.0.0.0/8 ports 80: tproxy 127.0.0.1:8080 of user 0, pass without a listener (owner ansible)",
         ),
         (
             {"action": "drop", "tproxy_ip": "", "tproxy_port": 0, "on_missing": "", "interfaces": ()},

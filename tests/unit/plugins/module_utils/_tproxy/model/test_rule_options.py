@@ -14,7 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_
 )
 
 # As Ansible passes a rule: every option is there, None if it was left out.
-OPTIONS = ("source", "interfaces", "action", "tproxy_ip", "tproxy_port", "on_missing", "name", "owner")
+OPTIONS = ("source", "interfaces", "action", "tproxy_ip", "tproxy_port", "tproxy_user", "on_missing", "name", "owner")
 LEFT_OUT = dict.fromkeys(OPTIONS)
 GOOD = {**LEFT_OUT, "destination": "10.0.0.0/8", "protocol": "tcp", "ports": "80", "tproxy_port": 8080}
 
@@ -125,6 +125,22 @@ def test_rules_without_proxy_have_one_form(action, on_missing):
     assert (rule.tproxy_ip, rule.tproxy_port, rule.on_missing) == ("", 0, "")
 
 
+@pytest.mark.parametrize(
+    ("given", "user"), [(None, None), ("", None), ("0", 0), (0, 0), ("4294967294", 4294967294), ("proxy", 13)]
+)
+def test_the_user_of_a_proxy_is_a_number(given, user):
+    (rule,), _warnings = rules_from_params([{**GOOD, "tproxy_user": given}], users={"proxy": 13}.get)
+    assert rule.user == user
+    assert rules_from_params([rule.to_params()])[0] == [rule]
+
+
+def test_an_unknown_user_is_refused_with_the_other_faults():
+    assert faults_of(rules_from_params, {"tproxy_user": "proxy", "on_missing": "reject"}, users={}.get) == [
+        "rule number 1: on_missing: 'reject' is not one of drop, pass",
+        "rule number 1: tproxy_user: this machine has no user 'proxy'; install the proxy first, or give a number",
+    ]
+
+
 def test_tproxy_ip_is_canonical():
     assert one_rule(tproxy_ip="::ffff:127.0.0.2").tproxy_ip == "127.0.0.2"
     assert one_rule(destination="fd00::/8", tproxy_ip="FD00:0::1").tproxy_ip == "fd00::1"
@@ -190,6 +206,10 @@ FAULTS = [
     ({"tproxy_port": True}, "tproxy_port", "True"),
     ({"action": "pass"}, "tproxy_port", "8080 has no meaning with action pass"),
     ({"action": "drop", "tproxy_port": None, "tproxy_ip": "127.0.0.1"}, "tproxy_ip", "no meaning with action drop"),
+    ({"action": "drop", "tproxy_port": None, "tproxy_user": "0"}, "tproxy_user", "no meaning with action drop"),
+    ({"tproxy_user": "4294967295"}, "tproxy_user", "out of range"),
+    ({"tproxy_user": True}, "tproxy_user", "no user True"),
+    ({"tproxy_user": "-1"}, "tproxy_user", "no user '-1'"),
     ({"tproxy_ip": "localhost"}, "tproxy_ip", "'localhost'"),
     ({"tproxy_ip": "::1"}, "tproxy_ip", "IPv4"),
     ({"destination": "fd00::/8", "tproxy_ip": "127.0.0.1"}, "tproxy_ip", "IPv6"),

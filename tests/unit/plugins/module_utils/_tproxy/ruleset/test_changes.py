@@ -230,18 +230,18 @@ def test_another_port_of_the_proxy_is_one_word():
 
 @pytest.mark.parametrize("before", [None, 0, 41, 1 << 40])
 def test_another_listener_counts_from_its_port_on(before):
-    """Until the port is written, the old port goes with the new cookie, or with a half of it: no socket has that."""
+    """Until then the old port goes with the new user, and the new cookie or a half of it: no socket has that."""
     rule = rule_sets.to_rule(rule_sets.draw_rules(1, 1)[0])._replace(
         action="tproxy", tproxy_ip="127.0.0.1", tproxy_port=4001, on_missing="drop", listener=before
     )
     machine = Machine([rule])
-    after = rule._replace(tproxy_port=4002, listener=2 << 32 | 42)
+    after = rule._replace(tproxy_port=4002, listener=2 << 32 | 42, user=7)
     writes = machine.change(puts=[after])
     assert machine.anew == 1
     machine.check()
     action = machine.image.words[layout.HEADER_ACTIONS] * layout.PAGE_WORDS + layout.ACTION_WORDS
     places = [word - action for word, _value in writes.published if 0 <= word - action < layout.ACTION_WORDS]
-    assert places == [6, 7, 4]
+    assert places == [5, 6, 7, 4]
 
 
 def test_a_change_that_was_cut_off_is_seen():

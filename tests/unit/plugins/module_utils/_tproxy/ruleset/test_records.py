@@ -48,16 +48,16 @@ def test_order_does_not_matter():
 def test_bytes_by_hand():
     """One rule as it lies behind the nodes, so that a change of format is seen here first."""
     plain = (4, (0x0A000000, 8), (0, 0), "udp", 53, 54, ("eth0", "wan"), "ansible")
-    rule = rule_sets.to_rule(plain, 2)._replace(name="dns", tproxy_port=5353, on_missing="pass", listener=258)
+    rule = rule_sets.to_rule(plain, 2)._replace(name="dns", tproxy_port=5353, on_missing="pass", listener=258, user=999)
     assert (
         encode_source([(rule, 9)])
         == bytes.fromhex(
-            "01000000 48000000"  # one record of 72 bytes
+            "01000000 4c000000"  # one record of 76 bytes
             "00000000000000000000 ffff 0a000000 68"  # destination, 96 + 8
             "00000000000000000000 ffff 00000000 60"  # source, 96 + 0
-            "3500 3600 e914 11 03 03 00"  # low, high, tproxy_port; udp, tproxy, pass when missing and check, pad
+            "3500 3600 e914 11 03 13 00"  # low, high, tproxy_port; udp, tproxy, pass when missing and both checks, pad
             "09000000 00000000 01000000 02000000 03000000"  # slot; numbers of the texts
-            "0201000000000000"  # listener
+            "0201000000000000 e7030000"  # listener, user
         )
         + b"127.0.0.1\0dns\0ansible\0eth0/wan"
     )
@@ -66,8 +66,8 @@ def test_bytes_by_hand():
 def test_records_of_release_0_1_have_no_listener():
     rules = [rule_sets.to_rule(plain) for plain in rule_sets.draw_rules(3, 20)]
     new = bytearray(encode_source(SlottedRule(rule, slot) for slot, rule in enumerate(rules, 1)))
-    records = [bytes(new[8 + 72 * number :][:64]) for number in range(20)]
-    old = struct.pack("<II", 20, 64) + b"".join(records) + bytes(new[8 + 72 * 20 :])
+    records = [bytes(new[8 + 76 * number :][:64]) for number in range(20)]
+    old = struct.pack("<II", 20, 64) + b"".join(records) + bytes(new[8 + 76 * 20 :])
     assert [rule for rule, _slot in decode_source(old)] == rules
 
 
@@ -75,6 +75,12 @@ def test_the_listener_survives():
     rule = rule_sets.to_rule(rule_sets.draw_rules(1, 1)[0])._replace(action="tproxy", tproxy_port=1, on_missing="drop")
     for listener in (None, 0, 1, 2**64 - 1):
         assert decode_source(encode_source([(rule._replace(listener=listener), 1)]))[0].rule.listener == listener
+
+
+def test_the_user_survives():
+    rule = rule_sets.to_rule(rule_sets.draw_rules(1, 1)[0])._replace(action="tproxy", tproxy_port=1, on_missing="drop")
+    for user in (None, 0, 1, 2**32 - 2):
+        assert decode_source(encode_source([(rule._replace(user=user), 1)]))[0].rule.user == user
 
 
 def image_of(seed=4, count=20, generation=7):
