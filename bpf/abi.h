@@ -28,9 +28,9 @@ enum limits {
 	/* entries of both tables that can stand outside of their home slots */
 	DISPLACED = 512,
 	UNKNOWN_SLOT = 256,    /* counters of an interface without a policy */
-	ADDRESSES = 32,	       /* recorded addresses per interface */
+	ADDRESSES = 128,       /* recorded addresses per interface */
 	OWN_ADDRESSES = 65536, /* of all interfaces, with their broadcast addresses */
-	MANAGEMENT = 16,       /* management entries per interface */
+	MANAGEMENT = 64,       /* management entries per interface */
 	INTERFACE_NAME = 16,   /* IFNAMSIZ */
 	RULES = 131071,	       /* rule slots 1..RULES; slot 0 means "no rule" */
 	/* slots of the outer image map, halves of the policy table: current, previous */
@@ -195,8 +195,8 @@ enum policy_flag {
 struct management {
 	__u8 source[16];
 	__u8 source_length; /* 0..128, of the mapped address */
-	__u8 protocol;	    /* 6 or 17 */
-	__be16 port;
+	__u8 protocol;
+	__be16 port; /* a protocol without ports has its number here, as flows have */
 	__u32 reserved;
 };
 

@@ -94,11 +94,15 @@ static __always_inline bool is_allowed(struct __sk_buff *skb)
 	} else if (skb->protocol != bpf_htons(ETH_P_IPV6) || !load_ipv6(skb, &flow)) {
 		return false;
 	}
+	if (is_portless(flow.protocol)) {
+		flow.dport = flow.protocol;
+		return is_management_entry(&flow);
+	}
 	if (!load_net(skb, flow.l4_off, ports, sizeof(ports)))
 		return false;
 	if (flow.ipv6 && flow.protocol == IPPROTO_ICMPV6)
 		return is_ndisc(*(const __u8 *)ports) && flow.hop_limit == ND_HOP_LIMIT;
-	/* Entries that are not in use have protocol 0. */
+	/* Entries that are not in use have protocol 0, which is neither. */
 	if (!has_ports(flow.protocol))
 		return false;
 	flow.sport = bpf_ntohs(ports[0]);

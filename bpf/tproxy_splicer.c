@@ -219,11 +219,12 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_ECHO_ERROR:
 		return handle_echo_error(skb, ctx, flow);
 	case PKT_FLOW:
+	case PKT_PORTLESS:
+		forget_kind(skb, ctx, flow);
 		reason = accepted_service(skb, ctx, flow);
 		if (reason)
 			return verdict_pass(ctx, reason);
 		break;
-	case PKT_PORTLESS:
 	case PKT_FRAGMENT:
 	case PKT_ICMP_ERROR:
 		break;

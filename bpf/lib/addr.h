@@ -76,19 +76,28 @@ static __always_inline __u32 addr_kind(const union ip_addr *addr)
 	return group * ADDRESS_GROUP | (group | unique) * ADDRESS_SPECIAL;
 }
 
-/* True if the first `length` bits of the address are those of the prefix. */
-static __always_inline bool prefix_contains(const __u8 *prefix, __u32 length,
-					    const union ip_addr *addr)
+/* Return value >> bits, also for 64 bits, by which no shift can go at once. */
+static __always_inline __u64 shift_right(__u64 value, __u32 bits)
+{
+	return value >> bits / 2 >> (bits - bits / 2);
+}
+
+/*
+ * Return 1 if the first `length` bits of the address, 0 to 128, are those of the
+ * prefix, else 0. Without branches, since a loop asks it: the verifier would follow
+ * each of them in each round.
+ */
+static __always_inline __u32 prefix_contains(const __u8 *prefix, __u32 length,
+					     const union ip_addr *addr)
 {
 	const union ip_addr *network = (const void *)prefix;
 	__u64 high = bpf_be64_to_cpu(network->addr64[0] ^ addr->addr64[0]);
 	__u64 low = bpf_be64_to_cpu(network->addr64[1] ^ addr->addr64[1]);
+	__s64 beyond = (__s64)length - 64, is_short = beyond >> 63; /* -1 below 64 bits */
 
-	if (!length)
-		return true;
-	if (length <= 64)
-		return !(high >> ((64 - length) & 63));
-	return !high && !(low >> ((128 - length) & 63));
+	barrier_var(is_short);
+	return is_zero(shift_right(high, -(beyond & is_short)) |
+		       shift_right(low, 64 - (beyond & ~is_short)));
 }
 
 #endif

@@ -123,26 +123,27 @@ static __always_inline bool icmp_is_for_host(const struct flow *flow)
 	return addr_is_link_local(&flow->daddr) || is_for_host(lookup_kind(&flow->daddr));
 }
 
-static __always_inline bool management_matches(const struct management *entry,
-					       const struct flow *flow)
+/* Return 1 for a match, else 0. A protocol without ports has its number as port, on both sides. */
+static __always_inline __u32 management_matches(const struct management *entry,
+						const struct flow *flow)
 {
-	if (entry->protocol != flow->protocol || entry->port != bpf_htons(flow->dport))
-		return false;
+	__s64 beyond_mapping = (__s64)entry->source_length - V4MAPPED_PREFIX_LEN;
+
+	if ((entry->protocol ^ flow->protocol) | (entry->port ^ bpf_htons(flow->dport)))
+		return 0;
 	/* A prefix shorter than the mapping is IPv6, ::/0 too: it does not include IPv4. */
-	if (!flow->ipv6 && entry->source_length < V4MAPPED_PREFIX_LEN)
-		return false;
-	return prefix_contains(entry->source, entry->source_length, &flow->saddr);
+	return prefix_contains(entry->source, entry->source_length, &flow->saddr) &
+	       (flow->ipv6 | is_zero(beyond_mapping >> 63));
 }
 
+/* Go on behind a match: the verifier would follow the rest of the program from each round. */
 static __always_inline bool is_management(const struct policy *policy, const struct flow *flow)
 {
-	__u32 i;
+	__u32 i, matches = 0;
 
-	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++) {
-		if (management_matches(&policy->management[i], flow))
-			return true;
-	}
-	return false;
+	for (i = 0; i < MANAGEMENT && i < policy->management_count; i++)
+		matches |= management_matches(&policy->management[i], flow);
+	return matches;
 }
 
 /* RFC 8415, section 18.4: answers of DHCPv6 have link-local addresses. */

@@ -14,7 +14,7 @@ description:
     these own addresses, and no rule for a wider destination splices packets to them.
   - This module records addresses that count as well, for example an address of V(lo), or a virtual address that
     another router has at the moment. Without O(addresses) it records the present ones.
-  - Records global and link-local addresses, secondary ones included, up to 32 for each interface.
+  - Records global and link-local addresses, secondary ones included, up to 128 for each interface.
   - Brings the own addresses up to date with the kernel in any case. The watcher of M(netedge.tproxy.tproxy_state) does
     so when an address changes.
   - Removes entries of interfaces that no longer exist, or that have another index now.

@@ -156,7 +156,8 @@ options:
         choices: [none, own, all]
         default: none
       management:
-        description: Packets that always pass, before any rule. An entry matches source, protocol and port.
+        description: Packets to this host that always pass, before any rule, up to 64 entries. An entry matches source,
+          protocol and port.
         type: list
         elements: dict
         default: []
@@ -165,11 +166,12 @@ options:
             description: Source prefix or address. Required.
             type: str
           protocol:
-            description: V(tcp) or V(udp).
+            description: V(tcp), V(udp), or another IP protocol by its IANA name or its number, such as V(ospf),
+              V(vrrp), V(gre) or V(esp).
             type: str
             default: tcp
           port:
-            description: Destination port, 1 to 65535. Required.
+            description: Destination port, 1 to 65535. Required for V(tcp) and V(udp), and refused for others.
             type: str
   force:
     description:

@@ -91,7 +91,7 @@ options:
             choices: [none, own, all]
             default: none
           management:
-            description: Packets that always pass, before any rule.
+            description: Packets to this host that always pass, before any rule, up to 64 entries.
             type: list
             elements: dict
             default: []
@@ -100,11 +100,11 @@ options:
                 description: Source prefix or address. Required.
                 type: str
               protocol:
-                description: V(tcp) or V(udp).
+                description: V(tcp), V(udp), or another IP protocol by its IANA name or its number.
                 type: str
                 default: tcp
               port:
-                description: Destination port, 1 to 65535. Required.
+                description: Destination port, 1 to 65535. Required for V(tcp) and V(udp), and refused for others.
                 type: str
       mark:
         description: Mark of spliced packets, as VALUE/MASK. The default is the mark of the interface's route.

@@ -110,7 +110,7 @@ class Flows:
         if not self._management:
             return self._of_ssh()
         family, protocol, sources, port = self.pick(self._management)
-        protocol = protocol if self._random() < 0.9 else TCP + UDP - protocol
+        protocol = protocol if self._random() < 0.9 else self.pick((TCP, UDP, *PORTLESS))
         destination = self.destination(family)
         port = port if self._random() < 0.85 else (port + self.pick((-1, 1))) % 65536
         return Drawn(family, protocol, self.pick(sources), self._source_port(), destination, port)
@@ -183,7 +183,7 @@ def _corners(chance: random.Random, rule: dict) -> _Corners:
 
 def _management_corners(chance: random.Random, entry: dict) -> tuple:
     family, sources = ip_network(entry["source"]).version, _edges(chance, entry["source"])
-    return family, PROTOCOLS[entry["protocol"]], sources, entry["port"]
+    return family, PROTOCOLS.get(entry["protocol"], entry["protocol"]), sources, entry["port"]
 
 
 def _edges(chance: random.Random, prefix: str) -> list:

@@ -336,12 +336,13 @@ def _compiled():
 
 
 def _management(entry: dict) -> bytes:
-    source = Prefix.parse(entry["source"])[0]
+    """Return struct management. A protocol without ports is its own port."""
+    source, protocol = Prefix.parse(entry["source"])[0], PROTOCOLS.get(entry["protocol"], entry["protocol"])
     values = {
         "source": source.network.to_bytes(16, "big"),
         "source_length": source.length,
-        "protocol": PROTOCOLS[entry["protocol"]],
-        "port": entry["port"],
+        "protocol": protocol,
+        "port": entry["port"] or protocol,
     }
     return structs.encode("management", values)
 

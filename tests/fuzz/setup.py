@@ -11,12 +11,13 @@ from __future__ import annotations
 import random
 from ipaddress import ip_address
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import MANAGEMENT
 from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import Router, Sockets
 from ansible_collections.netedge.tproxy.tests.fuzz.model.policy import BITS, Host, Management, Policy, Prefix
 from ansible_collections.netedge.tproxy.tests.fuzz.model.rules import Rules, rule_from_options
 
 from .host import AWAY, INTERFACES, OWN, PEER
-from .rulesets import BASES, PORTS, address_text, draw_rules, prefix_text
+from .rulesets import BASES, PORTLESS, PORTS, address_text, draw_rules, prefix_text
 
 LAYER3_INTERFACE = "far0"
 SLOTS_MAX = 600
@@ -81,7 +82,7 @@ def _draw_policy(chance: random.Random, name: str) -> dict:
         "allow_echo": chance.random() < 0.5,
         "accept": chance.choice(("ok", "unspec")),
         "track": chance.choice(("none", "own", "all", "all")),
-        "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, 16)))],
+        "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, MANAGEMENT)))],
         "loopback": name == "lo",
         "layer3": name == LAYER3_INTERFACE,
         "addresses": _draw_addresses(chance),
@@ -93,10 +94,11 @@ def _draw_management(chance: random.Random) -> dict:
     family = chance.choice((4, 6))
     address = chance.choice((int(ip_address(PEER[family])), *BASES[family]))
     length = chance.choice((0, 1, 8, 24, 31, 63, 64, 65, 127, 128))
+    protocol = chance.choice(("tcp", "udp", chance.choice(PORTLESS)))
     return {
         "source": prefix_text(family, address, min(length, BITS[family])),
-        "protocol": chance.choice(("tcp", "udp")),
-        "port": chance.choice(PORTS[1:]),
+        "protocol": protocol,
+        "port": 0 if protocol in PORTLESS else chance.choice(PORTS[1:]),
     }
 
 

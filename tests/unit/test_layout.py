@@ -57,11 +57,13 @@ POLICY = """
     0b 00 00 00                                      | default pass (1), SSH (2), accept unspec (8)
     20 01 00 00    f0 ff 00 00                       | mark 0x120, mask 0xfff0
     08 07 06 05 04 03 02 01                          | deadline 0x0102030405060708
-    02 00 00 00    00 00 00 00                       | two management entries
+    03 00 00 00    00 00 00 00                       | three management entries
     00 00 00 00 00 00 00 00 00 00 ff ff 0a 01 00 00  | ::ffff:10.1.0.0
     70 06 1f 46    00 00 00 00                       | /112, TCP, port 8006 in network order
     20 01 0d b8 00 00 00 00 00 00 00 00 00 00 00 00  | 2001:db8::
     20 11 00 a1    00 00 00 00                       | /32, UDP, port 161
+    00 00 00 00 00 00 00 00 00 00 ff ff 0a 01 00 00  | ::ffff:10.1.0.0
+    70 59 00 59    00 00 00 00                       | /112, OSPF, which is its own port
 """
 OPEN = Policy(
     default_action="pass",
@@ -71,13 +73,14 @@ OPEN = Policy(
     management=(
         Management(Prefix.parse("10.1.0.0/16")[0], "tcp", 8006),
         Management(Prefix.parse("2001:db8::/32")[0], "udp", 161),
+        Management(Prefix.parse("10.1.0.0/16")[0], "ospf"),
     ),
 )
 
 
 def test_policy_with_management():
     raw = encode_policy(7, OPEN)
-    assert raw == golden(POLICY, 416)
+    assert raw == golden(POLICY, 1568)
     assert decode_policy(raw) == (7, OPEN)
 
 
@@ -111,14 +114,14 @@ ADDRESSES = """
 def test_interface_addresses():
     entry = interface_addresses("lan0", [parse_address("fe80::1"), parse_address("10.1.0.1")])
     raw = encode_addresses(261, entry)
-    assert raw == golden(ADDRESSES, 536)
+    assert raw == golden(ADDRESSES, 2072)
     assert decode_addresses(raw) == (261, entry)
 
 
 def test_a_full_entry_with_the_longest_name():
-    entry = interface_addresses("fifteen-bytes-0", [parse_address(f"10.1.0.{host}") for host in range(32)])
+    entry = interface_addresses("fifteen-bytes-0", [parse_address(f"10.1.0.{host}") for host in range(128)])
     raw = encode_addresses(1, entry)
-    assert len(raw) == 536
+    assert len(raw) == 2072
     assert decode_addresses(raw) == (1, entry)
 
 

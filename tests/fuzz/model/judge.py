@@ -131,7 +131,7 @@ class Router:
         if packet.kind == "flow":
             return self._transport(packet, arrival.interface, policy)
         if packet.kind == "portless":
-            return self._portless(packet.flow, arrival.interface)
+            return self._portless(packet.flow, arrival.interface, policy)
         if packet.kind == "error":
             return self._error(packet.flow, arrival.interface, policy)
         if packet.kind == "echo_error":
@@ -183,8 +183,10 @@ class Router:
             return Outcome("spliced", True, rule, True) if is_whole else Outcome("fragment", False, rule)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
 
-    def _portless(self, flow: Flow, interface: str) -> Outcome:
-        """Rows 9 and 12c: a protocol without ports, whole or in fragments."""
+    def _portless(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
+        """Rows 3, 9 and 12c: a protocol without ports, whole or in fragments."""
+        if is_management(policy, flow, self._host):
+            return Outcome("management", True)
         rule = self._rules.best(flow, interface)
         if rule is None:
             return Outcome("other", None)

@@ -46,10 +46,10 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Management:
-    """Who may always pass."""
+    """Who may always pass. A protocol without ports is a number, and its port 0, as in a flow."""
 
     source: Prefix
-    protocol: str
+    protocol: str | int
     port: int
 
 

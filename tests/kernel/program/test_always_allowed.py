@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import MANAGEMENT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.protocol import protocol_name
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import interfaces
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_IPV6,
@@ -61,10 +63,26 @@ def test_management_is_of_one_protocol_and_port_to_this_host(splicer):
         assert told(splicer.ask(frame, LAN)) == ("drop", "default")
 
 
+@pytest.mark.parametrize("number", [2, 47, 50, 89, 112, 255])
+def test_management_of_a_protocol_without_ports(splicer, number):
+    splicer.policy(LAN, management=(Management(Prefix.parse("10.1.0.0/24")[0], protocol_name(number)),))
+    splicer.own(OWN)
+    for destination in (OWN, "224.0.0.18"):
+        assert told(splicer.ask(portless_frame(destination, number), LAN)) == ("pass", "management")
+        assert told(splicer.ask(portless_frame(destination, number, "10.2.0.2"), LAN)) == ("drop", "other")
+        assert told(splicer.ask(portless_frame(destination, 253), LAN)) == ("drop", "other")
+    assert told(splicer.ask(portless_frame(SERVER, number), LAN)) == ("drop", "other")
+    assert told(splicer.ask(tcp_frame(OWN, number), LAN)) == ("drop", "default")
+
+
+def portless_frame(destination: str, protocol: int, source: str = "10.1.0.2") -> bytes:
+    return ethernet(ipv4(bytes(24), protocol, source, destination))
+
+
 def test_every_entry_counts_and_none_beyond_their_number(splicer, stale):
-    entries = tuple(management(f"10.1.0.{host}", 9000 + host) for host in range(16))
+    entries = tuple(management(f"10.1.0.{host}", 9000 + host) for host in range(MANAGEMENT))
     splicer.policy(LAN, management=entries)
-    for host in range(16):
+    for host in range(MANAGEMENT):
         assert told(splicer.ask(tcp_frame(OWN, 9000 + host, f"10.1.0.{host}"), LAN)) == ("pass", "management")
     stale("management_count", 3)
     splicer.policy(LAN, management=entries)

@@ -11,6 +11,7 @@ import struct
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import MANAGEMENT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.fail_closed import fail_closed_program
@@ -50,6 +51,7 @@ POLICY = Policy(
         management("fd09:0:0:1::/63", "udp", 161),
         management("0.0.0.0/0", "tcp", 2223),
         management("::/0", "tcp", 2224),
+        Management(Prefix.parse("10.9.0.0/16")[0], "vrrp"),
     )
 )
 
@@ -78,6 +80,7 @@ OPEN = {
     "neighbour solicitation": ipv6(b"\x87" + bytes(23), ICMPV6, hops=255),
     "management": tcp_frame(OWN, 2222, "10.9.255.7"),
     "management over IPv6": ipv6(udp(161), UDP, "fd09:0:0:0:8::1"),
+    "management of a protocol without ports": ethernet(ipv4(bytes(20), 112, "10.9.0.7")),
     "management from anywhere": tcp_frame(OWN, 2223, "203.0.113.9"),
     "management from anywhere over IPv6": ipv6(tcp(2224), TCP),
 }
@@ -94,6 +97,8 @@ SHUT = {
     "ping over IPv6": ipv6(b"\x80" + bytes(7), ICMPV6, hops=255),
     "management from the next network": tcp_frame(OWN, 2222, "10.10.0.1"),
     "management over IPv6 from the next network": ipv6(udp(161), UDP, "fd09:0:0:2::1"),
+    "another protocol without ports": ethernet(ipv4(bytes(20), 89, "10.9.0.7")),
+    "management of a protocol from the next network": ethernet(ipv4(bytes(20), 112, "10.10.0.1")),
     "management that is for IPv6 only": tcp_frame(OWN, 2224, "203.0.113.9"),
     "management that is for IPv4 only": ipv6(tcp(2223), TCP),
     "management over IPv6 from a mapped IPv4 address": ipv6(tcp(2223), TCP, "::ffff:203.0.113.9"),
@@ -121,5 +126,5 @@ def test_without_allow_ssh_only_management_passes(passes):
 
 
 def test_as_many_entries_as_fit_into_a_policy_load(passes):
-    entries = tuple(management(f"fd0{number:x}::/128", "tcp", 2000 + number) for number in range(16))
-    assert passes(ipv6(tcp(2015), TCP, "fd0f::"), Policy(management=entries))
+    entries = tuple(management(f"fd00:{number:x}::/128", "tcp", 2000 + number) for number in range(MANAGEMENT))
+    assert passes(ipv6(tcp(2063), TCP, "fd00:3f::"), Policy(management=entries))

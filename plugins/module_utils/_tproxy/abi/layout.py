@@ -18,9 +18,9 @@ INTERFACES = 256
 POLICIES = 512
 DISPLACED = 512
 UNKNOWN_SLOT = 256
-ADDRESSES = 32
+ADDRESSES = 128
 OWN_ADDRESSES = 65536
-MANAGEMENT = 16
+MANAGEMENT = 64
 INTERFACE_NAME = 16
 RULES = 131071
 GENERATIONS = 2
@@ -248,7 +248,7 @@ STRUCTS = {
         },
     ),
     "policy": (
-        416,
+        1568,
         {
             "ifindex": (0, 4),
             "flags": (4, 4),
@@ -257,16 +257,16 @@ STRUCTS = {
             "deadline": (16, 8),
             "management_count": (24, 4),
             "generation": (28, 4),
-            "management": (32, 384),
+            "management": (32, 1536),
         },
     ),
     "interface_addresses": (
-        536,
+        2072,
         {
             "ifindex": (0, 4),
             "count": (4, 4),
             "name": (8, 16),
-            "address": (24, 512),
+            "address": (24, 2048),
         },
     ),
     "flow_key": (
@@ -361,8 +361,8 @@ STRUCTS = {
 
 MAPS = {
     "image": (2130706433, (12, 4, 4, 2, 0)),
-    "policy": (2130706434, (2, 4, 416, 512, 0)),
-    "ifindex_ip_map": (2130706435, (2, 4, 536, 256, 0)),
+    "policy": (2130706434, (2, 4, 1568, 512, 0)),
+    "ifindex_ip_map": (2130706435, (2, 4, 2072, 256, 0)),
     "own_addresses": (2130706436, (1, 16, 4, 65536, 1)),
     "displaced": (2130706437, (1, 8, 4, 512, 0)),
     "flows_own": (2130706438, (9, 40, 16, 65536, 0)),

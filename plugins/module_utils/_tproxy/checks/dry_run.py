@@ -97,9 +97,9 @@ def _management_probes(link: Link, netlink: Netlink, policy: Policy) -> list[Pro
         source = entry.source.network + (entry.source.length < ADDRESS_BITS)
         ours = next((number for number in numbers if family_of(number) == entry.source.family), None)
         if ours is not None:
-            text = f"{entry.source} to {entry.protocol} port {entry.port}"
-            flow = Flow(entry.protocol, source, CLIENT_PORTS[0], ours, entry.port)
-            found.append(Probe(link, flow, partial(management_cut, link.name, text)))
+            ports = (CLIENT_PORTS[0], entry.port) if entry.port else (0, 0)
+            flow = Flow(entry.protocol, source, ports[0], ours, ports[1])
+            found.append(Probe(link, flow, partial(management_cut, link.name, str(entry))))
     return found
 
 

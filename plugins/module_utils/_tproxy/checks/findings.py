@@ -287,14 +287,10 @@ def ssh_cut(interface: str, flow: Flow, carries: str, why: str) -> Finding:
         found += f", the outer packets of {carries}, by which the SSH session of this run comes"
     else:
         found = f"a new SSH connection from {client} to {address}{port} would not reach sshd by {interface} ({why})"
-    if not flow.port:
-        rule = f"{{protocol: {flow.protocol}, source: {client}, destination: {address}, action: pass}}"
-        remedy = f"add the rule {rule} before, or set `default_action: pass` in the policy of {interface}"
-    else:
-        protocol = "" if flow.protocol == "tcp" else f", protocol: {flow.protocol}"
-        entry = f"{{source: {client}{protocol}, port: {flow.port}}}"
-        remedy = f"add {entry} to `management` of the policy of {interface}"
-        remedy += f"; if {address} is on lo, record it there (ifindex_ip, interfaces=lo, addresses={address})"
+    protocol = "" if flow.protocol == "tcp" else f", protocol: {flow.protocol}"
+    entry = f"{{source: {client}{protocol}" + (f", port: {flow.port}}}" if flow.port else "}")
+    remedy = f"add {entry} to `management` of the policy of {interface}"
+    remedy += f"; if {address} is on lo, record it there (ifindex_ip, interfaces=lo, addresses={address})"
     return finding("error", "cuts_ssh", found, remedy, interface)
 
 

@@ -63,7 +63,10 @@ def _interface(entry: Answer) -> tuple[str, ...]:
     policy = entry["policy"] or {"default_action": "none", "management": []}
     passes = [name for name, option in (("SSH", "allow_ssh"), ("ping", "allow_echo")) if policy.get(option)]
     passes += [f"sessions ({policy['track']})"] if policy.get("track", "none") != "none" else []
-    passes += [f"{one['source']} to {one['protocol']}/{one['port']}" for one in policy["management"]]
+    passes += [
+        f"{one['source']} to {one['protocol']}" + (f"/{one['port']}" if one["port"] else "")
+        for one in policy["management"]
+    ]
     identity = (entry["name"] or "").rpartition(":")[2]
     default, addresses = policy["default_action"], ", ".join(entry["addresses"])
     return entry["interface"], ", ".join(entry["drift"]) or "in force", identity, default, ", ".join(passes), addresses

@@ -376,7 +376,7 @@ def _shown_addresses(entry: InterfaceAddresses) -> str:
 
 def _shown_policy(policy: Policy) -> str:
     params = {**policy.to_params(), **({"damaged": True} if policy.damaged else {})}
-    params["management"] = [" ".join(str(value) for value in entry.values()) for entry in params["management"]]
+    params["management"] = [str(entry) for entry in policy.management]
     return f"policy: {', '.join(f'{name}={value}' for name, value in params.items())}"
 
 

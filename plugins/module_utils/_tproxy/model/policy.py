@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
 from ..errors import InvalidInput, LimitExceeded
 from .prefix import Prefix, format_address
-from .protocol import PROTOCOLS
+from .protocol import has_ports, parse_protocol
 from .rule import PORT_MAX
 
 GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept", "track")
@@ -55,15 +55,21 @@ def parse_mark(text: str) -> Mark:
 
 @dataclass(frozen=True)
 class Management:
-    """A management entry: packets from a source prefix to a TCP or UDP port always pass, to any destination."""
+    """A management entry: packets from a source prefix to this host always pass, by protocol and port.
+
+    `port` is 0 for a protocol without ports.
+    """
 
     source: Prefix
     protocol: str
-    port: int
+    port: int = 0
 
     def to_params(self) -> dict[str, Any]:
-        """Return the entry as a user writes it."""
-        return {"source": str(self.source), "protocol": self.protocol, "port": self.port}
+        """Return the entry as a user writes it. A protocol without ports has None as port."""
+        return {"source": str(self.source), "protocol": self.protocol, "port": self.port or None}
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.protocol}" + (f"/{self.port}" if self.port else "")
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ def masked_sources(params: Options | None) -> list[str]:
 def _management(entry: Options, place: str, faults: list[str]) -> Management | None:
     """Return the entry, or add its faults."""
     before = len(faults)
-    source, protocol, port = None, entry.get("protocol") or "tcp", str(entry.get("port"))
+    source, protocol = None, ""
     try:
         if entry.get("source") is None:
             faults.append(f"{place}.source: missing; give a prefix as 10.0.0.0/8, or an address")
@@ -143,13 +149,27 @@ def _management(entry: Options, place: str, faults: list[str]) -> Management | N
             source = Prefix.parse(entry["source"])[0]
     except InvalidInput as fault:
         faults.append(f"{place}.source: {fault}")
-    if protocol not in PROTOCOLS:
-        faults.append(f"{place}.protocol: {protocol!r} is neither tcp nor udp")
-    if entry.get("port") is None:
-        faults.append(f"{place}.port: missing; give a port, 1 to {PORT_MAX}")
-    elif not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= PORT_MAX:
-        faults.append(f"{place}.port: {port!r} is no port, 1 to {PORT_MAX}")
-    return Management(source, protocol, int(port)) if source is not None and len(faults) == before else None
+    try:
+        protocol = parse_protocol(entry.get("protocol") or "tcp")
+    except InvalidInput as wrong:
+        faults += [f"{place}.protocol: {fault}" for fault in wrong.faults]
+    port = _port(entry.get("port"), protocol, f"{place}.port", faults)
+    return Management(source, protocol, port) if source is not None and len(faults) == before else None
+
+
+def _port(given: object, protocol: str, place: str, faults: list[str]) -> int:
+    """Return the port, 0 for a protocol without ports, or add a fault."""
+    text = "" if given is None else str(given)
+    if protocol and not has_ports(protocol):
+        if text:
+            faults.append(f"{place}: {protocol} has no ports; leave it out")
+    elif not text:
+        faults.append(f"{place}: missing; give a port, 1 to {PORT_MAX}")
+    elif not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= PORT_MAX:
+        faults.append(f"{place}: {text!r} is no port, 1 to {PORT_MAX}")
+    else:
+        return int(text)
+    return 0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from ..abi.structs import decode, encode, size_of
 from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
 from ..model.prefix import ADDRESS_BITS, Prefix
-from ..model.protocol import PROTOCOL_NAMES, PROTOCOLS
+from ..model.protocol import has_ports, parse_protocol, protocol_number
 from ..model.rule_options import fault_of_interface_name
 from ..model.text import escaped
 from ..system.netlink.messages import Link
@@ -347,8 +347,8 @@ def _encode_management(entry: Management) -> bytes:
         {
             "source": entry.source.network.to_bytes(16, "big"),
             "source_length": entry.source.length,
-            "protocol": PROTOCOLS[entry.protocol],
-            "port": entry.port,
+            "protocol": protocol_number(entry.protocol),
+            "port": entry.port or protocol_number(entry.protocol),
         },
     )
 
@@ -356,10 +356,14 @@ def _encode_management(entry: Management) -> bytes:
 def _decode_management(raw: bytes) -> Management | None:
     """Return the entry, or None for bytes that are no entry."""
     values = decode("management", raw)
-    if values["protocol"] not in PROTOCOL_NAMES or values["source_length"] > ADDRESS_BITS:
+    try:
+        protocol = parse_protocol(values["protocol"])
+    except InvalidInput:
+        return None
+    if values["source_length"] > ADDRESS_BITS:
         return None
     source = Prefix(int.from_bytes(values["source"], "big"), values["source_length"])
-    return Management(source, PROTOCOL_NAMES[values["protocol"]], values["port"])
+    return Management(source, protocol, values["port"] if has_ports(protocol) else 0)
 
 
 # ---- addresses -----------------------------------------------------------------

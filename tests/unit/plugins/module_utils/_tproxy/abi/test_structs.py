@@ -58,7 +58,10 @@ POLICIES = draw.builds(
     allow_ssh=draw.booleans(),
     accept=draw.sampled_from(["ok", "unspec"]),
     management=draw.lists(
-        draw.builds(Management, prefixes(), draw.sampled_from(["tcp", "udp"]), draw.integers(1, 65535)),
+        draw.one_of(
+            draw.builds(Management, prefixes(), draw.sampled_from(["tcp", "udp"]), draw.integers(1, 65535)),
+            draw.builds(Management, prefixes(), draw.sampled_from(["ospf", "vrrp", "gre", "255"])),
+        ),
         max_size=MANAGEMENT,
     ).map(tuple),
     mark=marks(),

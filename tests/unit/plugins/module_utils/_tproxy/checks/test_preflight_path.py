@@ -49,7 +49,11 @@ def by_a_tunnel(kind: str, tunnel: Tunnel | None) -> Machine:
             rf"would not pass udp from {REMOTE} to 10\.1\.0\.1 port 4789 \(drop, default\), the outer packets of tun.*"
             rf"add {{source: {REMOTE}, protocol: udp, port: 4789}} to `management`",
         ),
-        ("gre", Tunnel("gre", remote=parse_address(REMOTE)), "would not pass gre .*set `default_action: pass`"),
+        (
+            "gre",
+            Tunnel("gre", remote=parse_address(REMOTE)),
+            rf"would not pass gre .*add {{source: {REMOTE}, protocol: gre}} to `management`",
+        ),
     ],
 )
 def test_the_carrier_of_the_session_is_refused(check, kind, tunnel, words):

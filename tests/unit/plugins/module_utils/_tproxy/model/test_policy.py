@@ -88,7 +88,9 @@ def test_a_source_with_host_bits_is_told_to_mean_its_prefix():
         ({"source": "lan0"}, "source", "is no IPv4 or IPv6 address"),
         ({"source": ""}, "source", "is no IPv4 or IPv6 address"),
         ({"source": None}, "source", "missing; give a prefix"),
-        ({"protocol": "sctp"}, "protocol", "'sctp' is neither tcp nor udp"),
+        ({"protocol": "nonsense"}, "protocol", "'nonsense' is no IP protocol"),
+        ({"protocol": "icmp"}, "protocol", "has a row of its own"),
+        ({"protocol": "ospf"}, "port", "ospf has no ports; leave it out"),
         ({"port": 0}, "port", "is no port, 1 to 65535"),
         ({"port": 65536}, "port", "is no port, 1 to 65535"),
         ({"port": -1}, "port", "is no port, 1 to 65535"),
@@ -116,7 +118,16 @@ def test_all_faults_are_told_at_once():
 
 def test_entries_that_do_not_fit_are_refused_with_the_figures():
     assert len(policy_from_params({"management": [NET] * MANAGEMENT})["management"]) == MANAGEMENT
-    assert faults_of(management=[NET] * 17) == ["policy.management: 17 entries, at most 16 fit"]
+    assert faults_of(management=[NET] * 65) == ["policy.management: 65 entries, at most 64 fit"]
+
+
+@pytest.mark.parametrize(("given", "name"), [("ospf", "ospf"), ("VRRP", "vrrp"), (47, "gre"), ("50", "esp")])
+def test_a_protocol_without_ports_needs_none(given, name):
+    (entry,) = policy_from_params({"management": [{"source": "10.9.0.0/24", "protocol": given}]})["management"]
+    params = {"source": "10.9.0.0/24", "protocol": name, "port": None}
+    assert entry.to_params() == params
+    assert str(entry) == f"10.9.0.0/24 to {name}"
+    assert policy_from_params({"management": [params]})["management"] == (entry,)
 
 
 # ---- mark ---------------------------------------------------------------------------------------------------
@@ -165,5 +176,5 @@ def test_addresses_are_sorted_and_each_there_once():
 def test_addresses_that_do_not_fit_are_refused_with_the_figures():
     addresses = [parse_address(f"10.1.0.{host}") for host in range(ADDRESSES + 1)]
     assert len(interface_addresses("lan0", [*addresses[1:], addresses[1]]).addresses) == ADDRESSES
-    with pytest.raises(LimitExceeded, match=r"^addresses of lan0: 33 wanted, at most 32 fit; list in `addresses`"):
+    with pytest.raises(LimitExceeded, match=r"^addresses of lan0: 129 wanted, at most 128 fit; list in `addresses`"):
         interface_addresses("lan0", addresses)

@@ -24,7 +24,9 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.pre
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import encode_policy
 
 POLICY = Policy(
-    management=tuple(Management(Prefix.parse(f"fd0{number:x}::/64")[0], "tcp", 2000 + number) for number in range(16))
+    management=tuple(
+        Management(Prefix.parse(f"fd00:{number:x}::/64")[0], "tcp", 2000 + number) for number in range(MANAGEMENT)
+    )
 )
 
 
