@@ -152,9 +152,11 @@ options:
           - V(own) means UDP and ping of the router itself, from an address that M(netedge.tproxy.ifindex_ip) recorded.
             Answers to its NTP and DNS pass, for example. V(all) means forwarded and masqueraded TCP, UDP and ping, too.
           - The program for it stands on the egress hook of the interface. It drops no packet and changes none.
+          - The default is V(own) if O(policy.default_action) is V(drop) or V(audit), and V(none) if it is V(pass).
+            Before Linux 6.6 a foreign qdisc C(ingress) leaves no egress hook. Then the default is V(none) with a
+            warning, and V(own) and V(all) are refused.
         type: str
         choices: [none, own, all]
-        default: none
       management:
         description: Packets to this host that always pass, before any rule, up to 64 entries. An entry matches source,
           protocol and port.

@@ -87,9 +87,10 @@ options:
             description:
               - Flows that begin inside, and whose answers pass as sessions.
               - V(own) means UDP and ping of the router itself, V(all) forwarded and masqueraded TCP, UDP and ping, too.
+              - The default is V(own) if O(interfaces.policy.default_action) is V(drop) or V(audit), and V(none) if it
+                is V(pass) or if no egress hook can be had.
             type: str
             choices: [none, own, all]
-            default: none
           management:
             description: Packets to this host that always pass, before any rule, up to 64 entries.
             type: list
@@ -407,7 +408,7 @@ gathered:
         handle: 1
         addresses: [auto]
         policy:
-          {default_action: drop, allow_ssh: true, allow_echo: false, accept: ok, track: none, management: []}
+          {default_action: drop, allow_ssh: true, allow_echo: false, accept: ok, track: own, management: []}
     rules:
       - destination: 172.16.240.0/24
         source: 0.0.0.0/0

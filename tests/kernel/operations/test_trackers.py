@@ -16,6 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.hooks import has_tcx, programs_on
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
+from ansible_collections.netedge.tproxy.tests.kernel.operations.test_router import gathered, steer
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.router import LAN
 
@@ -46,6 +47,15 @@ def wanted(router, **changed) -> str:
     return f"tproxy_tracker:{dataclasses.replace(router.blob, **changed).identity[:12]}"
 
 
+def codes(router) -> set:
+    """Return the codes of the findings."""
+    return {finding["code"] for finding in router.info()["findings"]}
+
+
+def default_of(action: str) -> str:
+    return "none" if action == "pass" else "own"
+
+
 def attach(router, track: str | None = "own", **given) -> dict:
     policy = {} if track is None else {"track": track}
     return router.attach(policy={**policy, "default_action": given.pop("default_action", "drop")}, **given)
@@ -53,14 +63,29 @@ def attach(router, track: str | None = "own", **given) -> dict:
 
 @pytest.mark.parametrize(
     ("action", "track", "found"),
-    [("drop", "own", "own"), ("drop", None, "none"), ("drop", "none", "none"), ("pass", "all", "all")],
+    [
+        ("drop", None, "own"),
+        ("audit", None, "own"),
+        ("pass", None, "none"),
+        ("drop", "none", "none"),
+        ("pass", "all", "all"),
+    ],
 )
 def test_the_policy_decides_whether_there_is_one(wired, action, track, found):
     for check in (True, False):
         assert attach(wired, track, default_action=action, check=check)["policy"]["track"] == found
     assert tracker(wired) == ("" if found == "none" else wanted(wired))
-    assert not attach(wired, track, default_action=action)["changed"]
+    for same in (track, found, None if found == default_of(action) else found):
+        for check in (True, False):
+            assert not attach(wired, same, default_action=action, check=check)["changed"]
     assert wired.info()["attachments"][0]["drift"] == []
+    assert "untracked" not in codes(wired)
+
+
+def test_a_run_without_a_policy_leaves_it_as_it_is(wired):
+    attach(wired, "none")
+    assert not wired.attach()["changed"]
+    assert wired.info()["attachments"][0]["policy"]["track"] == "none"
 
 
 def test_it_comes_and_goes_with_the_option(wired):
@@ -136,10 +161,16 @@ def test_a_restore_puts_it_back(wired, tmp_path):
     attach(wired, "all")
     path = str(tmp_path / "kept" / "state.json")
     save_state(options("tproxy_state", path=path, pin_dir=wired.pin_dir), wired.system(), False)
-    for lose in (take_away, lambda router: router.attach(state="absent")):
+    program = wired.info()["attachments"][0]["name"]
+    noun = {"tcx": "TCX program", "clsact": "filter"}[wired.hook]
+    for lose, lost in (
+        (take_away, wanted(wired)),
+        (lambda router: router.attach(state="absent"), f"{program} and its tracker"),
+    ):
         lose(wired)
         restored = restore_state({"path": path, "interface": None}, wired.system(), False)
-        assert any(wanted(wired) in line for line in restored.data["changes"])
+        lines = [line for line in restored.data["changes"] if noun in line]
+        assert lines == [f"{LAN}: {noun} {lost} put back"]
         assert tracker(wired) == wanted(wired)
         assert not restore_state({"path": path, "interface": None}, wired.system(), False).changed
 
@@ -147,16 +178,50 @@ def test_a_restore_puts_it_back(wired, tmp_path):
 def test_a_program_without_one_is_refused_if_the_option_asks_for_it(wired):
     bare = dataclasses.replace(wired.blob, tracker=None).to_json()
     for check in (True, False):
-        with pytest.raises(Unsupported, match="this program has no tracker"):
+        with pytest.raises(Unsupported, match=f"own of {LAN} needs .* and this program has no tracker: .*; put"):
             attach(wired, "own", blob_content=bare, check=check)
-    assert attach(wired, None, blob_content=bare)["policy"]["track"] == "none"
+    for check in (True, False):
+        answer = attach(wired, None, blob_content=bare, check=check)
+        assert answer["policy"]["track"] == "none"
+        assert any("[untracked]" in warning for warning in answer["warnings"])
+    assert "untracked" in codes(wired)
 
 
 def test_a_foreign_qdisc_without_egress_is_no_reason_for_a_refusal_by_default(wired):
     if wired.hook == "tcx":
         pytest.skip("TCX needs no qdisc")
     wired.netns.run(f"tc qdisc add dev {LAN} ingress")
-    assert attach(wired, None)["policy"]["track"] == "none"
     for check in (True, False):
-        with pytest.raises(Conflict, match="no egress hook"):
+        answer = attach(wired, None, check=check)
+        assert answer["policy"]["track"] == "none"
+        assert [warning for warning in answer["warnings"] if "[untracked]" in warning and "no egress hook" in warning]
+    assert not attach(wired, None)["changed"]
+    assert ("untracked", "warning") in {(each["code"], each["severity"]) for each in wired.info()["findings"]}
+    for check in (True, False):
+        with pytest.raises(Conflict, match=f"own of {LAN} needs .* no egress hook: nothing was changed; remove it"):
             attach(wired, "own", check=check)
+    attach(wired, None, default_action="pass")
+    assert "untracked" not in codes(wired)
+
+
+def test_the_default_leaves_a_foreign_filter_in_its_place(wired):
+    if wired.hook == "tcx":
+        pytest.skip("TCX has no places")
+    attach(wired, "none")
+    wired.netns.run(f"tc filter add {EGRESS} pref 10 handle 1 matchall action ok")
+    before = wired.netns.run(f"tc filter show {EGRESS}")
+    assert attach(wired, None)["policy"]["track"] == "none"
+    assert wired.netns.run(f"tc filter show {EGRESS}") == before
+    assert "untracked" in codes(wired)
+
+
+def test_a_router_as_a_whole_has_the_same_default(wired):
+    if wired.hook == "tcx":
+        pytest.skip("one kind of hook is enough")
+    for action, found in (("drop", "own"), ("pass", "none"), ("audit", "own")):
+        given = {"name": LAN, "policy": {"default_action": action}}
+        assert steer(wired, interfaces=[given])["changed"]
+        assert gathered(wired)["interfaces"][0]["policy"]["track"] == found
+        for state in ("merged", "replaced"):
+            assert not steer(wired, state=state, interfaces=[given])["changed"]
+            assert not steer(wired, state=state, **gathered(wired))["changed"]

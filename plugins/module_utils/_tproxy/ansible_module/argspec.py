@@ -60,7 +60,7 @@ POLICY = {
     "allow_ssh": {"type": "bool", "default": True},
     "allow_echo": {"type": "bool", "default": False},
     "accept": {"type": "str", "choices": list(CHOICES["accept"]), "default": "ok"},
-    "track": {"type": "str", "choices": list(CHOICES["track"]), "default": "none"},
+    "track": {"type": "str", "choices": list(CHOICES["track"])},
     "management": {"type": "list", "elements": "dict", "default": [], "options": MANAGEMENT},
 }
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
+from ..resources.attachments import Obstacle
 from ..system.netlink.messages import RouteRule
 from ..system.netlink.path import InputChain
 
@@ -35,7 +36,8 @@ class Interface(NamedTuple):
     `addresses` are its own addresses as mapped 128-bit numbers. `exposed` are those of them that a rule for one
     address takes, because the program runs there. `delivery` is None if it was not collected.
     `hardware` is its ARPHRD_ number. `layer3` means that its packets begin with their IP header. `is_port` means that
-    it belongs to a bridge or bond, `vrf` that it is a VRF device or belongs to one.
+    it belongs to a bridge or bond, `vrf` that it is a VRF device or belongs to one. `untracked` is the reason why a
+    closed interface can have no tracker.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Interface(NamedTuple):
     layer3: bool = False
     is_port: bool = False
     vrf: bool = False
+    untracked: Obstacle | None = None
 
 
 class Listener(NamedTuple):

@@ -53,6 +53,7 @@ def findings(facts: Facts) -> list[Finding]:
         _daemons,
         _links,
         _hooks,
+        _trackers,
         _delivery,
         _input_chains,
         _marks,
@@ -194,6 +195,17 @@ def _hooks(facts: Facts) -> Iterator[Finding]:
             remedy = "stop the program that opened it (often a DHCP client), or make it use ETH_P_ALL: see `ss -0p`"
             found = f"a packet socket for IPv4 on {name} prevents splicing"
             yield finding("warning", "packet_socket", found, remedy, name)
+
+
+def _trackers(facts: Facts) -> Iterator[Finding]:
+    for interface in facts.interfaces:
+        if interface.untracked is not None:
+            found = (
+                f"{interface.name} does not track flows, and {interface.untracked.found}: answers to the router's own"
+                " NTP and DNS get the default action"
+            )
+            remedy = f"{interface.untracked.remedy}; then attach again, or let these answers in by rules"
+            yield finding("warning", "untracked", found, remedy, interface.name)
 
 
 # ---- delivery to the local stack -------------------------------------------------------

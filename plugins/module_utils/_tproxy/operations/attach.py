@@ -33,7 +33,7 @@ from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks
 from ..system.system import Netlink, System
 from .execute import execute
-from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of
+from .hook_choice import choose, elsewhere, hook_that_stands, named_filter, order_of, policy_on
 
 
 def attach(options: Options, system: System, check_mode: bool) -> Result:
@@ -158,7 +158,11 @@ def state_with(
     if not transaction.is_splicer:
         return HostState(attachments=attachments, orders=orders, program=wanted)
     had = current.policies.entries
-    policy = _wanted_policy(options, given, current, link, had.get(link.ifindex), transaction.deadline)
+    policy = had.get(link.ifindex)
+    if policy is None or options["policy"] is not None:
+        mark = policy.mark if policy is not None else _routed_mark(current.netlink, link)
+        policy = replace(policy_on(hook, given, transaction, wanted.blob), mark=mark)
+    policy = replace(policy, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=transaction.deadline)
     return HostState(
         rules=current.rules.rules if current.rule_reader.is_stale(current.rules) else None,
         policies={**_of_existing(had, current), link.ifindex: policy},
@@ -182,16 +186,6 @@ def _pins_for(transaction: Transaction, wanted: Wanted) -> Pins:
         return transaction.pins
     system = transaction.system
     return Pins(system.bpf, system.bpffs, transaction.pins.folder, wanted.blob.maps)
-
-
-def _wanted_policy(
-    options: Options, given: Answer, current: CurrentState, link: Link, had: Policy | None, deadline: int
-) -> Policy:
-    """Return the policy as given, else the one in force, else the defaults."""
-    base = had if had is not None and options["policy"] is None else Policy(**given)
-    mark = had.mark if had is not None else _routed_mark(current.netlink, link)
-    of_link = {"layer3": link.layer3, "loopback": link.loopback}
-    return Policy(**{**vars(base), "mark": mark, **of_link, "damaged": False, "deadline": deadline})
 
 
 def _routed_mark(netlink: Netlink, link: Link) -> Mark:

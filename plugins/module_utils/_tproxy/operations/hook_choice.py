@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The choice of a hook for tc_bpf_attach and tproxy_router: TCX or clsact, and the order among TCX programs.
+"""The choice of a hook for tc_bpf_attach and tproxy_router: TCX or clsact, the order among TCX programs, the tracker.
 
 `auto` takes TCX where the kernel has it, unless a foreign filter on the same hook would run behind our program instead
 of before or after it as now. A program that is right stays where it is: a move alone is no reason for a change.
@@ -10,8 +10,12 @@ of before or after it as now. A program that is right stays where it is: a move 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from ..errors import Conflict, Unsupported
-from ..model.policy import WantedHook
+from ..model.policy import Policy, WantedHook
 from ..program.blob import Blob
 from ..resources.hooks import (
     ANYWHERE,
@@ -129,3 +133,14 @@ def elsewhere(asked: WantedHook, transaction: Transaction, link: Link, hook: Hoo
         ours = [*transaction.current.attachments, *older]
         found += [each.hook for each in ours if each.link.ifindex == link.ifindex]
     return [other for other in dict.fromkeys(found) if other != hook]
+
+
+def policy_on(hook: Hook, given: Mapping[str, Any], transaction: Transaction, blob: Blob | None) -> Policy:
+    """Return the policy of the given fields for the program on a hook. `blob` is that of the program.
+
+    Without `track`, an interface that is closed tracks the flows of this host, if its egress hook can be had.
+    """
+    policy = Policy(**given)
+    if "track" in given or policy.default_action == "pass" or transaction.obstacle_to_tracker(hook, blob) is not None:
+        return policy
+    return replace(policy, track="own")

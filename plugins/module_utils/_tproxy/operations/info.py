@@ -33,6 +33,7 @@ from ..checks.routers import RouterFacts, findings_of_routers, service_of
 from ..model.policy import Mark
 from ..model.rule import Rule, is_routers, reading_order
 from ..persistence.state_file import saved_drift
+from ..resources.attachments import Obstacle, hook_of
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import CLSACT, HookProgram
 from ..resources.lock import refuse_without_capabilities
@@ -41,6 +42,7 @@ from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
 from ..resources.programs import Programs
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
+from ..resources.trackers import untracked
 from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .drops import entries as drop_log
@@ -111,7 +113,10 @@ def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus],
     system, netlink = current.system, current.netlink
     filtered = {status.link.ifindex for status in statuses if status.policy}
     links = [status.link for status in statuses]
-    looked_at = [interface(system, status.link, _mark(status)) for status in statuses]
+    looked_at = [
+        interface(system, status.link, _mark(status))._replace(untracked=_untracked(current, status))
+        for status in statuses
+    ]
     facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, filtered))
     rules = [
         rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
@@ -133,6 +138,14 @@ def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names:
     return router_facts(system, current.netlink, current.links, rules, enforcing, fragments)._replace(
         missing_group="" if not group or system.processes.has_group(group) else group, names=names
     )
+
+
+def _untracked(current: CurrentState, status: InterfaceStatus) -> Obstacle | None:
+    """Return the reason why a closed interface that runs our program can have no tracker."""
+    if status.ours is None or status.is_older or status.is_fail_closed:
+        return None
+    hook = hook_of(status.link.ifindex, "ingress", status.ours)
+    return untracked(current.netlink, current.programs, hook, current.blob, status.policy)
 
 
 def _mark(status: InterfaceStatus) -> Mark:

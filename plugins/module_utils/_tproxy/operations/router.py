@@ -31,7 +31,7 @@ from ..resources.routes import FAMILIES, RouteKey, Routes, with_local_routes
 from ..resources.routes import FAMILY_NAMES as FAMILY_NAME
 from ..resources.transaction import HostState, Remains, Transaction
 from ..system.netlink.messages import Link
-from .hook_choice import choose, elsewhere, hook_that_stands, order_of
+from .hook_choice import choose, elsewhere, hook_that_stands, order_of, policy_on
 
 
 class Target(NamedTuple):
@@ -42,12 +42,16 @@ class Target(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A target with its hook, the order there, and the other hooks that the program leaves."""
+    """A target with its hook, the order there, the other hooks that the program leaves, and the policy.
+
+    The policy has the fields of the user. Without such fields it is the one in force, else the default.
+    """
 
     target: Target
     hook: Hook
     order: Order
     others: tuple[Hook, ...]
+    policy: Policy
 
 
 def targets(current: CurrentState, wanted: WantedRouter) -> list[Target]:
@@ -77,7 +81,10 @@ def placed(transaction: Transaction, found: Iterable[Target], program: Wanted | 
         hook = choose(asked, transaction, link, program.blob, standing if is_same else None)
         transaction.point(hook).refuse_foreign(was_ours=link.ifindex in policies)
         others = tuple(elsewhere(asked, transaction, link, hook))
-        result.append(Placed(target, hook, order_of(asked, transaction, link, hook), others))
+        given, policy = target.wanted.policy, policies.get(link.ifindex)
+        if policy is None or given is not None:
+            policy = policy_on(hook, given or {}, transaction, program.blob)
+        result.append(Placed(target, hook, order_of(asked, transaction, link, hook), others, policy))
     return result
 
 
@@ -186,11 +193,10 @@ def _policies(
     routed = {route.interface: route.mark for route in reversed(wanted.routes)}
     for place in places:
         each, link = place.target
-        had, given = have.get(link.ifindex), each.policy or {}
-        base = had if had is not None and each.policy is None else Policy(**given)
+        had = have.get(link.ifindex)
         mark = each.mark or routed.get(each.name) or (had.mark if had is not None else Mark())
         kept[link.ifindex] = replace(
-            base, mark=mark, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=deadline
+            place.policy, mark=mark, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=deadline
         )
     return kept
 

@@ -57,6 +57,13 @@ class Attachment(NamedTuple):
     program: HookProgram
 
 
+class Obstacle(NamedTuple):
+    """A foreign object that keeps our program from its place, and the remedy."""
+
+    found: str
+    remedy: str
+
+
 class HookPoint(ABC):
     """The place of one function on one hook."""
 
@@ -91,11 +98,17 @@ class HookPoint(ABC):
         return None
 
     @abstractmethod
-    def refuse_foreign(self, was_ours: bool = False) -> None:
-        """Raise Conflict when a foreign object keeps our program from its place.
+    def obstacle(self, was_ours: bool = False) -> Obstacle | None:
+        """Return the foreign object that keeps our program from its place, or None.
 
         With `was_ours` a foreign filter may have come by replacing ours. That is drift, and ours replaces it again.
         """
+
+    def refuse_foreign(self, was_ours: bool = False) -> None:
+        """Raise Conflict when a foreign object keeps our program from its place. `was_ours` is as in obstacle()."""
+        obstacle = self.obstacle(was_ours)
+        if obstacle is not None:
+            raise Conflict(f"{obstacle.found}: nothing was changed; {obstacle.remedy}")
 
     def is_misplaced(self, _order: Order) -> bool:
         """Return whether our program is there, and not in the order that is asked for."""
@@ -152,28 +165,30 @@ class FilterPoint(HookPoint):
                 return entry
         return None
 
-    def refuse_foreign(self, was_ours: bool = False) -> None:
-        """Raise Conflict when a foreign filter or qdisc keeps our filter from its priority and handle."""
+    def obstacle(self, was_ours: bool = False) -> Obstacle | None:
+        """Return the foreign filter or qdisc that keeps our filter from its priority and handle, or None."""
         hook, ours = self.hook, self.program() or (self.foreign() if was_ours else None)
         if hook.direction != "ingress" and self._netlink.hook_qdisc(hook.ifindex) == INGRESS_QDISC:
-            raise Conflict(
-                f"the qdisc `ingress` of another program has the place of clsact and no {hook.direction} hook: nothing"
-                " was changed; remove it with `tc qdisc del dev INTERFACE ingress`, or use hook: tcx (Linux 6.6)"
+            return Obstacle(
+                f"the qdisc `ingress` of another program has the place of clsact and no {hook.direction} hook",
+                "remove it with `tc qdisc del dev INTERFACE ingress`, or use hook: tcx (Linux 6.6)",
             )
         block = self._netlink.shared_block(hook.ifindex, hook.direction)
         if block and ours is None:
-            raise Conflict(
+            return Obstacle(
                 f"the {hook.direction} qdisc shares filter block {block} with other interfaces, and the kernel takes no"
-                " filter for one of them: nothing was changed; use hook: tcx (Linux 6.6), or remove the qdisc"
+                " filter for one of them",
+                "use hook: tcx (Linux 6.6), or remove the qdisc",
             )
         for entry in self._at_priority():
             is_other = from_filter(entry) != ours and entry.handle == hook.handle
             if is_other or entry.kind != BPF_FILTER or entry.protocol != ETH_P_ALL:
-                raise Conflict(
+                return Obstacle(
                     f"priority {hook.priority} handle {hook.handle:#x} of {hook.direction} is taken by a filter that is"
-                    f" not ours ({_described(entry)}): nothing was changed; choose another priority, or remove it with"
-                    " `tc filter del`"
+                    f" not ours ({_described(entry)})",
+                    "choose another priority, or remove it with `tc filter del`",
                 )
+        return None
 
     def _write(self, name: str, program: int, _program_id: int, _order: Order) -> None:
         """Attach a program, and add the clsact qdisc where there is none."""
@@ -227,13 +242,14 @@ class TcxPoint(HookPoint):
         found = self._ours(self._list())
         return found[0] if found else None
 
-    def refuse_foreign(self, was_ours: bool = False) -> None:
-        """Raise Conflict when the hook has no room for another program."""
-        if len(self._list().ids) >= TCX_MAX and self.program() is None:
-            raise Conflict(
-                f"{self.hook.direction} has {TCX_MAX} TCX programs, and the kernel takes no more: nothing was changed;"
-                " detach one of them (`bpftool net` lists them)"
-            )
+    def obstacle(self, was_ours: bool = False) -> Obstacle | None:
+        """Return that the hook has no room for another program, or None."""
+        if len(self._list().ids) < TCX_MAX or self.program() is not None:
+            return None
+        return Obstacle(
+            f"{self.hook.direction} has {TCX_MAX} TCX programs, and the kernel takes no more",
+            "detach one of them (`bpftool net` lists them)",
+        )
 
     def is_single(self) -> bool:
         """Return whether our program is there at most once. A run that was killed while it moved it leaves two."""

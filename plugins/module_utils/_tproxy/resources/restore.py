@@ -35,6 +35,7 @@ from .lost_pins import recover
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
 from .rules import PREVIOUS, RuleReader, Stamp
+from .trackers import egress_of
 from .transaction import HostState, InterfacePlan, Remains, RulePlan, Transaction, TransactionPlan
 
 Entry = TypeVar("Entry")
@@ -268,18 +269,28 @@ def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
         added += _put_lines(planned.policies, names, "policy")
     program = planned.desired.program
     if program is not None:
-        put = [(hook, planned.desired.attachments[hook]) for hook in planned.puts]
-        added += [f"{names[hook.ifindex]}: {_noun(hook)} {wanted.name} put back" for hook, wanted in put if wanted]
-    removed += [
-        f"{each.link.name}: {_noun(each.hook)} {each.program.name} removed"
-        for each in ((*current.attachments, *current.trackers) if planned.removes else ())
-        if each.hook in planned.removes
-    ]
+        wanted = {hook: planned.desired.attachments[hook] for hook in planned.puts}
+        put = {hook: attached.name for hook, attached in wanted.items() if attached}
+        added += _program_lines(put, names, "put back")
+    attached = (*current.attachments, *current.trackers) if planned.removes else ()
+    gone = {each.hook: each.program.name for each in attached if each.hook in planned.removes}
+    removed += _program_lines(gone, names, "removed")
     if planned.policies is not None:
         removed += _delete_lines(planned.policies, names, "policy")
     if planned.addresses is not None:
         removed += _delete_lines(planned.addresses, names, "addresses")
     return added + removed
+
+
+def _program_lines(found: Mapping[Hook, str], names: Mapping[int, str], verb: str) -> list[str]:
+    """Return one line for each program. A tracker stands in the line of its program, if there is one."""
+    result = []
+    for hook, name in found.items():
+        program, tracker = hook._replace(direction="ingress"), egress_of(hook)
+        if hook == program or program not in found:
+            also = " and its tracker" if hook == program and tracker in found else ""
+            result.append(f"{names[hook.ifindex]}: {_noun(hook)} {name}{also} {verb}")
+    return result
 
 
 def _noun(hook: Hook) -> str:

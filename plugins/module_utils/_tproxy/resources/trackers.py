@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The trackers: our program on egress, beside the one on ingress where the policy tracks flows. Pure.
+"""The trackers: our program on egress, beside the one on ingress where the policy tracks flows.
 
 No operation asks for a tracker. It follows from the attachment on ingress and the policy of the interface: same kind of
 hook, same priority and handle, same identity. So each way to the state of a router has the trackers right: attach,
@@ -15,10 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ..constants import FUNCTION, TRACKER, TRACKER_SOURCE
-from ..errors import Unsupported
+from ..errors import Conflict, TproxyError, Unsupported
 from ..model.policy import Policy
 from ..program.blob import Attached, Blob
+from ..system.system import Netlink
+from .attachments import Obstacle, point_at
 from .hooks import Hook
+from .programs import Programs
 
 
 def tracker_of(attached: Attached) -> Attached:
@@ -46,15 +49,46 @@ def with_trackers(
     wanted: dict[Hook, Attached | None] = {
         egress_of(hook): tracker_of(attached)
         for hook, attached in attachments.items()
-        if attached is not None and _tracks(policies.get(hook.ifindex))
+        if attached is not None and tracks(policies.get(hook.ifindex))
     }
     touched = {hook.ifindex for hook in attachments}
     gone: dict[Hook, Attached | None] = {hook: None for hook in standing if hook.ifindex in touched}
     return {**gone, **wanted, **attachments}
 
 
-def _tracks(policy: Policy | None) -> bool:
+def tracks(policy: Policy | None) -> bool:
+    """Return whether a policy asks for a tracker."""
     return policy is not None and policy.track != "none"
+
+
+def obstacle_to_tracker(
+    netlink: Netlink, programs: Programs, hook: Hook, blob: Blob | None, was_ours: bool
+) -> Obstacle | None:
+    """Return the reason why the program on a hook of ingress can have no tracker, or None. `blob` is the program's.
+
+    `was_ours`: the interface has had a tracker. Then a foreign filter in its place is drift.
+    """
+    if blob is not None and blob.tracker is None:
+        return Obstacle("this program has no tracker", f"put {TRACKER_SOURCE} beside its source, and build it again")
+    return point_at(netlink, programs, egress_of(hook), TRACKER).obstacle(was_ours)
+
+
+def untracked(
+    netlink: Netlink, programs: Programs, hook: Hook, blob: Blob | None, policy: Policy | None
+) -> Obstacle | None:
+    """Return the reason why a closed interface without a tracker can have none, or None. The rest is as above."""
+    if policy is None or policy.default_action == "pass" or tracks(policy):
+        return None
+    return obstacle_to_tracker(netlink, programs, hook, blob, was_ours=False)
+
+
+def refusal(obstacle: Obstacle, interface: str, track: str, blob: Blob | None) -> TproxyError:
+    """Return the error for a tracker that a policy asks for and that cannot be had."""
+    kind = Unsupported if blob is not None and blob.tracker is None else Conflict
+    return kind(
+        f"policy.track: {track} of {interface} needs our tracker on its egress hook, and {obstacle.found}: nothing was"
+        f" changed; {obstacle.remedy}, or set track: none"
+    )
 
 
 def needed(blob: Blob | None) -> Blob:
@@ -65,10 +99,7 @@ def needed(blob: Blob | None) -> Blob:
 
 
 def tracker_in(blob: Blob) -> Blob:
-    """Return the tracker of a program. Raises Unsupported for one of an own source that has none."""
+    """Return the tracker of a program that has one."""
     if blob.tracker is None:
-        raise Unsupported(
-            f"policy.track: this program has no tracker; put {TRACKER_SOURCE} beside its source and build it again, or"
-            " set track: none"
-        )
+        raise AssertionError("a plan with a tracker has a program without one")
     return replace(blob.tracker, source_sha256=blob.source_sha256, compiler=blob.compiler)

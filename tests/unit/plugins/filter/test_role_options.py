@@ -28,6 +28,13 @@ def read(names=(), **given) -> dict:
     return role_options(variables, names)
 
 
+def test_an_interface_may_track_otherwise_than_the_rest():
+    found = read(interfaces=["lan0", {"name": "wan0", "track": "all"}], track="none")
+    assert [entry["policy"]["track"] for entry in found["options"]["interfaces"]] == ["none", "all"]
+    (fault,) = read(track="some")["faults"]
+    assert "value of track must be one of: none, own, all, got: some" in fault
+
+
 def test_variables_without_a_fault():
     found = read(
         interfaces=["lan0", {"name": "wan0", "default_action": "pass", "priority": 20}], absent_interfaces=["lan7"]
@@ -35,7 +42,7 @@ def test_variables_without_a_fault():
     assert found["faults"] == []
     assert found["interfaces"] == ["lan0", "wan0"]
     lan, wan, gone = found["options"]["interfaces"]
-    assert lan["policy"]["default_action"] == "drop"
+    assert (lan["policy"]["default_action"], "track" in lan["policy"]) == ("drop", False)
     assert (wan["policy"]["default_action"], wan["policy"]["allow_ssh"], wan["priority"]) == ("pass", True, 20)
     assert gone == {"name": "lan7", "state": "absent"}
     assert found["options"]["routes"][0]["interfaces"] == ["lan0", "wan0"]
