@@ -10,7 +10,7 @@ module: tproxy_info
 short_description: Read the state, counters and findings of the splicer
 version_added: 0.1.0
 description:
-  - Reads attachments, policies, rules with their hits, reasons of passes and drops, routes and findings.
+  - Reads attachments, policies, rules with their hits, reasons of passes and drops, tracked flows, routes and findings.
   - Changes nothing, and also works if no program is attached.
   - Fails without the rights of root, because an unprivileged task would find no rule and no program.
 author:
@@ -133,6 +133,17 @@ rules:
       service: ""
       hits: {packets: 12, bytes: 6120}
       in_force: true
+flows:
+  description:
+    - The tables of tracked flows by name. C(own) has flows of this router, C(forwarded) those that it forwards or
+      masquerades, and C(outside) those that began outside. C(entries) counts the flows that have not expired, C(size)
+      those that fit.
+  returned: success
+  type: dict
+  sample:
+    own: {entries: 12, size: 65536}
+    forwarded: {entries: 0, size: 65536}
+    outside: {entries: 3, size: 65536}
 drops:
   description:
     - The last distinct packets that the program dropped, or would have dropped but for V(audit), the last one first.

@@ -44,6 +44,7 @@ def answer_of_info() -> dict:
         "rules": _rules(),
         "generation": 7,
         "image": {"pages": 548, "bytes": 561152, "rules": 2, "capacity_bytes": 1048576},
+        "flows": {"own": {"entries": 5, "size": 65536}},
         "drift": ["change_overdue"],
         "routes": ["ip rule iif lan0 fwmark 0x1/0x1 lookup 1080"],
         "findings": [{**found, "remedy": "run tc_bpf_attach again"}],

@@ -208,7 +208,8 @@ def test_the_default_leaves_a_foreign_filter_in_its_place(wired):
     if wired.hook == "tcx":
         pytest.skip("TCX has no places")
     attach(wired, "none")
-    wired.netns.run(f"tc filter add {EGRESS} pref 10 handle 1 matchall action ok")
+    words = f"tc filter add {EGRESS} pref 10 handle 1 bpf da bytecode".split()
+    wired.netns.run_words(*words, "1,6 0 0 0")
     before = wired.netns.run(f"tc filter show {EGRESS}")
     assert attach(wired, None)["policy"]["track"] == "none"
     assert wired.netns.run(f"tc filter show {EGRESS}") == before
@@ -223,5 +224,5 @@ def test_a_router_as_a_whole_has_the_same_default(wired):
         assert steer(wired, interfaces=[given])["changed"]
         assert gathered(wired)["interfaces"][0]["policy"]["track"] == found
         for state in ("merged", "replaced"):
-            assert not steer(wired, state=state, interfaces=[given])["changed"]
+            assert not steer(wired, state=state, **{**gathered(wired), "interfaces": [given]})["changed"]
             assert not steer(wired, state=state, **gathered(wired))["changed"]

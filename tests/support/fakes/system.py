@@ -143,6 +143,9 @@ class FakeBpf(Adapter):
     def keys(self, descriptor, size, entries):
         return list(self.kernel.read(descriptor).entries)
 
+    def values(self, descriptor, key_size, value_size):
+        return list(self.kernel.read(descriptor).entries.values())
+
     @reads
     def map_by_id(self, number):
         return self.kernel.give(self.kernel.by_id(number))

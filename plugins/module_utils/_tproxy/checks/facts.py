@@ -12,6 +12,7 @@ from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
 from ..resources.attachments import Obstacle
+from ..resources.flow_tables import FlowTable
 from ..system.netlink.messages import RouteRule
 from ..system.netlink.path import InputChain
 
@@ -107,7 +108,7 @@ class Facts(NamedTuple):
     address family) that delivers all packets to this host. `input_chains` are the chains of nftables that see them.
     `networkd_prunes` means that systemd-networkd deletes foreign policy rules. `intercepts` are the rules with action
     tproxy, `listeners` their proxy addresses. `attached` means that an interface has the program. `waiting` are the
-    rules that are not in force yet.
+    rules that are not in force yet. `flow_tables` are the tables of tracked flows.
     """
 
     release: str
@@ -126,3 +127,4 @@ class Facts(NamedTuple):
     attached: bool = False
     daemons: Daemons = Daemons()
     waiting: tuple[Waiting, ...] = ()
+    flow_tables: tuple[FlowTable, ...] = ()

@@ -30,6 +30,11 @@ KERNEL_REUSEPORT = (6, 6)
 KERNEL_TUNNELS = (5, 14)
 LOOPBACK_HARDWARE = 772  # ARPHRD_: include/uapi/linux/if_arp.h
 TUNNELS = (768, 769, 776, 778, 823)  # TUNNEL (ipip), TUNNEL6, SIT, IPGRE, IP6GRE
+FULL = {
+    "own": "look for a process of this router that asks many peers, or open their answers by rules and set track: none",
+    "forwarded": "set track: own where rules let the answers in, or look for a host behind the router that scans",
+    "outside": "narrow the rules that let these flows in, or look for a flood",
+}
 STRICT = 1  # rp_filter: Documentation/networking/ip-sysctl.rst
 LOOPBACK = "lo"
 LISTED = 5
@@ -206,6 +211,11 @@ def _trackers(facts: Facts) -> Iterator[Finding]:
             )
             remedy = f"{interface.untracked.remedy}; then attach again, or let these answers in by rules"
             yield finding("warning", "untracked", found, remedy, interface.name)
+    for table in facts.flow_tables:
+        if table.is_nearly_full:
+            found = f"the table of tracked flows `{table.name}` has {table.flows} of {table.size} flows"
+            remedy = f"a further flow pushes out the one that was not used for the longest time; {FULL[table.name]}"
+            yield finding("warning", "flows_nearly_full", found, remedy)
 
 
 # ---- delivery to the local stack -------------------------------------------------------

@@ -213,7 +213,7 @@ def _helper() -> Stream:
 
 COMMANDS = {
     "show": Command(
-        "interfaces, rules with hits, reasons of passes and drops, routes",
+        "interfaces, rules, reasons of passes and drops, flows, routes",
         _show,
         "Shows the state in force, with its counters. Changes nothing.\n\n"
         "  tproxy-splicer show\n"

@@ -65,6 +65,7 @@ def _families(answer: Answer) -> list[Family]:
             "Size to which the compiled rules can grow before a larger map replaces theirs.",
             [Sample({}, image["capacity_bytes"])] if "capacity_bytes" in image else [],
         ),
+        *_flows(answer["flows"]),
         *_attachments(answer["attachments"]),
         *_rules(answer["rules"]),
         Family("findings", "gauge", "Findings by severity.", _findings(answer["findings"])),
@@ -89,6 +90,16 @@ def _attachments(entries: Sequence[Answer]) -> list[Family]:
     return [
         Family("attachment_drift", "gauge", "1 if an interface has drift.", drift),
         *_counters("", "that the program handled", counted),
+    ]
+
+
+def _flows(tables: Mapping[str, Answer]) -> list[Family]:
+    meanings = (("entries", "Live flows of a table of tracked flows."), ("size", "Flows that fit into the table."))
+    return [
+        Family(
+            f"flow_table_{part}", "gauge", meaning, [Sample({"table": name}, one[part]) for name, one in tables.items()]
+        )
+        for part, meaning in meanings
     ]
 
 

@@ -13,7 +13,7 @@ from ..model.flow import flow_text
 from ..model.prefix import Prefix
 from ..model.rule_options import DEFAULT_OWNER
 
-SECTIONS = ("interfaces", "rules", "reasons", "routes")
+SECTIONS = ("interfaces", "rules", "reasons", "flows", "routes")
 UNITS = ("", "K", "M", "G", "T", "P")
 
 Answer = Mapping[str, Any]  # a result of a module, or a part of it
@@ -26,7 +26,9 @@ def section(name: str) -> str:
 
 def show_text(answer: Answer, sections: Sequence[str], pin_dir: str) -> str:
     """Return the named sections, or all of them."""
-    writers: dict[str, Callable[[Answer], list[str]]] = dict(zip(SECTIONS, (_interfaces, _rules, _reasons, _routes)))
+    writers: dict[str, Callable[[Answer], list[str]]] = dict(
+        zip(SECTIONS, (_interfaces, _rules, _reasons, _flows, _routes))
+    )
     blocks = [writers[name](answer) for name in sections or SECTIONS]
     if not sections:
         blocks.append(_summary_of_findings(answer["findings"]))
@@ -118,6 +120,11 @@ def _reasons(answer: Answer) -> list[str]:
 
 def _counter(counter: Mapping[str, int]) -> tuple[str, str]:
     return (count(counter["packets"]), count(counter["bytes"])) if counter["packets"] else ("", "")
+
+
+def _flows(answer: Answer) -> list[str]:
+    rows = [(name, str(table["entries"]), str(table["size"])) for name, table in answer["flows"].items()]
+    return _section("Flows", ("TABLE", "LIVE", "SIZE"), rows)
 
 
 def _routes(answer: Answer) -> list[str]:

@@ -35,6 +35,7 @@ from ..model.rule import Rule, is_routers, reading_order
 from ..persistence.state_file import saved_drift
 from ..resources.attachments import Obstacle, hook_of
 from ..resources.current_state import CurrentState, DriftEntry
+from ..resources.flow_tables import flow_tables
 from ..resources.hooks import CLSACT, HookProgram
 from ..resources.lock import refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
@@ -56,6 +57,7 @@ NOTHING: Answer = {
     "image": {"pages": 0, "bytes": 0, "rules": 0},
     "routes": [],
     "drops": [],
+    "flows": {},
     "drift": [],
 }
 
@@ -84,7 +86,9 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         waiting = waiting_rules(
             (rule for rule, _slot in current.rules.contents.rules if not is_routers(rule.owner)), enforcing
         )
+        tables = tuple(flow_tables(system, pins))
         facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system), waiting=waiting)
+        facts = facts._replace(flow_tables=tables)
         about_routers = _router_facts(current, statuses, names)
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
@@ -92,6 +96,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             **_rules(current, names, enforcing),
             "routes": lines(current.routes.entries),
             "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
+            "flows": {table.name: {"entries": table.flows, "size": table.size} for table in tables},
             "drift": _codes(of_machine),
             "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
         }

@@ -26,7 +26,7 @@ MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN
 PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 PROG_TYPE_SCHED_CLS = 3
-PROG_BIND_MAP = 35
+MAP_LOOKUP_BATCH, PROG_BIND_MAP = 24, 35
 TCX = {"ingress": 46, "egress": 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 FLAG_REPLACE, FLAG_BEFORE, FLAG_ID = 1 << 2, 1 << 3, 1 << 5
 
@@ -36,6 +36,7 @@ LOG_KEPT = 4000
 LOG_OF_REFUSAL, LOG_SUMMARY = 1, 4  # BPF_LOG_LEVEL1; BPF_LOG_STATS: the summary without the trace
 INFO_BYTES = 256
 IDS_MAX = 64
+BATCH = 4096  # entries of a hash by one call
 
 
 class MapShape(NamedTuple):
@@ -192,6 +193,29 @@ def _next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
             return None
         raise KernelRefused.of(refusal, "list the keys of", "map") from refusal
     return following.raw
+
+
+def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
+    """Return the values of a hash, a batch of entries by one call (Linux 5.6). Raises KernelRefused."""
+    places, key_buffer, found = ctypes.create_string_buffer(8), ctypes.create_string_buffer(BATCH * key_size), []
+    value_buffer, begun = ctypes.create_string_buffer(BATCH * value_size), False
+    place = _pointer(places)
+    while True:
+        batch = (place if begun else 0, place, _pointer(key_buffer), _pointer(value_buffer), BATCH, descriptor)
+        attribute = ctypes.create_string_buffer(struct.pack("=4Q2I", *batch), ATTRIBUTE_BYTES)
+        is_last = False
+        try:
+            libc.bpf(MAP_LOOKUP_BATCH, attribute)
+        except OSError as refusal:
+            is_last = refusal.errno == errno.ENOENT  # the kernel has counted the entries of this batch
+            if not is_last:
+                raise KernelRefused.of(refusal, "list the values of", "map") from refusal
+        (count,) = struct.unpack_from("=I", attribute, 4 * 8)
+        read = value_buffer.raw
+        found += [read[start : start + value_size] for start in range(0, count * value_size, value_size)]
+        if is_last:
+            return found
+        begun = True
 
 
 def map_by_id(number: int) -> int:

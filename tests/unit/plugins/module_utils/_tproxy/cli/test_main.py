@@ -188,7 +188,7 @@ def test_a_single_h_prints_help(run):
 
 
 def test_an_unknown_section_is_refused_with_the_known_ones(run):
-    assert "{interfaces,rules,reasons,routes}: invalid section value: 'bogus'" in run("show", "bogus").err
+    assert "{interfaces,rules,reasons,flows,routes}: invalid section value: 'bogus'" in run("show", "bogus").err
 
 
 def test_restore_of_an_interface_that_is_not_saved(run):

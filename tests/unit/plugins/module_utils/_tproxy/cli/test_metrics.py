@@ -63,6 +63,8 @@ def test_metrics_of_rules_reasons_generation_image_and_drift():
     assert value_of(found, "bytes_total", interface="lan0", reason="default", verdict="drop") == 700
     assert value_of(found, "rule_packets_total", destination="172.16.240.0/24", owner="ansible") == 12
     assert value_of(found, "rule_bytes_total", destination="fd00::/8", interfaces="lan0,lan1", action="drop") == 700
+    assert value_of(found, "flow_table_entries", table="own") == 5
+    assert value_of(found, "flow_table_size", table="own") == 65536
     assert value_of(found, "findings", severity="error") == 1
     assert value_of(found, "findings_by_code", severity="error") == 1
 
