@@ -17,6 +17,7 @@ from ansible_collections.netedge.tproxy.tests.support.fixtures import (  # pylin
     router,
 )
 from ansible_collections.netedge.tproxy.tests.system.daemons.daemons import Daemons
+from ansible_collections.netedge.tproxy.tests.system.daemons.uplink import Far, lay_uplink
 
 
 @pytest.fixture
@@ -33,3 +34,25 @@ def closed(router, client, daemons):
     router.attach(policy={"default_action": "drop", "allow_ssh": False})
     router.record()
     return router
+
+
+@pytest.fixture
+def provider(router, client):
+    """Return the provider behind wan0, to which the default route of the router leads."""
+    made = lay_uplink(router)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def uplink(router, provider):
+    """Return a router with an uplink, without our program on it."""
+    return router
+
+
+@pytest.fixture
+def far(router, provider):
+    """Return a host beyond the provider."""
+    made = Far(router.netns, provider)
+    yield made
+    made.close()

@@ -10,6 +10,7 @@ the test. Without the program of a daemon the test is skipped.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 import signal
@@ -20,6 +21,30 @@ import pytest
 
 PATIENCE = 20  # seconds; a busy machine may start a daemon slowly
 END = 5
+UNPACKED = pathlib.Path(os.environ.get("WORK", "")) / "daemons"  # by tools/debian_daemons
+FOLDERS = [str(UNPACKED / folder) for folder in ("usr/sbin", "usr/bin", "bin")]
+
+
+def program_of(name: str) -> str:
+    """Return the path of a program of this machine or of the unpacked packages. Without it the test is skipped."""
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(FOLDERS))
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def environment_of(program: str) -> dict:
+    """Return the environment of a program. An unpacked one has libraries beside it."""
+    if not program.startswith(str(UNPACKED)):
+        return dict(os.environ)
+    libraries = [str(folder) for place in ("usr/lib", "lib") for folder in UNPACKED.glob(f"{place}/*-linux-gnu")]
+    packets = str(UNPACKED / "usr/bin/mtr-packet")
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(libraries), "MTR_PACKET": packets}
+
+
+def place_of(inside) -> contextlib.AbstractContextManager:
+    """Return the context of a namespace: the router's for None."""
+    return inside.inside() if inside else contextlib.nullcontext()
 
 
 class Daemons:
@@ -39,14 +64,34 @@ class Daemons:
 
     def start(self, name: str, *words: str, inside=None) -> None:
         """Start a daemon in the foreground, on the router or inside the namespace of a client."""
-        program = shutil.which(words[0])
-        if program is None:
-            pytest.skip(f"{words[0]} is not installed")
-        place = inside.inside() if inside else contextlib.nullcontext()
-        with place, (self.folder / f"{name}.log").open("wb") as log:
+        program = program_of(words[0])
+        with place_of(inside), (self.folder / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
-                [program, *words[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [program, *words[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment_of(program),
+                start_new_session=True,
             )
+
+    def run(self, *words: str, inside=None, given: str = "") -> subprocess.CompletedProcess:
+        """Run a program to its end, on the router or inside the namespace of a client."""
+        program = program_of(words[0])
+        with place_of(inside):
+            return subprocess.run(
+                [program, *words[1:]],
+                input=given,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=2 * PATIENCE,
+                env=environment_of(program),
+            )
+
+    def log(self, name: str) -> str:
+        """Return what a daemon wrote."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def stop(self, name: str, how: int = signal.SIGTERM) -> None:
         """End a daemon by a signal to its own process, and wait for it."""
