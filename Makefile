@@ -32,8 +32,8 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
 		"unit kernel pyroute2-slice contract fuzz-slice clang" \
-		"integration molecule commit-confirm-slice rollout-slice proxies boot helper openziti-slice sanity \
-		kernels-slice bench-slice storm-slice"
+		"integration molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
+		sanity kernels-slice bench-slice storm-slice"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
@@ -163,8 +163,14 @@ proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) proxies "real proxies and clients" tests/system/proxies/run
 
-daemons: bootstrap ## keepalived, BIRD and tunnels on a router that drops by default, in namespaces (needs root)
+DEBIAN_DAEMONS := $(STEP) debian-daemons "unpack daemons of this release to .work/daemons (once)" $(TOOLS)/debian_daemons
+daemons: bootstrap ## daemons of Debian on a router that drops by default: routing, names, time, tunnels, NAT (needs root)
+	@$(DEBIAN_DAEMONS)
 	@$(STEP) daemons "daemons behind default drop" $(PRIVATE) pytest tests/system/daemons $(PYTEST)
+
+daemons-slice: bootstrap ## some of these tests
+	@$(DEBIAN_DAEMONS)
+	@$(STEP) daemons "some daemons behind default drop" $(PRIVATE) pytest tests/system/daemons -m slice $(PYTEST)
 
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base

@@ -107,7 +107,7 @@ RETURN = r"""
 verdict:
   description:
     - V(pass), V(drop), or V(would_drop) for a packet that passes because the default action is V(audit).
-    - With O(flows), only the entries of RV(flows) have it, as the next two members.
+    - With O(flows), only the entries of RV(flows) have it, as the next three members.
   returned: success, for a single flow
   type: str
   sample: pass
@@ -120,8 +120,17 @@ rule:
   description: The best rule for the flow, as M(netedge.tproxy.tproxy_rule) returns it; null if no rule matches.
   returned: success, for a single flow
   type: dict
+reply:
+  description:
+    - The reply to a flow that this router forwards. C(interface) is the one to which the route of the destination
+      leads, C(verdict) and C(reason) are those of the reply there. The reason is C(session) if C(track) of that
+      interface is V(all) and no rule matches the reply. It is empty on an interface without the program.
+    - It is null for a flow that is dropped, spliced, or for this router itself.
+  returned: success, for a single flow
+  type: dict
+  sample: {interface: wan0, verdict: pass, reason: session}
 flows:
-  description: Each flow with its verdict, reason and rule.
+  description: Each flow with its verdict, reason, rule and reply.
   returned: success
   type: list
   elements: dict
@@ -135,6 +144,7 @@ flows:
       verdict: pass
       reason: spliced
       rule: {destination: 172.16.240.0/24, protocol: udp, ports: "5060", tproxy_port: 58997}
+      reply: null
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_verdict

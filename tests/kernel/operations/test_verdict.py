@@ -13,7 +13,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.verdict import Unexpected, ask_verdict
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
-from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, transparent
+from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, lay_wire, transparent
 
 PROXY_PORT = 8443
 WEB6 = {"destination": "2001:db8::/64", "protocol": "tcp", "ports": "443"}
@@ -150,3 +150,43 @@ def test_a_rule_for_an_interface_that_is_not_there_is_kept_and_holds_once_it_is(
         assert ask(ruled, **flow())["rule"]["name"] == "web"
         assert not ruled.rules(*rules)["changed"]
         netns.run("ip link delete late0")
+
+
+# ---- the reply to a forwarded flow ----------------------------------------------------------------
+
+
+@pytest.fixture
+def forwarding(ruled):
+    """Return the router with an interface to 192.0.2.0/24 that drops by default."""
+    other = lay_wire(ruled.netns, "wan0", "10.9.0.1", "10.9.0.2")
+    ruled.netns.run("ip route add 192.0.2.0/24 via 10.9.0.2")
+    yield ruled
+    other.close()
+
+
+def reply(router, *given: str) -> tuple:
+    found = ask(router, **flow("192.0.2.10", **dict(zip(("protocol", "port"), given))))["reply"]
+    return tuple(found.values()) if found else ()
+
+
+def test_the_reply_is_judged_by_the_interface_of_the_route(forwarding):
+    assert reply(forwarding) == ("wan0", "pass", "")
+    for policy, verdict, reason in (
+        ({"default_action": "drop"}, "drop", "default"),
+        ({"default_action": "audit"}, "would_drop", "default"),
+        ({"default_action": "pass"}, "pass", "default"),
+        ({"default_action": "drop", "track": "all"}, "pass", "session"),
+    ):
+        forwarding.attach("wan0", policy=policy)
+        assert reply(forwarding) == ("wan0", verdict, reason)
+    closing = {"destination": CLIENT, "protocol": "tcp", "ports": "0-65535", "action": "drop", "interfaces": ["wan0"]}
+    forwarding.rules(closing, owner="other")
+    assert reply(forwarding) == ("wan0", "drop", "rule")
+
+
+def test_a_flow_that_is_not_forwarded_has_no_reply_to_judge(forwarding):
+    assert reply(forwarding, "tcp", "80") == ()
+    assert ask(forwarding, **flow(OWN, port="22"))["reply"] is None
+    assert ask(forwarding, **flow())["reply"] is None
+    forwarding.netns.run("ip route delete 192.0.2.0/24")
+    assert reply(forwarding) == ()

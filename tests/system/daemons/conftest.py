@@ -20,6 +20,10 @@ from ansible_collections.netedge.tproxy.tests.system.daemons.daemons import Daem
 from ansible_collections.netedge.tproxy.tests.system.daemons.uplink import Far, lay_uplink
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slice: part of the short run of `make daemons-slice`")
+
+
 @pytest.fixture
 def daemons(tmp_path_factory):
     """Return a starter of daemons. They end before the namespaces do."""

@@ -14,6 +14,7 @@ from contextlib import closing
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.output import explain_text
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, Client
 from ansible_collections.netedge.tproxy.tests.system.daemons.uplink import (
     FAR,
@@ -70,6 +71,7 @@ def web(far):
         yield made
 
 
+@pytest.mark.slice
 def test_tcp_and_names_of_clients(masquerading, client, provider, far, web, daemons):
     assert fetches(client, web, 443)
     serve_names(daemons, provider)
@@ -107,11 +109,18 @@ def test_path_mtu_reaches_clients(masquerading, client, provider, far):
         assert near.getsockopt(socket.SOL_IP, IP_MTU) == NARROW
 
 
+@pytest.mark.slice
 def test_one_rule_on_a_closed_lan_is_enough_for_https(masquerading, client, provider, far, web):
     masquerading.attach(LAN, policy={**UPLINK_POLICY, "track": "all"})
     assert not fetches(client, web, 443)
     masquerading.rules(HTTPS)
     assert fetches(client, web, 443)
+    asked = {"interface": LAN, "source": CLIENT, "destination": FAR, "protocol": "tcp", "port": "443"}
+    verdict = masquerading.verdict(**asked)
+    assert (verdict["verdict"], verdict["reason"]) == ("pass", "rule")
+    assert verdict["reply"] == {"interface": WAN, "verdict": "pass", "reason": "session"}
+    assert f"Its reply enters by {WAN}, which has track: all" in " ".join(explain_text(verdict).split())
+    assert masquerading.verdict(**{**asked, "port": "80"})["reply"] is None
     with closing(far.socket(socket.SOCK_STREAM)) as other:
         other.bind((FAR, 8443))
         other.listen()

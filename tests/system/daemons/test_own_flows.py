@@ -225,6 +225,7 @@ def test_a_macvlan_of_the_router_with_a_policy_of_its_own(uplink, client, provid
     assert ping.returncode == 0, ping.stdout
 
 
+@pytest.mark.slice
 def test_an_answer_by_the_other_uplink(uplink, client, provider, daemons):
     """The provider sends its answers by the second uplink, which is closed too."""
     second = "wan1"

@@ -189,6 +189,17 @@ WHY = {
     "default": "No rule matches this flow: the default action of the interface is {verdict}.",
 }
 
+REPLY = "Its reply enters by {interface}: {verdict} ({reason})."
+REPLIES = {
+    ("pass", ""): "Its reply enters by {interface}, which has no program: it passes.",
+    ("pass", "session"): "Its reply enters by {interface}, which has track: all: it passes as session.",
+    ("pass", "default"): "Its reply enters by {interface}, whose default action is pass.",
+    ("drop", "default"): "Its reply enters by {interface}, where no rule matches it: the default action drops it. Set"
+    " track: all on {interface}, or add a rule.",
+    ("would_drop", "default"): "Its reply enters by {interface}, where no rule matches it: audit passes it. Set track:"
+    " all on {interface} before you drop.",
+}
+
 VERDICT_TEXTS = {"would_drop": "audit, which passes it and counts a would-be drop"}
 
 
@@ -198,7 +209,9 @@ def explain_text(answer: Answer) -> str:
     lines = [*paragraph(flow_text(flow)), f"verdict: {answer['verdict']}", f"reason:  {answer['reason']}"]
     if rule:
         lines += paragraph(f"rule:    {_rule_line(rule)}")
-    return "\n".join([*lines, *paragraph(why(answer))])
+    reply = answer.get("reply")
+    after = paragraph(REPLIES.get((reply["verdict"], reply["reason"]), REPLY).format(**reply)) if reply else []
+    return "\n".join([*lines, *paragraph(why(answer)), *after])
 
 
 def why(answer: Answer) -> str:

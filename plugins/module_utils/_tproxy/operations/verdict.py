@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from ..abi.structs import REASON_NAMES, VERDICT_NAMES
 from ..checks.listeners import Listeners
 from ..checks.test_run import Trace, ask_program
-from ..constants import FUNCTION
 from ..errors import InvalidInput, TproxyError, Unsupported
 from ..model.flow import Flow, flow_text
 from ..model.policy import Policy
 from ..model.prefix import parse_address
 from ..model.protocol import has_ports, parse_protocol
 from ..model.rule import PORT_MAX, Rule
-from ..resources.hooks import programs_on, runs
 from ..resources.interfaces import PolicyTable, links_by_name
 from ..resources.lock import refuse_without_capabilities
 from ..resources.operation import Answer, Operation, Options, Result
@@ -30,6 +28,7 @@ from ..resources.pins import splicer_pins
 from ..resources.rules import RuleReader
 from ..system.netlink.messages import Link
 from ..system.system import Netlink, System
+from .reply import program_on, reply_to
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
 VERDICTS, REASONS = tuple(VERDICT_NAMES.values()), tuple(REASON_NAMES.values())
@@ -56,9 +55,12 @@ def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
             _refuse_layer3(link, policies)
             trace = ask_program(system.bpf, _program_of(system, netlink, link), link.ifindex, flow)
             rule = rules.get(trace.rule)
-            answers.append({**_echo(item, flow), **_answer(_with_listener(trace, rule, system), rule)})
+            trace, reply = _with_listener(trace, rule, system), reply_to(flow, trace, system, netlink, policies)
+            answers.append({**_echo(item, flow), **_answer(trace, rule), "reply": reply})
     _compare(answers, items)
-    first = {name: answers[0][name] for name in ("verdict", "reason", "rule")} if options["flows"] is None else {}
+    first = (
+        {name: answers[0][name] for name in ("verdict", "reason", "rule", "reply")} if options["flows"] is None else {}
+    )
     return Result(False, {"flows": answers, **first})
 
 
@@ -151,9 +153,9 @@ def _port(value: object, place: str, faults: list[str]) -> int:
 
 def _program_of(system: System, netlink: Netlink, link: Link) -> int:
     """Return the id of our program on the interface. Raises Unsupported when it has none."""
-    for entry in programs_on(system.bpf, netlink, link.ifindex, "ingress"):
-        if runs(entry, FUNCTION) and entry.program_id is not None:
-            return entry.program_id
+    program = program_on(system, netlink, link)
+    if program is not None:
+        return program
     raise Unsupported(f"the splicer is not attached to {link.name}: attach it with tc_bpf_attach first")
 
 
