@@ -87,7 +87,7 @@ options:
             description:
               - Flows that begin inside, and whose answers pass as sessions.
               - V(own) means UDP and ping of the router itself, V(all) forwarded and masqueraded TCP, UDP and ping, too.
-              - The default is V(own) if O(interfaces.policy.default_action) is V(drop) or V(audit), and V(none) if it
+              - The default is V(own) if O(interfaces[].policy.default_action) is V(drop) or V(audit), and V(none) if it
                 is V(pass) or if no egress hook can be had.
             type: str
             choices: [none, own, all]

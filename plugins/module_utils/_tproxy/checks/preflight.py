@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from ..errors import Unsupported
 from ..model.policy import Policy
 from ..model.rule import Rule
-from ..resources.attachments import Obstacle
 from ..resources.current_state import DriftEntry
 from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, runs
 from ..resources.trackers import untracked
@@ -38,7 +37,9 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
     if not transaction.is_splicer:
         return findings(facts)
     policy = planned.policies.after.get(link.ifindex) if planned.policies else None
-    looked_at = interface(system, link)._replace(untracked=_untracked(transaction, hook, planned, policy))
+    looked_at = interface(system, link)._replace(
+        untracked=untracked(transaction.netlink, current.programs, hook, policy)
+    )
     rules = current.rules.rules.values() if planned.changed else []
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     networks: tuple[Interface, ...] = (looked_at,)
@@ -46,15 +47,6 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
         networks = with_networks(transaction.netlink, [link], [looked_at], current.policies.entries)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + (_cut_by_program(transaction, link, planned) if planned.changed else [])
-
-
-def _untracked(
-    transaction: Transaction, hook: Hook, planned: TransactionPlan, policy: Policy | None
-) -> Obstacle | None:
-    """Return the reason why the interface of a hook can have no tracker, if it is closed and has none."""
-    current, wanted = transaction.current, planned.desired.program
-    blob = (wanted and wanted.blob) or current.blob
-    return untracked(transaction.netlink, current.programs, hook, blob, policy)
 
 
 def _refuse_vrf(links: Iterable[Link]) -> None:
@@ -134,7 +126,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
     looked_at = []
     for link in links:
         place, policy = places.get(link.ifindex), policies[link.ifindex]
-        obstacle = None if place is None else _untracked(transaction, place, planned, policy)
+        obstacle = None if place is None else untracked(netlink, transaction.current.programs, place, policy)
         looked_at.append(interface(system, link, policy.mark)._replace(untracked=obstacle))
     facts = with_routing(facts._replace(drift=tuple(before)), system, netlink)
     if not planned.changed:

@@ -31,6 +31,7 @@ from ..resources.hooks import (
     tcx_hook,
 )
 from ..resources.older_release import older_attachments
+from ..resources.trackers import obstacle_to_tracker
 from ..resources.transaction import Transaction
 from ..system.netlink.messages import Link
 
@@ -141,6 +142,6 @@ def policy_on(hook: Hook, given: Mapping[str, Any], transaction: Transaction, bl
     Without `track`, an interface that is closed tracks the flows of this host, if its egress hook can be had.
     """
     policy = Policy(**given)
-    if "track" in given or policy.default_action == "pass" or transaction.obstacle_to_tracker(hook, blob) is not None:
+    if "track" in given or policy.default_action == "pass" or obstacle_to_tracker(transaction.current, hook, blob):
         return policy
     return replace(policy, track="own")

@@ -150,7 +150,7 @@ def _untracked(current: CurrentState, status: InterfaceStatus) -> Obstacle | Non
     if status.ours is None or status.is_older or status.is_fail_closed:
         return None
     hook = hook_of(status.link.ifindex, "ingress", status.ours)
-    return untracked(current.netlink, current.programs, hook, current.blob, status.policy)
+    return untracked(current.netlink, current.programs, hook, status.policy)
 
 
 def _mark(status: InterfaceStatus) -> Mark:

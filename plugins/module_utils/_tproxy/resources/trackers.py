@@ -20,6 +20,7 @@ from ..model.policy import Policy
 from ..program.blob import Attached, Blob
 from ..system.system import Netlink
 from .attachments import Obstacle, point_at
+from .current_state import CurrentState
 from .hooks import Hook
 from .programs import Programs
 
@@ -61,25 +62,23 @@ def tracks(policy: Policy | None) -> bool:
     return policy is not None and policy.track != "none"
 
 
-def obstacle_to_tracker(
-    netlink: Netlink, programs: Programs, hook: Hook, blob: Blob | None, was_ours: bool
-) -> Obstacle | None:
-    """Return the reason why the program on a hook of ingress can have no tracker, or None. `blob` is the program's.
+def obstacle_to_tracker(current: CurrentState, hook: Hook, blob: Blob | None) -> Obstacle | None:
+    """Return the reason why the program on a hook of ingress can have no tracker, or None.
 
-    `was_ours`: the interface has had a tracker. Then a foreign filter in its place is drift.
+    `blob` is the program's, None for that of the pinned one. If the interface has had a tracker, a foreign filter in
+    its place is drift, and no obstacle.
     """
+    blob, had = blob or current.blob, tracks(current.policies.entries.get(hook.ifindex))
     if blob is not None and blob.tracker is None:
         return Obstacle("this program has no tracker", f"put {TRACKER_SOURCE} beside its source, and build it again")
-    return point_at(netlink, programs, egress_of(hook), TRACKER).obstacle(was_ours)
+    return point_at(current.netlink, current.programs, egress_of(hook), TRACKER).obstacle(had)
 
 
-def untracked(
-    netlink: Netlink, programs: Programs, hook: Hook, blob: Blob | None, policy: Policy | None
-) -> Obstacle | None:
-    """Return the reason why a closed interface without a tracker can have none, or None. The rest is as above."""
+def untracked(netlink: Netlink, programs: Programs, hook: Hook, policy: Policy | None) -> Obstacle | None:
+    """Return the foreign object that keeps a tracker from a closed interface without one, or None."""
     if policy is None or policy.default_action == "pass" or tracks(policy):
         return None
-    return obstacle_to_tracker(netlink, programs, hook, blob, was_ours=False)
+    return point_at(netlink, programs, egress_of(hook), TRACKER).obstacle()
 
 
 def refusal(obstacle: Obstacle, interface: str, track: str, blob: Blob | None) -> TproxyError:

@@ -35,11 +35,11 @@ from ..constants import FUNCTION, TRACKER
 from ..errors import VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule
-from ..program.blob import Attached, Blob
+from ..program.blob import Attached
 from ..program.select import Wanted
 from ..ruleset.records import ImageContents
 from ..system.system import Netlink, System
-from .attachments import HookPoint, Obstacle, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
+from .attachments import HookPoint, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
 from .current_state import CurrentState
 from .hooks import ANYWHERE, Hook, Order
 from .host_addresses import follow_host_addresses
@@ -51,7 +51,7 @@ from .reconcile import Changes, Plan, diff, plan, reconcile, with_changes
 from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
 from .rule_table import CompiledRules, RuleTable, finish_move, rule_table
 from .rules import EMPTY, RuleSnapshot
-from .trackers import is_tracker, needed, obstacle_to_tracker, refusal, tracker_in, tracks, with_trackers
+from .trackers import is_tracker, needed, obstacle_to_tracker, refusal, tracker_in, with_trackers
 
 Entry = TypeVar("Entry")
 
@@ -247,22 +247,15 @@ class Transaction:
     def _with_trackers(self, desired: HostState) -> dict[Hook, Attached | None]:
         """Return the wanted attachments with their trackers. Raises Conflict, Unsupported if one cannot be had."""
         policies = self.current.policies.entries if desired.policies is None else desired.policies
-        found = with_trackers(desired.attachments, policies, [each.hook for each in self.current.trackers])
-        blob = desired.program.blob if desired.program is not None else None
+        standing, blob = [each.hook for each in self.current.trackers], desired.program and desired.program.blob
+        found = with_trackers(desired.attachments, policies, standing)
         for hook in [hook for hook, attached in found.items() if attached and is_tracker(hook, self.function)]:
-            obstacle = self.obstacle_to_tracker(hook, blob)
+            obstacle = obstacle_to_tracker(self.current, hook, blob)
             if obstacle is not None and not desired.can_do_without_trackers:
-                name, track = self.current.names.get(hook.ifindex, ""), policies[hook.ifindex].track
-                raise refusal(obstacle, name, track, blob)
+                raise refusal(obstacle, self.current.names[hook.ifindex], policies[hook.ifindex].track, blob)
             if obstacle is not None:
                 del found[hook]
         return found
-
-    def obstacle_to_tracker(self, hook: Hook, blob: Blob | None) -> Obstacle | None:
-        """Return the reason why the program on a hook can have no tracker, or None."""
-        current = self.current
-        had_tracker = tracks(current.policies.entries.get(hook.ifindex))
-        return obstacle_to_tracker(self.netlink, current.programs, hook, blob or current.blob, had_tracker)
 
     def _keep_while_removing(self, removes: Collection[Hook]) -> Collection[int]:
         """Return the interfaces that keep their entries until attachments are removed: those that exist."""
