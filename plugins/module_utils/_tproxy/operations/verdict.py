@@ -11,6 +11,7 @@ sockets in use. See checks/test_run.py for the limits of a test run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..abi.structs import REASON_NAMES, VERDICT_NAMES
 from ..checks.listeners import Listeners
@@ -26,7 +27,9 @@ from ..resources.lock import refuse_without_capabilities
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import splicer_pins
 from ..resources.rules import RuleReader
+from ..system import sock_diag
 from ..system.netlink.messages import Link
+from ..system.open_core import open_core
 from ..system.system import Netlink, System
 from .reply import program_on, reply_to
 
@@ -210,4 +213,8 @@ def _is_expected(expected: str | Answer, answer: Answer) -> bool:
     return all(found.get(name) == value for name, value in expected.items())
 
 
-ASK_VERDICT = Operation("tproxy_verdict", ask_verdict)
+def _open() -> System:
+    return replace(open_core(), sockets=sock_diag)
+
+
+ASK_VERDICT = Operation("tproxy_verdict", ask_verdict, opens=_open)
