@@ -172,6 +172,10 @@ daemons-slice: bootstrap ## some of these tests
 	@$(DEBIAN_DAEMONS)
 	@$(STEP) daemons "some daemons behind default drop" $(PRIVATE) pytest tests/system/daemons -m slice $(PYTEST)
 
+monitoring: bootstrap ## alert rules, dashboard, and a real Prometheus that scrapes a router (needs root)
+	@$(STEP) prometheus "unpack Prometheus and node_exporter" $(TOOLS)/prometheus
+	@$(STEP) monitoring "monitoring by Prometheus" $(PRIVATE) pytest tests/system/monitoring $(PYTEST)
+
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run

@@ -227,6 +227,32 @@ drift:
   returned: success
   type: list
   elements: str
+daemons:
+  description: The saved state and the processes of the router. Null without the rights to read the state.
+  returned: success
+  type: dict
+  contains:
+    saved_at:
+      description: Time of the last save of the state for the next boot, in UTC; empty without a saved state.
+      type: str
+    boots:
+      description: Whether the unit that restores the state at boot is enabled. Null without systemd.
+      type: bool
+    watcher:
+      description: Whether the watcher runs. Null if its unit is not enabled.
+      type: bool
+    watcher_changes:
+      description: The parts that the watcher has restored or saved since the boot.
+      type: int
+    helper:
+      description: Whether a process listens at the socket of the helper. Null if that is not enabled.
+      type: bool
+  sample: {saved_at: "2026-01-05T10:00:00Z", boots: true, watcher: true, watcher_changes: 0, helper: null}
+pending_change:
+  description: The change that waits for its confirmation, as M(netedge.tproxy.tproxy_confirm) returns it, or null.
+  returned: success
+  type: dict
+  sample: null
 findings:
   description:
     - Conditions that cause or will cause a fault, errors first. C(severity) is V(error), V(warning) or V(note).

@@ -256,6 +256,27 @@ options:
             have. With an empty name the helper is removed.
         type: str
         default: ""
+  metrics:
+    description:
+      - The timer that writes the output of C(tproxy-splicer metrics) for the textfile collector of node_exporter. This
+        needs O(cli).
+      - Without this option the timer stays as it is. With O(state=replaced) it is removed.
+    type: dict
+    suboptions:
+      dir:
+        description:
+          - The folder that node_exporter reads, Debian's C(/var/lib/prometheus/node-exporter) for example. The module
+            refuses a folder that the machine does not have. With an empty name the timer and its file are removed.
+        type: path
+        default: ""
+      interval:
+        description: Seconds between two writes, 5 to 3600.
+        type: int
+        default: 30
+      rules:
+        description: Write the counters of each rule too. Otherwise the counters of the rules of an owner are summed up.
+        type: bool
+        default: false
   source:
     description: Path on the controller of the C file, as in M(netedge.tproxy.tc_bpf_attach).
     type: str
@@ -427,6 +448,7 @@ gathered:
     failure: fail_open
     cli: true
     helper: {group: ""}
+    metrics: {dir: "", interval: 30, rules: false}
 confirm:
   description:
     - The change with confirmation. The task has confirmed it if the state is V(confirmed).

@@ -46,6 +46,9 @@ def answer_of_info() -> dict:
         "image": {"pages": 548, "bytes": 561152, "rules": 2, "capacity_bytes": 1048576},
         "flows": {"own": {"entries": 5, "size": 65536}},
         "drift": ["change_overdue"],
+        "daemons": {"saved_at": "2026-01-05T10:00:00Z", "boots": True, "watcher": False, "helper": None}
+        | {"watcher_changes": 3},
+        "pending_change": {"state": "pending", "token": "0123", "seconds": 60, "seconds_left": 41},
         "routes": ["ip rule iif lan0 fwmark 0x1/0x1 lookup 1080"],
         "findings": [{**found, "remedy": "run tc_bpf_attach again"}],
     }

@@ -167,9 +167,10 @@ class Router:
 
 
 def without_counters(info: dict) -> dict:
-    """Return the answer of tproxy_info without counters: neighbour discovery sends packets at any time."""
+    """Return the answer of tproxy_info without counters and times: neighbour discovery sends packets at any time."""
     attachments = [{**entry, "reasons": None} for entry in info["attachments"]]
-    return {**info, "attachments": attachments, "rules": [{**rule, "hits": None} for rule in info["rules"]]}
+    rules = [{**rule, "hits": None} for rule in info["rules"]]
+    return {**info, "daemons": None, "drops": [], "attachments": attachments, "rules": rules}
 
 
 def lay_wire(netns, interface: str = LAN, own: str = OWN, address: str = CLIENT) -> Client:

@@ -80,10 +80,10 @@ def prepared(*runs: tuple, has_tcx: bool = False) -> Machine:
 
 
 def readable(machine: Machine) -> dict:
-    """Return the answer of tproxy_info without counters and ids."""
+    """Return the answer of tproxy_info without counters, ids, processes and the pending change."""
     machine.start_over()
     answer = play(machine, (inspect, options("tproxy_info")))
-    for name in ("generation", "image", "program", "findings"):
+    for name in ("generation", "image", "program", "findings", "daemons", "pending_change"):
         answer.pop(name)
     for entry in answer["attachments"]:
         entry.pop("program_id"), entry.pop("reasons")

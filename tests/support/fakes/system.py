@@ -362,6 +362,10 @@ class FakeFiles(Adapter):
         return 0o755 if path in self.kernel.disk else None
 
     @reads
+    def changed_at(self, path):
+        return 0 if path in self.kernel.disk else None
+
+    @reads
     def target_of(self, path):
         found = self.kernel.disk.get(path)
         return found[LINK] if isinstance(found, dict) else None if found is None else ""

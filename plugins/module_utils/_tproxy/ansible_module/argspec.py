@@ -16,6 +16,7 @@ from ..constants import (
     FUNCTION,
     HANDLE,
     MERGED,
+    METRICS_INTERVAL,
     PIN_DIR,
     PRIORITY,
     ROUTE_PRIORITY,
@@ -145,6 +146,11 @@ ROUTER_INTERFACE = {
     "addresses": {**NAMES, "default": [AUTO]},
 }
 
+METRICS = {
+    "dir": {"type": "path", "default": ""},
+    "interval": {"type": "int", "default": METRICS_INTERVAL},
+    "rules": {"type": "bool", "default": False},
+}
 ROUTER_ROUTE = {
     "interfaces": {**NAMES, "required": True},
     "mark": {"type": "str", "default": str(Mark())},
@@ -169,6 +175,7 @@ def tproxy_router() -> Arguments:
             "failure": FAILURE,
             "cli": {"type": "bool", "default": True},
             "helper": {"type": "dict", "options": {"group": {"type": "str", "default": ""}}},
+            "metrics": {"type": "dict", "options": METRICS},
             "force": FORCE,
             **PROGRAM,
             **CONFIRM,

@@ -126,9 +126,15 @@ def _has_errors(answer: Answer) -> bool:
 
 def _metrics() -> Runnable:
     from ..operations.info import LOOK
-    from .metrics import metrics_text
+    from .metrics import metrics_text, written
 
-    return Runnable(LOOK, lambda answer, _options: metrics_text(answer).rstrip("\n"))
+    return Runnable(LOOK, lambda answer, options: written(metrics_text(answer, options["rules"]), options["output"]))
+
+
+def _add_metrics(parser: ArgumentParser) -> None:
+    about = "write them to a file that all users may read, as a whole, and print nothing"
+    parser.add_argument("--output", metavar="FILE", help=about)
+    parser.add_argument("--rules", action="store_true", help="print the counters of each rule too, not of owners alone")
 
 
 def _save() -> Runnable:
@@ -271,8 +277,10 @@ COMMANDS = {
     "metrics": Command(
         "all counters in Prometheus' text format",
         _metrics,
-        "For the textfile collector of node_exporter, in its folder:\n\n"
-        "  tproxy-splicer metrics > tproxy.new && mv tproxy.new tproxy.prom",
+        "For the textfile collector of node_exporter:\n\n"
+        "  tproxy-splicer metrics --output \\\n"
+        "      /var/lib/prometheus/node-exporter/tproxy_splicer.prom",
+        _add_metrics,
     ),
     "save": Command(
         "save the state in force for the next boot",

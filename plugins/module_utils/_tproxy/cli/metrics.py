@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
+from ..abi.layout import INTERFACES, RULES
 from ..abi.structs import COUNTER_NAMES, VERDICT_NAMES
 from ..constants import VERSION
+from ..model.rule import is_routers
 from ..model.text import replaced
+from ..system.files import write_bytes
 
 PREFIX = "tproxy_splicer_"
 RULE_LABELS = ("owner", "service", "name", "destination", "source", "protocol", "ports", "interfaces", "action")
 VERDICTS = {counter: VERDICT_NAMES[verdict] for verdict, counter in COUNTER_NAMES.items()}
+ROUTERS = "ziti"  # the owner of all rules of OpenZiti routers
+FILE_MODE = 0o644  # node_exporter runs as a user of its own
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -46,12 +52,20 @@ class Family(NamedTuple):
     samples: Sequence[Sample]
 
 
-def metrics_text(answer: Answer) -> str:
-    """Return every metric that has samples, each with HELP and TYPE."""
-    return "".join(_family(family) for family in _families(answer) if family.samples)
+def written(text: str, path: str | None) -> str:
+    """Write metrics to a file as a whole, and return "". Without a file return them. Raises KernelRefused."""
+    if path is None:
+        return text.rstrip("\n")
+    write_bytes(path, text.encode(), FILE_MODE)
+    return ""
 
 
-def _families(answer: Answer) -> list[Family]:
+def metrics_text(answer: Answer, each_rule: bool = True) -> str:
+    """Return every metric that has samples, each with HELP and TYPE. `each_rule`: with the counters of each rule."""
+    return "".join(_family(family) for family in _families(answer, each_rule) if family.samples)
+
+
+def _families(answer: Answer, each_rule: bool) -> list[Family]:
     program, image = answer["program"] or {}, answer["image"]
     build = {"version": VERSION, "identity": program.get("identity", ""), "layout": str(program.get("layout", ""))}
     return [
@@ -66,20 +80,73 @@ def _families(answer: Answer) -> list[Family]:
             [Sample({}, image["capacity_bytes"])] if "capacity_bytes" in image else [],
         ),
         *_flows(answer["flows"]),
-        *_attachments(answer["attachments"]),
-        *_rules(answer["rules"]),
+        Family("rules_not_in_force", "gauge", "Rules that no interface enforces now.", _not_in_force(answer["rules"])),
+        Family("interfaces_capacity", "gauge", "Interfaces that can have a policy.", [Sample({}, INTERFACES)]),
+        Family("rules_capacity", "gauge", "Rules that an image can have.", [Sample({}, RULES)]),
+        *_control(answer),
+        *_attachments(answer["attachments"], answer["findings"]),
+        *_owners(answer["rules"]),
+        *(_rules(answer["rules"]) if each_rule else ()),
         Family("findings", "gauge", "Findings by severity.", _findings(answer["findings"])),
         Family("findings_by_code", "gauge", "Findings by severity and code.", _findings_by_code(answer["findings"])),
+        Family("drift", "gauge", "Drifts by code.", _drift(answer)),
+    ]
+
+
+def _not_in_force(rules: Sequence[Answer]) -> list[Sample]:
+    return [Sample({}, sum(not rule["in_force"] for rule in rules))]
+
+
+def _control(answer: Answer) -> list[Family]:
+    """Return the families about the saved state, the processes and the pending change. What is not there has none."""
+    daemons, pending = answer["daemons"] or {}, answer["pending_change"]
+    up = {name: daemons[name] for name in ("watcher", "helper", "boots") if daemons.get(name) is not None}
+    left = [Sample({}, pending["seconds_left"])] if pending else []
+    saved, changes = daemons.get("saved_at"), daemons.get("watcher_changes")
+    return [
         Family(
-            "drift", "gauge", "1 for each drift of the machine.", [Sample({"drift": one}, 1) for one in answer["drift"]]
+            "pending_change", "gauge", "1 while a change waits for its confirmation.", [Sample({}, int(bool(left)))]
+        ),
+        Family("pending_change_seconds_left", "gauge", "Seconds until that change is rolled back.", left),
+        Family(
+            "unit_up",
+            "gauge",
+            "1 if a configured unit is as it should be: watcher and helper run, boots is enabled.",
+            [Sample({"unit": name}, int(is_up)) for name, is_up in up.items()],
+        ),
+        Family(
+            "state_saved_timestamp_seconds",
+            "gauge",
+            "Time of the last save of the state for the next boot.",
+            [Sample({}, _seconds(saved))] if saved else [],
+        ),
+        Family(
+            "watcher_changes_total",
+            "counter",
+            "Parts that the watcher restored or saved since the boot.",
+            [] if changes is None else [Sample({}, changes)],
         ),
     ]
 
 
-def _attachments(entries: Sequence[Answer]) -> list[Family]:
-    drift = [
-        Sample({"interface": one["interface"], "drift": ",".join(one["drift"])}, int(bool(one["drift"])))
+def _seconds(text: str) -> int:
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp())
+
+
+def _drift(answer: Answer) -> list[Sample]:
+    """Return one sample for each code of the machine and of an interface."""
+    found = [Sample({"interface": "", "drift": code}, 1) for code in answer["drift"]]
+    for one in answer["attachments"]:
+        found += [Sample({"interface": one["interface"], "drift": code}, 1) for code in one["drift"]]
+    return found
+
+
+def _attachments(entries: Sequence[Answer], findings: Sequence[Answer]) -> list[Family]:
+    wrong = {(one["interface"], one["code"]) for one in findings if one["severity"] == "error"}
+    in_force = [
+        Sample({"interface": name}, int(not any((name, code) in wrong for code in one["drift"])))
         for one in entries
+        for name in [one["interface"]]
     ]
     counted = [
         Counted({"interface": one["interface"], "reason": reason, "verdict": VERDICTS[verdict]}, counter)
@@ -88,7 +155,12 @@ def _attachments(entries: Sequence[Answer]) -> list[Family]:
         for verdict, counter in verdicts.items()
     ]
     return [
-        Family("attachment_drift", "gauge", "1 if an interface has drift.", drift),
+        Family(
+            "interface_in_force",
+            "gauge",
+            "1 if an interface has the program, without drift that is an error.",
+            in_force,
+        ),
         *_counters("", "that the program handled", counted),
     ]
 
@@ -101,6 +173,16 @@ def _flows(tables: Mapping[str, Answer]) -> list[Family]:
         )
         for part, meaning in meanings
     ]
+
+
+def _owners(rules: Sequence[Answer]) -> list[Family]:
+    """Return the counters by owner and action. A router has an owner for each service, which count as one."""
+    summed: dict[tuple[str, str], Counter[str]] = {}
+    for rule in rules:
+        owner = ROUTERS if is_routers(rule["owner"]) else rule["owner"]
+        summed.setdefault((owner, rule["action"]), Counter()).update(rule["hits"])
+    hits = [Counted({"owner": owner, "action": action}, counter) for (owner, action), counter in sorted(summed.items())]
+    return _counters("owner_", "that the rules of an owner handled", hits)
 
 
 def _rules(rules: Sequence[Answer]) -> list[Family]:

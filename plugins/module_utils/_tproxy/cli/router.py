@@ -36,6 +36,7 @@ from ..operations.execute import execute
 from ..operations.info import inspect
 from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
 from ..persistence import setup
+from ..persistence.metrics_units import MetricsUnits, installed_metrics, metrics_units
 from ..persistence.setup import UnitPlan, plan_units
 from ..persistence.state_file import state_to_save
 from ..program.select import Wanted, wanted_program
@@ -89,7 +90,7 @@ class _Files(NamedTuple):
 
 
 def _configure(options: Options, wanted: WantedRouter, system: System, check: bool) -> Result:
-    _refuse_unknown_group(options, system)
+    _refuse_what_is_missing(options, system)
     with open_transaction(
         system,
         options["pin_dir"],
@@ -131,12 +132,18 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
     return replace(result, warnings=tuple(warnings), released_interfaces=released)
 
 
-def _refuse_unknown_group(options: Options, system: System) -> None:
-    """Raise InvalidInput for a group that this machine does not have: systemd would not start the helper's socket."""
-    group = (options["helper"] or {}).get("group")
+def _refuse_what_is_missing(options: Options, system: System) -> None:
+    """Raise InvalidInput for a group or a folder that this machine does not have: systemd would not start the unit."""
+    group, folder = (options["helper"] or {}).get("group"), (options["metrics"] or {}).get("dir")
+    faults = []
     if group and not system.processes.has_group(group):
         advice = "install the package of the router first, or make the group (groupadd --system); nothing was changed"
-        raise InvalidInput([f"helper.group: this machine has no group {group!r}; {advice}"])
+        faults.append(f"helper.group: this machine has no group {group!r}; {advice}")
+    if folder and not system.files.exists(folder):
+        advice = "install node_exporter first, or make the folder (install -d); nothing was changed"
+        faults.append(f"metrics.dir: this machine has no folder {folder!r}; {advice}")
+    if faults:
+        raise InvalidInput(faults)
 
 
 def _program(options: Options, found: list[Target], transaction: Transaction) -> Wanted | None:
@@ -190,10 +197,13 @@ def _released(wanted: WantedRouter, planned: TransactionPlan, current: CurrentSt
 def _plan_files(options: Options, planned: TransactionPlan, current: CurrentState) -> _Files:
     system, persist = current.system, options["persist"]
     command = plan_install(EXECUTABLE, options["cli"], options["cli"], options["pin_dir"], system)
-    helper = options["helper"]
-    group = helper["group"] if helper is not None else None if options["state"] != REPLACED else ""
+    # What the options do not name stays with state=merged, and is removed with state=replaced.
+    rest: Options | None = {} if options["state"] == REPLACED else None
+    helper, metrics = (rest if options[name] is None else options[name] for name in ("helper", "metrics"))
+    group = None if helper is None else helper.get("group", "")
+    written = None if metrics is None else metrics_units(metrics)
     interfaces = _managed(planned, current) if persist else None
-    units = plan_units(system, interfaces, group, command.changed)
+    units = plan_units(system, interfaces, group, written, command.changed)
     saves = persist and (planned.changed or not setup.is_saved(current, options["pin_dir"], options["failure"]))
     return _Files(command, units, saves, not persist and system.files.exists(STATE_FILE))
 
@@ -412,11 +422,13 @@ def _gather(options: Options, system: System) -> Result:
 def _gathered_files(options: Options, system: System) -> Answer:
     """Return the other options. Saved state and helper need the command line."""
     kept, group = setup.saved_failure(system, options["pin_dir"]), helper_group(system)
+    metrics = installed_metrics(system)
     return {
         "persist": kept is not None,
         "failure": kept or options["failure"],
-        "cli": kept is not None or bool(group) or system.files.exists(EXECUTABLE),
+        "cli": kept is not None or bool(group) or bool(metrics.folder) or system.files.exists(EXECUTABLE),
         "helper": {"group": group},
+        "metrics": {"dir": metrics.folder, "interval": metrics.interval, "rules": metrics.rules},
     }
 
 
@@ -431,7 +443,7 @@ def _remove(options: Options, system: System, check: bool) -> Result:
     ) as transaction:
         current = transaction.current
         command = plan_install(EXECUTABLE, False, False, pin_dir, system)
-        units = plan_units(system, None, "", False)
+        units = plan_units(system, None, "", MetricsUnits(), False)
         files = _Files(command, units, False, system.files.exists(STATE_FILE))
         planned = transaction.plan(state_without_router(current))
         has_pins = bool(transaction.pins.names())

@@ -9,6 +9,7 @@ Reading them needs no router, so controller and router check the same input by t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,8 @@ from .rule import Identity, Rule, is_routers
 from .rule_options import Users, no_user, rules_from_params
 
 Options = Mapping[str, Any]
+INTERVAL_MIN, INTERVAL_MAX = 5, 3600  # seconds between two writes of metrics
+_FOLDER = re.compile(r"(/[A-Za-z0-9._+@-]+)+/?")
 
 
 class WantedRoute(NamedTuple):
@@ -92,15 +95,28 @@ def router_from_params(options: Options, users: Users = no_user) -> WantedRouter
             for name in ("interfaces", "rules")
             if options.get(name) is None and not (name == "rules" and options.get("layers"))
         ]
+    faults += _metrics_faults(options.get("metrics") or {})
     if not options.get("cli", True):
         needs = ["persist"] if options.get("persist") else []
         needs += ["helper"] if (options.get("helper") or {}).get("group") else []
+        needs += ["metrics"] if (options.get("metrics") or {}).get("dir") else []
         faults += [f"cli: false goes without {name} only, whose units run the command line" for name in needs]
     if faults:
         raise InvalidInput(faults)
     for entry in options.get("interfaces") or []:
         warnings += [f"{_place(entry)}: {text}" for text in masked_sources(entry.get("policy"))]
     return WantedRouter(is_whole, interfaces, rules, _purged(options), routes, tuple(warnings))
+
+
+def _metrics_faults(options: Options) -> list[str]:
+    """Return the faults of the option `metrics`. In a unit file a space or a % would have a meaning of its own."""
+    faults = []
+    folder, interval = options.get("dir") or "", options.get("interval", INTERVAL_MIN)
+    if folder and not _FOLDER.fullmatch(folder):
+        faults.append(f"metrics.dir: expected an absolute path of letters, digits and ._-+@, got {folder!r}")
+    if not INTERVAL_MIN <= interval <= INTERVAL_MAX:
+        faults.append(f"metrics.interval: expected {INTERVAL_MIN} to {INTERVAL_MAX} seconds, got {interval}")
+    return faults
 
 
 # ---- interfaces --------------------------------------------------------------------------------

@@ -75,11 +75,11 @@ def _shown(drop: Drop, links: Mapping[int, str], rules: Mapping[int, str], realt
         "packets": drop.packets,
         "answers": drop.answers,
         "refusals": drop.refusals,
-        "first_seen": _time_of_day(realtime + drop.first_seen),
-        "last_seen": _time_of_day(realtime + drop.last_seen),
+        "first_seen": time_of_day(realtime + drop.first_seen),
+        "last_seen": time_of_day(realtime + drop.last_seen),
     }
 
 
-def _time_of_day(nanoseconds: int) -> str:
+def time_of_day(nanoseconds: int) -> str:
     """Return a time in UTC as RFC 3339 writes it, to the second."""
     return datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -26,18 +26,19 @@ from ..checks.collect import (
     with_routing,
 )
 from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
-from ..checks.facts import DriftFact, Facts
+from ..checks.facts import Daemons, DriftFact, Facts
 from ..checks.findings import by_severity, findings
 from ..checks.router_facts import helper_group, router_facts, service_names
 from ..checks.routers import RouterFacts, findings_of_routers, service_of
+from ..constants import STATE_FILE
 from ..model.policy import Mark
 from ..model.rule import Rule, is_routers, reading_order
-from ..persistence.state_file import saved_drift
+from ..persistence.state_file import saved_drift, watcher_changes
 from ..resources.attachments import Obstacle, hook_of
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.flow_tables import flow_tables
 from ..resources.hooks import CLSACT, HookProgram
-from ..resources.lock import refuse_without_capabilities
+from ..resources.lock import pending_change, refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
@@ -47,6 +48,7 @@ from ..resources.trackers import untracked
 from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .drops import entries as drop_log
+from .drops import time_of_day
 
 # The return values where the state cannot be read, or another user could have written it.
 NOTHING: Answer = {
@@ -59,6 +61,8 @@ NOTHING: Answer = {
     "drops": [],
     "flows": {},
     "drift": [],
+    "daemons": None,
+    "pending_change": None,
 }
 
 
@@ -90,6 +94,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system), waiting=waiting)
         facts = facts._replace(flow_tables=tables)
         about_routers = _router_facts(current, statuses, names)
+        pending = pending_change(system, options["pin_dir"])
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
             "program": _program(current.programs),
@@ -98,6 +103,8 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
             "flows": {table.name: {"entries": table.flows, "size": table.size} for table in tables},
             "drift": _codes(of_machine),
+            "daemons": _daemons(facts.daemons, system),
+            "pending_change": pending and pending.shown(system),
             "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
         }
         return Result(False, data)
@@ -151,6 +158,18 @@ def _untracked(current: CurrentState, status: InterfaceStatus) -> Obstacle | Non
         return None
     hook = hook_of(status.link.ifindex, "ingress", status.ours)
     return untracked(current.netlink, current.programs, hook, status.policy)
+
+
+def _daemons(facts: Daemons, system: System) -> Answer:
+    """Return the saved state, the unit of the boot, and the processes. None: not configured."""
+    saved = system.files.changed_at(STATE_FILE)
+    return {
+        "saved_at": "" if saved is None else time_of_day(saved * 10**9),
+        "boots": facts.boots,
+        "watcher": facts.watcher,
+        "watcher_changes": watcher_changes(system),
+        "helper": facts.helper,
+    }
 
 
 def _mark(status: InterfaceStatus) -> Mark:

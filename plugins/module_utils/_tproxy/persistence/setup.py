@@ -10,17 +10,28 @@ The plan reads files only. Processes of systemd start when something differs, an
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
-from ..constants import BOOT_UNIT, HELPER_SOCKET, HELPER_SOCKET_UNIT, RUN_DIR, STATE_FILE, UNIT_FOLDER, WATCH_UNIT
+from ..constants import (
+    BOOT_UNIT,
+    HELPER_SOCKET,
+    HELPER_SOCKET_UNIT,
+    METRICS_TIMER,
+    RUN_DIR,
+    STATE_FILE,
+    UNIT_FOLDER,
+    WATCH_UNIT,
+)
 from ..errors import TproxyError
 from ..model.saved_state import state_of, verify_checksum
 from ..resources.current_state import CurrentState
 from ..system.system import System
+from .metrics_units import METRICS_UNIT, MetricsUnits, installed_metrics
 from .state_file import (
     REFUSED_STATE,
     UNSAVED,
@@ -109,7 +120,8 @@ def _put(system: System, path: str, entry: File | LinkTo | None) -> None:
     if isinstance(entry, File):
         files.write_bytes(path, entry.text.encode(), UNIT_MODE)
         return
-    files.remove(path, path.count("/") > UNIT_FOLDER.count("/") + 1)  # an empty folder of links goes with its last one
+    # An empty folder of links goes with its last one.
+    files.remove(path, os.path.dirname(path).startswith(f"{UNIT_FOLDER}/"))
     if isinstance(entry, LinkTo):
         files.link(path, entry.target)
 
@@ -118,12 +130,17 @@ def _put(system: System, path: str, entry: File | LinkTo | None) -> None:
 
 
 def plan_units(
-    system: System, interfaces: Iterable[str] | None, helper_group: str | None, program_is_new: bool
+    system: System,
+    interfaces: Iterable[str] | None,
+    helper_group: str | None,
+    metrics: MetricsUnits | None,
+    program_is_new: bool,
 ) -> UnitPlan:
     """Return the plan of the units.
 
     `interfaces` are those whose state is restored; None: no state is saved. `helper_group` "" removes the helper, None
-    leaves it alone. `program_is_new`: the command line changes, so units that run it start again.
+    leaves it alone. `metrics` without a folder removes their units, None leaves them alone. `program_is_new`: the
+    command line changes, so units that run it start again.
     """
     texts: dict[str, str | None] = {}
     enabled: list[str] = []
@@ -137,14 +154,25 @@ def plan_units(
         enabled += [HELPER_SOCKET_UNIT]
     elif helper_group is not None:
         texts.update(dict.fromkeys((HELPER_UNIT, HELPER_SOCKET_UNIT)))
+    if metrics is not None:
+        texts.update(metrics.texts())
+        enabled += [METRICS_TIMER] if metrics.folder else []
     wanted: dict[str, File | LinkTo | None] = {
         f"{UNIT_FOLDER}/{name}": None if text is None else File(text) for name, text in texts.items()
     }
     wanted.update(dict.fromkeys(_links_of(system, texts)))
+    if metrics is not None:
+        wanted.update(dict.fromkeys(_abandoned_metrics(system, metrics)))
     for name in enabled:
         wanted.update(_enabling(name, texts))
     have = {path: _found(system, path) for path in wanted}
     return UnitPlan(have, wanted, *_starts_and_stops(system, texts, have, wanted, program_is_new))
+
+
+def _abandoned_metrics(system: System, metrics: MetricsUnits) -> list[str]:
+    """Return the file of a folder that gets no metrics any more: node_exporter would serve its values for ever."""
+    installed = installed_metrics(system)
+    return [installed.file] if installed.folder and installed.folder != metrics.folder else []
 
 
 def _links_of(system: System, units: Iterable[str]) -> list[str]:
@@ -186,7 +214,11 @@ def _starts_and_stops(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the units to start and those to stop. A unit whose text or program changes starts anew."""
     starts, stops = [], []
-    for watched, others in ((WATCH_UNIT, ()), (HELPER_SOCKET_UNIT, (HELPER_UNIT,))):
+    for watched, others in (
+        (WATCH_UNIT, ()),
+        (HELPER_SOCKET_UNIT, (HELPER_UNIT,)),
+        (METRICS_TIMER, (METRICS_UNIT,)),
+    ):
         names = [name for name in (watched, *others) if name in texts]
         paths = [f"{UNIT_FOLDER}/{name}" for name in names]
         differs = any(have[path] != wanted[path] for path in paths)
@@ -204,8 +236,12 @@ def _starts_and_stops(
 
 
 def _is_active(system: System, unit: str) -> bool:
-    """Return whether a unit is active. A socket unit runs no process, so systemd exports no invocation of it."""
-    return system.processes.listens(HELPER_SOCKET) if unit == HELPER_SOCKET_UNIT else system.services.is_active(unit)
+    """Return whether a unit is active. Sockets and timers run no process, so systemd exports no invocation of them."""
+    if unit == HELPER_SOCKET_UNIT:
+        return system.processes.listens(HELPER_SOCKET)
+    if unit == METRICS_TIMER:
+        return system.files.exists(installed_metrics(system).file)
+    return system.services.is_active(unit)
 
 
 # ---- state file ----------------------------------------------------------------------------------

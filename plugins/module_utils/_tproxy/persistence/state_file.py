@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 
-from ..constants import RUN_DIR, STATE_FILE
+from ..constants import RUN_DIR, STATE_FILE, WATCHER_CHANGES
 from ..errors import LayoutMismatch, TproxyError
 from ..model.saved_state import (
     FAIL_CLOSED,
@@ -300,3 +300,9 @@ def _other_parts(had: SavedState, now: SavedState) -> list[str]:
     parts = [f"the attachment of {name}" for name in names if saved.get(name) != stands.get(name)]
     parts += ["the program"] if had.blob != now.blob else []
     return parts + (["routes"] if had.routes != now.routes else [])
+
+
+def watcher_changes(system: System) -> int:
+    """Return the number of changes that the watcher has made since the boot. Raises KernelRefused."""
+    text = system.files.read(WATCHER_CHANGES) or ""
+    return int(text) if text.isdecimal() else 0

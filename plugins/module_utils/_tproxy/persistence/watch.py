@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..constants import WATCHER_LOCK
+from ..constants import WATCHER_CHANGES, WATCHER_LOCK
 from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
 from ..model.saved_state import SavedState
 from ..resources.hooks import DIRECTIONS, TCX
@@ -43,6 +43,7 @@ from .state_file import (
     save_refused,
     state_after_kill,
     state_file_lock,
+    watcher_changes,
 )
 
 # The watcher takes at most a fifth of a processor: after each look it rests four times as long.
@@ -84,6 +85,7 @@ def watch(
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
             ended = system.background.monotonic_ns()
+            _count_changes(system, found)
             yield from (said.line for said in found if not (said.lasts and said in last))
             last = found
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
@@ -92,6 +94,14 @@ def watch(
                 _wait(events, options, system, cache)
             _follow_addresses(options["pin_dir"], system)
             _rest(events, options["pin_dir"], system, ended + min(REST * (ended - began), REST_MAX))
+
+
+def _count_changes(system: System, found: Iterable[Said]) -> None:
+    """Add the changes to their number. It is for metrics only, so a full disk is no reason to stop."""
+    changes = sum(not said.lasts for said in found)
+    if changes:
+        with suppress(KernelRefused):
+            system.files.write(WATCHER_CHANGES, str(watcher_changes(system) + changes))
 
 
 def _rest(events: Events, pin_dir: str, system: System, until: int) -> None:

@@ -123,6 +123,13 @@ def mode_of(path: str) -> int | None:
     return None
 
 
+def changed_at(path: str) -> int | None:
+    """Return the time of the last change of a file, in seconds since 1970, or None without such a file."""
+    with kernel_refusals("look at", path), suppress(FileNotFoundError):
+        return int(os.stat(path).st_mtime)
+    return None
+
+
 def target_of(path: str) -> str | None:
     """Return the target of a symbolic link, "" for another kind of file, or None without such a file."""
     if not os.path.lexists(path):

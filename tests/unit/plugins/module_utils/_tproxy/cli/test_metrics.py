@@ -56,9 +56,10 @@ def test_metrics_of_rules_reasons_generation_image_and_drift():
     assert value_of(found, "rules") == 2
     assert value_of(found, "image_bytes") == 561152
     assert value_of(found, "image_capacity_bytes") == 1048576
-    assert value_of(found, "attachment_drift", interface="lan0", drift="") == 0
-    assert value_of(found, "drift", drift="change_overdue") == 1
-    assert value_of(found, "attachment_drift", interface="lan1", drift="no_filter") == 1
+    assert value_of(found, "interface_in_force", interface="lan0") == 1
+    assert value_of(found, "interface_in_force", interface="lan1") == 0
+    assert value_of(found, "drift", interface="", drift="change_overdue") == 1
+    assert value_of(found, "drift", interface="lan1", drift="no_filter") == 1
     assert value_of(found, "packets_total", interface="lan0", reason="spliced", verdict="pass") == 12
     assert value_of(found, "bytes_total", interface="lan0", reason="default", verdict="drop") == 700
     assert value_of(found, "rule_packets_total", destination="172.16.240.0/24", owner="ansible") == 12
@@ -67,6 +68,26 @@ def test_metrics_of_rules_reasons_generation_image_and_drift():
     assert value_of(found, "flow_table_size", table="own") == 65536
     assert value_of(found, "findings", severity="error") == 1
     assert value_of(found, "findings_by_code", severity="error") == 1
+
+
+def test_metrics_of_the_saved_state_the_processes_and_the_pending_change():
+    found = samples(metrics_text(answer_of_info()))
+    assert value_of(found, "unit_up", unit="watcher") == 0
+    assert value_of(found, "unit_up", unit="boots") == 1
+    assert not [labels for (_name, labels) in found if ("unit", "helper") in labels]
+    assert value_of(found, "state_saved_timestamp_seconds") == 1767607200
+    assert value_of(found, "watcher_changes_total") == 3
+    assert (value_of(found, "pending_change"), value_of(found, "pending_change_seconds_left")) == (1, 41)
+    quiet = samples(metrics_text({**answer_of_info(), "pending_change": None, "daemons": None}))
+    assert value_of(quiet, "pending_change") == 0
+    assert not [name for name, _labels in quiet if name.endswith(("seconds_left", "unit_up"))]
+
+
+def test_rules_count_by_owner_and_only_on_request_one_by_one():
+    found = samples(metrics_text(answer_of_info(), each_rule=False))
+    assert value_of(found, "owner_packets_total", owner="ansible", action="tproxy") == 12
+    assert value_of(found, "owner_packets_total", owner="ziti", action="drop") == 9
+    assert not [name for name, _labels in found if name.startswith("tproxy_splicer_rule_")]
 
 
 @pytest.mark.parametrize("name", ['say "hello"', "back\\slash", "\\n is no newline", "ünïcode, {braces} = fine"])
@@ -89,5 +110,5 @@ def test_a_counter_ends_in_total_and_a_gauge_does_not():
 
 def test_nothing_attached_gives_no_empty_family():
     answer = {**answer_of_info(), "attachments": [], "rules": []}
-    assert "attachment_drift" not in metrics_text(answer)
+    assert "interface_in_force" not in metrics_text(answer)
     assert value_of(samples(metrics_text(answer)), "rules") == 0

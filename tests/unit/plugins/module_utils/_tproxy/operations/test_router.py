@@ -44,6 +44,8 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     steering,
 )
 
+METRICS = "/var/metrics"  # the folder of node_exporter
+
 ROUTER_RULE = rule("100.64.0.9", owner="ziti:a")
 NEIGHBOURS = {"destination": "224.0.0.0/24", "protocol": ["ospf", "253"], "action": "pass"}
 PARTS = ("interfaces", "rules", "routes")
@@ -268,6 +270,58 @@ def test_a_group_that_the_machine_lacks_is_refused_before_any_change(check):
     with pytest.raises(InvalidInput, match="this machine has no group 'ziti-router'; install the package"):
         play(machine, lasting(WEB, helper={"group": "ziti-router"}), check=check)
     assert machine.everything() == before
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_folder_of_metrics_that_the_machine_lacks_is_refused_before_any_change(check):
+    machine = prepared(lasting(MAIL))
+    before = machine.everything()
+    with pytest.raises(InvalidInput, match=r"metrics\.dir: this machine has no folder '/var/metrics'; install"):
+        play(machine, lasting(WEB, metrics={"dir": METRICS}), check=check)
+    assert machine.everything() == before
+
+
+def metered(*runs: tuple) -> Machine:
+    """Return a machine that has the folder of node_exporter, after runs."""
+    machine = prepared()
+    machine.disk.update({METRICS: b"", f"{METRICS}-new": b""})
+    for run in runs:
+        play(machine, run)
+    return machine
+
+
+def test_metrics_have_a_timer_that_gathered_returns_and_a_second_run_leaves_alone():
+    given = {"dir": METRICS, "interval": 60, "rules": True}
+    machine = metered(lasting(WEB, metrics=given))
+    machine.disk[f"{METRICS}/tproxy_splicer.prom"] = b"written by the timer"
+    assert "tproxy-splicer-metrics.timer" in machine.units
+    assert not play(machine, lasting(WEB, metrics=given))["changed"]
+    assert not play(machine, lasting(WEB))["changed"]
+    assert play(machine, steering(state="gathered"))["gathered"]["metrics"] == given
+
+
+@pytest.mark.parametrize("after", [{"dir": f"{METRICS}-new"}, {"dir": ""}], ids=["another folder", "none"])
+def test_a_folder_without_a_timer_keeps_no_old_metrics(after):
+    machine = metered(lasting(WEB, metrics={"dir": METRICS}))
+    machine.disk[f"{METRICS}/tproxy_splicer.prom"] = b"written by the timer"
+    assert play(machine, lasting(WEB, metrics=after), check=True)["changed_parts"] == ["units"]
+    assert play(machine, lasting(WEB, metrics=after))["changed"]
+    assert f"{METRICS}/tproxy_splicer.prom" not in machine.disk
+    assert ("tproxy-splicer-metrics.timer" in machine.units) == bool(after["dir"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"dir": "metrics"}, r"metrics\.dir: expected an absolute path"),
+        ({"dir": "/a b"}, r"metrics\.dir: expected an absolute path"),
+        ({"dir": "/a%n"}, r"metrics\.dir: expected an absolute path"),
+        ({"dir": METRICS, "interval": 1}, r"metrics\.interval: expected 5 to 3600 seconds, got 1"),
+    ],
+)
+def test_options_of_metrics_that_a_unit_cannot_have_are_refused(given, words):
+    with pytest.raises(InvalidInput, match=words):
+        play(metered(), lasting(WEB, metrics={"interval": 30, **given}))
 
 
 def test_absent_leaves_nothing():

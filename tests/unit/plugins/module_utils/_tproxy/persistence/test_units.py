@@ -7,8 +7,18 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET_UNIT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import (
+    HELPER_SOCKET_UNIT,
+    METRICS_TIMER,
+    UNIT_FOLDER,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import units
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.metrics_units import (
+    METRICS_UNIT,
+    MetricsUnits,
+    installed_metrics,
+)
+from ansible_collections.netedge.tproxy.tests.support.scenarios import prepared
 
 
 def test_the_socket_belongs_to_the_group():
@@ -30,3 +40,17 @@ def test_the_socket_belongs_to_the_group():
 )
 def test_the_instance_of_an_interface(interface, unit):
     assert units.instance_of(interface) == unit
+
+
+def test_the_units_of_metrics_name_their_folder_and_are_read_back():
+    wanted = MetricsUnits("/var/lib/prometheus/node-exporter", 60, True)
+    texts = wanted.texts()
+    service, timer = texts[METRICS_UNIT], texts[METRICS_TIMER]
+    assert " metrics --output /var/lib/prometheus/node-exporter/tproxy_splicer.prom --rules\n" in service
+    assert "\nReadWritePaths=/var/lib/prometheus/node-exporter\n" in service
+    assert "\nOnUnitInactiveSec=60s\n" in timer
+    machine = prepared()
+    machine.disk.update({f"{UNIT_FOLDER}/{name}": text.encode() for name, text in texts.items()})
+    assert installed_metrics(machine.system()) == wanted
+    assert installed_metrics(prepared().system()) == MetricsUnits()
+    assert set(MetricsUnits().texts().values()) == {None}
