@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import ADDRESSES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.commands import COMMANDS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, VerificationFailed
@@ -115,11 +116,11 @@ def test_before_the_network_is_up_the_addresses_of_old_are_recorded():
 def test_more_addresses_than_can_be_recorded_hinder_nothing_and_those_of_old_go_first():
     machine = machine_after(*SAVED)
     machine.unplug("lan0")
-    many = tuple(f"10.0.9.{host}" for host in range(40))
+    many = tuple(f"10.0.9.{host}" for host in range(ADDRESSES))
     machine.plug("lan0", 99, (*many, "10.1.0.1"))
     play(machine, restoring())
     entry = next(entry for entry in readable(machine)["attachments"] if entry["interface"] == "lan0")
-    assert len(entry["addresses"]) == 32
+    assert len(entry["addresses"]) == ADDRESSES
     assert set(entry["addresses"]) <= {*many, "10.1.0.1"}
     assert "10.1.0.1" in entry["addresses"]
     assert not play(machine, restoring())["changed"]
