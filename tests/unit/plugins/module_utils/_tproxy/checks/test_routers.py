@@ -284,7 +284,7 @@ def test_rules_and_findings_show_the_name_of_a_service(run):
     shown = run("show", "rules").out
     assert "owner ziti:a (web shop)" in shown
     assert "owner ziti:unknown\n" in shown
-    assert 'owner="ziti:a",service="web shop"' in run("metrics").out
+    assert 'owner="ziti:a",service="web shop"' in run("metrics", "--rules").out
     for content in ("{", "[]", '"a"'):
         run.machine.disk[SERVICE_NAMES] = content
         assert "web shop" not in run("show", "rules").out
