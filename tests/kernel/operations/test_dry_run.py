@@ -134,7 +134,7 @@ def test_a_management_entry_that_the_program_would_not_let_in_is_refused(router,
     """No policy does that, only a program of another source; a program that drops everything stands for it."""
     system, drop = router.system(), program(2)
     monkeypatch.setattr(system.bpf, "load_program", lambda _code, _function, _name=None: os.dup(drop.fd))
-    with pytest.raises(Refused, match=r"lan0 would not pass 10.1.0.0/24 to tcp port 2222 of `management`"):
+    with pytest.raises(Refused, match=r"lan0 would not pass 10.1.0.0/24 to tcp/2222 of `management`"):
         router.attach(policy={"management": [ENTRY]})
     assert router.netns.run(f"tc filter show dev {LAN} ingress") == ""
 
