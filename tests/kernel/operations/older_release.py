@@ -29,6 +29,7 @@ def copy_package(folder: pathlib.Path) -> None:
     shutil.copytree(SOURCES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     _set_back(folder / "abi" / "layout.py", ("LAYOUT", 2), ("IMAGE_FORMAT", 2), ("GROUP_PAGES", 1), *PLACES)
     _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
+    _shorten_tables(folder / "abi" / "layout.py")
     _remove_maps(folder / "abi" / "layout.py")
     _remove_reasons(folder / "abi" / "layout.py")
     _remove_listener(folder / "ruleset" / "records.py")
@@ -48,6 +49,20 @@ def _set_back(path: pathlib.Path, *constants: tuple[str, int]) -> None:
         text, found = re.subn(rf"^{name} = \w+", f"{name} = {value}", text, flags=re.M)
         assert found == 1, name
     path.write_text(text, encoding="utf-8")
+
+
+def _shorten_tables(path: pathlib.Path) -> None:
+    """Give policies 16 management entries, and interfaces 32 recorded addresses."""
+    _set_back(path, ("MANAGEMENT", 16), ("ADDRESSES", 32))
+    for new, old in (
+        ('"policy": (\n        1568,', '"policy": (\n        416,'),
+        ('"management": (32, 1536)', '"management": (32, 384)'),
+        ('"interface_addresses": (\n        2072,', '"interface_addresses": (\n        536,'),
+        ('"address": (24, 2048)', '"address": (24, 512)'),
+        ("(2, 4, 1568, 512, 0)", "(2, 4, 416, 512, 0)"),
+        ("(2, 4, 2072, 256, 0)", "(2, 4, 536, 256, 0)"),
+    ):
+        _replace(path, new, old)
 
 
 NEW_MAPS = (

@@ -26,7 +26,10 @@ from .pins import Pins, splicer_pins
 from .programs import Programs
 
 OLDER_LAYOUTS = (2,)  # of release 0.1
-READ = ("image", "policy", "ifindex_ip_map")  # the maps that are read; their shapes are ours
+READ = ("image", "policy", "ifindex_ip_map")  # the maps that are read
+# Bytes of a value, where they differ: 16 management entries and 32 addresses, both at the end. The kernel fills the
+# begin of a larger buffer (map_lookup_elem() of kernel/bpf/syscall.c), so the entries that are missing are zeros.
+VALUE_BYTES = {"policy": 416, "ifindex_ip_map": 536}
 
 
 def older_pins(system: System, pin_dir: str) -> Pins | None:
@@ -35,8 +38,15 @@ def older_pins(system: System, pin_dir: str) -> Pins | None:
     found = [layout for layout in OLDER_LAYOUTS if layout < LAYOUT and f"v{layout}" in names]
     if not found:
         return None
-    shapes = {name: MAPS[name][1] for name in READ}
+    shapes = {name: _shape(*MAPS[name][1], VALUE_BYTES.get(name)) for name in READ}
     return Pins(system.bpf, system.bpffs, f"{pin_dir}/v{max(found)}", shapes)
+
+
+def _shape(
+    kind: int, key: int, value: int, entries: int, flags: int, older: int | None
+) -> tuple[int, int, int, int, int]:
+    """Return the shape of a map of the older release, whose values have `older` bytes if they differ."""
+    return kind, key, value if older is None else older, entries, flags
 
 
 def older_attachments(system: System, netlink: Netlink, pin_dir: str) -> list[Attachment]:
