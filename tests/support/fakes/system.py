@@ -126,8 +126,10 @@ class FakeBpf(Adapter):
         found = self.kernel.read(descriptor)
         if found.shape[0] == TYPE_ARRAY_OF_MAPS:
             return struct.pack("=I", found.entries[key].id) if key in found.entries else None
-        assert size == found.shape[2] * (CPUS if found.shape[0] == TYPE_PERCPU_ARRAY else 1)
-        return found.entries.get(key, None if found.shape[0] == TYPE_HASH else bytes(size))
+        has = found.shape[2] * (CPUS if found.shape[0] == TYPE_PERCPU_ARRAY else 1)
+        assert size >= has  # the kernel fills the begin of a larger buffer
+        value = found.entries.get(key, None if found.shape[0] == TYPE_HASH else bytes(has))
+        return value if value is None else value.ljust(size, b"\0")
 
     @writes
     def update(self, descriptor, key, value, subject="map"):

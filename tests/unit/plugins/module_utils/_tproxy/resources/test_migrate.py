@@ -10,7 +10,10 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import LAYOUT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import OLDER_LAYOUTS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.older_release import (
+    OLDER_LAYOUTS,
+    VALUE_BYTES,
+)
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ALL,
@@ -29,6 +32,10 @@ OURS, OLDER = f"{PIN_DIR}/v{LAYOUT}", f"{PIN_DIR}/v{max(OLDER_LAYOUTS)}"
 def grow_old(machine) -> None:
     """Turn the pins of this release into the pins of the older one."""
     del machine.files[f"{OURS}/displaced"]
+    for name, size in VALUE_BYTES.items():
+        table = machine.files[f"{OURS}/{name}"]
+        table.shape = (*table.shape[:2], size, *table.shape[3:])
+        table.entries = {key: value[:size] for key, value in table.entries.items()}
     for path in [path for path in machine.files if path == OURS or path.startswith(f"{OURS}/")]:
         machine.files[path.replace(OURS, OLDER, 1)] = machine.files.pop(path)
 
