@@ -106,7 +106,7 @@ def _configure(options: Options, wanted: WantedRouter, system: System, check: bo
         found = targets(current, wanted)
         program = _program(options, found, transaction)
         places = placed(transaction, found, program)
-        desired = desired_state(current, wanted, places, program, transaction.deadline)
+        desired = desired_state(current, wanted, places, program)
         planned = transaction.plan(replace(desired, pins_program=current.blob is None))
         hooks = {each.hook: each.target.link for each in places}
         warnings = [*wanted.warnings, *_input_warnings(options, wanted, current)]

@@ -158,14 +158,11 @@ def state_with(
     if not transaction.is_splicer:
         return HostState(attachments=attachments, orders=orders, program=wanted)
     had = current.policies.entries
-    policy = had.get(link.ifindex)
-    if policy is None or options["policy"] is not None:
-        mark = policy.mark if policy is not None else _routed_mark(current.netlink, link)
-        policy = replace(policy_on(hook, given, transaction, wanted.blob), mark=mark)
-    policy = replace(policy, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=transaction.deadline)
+    policy = policy_on(hook, link, None if options["policy"] is None else given, transaction, wanted.blob)
+    mark = had[link.ifindex].mark if link.ifindex in had else _routed_mark(current.netlink, link)
     return HostState(
         rules=current.rules.rules if current.rule_reader.is_stale(current.rules) else None,
-        policies={**_of_existing(had, current), link.ifindex: policy},
+        policies={**_of_existing(had, current), link.ifindex: replace(policy, mark=mark)},
         attachments=attachments,
         orders=orders,
         program=wanted,

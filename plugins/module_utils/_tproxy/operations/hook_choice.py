@@ -136,8 +136,21 @@ def elsewhere(asked: WantedHook, transaction: Transaction, link: Link, hook: Hoo
     return [other for other in dict.fromkeys(found) if other != hook]
 
 
-def policy_on(hook: Hook, given: Mapping[str, Any], transaction: Transaction, blob: Blob | None) -> Policy:
-    """Return the policy of the given fields for the program on a hook. `blob` is that of the program.
+def policy_on(
+    hook: Hook, link: Link, given: Mapping[str, Any] | None, transaction: Transaction, blob: Blob | None
+) -> Policy:
+    """Return the policy of an interface for the program on its hook, without the mark. `blob` is that of the program.
+
+    It has the given fields. If `given` is None, it is the one in force, else the default.
+    """
+    policy = transaction.current.policies.entries.get(link.ifindex)
+    if policy is None or given is not None:
+        policy = _given_policy(hook, given or {}, transaction, blob)
+    return replace(policy, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=transaction.deadline)
+
+
+def _given_policy(hook: Hook, given: Mapping[str, Any], transaction: Transaction, blob: Blob | None) -> Policy:
+    """Return the policy of the given fields.
 
     Without `track`, an interface that is closed tracks the flows of this host, if its egress hook can be had.
     """

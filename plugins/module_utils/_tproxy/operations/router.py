@@ -42,10 +42,7 @@ class Target(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A target with its hook, the order there, the other hooks that the program leaves, and the policy.
-
-    The policy has the fields of the user. Without such fields it is the one in force, else the default.
-    """
+    """A target with its hook, the order there, the other hooks that the program leaves, and policy_on() for it."""
 
     target: Target
     hook: Hook
@@ -81,9 +78,7 @@ def placed(transaction: Transaction, found: Iterable[Target], program: Wanted | 
         hook = choose(asked, transaction, link, program.blob, standing if is_same else None)
         transaction.point(hook).refuse_foreign(was_ours=link.ifindex in policies)
         others = tuple(elsewhere(asked, transaction, link, hook))
-        given, policy = target.wanted.policy, policies.get(link.ifindex)
-        if policy is None or given is not None:
-            policy = policy_on(hook, given or {}, transaction, program.blob)
+        policy = policy_on(hook, link, target.wanted.policy, transaction, program.blob)
         result.append(Placed(target, hook, order_of(asked, transaction, link, hook), others, policy))
     return result
 
@@ -92,9 +87,9 @@ def placed(transaction: Transaction, found: Iterable[Target], program: Wanted | 
 
 
 def desired_state(
-    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], program: Wanted | None, deadline: int
+    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], program: Wanted | None
 ) -> HostState:
-    """Return the state that a user wants. `deadline` is that of the pending change, or 0.
+    """Return the state that a user wants.
 
     The parts that the user leaves out stay; with `is_whole` they are removed.
     """
@@ -102,7 +97,7 @@ def desired_state(
     found = [each.target for each in places]
     leaving = _leaving(current, wanted, found)
     rules = _rules(current, wanted)
-    policies = _policies(current, wanted, places, leaving, deadline)
+    policies = _policies(current, wanted, places, leaving)
     return HostState(
         rules=rules,
         routes=_routes(current, wanted),
@@ -185,7 +180,7 @@ def _addresses(
 
 
 def _policies(
-    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], leaving: set[int], deadline: int
+    current: CurrentState, wanted: WantedRouter, places: Iterable[Placed], leaving: set[int]
 ) -> Mapping[int, Policy]:
     """Return the policies. Those of interfaces that no longer exist go, or the table would fill up."""
     have = current.policies.entries
@@ -195,9 +190,7 @@ def _policies(
         each, link = place.target
         had = have.get(link.ifindex)
         mark = each.mark or routed.get(each.name) or (had.mark if had is not None else Mark())
-        kept[link.ifindex] = replace(
-            place.policy, mark=mark, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=deadline
-        )
+        kept[link.ifindex] = replace(place.policy, mark=mark)
     return kept
 
 
