@@ -22,7 +22,16 @@ from typing import NamedTuple
 
 from ..errors import InvalidInput
 from ..model.flow import Flow
-from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, family_of, format_number, mask, parse_address
+from ..model.prefix import (
+    ADDRESS_BITS,
+    MAPPED_BITS,
+    Prefix,
+    family_of,
+    format_number,
+    is_multicast,
+    mask,
+    parse_address,
+)
 from ..system.netlink.messages import Address, Link, Route
 from ..system.netlink.path import Ends, InboundPolicy, Peer
 from ..system.netlink.tunnels import Tunnel
@@ -38,7 +47,6 @@ WIREGUARD, VXLAN, VLAN = "wireguard", "vxlan", "vlan"
 # The packets of these come from a process or from IPsec, or in frames that a test run cannot have.
 LOST_KINDS = ("tun", "ppp", "ovpn", "ovpn-dco", "xfrm", "vti", "vti6", "gtp", "bareudp", "macsec")
 INNER_PROTOCOLS = {4: "ipip", 6: "ipv6"}  # by the family of the inner packet
-MULTICAST = (Prefix.parse("224.0.0.0/4")[0], Prefix.parse("ff00::/8")[0])
 
 
 class Crossing(NamedTuple):
@@ -157,7 +165,7 @@ class _Path:
 
     def _through_tunnel(self, link: Link, tunnel: Tunnel, flow: Flow) -> None:
         remotes = [tunnel.remote] if tunnel.remote else []
-        if link.kind == VXLAN and (not remotes or _is_multicast(_number(tunnel.remote))):
+        if link.kind == VXLAN and (not remotes or is_multicast(_number(tunnel.remote))):
             remotes = list(self._netlink.forwarding(link.ifindex))[:REMOTES_MAX]
         if tunnel.opaque or not remotes:
             self._lose(link)
@@ -211,10 +219,6 @@ def _subnet(entry: Address) -> Prefix:
     number = _number(entry.address)
     length = entry.prefix_length + (MAPPED_BITS if family_of(number) == 4 else 0)
     return Prefix(number & mask(length), min(length, ADDRESS_BITS))
-
-
-def _is_multicast(address: int) -> bool:
-    return any(prefix.contains(address) for prefix in MULTICAST)
 
 
 def _number(address: bytes) -> int:

@@ -84,6 +84,14 @@ class Prefix(NamedTuple):
         return f"{format_number(self.network)}/{self.bits}"
 
 
+MULTICAST = (Prefix(_MAPPED | 0xE0 << 24, MAPPED_BITS + 4), Prefix(0xFF << 120, 8))  # 224.0.0.0/4, ff00::/8
+
+
+def is_multicast(address: int) -> bool:
+    """Return whether a mapped address is a multicast address of either family."""
+    return any(prefix.contains(address) for prefix in MULTICAST)
+
+
 def mask(length: int) -> int:
     """Return the 128-bit network mask of a length in mapped bits."""
     return (1 << ADDRESS_BITS) - (1 << (ADDRESS_BITS - length))

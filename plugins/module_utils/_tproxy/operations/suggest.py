@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import NamedTuple
 
 from ..errors import InvalidInput
-from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, family_of, mask, parse_address
+from ..model.prefix import ADDRESS_BITS, MAPPED_BITS, Prefix, family_of, is_multicast, mask, parse_address
 from ..model.protocol import has_ports, parse_protocol, protocol_name
+from ..model.rule import ports_text
 from ..resources.drop_log import Drop, read_drops
 from ..resources.host_addresses import written
 from ..resources.lock import refuse_without_capabilities
@@ -29,7 +30,7 @@ from ..system.system import System
 REASONS = ("default", "other")  # of packets that no rule matched
 FIRST_FREE_PORT = 1024  # below it a kernel gives no port to a client
 IPV4_BITS = 32
-GROUPS = (Prefix.parse("224.0.0.0/4")[0], Prefix.parse("255.255.255.255/32")[0], Prefix.parse("ff00::/8")[0])
+BROADCAST = Prefix.parse("255.255.255.255")[0].network
 
 
 class Widths(NamedTuple):
@@ -167,7 +168,7 @@ def _host(text: str) -> Prefix:
 
 
 def _is_here(address: int, own: Collection[int]) -> bool:
-    return address in own or any(group.contains(address) for group in GROUPS)
+    return address in own or address == BROADCAST or is_multicast(address)
 
 
 # ---- joined entries ----------------------------------------------------------------------------------------------
@@ -217,14 +218,10 @@ def _ranges(ports: Sequence[int], gap: int) -> Iterator[str]:
     first = last = ports[0]
     for port in ports[1:]:
         if port - last > gap:
-            yield _range(first, last)
+            yield ports_text(first, last)
             first = port
         last = port
-    yield _range(first, last)
-
-
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+    yield ports_text(first, last)
 
 
 def _widened(host: Prefix, lengths: Mapping[int, int]) -> Prefix:
