@@ -144,9 +144,10 @@ def _drift(answer: Answer) -> list[Sample]:
 def _attachments(entries: Sequence[Answer], findings: Sequence[Answer]) -> list[Family]:
     wrong = {(one["interface"], one["code"]) for one in findings if one["severity"] == "error"}
     in_force = [
-        Sample({"interface": name}, int(not any((name, code) in wrong for code in one["drift"])))
+        Sample(
+            {"interface": one["interface"]}, int(not any((one["interface"], code) in wrong for code in one["drift"]))
+        )
         for one in entries
-        for name in [one["interface"]]
     ]
     counted = [
         Counted({"interface": one["interface"], "reason": reason, "verdict": VERDICTS[verdict]}, counter)

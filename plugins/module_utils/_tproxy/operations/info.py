@@ -91,8 +91,13 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             (rule for rule, _slot in current.rules.contents.rules if not is_routers(rule.owner)), enforcing
         )
         tables = tuple(flow_tables(system, pins))
-        facts = facts._replace(drift=tuple(everything), attached=attached, daemons=daemons(system), waiting=waiting)
-        facts = facts._replace(flow_tables=tables)
+        facts = facts._replace(
+            drift=tuple(everything),
+            attached=attached,
+            daemons=daemons(system),
+            waiting=waiting,
+            flow_tables=tables,
+        )
         about_routers = _router_facts(current, statuses, names)
         pending = pending_change(system, options["pin_dir"])
         data = {

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from ..abi.layout import LAYOUT, MAPS
 from ..constants import FUNCTION
 from ..errors import VerificationFailed
+from ..system.bpf import MapShape
 from ..system.system import Netlink, System
 from .attachments import Attachment, point_at, users
 from .current_state import CurrentState
@@ -38,15 +39,9 @@ def older_pins(system: System, pin_dir: str) -> Pins | None:
     found = [layout for layout in OLDER_LAYOUTS if layout < LAYOUT and f"v{layout}" in names]
     if not found:
         return None
-    shapes = {name: _shape(*MAPS[name][1], VALUE_BYTES.get(name)) for name in READ}
+    ours = {name: MapShape(*MAPS[name][1]) for name in READ}
+    shapes = {name: shape._replace(value_size=VALUE_BYTES.get(name, shape.value_size)) for name, shape in ours.items()}
     return Pins(system.bpf, system.bpffs, f"{pin_dir}/v{max(found)}", shapes)
-
-
-def _shape(
-    kind: int, key: int, value: int, entries: int, flags: int, older: int | None
-) -> tuple[int, int, int, int, int]:
-    """Return the shape of a map of the older release, whose values have `older` bytes if they differ."""
-    return kind, key, value if older is None else older, entries, flags
 
 
 def older_attachments(system: System, netlink: Netlink, pin_dir: str) -> list[Attachment]:
