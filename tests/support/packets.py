@@ -14,6 +14,7 @@ import struct
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 ETH_IP, ETH_ARP, ETH_IPV6, ETH_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
+ETH_P_ALL = 3  # of a packet socket: all protocols
 MORE_FRAGMENTS, DONT_FRAGMENT = 0x2000, 0x4000
 SYN, ACK = 0x02, 0x10
 
@@ -64,6 +65,14 @@ def tcp(port: int, source_port: int = 40000, flags: int = SYN, payload: bytes = 
 def udp(port: int, source_port: int = 40000, payload: bytes = b"hello") -> bytes:
     """Return a datagram without a checksum, which IPv4 allows."""
     return struct.pack(">HHHH", source_port, port, 8 + len(payload), 0) + payload
+
+
+def sound_syn(port: int, source_port: int, source: str, destination: str) -> bytes:
+    """Return a SYN with its checksum, which the stack compares."""
+    segment = tcp(port, source_port)
+    addresses = ipaddress.IPv4Address(source).packed + ipaddress.IPv4Address(destination).packed
+    pseudo = addresses + struct.pack(">HH", TCP, len(segment))
+    return segment[:16] + struct.pack(">H", checksum(pseudo + segment)) + segment[18:]
 
 
 def checksum(data: bytes) -> int:

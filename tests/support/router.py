@@ -44,6 +44,13 @@ def eventually(seen) -> None:
         time.sleep(0.01)
 
 
+def link_address(interface: str) -> bytes:
+    """Return the link address of an interface of this namespace."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind((interface, 0))
+        return raw.getsockname()[4]
+
+
 class Client:
     """A namespace beyond an interface of the router."""
 

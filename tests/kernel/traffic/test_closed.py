@@ -13,6 +13,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefi
 from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_IPV6,
+    ETH_P_ALL,
     ICMP,
     ICMPV6,
     ethernet,
@@ -22,10 +23,10 @@ from ansible_collections.netedge.tproxy.tests.support.packets import (
     tcp_frame,
     udp_frame,
 )
-from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually, lay_wire
+from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually, lay_wire, link_address
 
 BEHIND, BEHIND6, OWN6, CLIENT6 = "10.2.0.2", "fd00:2::2", "fd00:1::1", "fd00:1::2"
-ETH_P_ALL, HEADER = 3, 14
+HEADER = 14
 POLICY = {"allow_echo": True, "management": [{"source": "0.0.0.0/0", "protocol": "udp", "port": 161}]}
 LAST = udp_frame(BEHIND, 9)
 
@@ -55,7 +56,7 @@ def forwarding(router, client):
         set_sysctl(name, 1)
     with host.inside():
         run("ip address add fd00:2::2/64 dev lan1-peer nodad")
-        link = mac("lan1-peer")
+        link = link_address("lan1-peer").hex(":")
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         raw.bind(("lan1-peer", ETH_P_ALL))
     for address in (BEHIND, BEHIND6):
@@ -63,13 +64,6 @@ def forwarding(router, client):
     with raw:
         yield router, raw
     host.close()
-
-
-def mac(interface: str) -> str:
-    """Return the link address of an interface of this namespace."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.bind((interface, 0))
-        return raw.getsockname()[4].hex(":")
 
 
 @pytest.fixture
@@ -109,7 +103,7 @@ def test_no_service_of_the_host_is_forwarded_to_hosts_behind(forwarding, wire):
     router.attach(policy=POLICY)
     router.rules({"destination": BEHIND, "protocol": "udp", "ports": "9", "action": "pass"})
     router.count_anew()
-    link = mac(LAN)
+    link = link_address(LAN).hex(":")
     send(wire, [*to_host(BEHIND, BEHIND6), LAST], link)
     assert forwarded(raw) == set()
     send(wire, to_host(OWN, OWN6), link)

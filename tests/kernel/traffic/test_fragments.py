@@ -20,23 +20,23 @@ import pytest
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.drops import drops
 from ansible_collections.netedge.tproxy.tests.support.ends import ENDS, UDP, asking, proxy, set_sysctl, splice_rule
 from ansible_collections.netedge.tproxy.tests.support.packets import (
+    ETH_P_ALL,
     MORE_FRAGMENTS,
     TCP,
     checksum,
     ethernet,
     ipv4,
-    tcp,
+    sound_syn,
 )
 from ansible_collections.netedge.tproxy.tests.support.packets import UDP as UDP_PROTOCOL
 from ansible_collections.netedge.tproxy.tests.support.packets import udp as udp_datagram
-from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually, lay_wire
+from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually, lay_wire, link_address
 
 LARGE = bytes(range(200)) * 100
 SERVICE, OTHER, QUESTION = 5000, 5001, 53
 SO_RCVMARK, SO_MARK = 75, 36  # Linux 5.19
 SYN_ACK = 0x12
 ATTEMPTS, SECONDS = 5, 1
-ETH_P_ALL = 3
 MARK = 0x10000000
 NUMBERS = itertools.count(7000)  # the program remembers a first fragment for longer than a test takes
 CLOSED = {"default_action": "drop", "allow_ssh": False, "track": "own"}
@@ -252,10 +252,9 @@ def wire(router, client):
     """Return the client's end of the wire, where the default action passes and a rule drops SERVICE."""
     router.attach(policy=dict(OPEN))
     router.rules(service(ENDS[4], "drop"), service(ENDS[4], "drop", protocol="tcp"))
-    shown = router.netns.run(f"ip -o link show {LAN}").split()
     with client.raw() as raw:
         raw.bind((f"{LAN}-peer", ETH_P_ALL))
-        yield Wire(raw, bytes.fromhex(shown[shown.index("link/ether") + 1].replace(":", "")))
+        yield Wire(raw, link_address(LAN))
 
 
 def cut(data: bytes, *sizes: int) -> list:
@@ -307,13 +306,6 @@ def answer(wire: Wire, port: int) -> int:
             return frame[47]
 
 
-def syn(port: int, source_port: int) -> bytes:
-    """Return a SYN with its checksum, for the stack compares it."""
-    segment = tcp(port, source_port)
-    pseudo = socket.inet_aton(CLIENT) + socket.inet_aton(OWN) + struct.pack(">BBH", 0, TCP, len(segment))
-    return segment[:16] + struct.pack(">H", checksum(pseudo + segment)) + segment[18:]
-
-
 @pytest.mark.parametrize(("rules", "answered"), [(True, False), (False, True)], ids=["covered", "not covered"])
 def test_a_syn_in_parts_passes_only_where_no_rule_covers_it(router, wire, rules, answered):
     """RFC 1858: the ports are in the first fragment, the flags are not."""
@@ -326,6 +318,6 @@ def test_a_syn_in_parts_passes_only_where_no_rule_covers_it(router, wire, rules,
             listener.bind((OWN, port))
             listener.listen()
             wire.raw.settimeout(SECONDS)
-            parts = cut(syn(port, 40000 + port), 8, 8, 4)
+            parts = cut(sound_syn(port, 40000 + port, CLIENT, OWN), 8, 8, 4)
             with nullcontext() if answered else pytest.raises(AssertionError, match="none of"):
                 assert heard(lambda at=port: answer(wire, at), lambda of=parts: wire.send(*of, protocol=TCP)) == SYN_ACK

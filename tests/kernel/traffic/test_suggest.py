@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 from contextlib import ExitStack
 
 import pytest
 import yaml
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.suggest import print_suggestion
-from ansible_collections.netedge.tproxy.tests.support.packets import TCP, checksum, ethernet, ipv4, tcp, udp_frame
-from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually
+from ansible_collections.netedge.tproxy.tests.support.packets import (
+    ETH_P_ALL,
+    TCP,
+    ethernet,
+    ipv4,
+    sound_syn,
+    udp_frame,
+)
+from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, eventually, link_address
 
 SCANNER = "10.1.0.3"
 SSH, DNS, SYSLOG, CLOSED = 2022, 53, 514, range(3000, 3012)
-ETH_P_ALL = 3
 OPTIONS = {"sources": "32,128", "destinations": "32,128", "port_gap": 1, "all": False}
 
 
@@ -87,16 +92,10 @@ def scan(client, ports) -> None:
             made.connect_ex((OWN, port))
 
 
-def sound_syn(source: str, port: int) -> bytes:
+def syn_frame(source: str, port: int) -> bytes:
     """Return a SYN that the kernel accepts: with the checksum, and to the MAC address of the router."""
-    segment = tcp(port)
-    addresses = socket.inet_aton(source) + socket.inet_aton(OWN)
-    total = checksum(addresses + struct.pack(">HH", TCP, len(segment)) + segment)
-    segment = segment[:16] + struct.pack(">H", total) + segment[18:]
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as lan:
-        lan.bind((LAN, 0))
-        mac = lan.getsockname()[4]
-    return ethernet(ipv4(segment, TCP, source, OWN), destination=mac)
+    segment = sound_syn(port, 40000, source, OWN)
+    return ethernet(ipv4(segment, TCP, source, OWN), destination=link_address(LAN))
 
 
 def is_syn_ack(frame: bytes, port: int) -> bool:
@@ -137,7 +136,7 @@ def test_a_handshake_that_the_client_never_completes_is_no_answer(router, client
         wire.bind((f"{LAN}-peer", ETH_P_ALL))
         wire.settimeout(5)
         for host in range(1, 40):
-            wire.send(sound_syn(f"198.18.0.{host}", SSH + 1))
+            wire.send(syn_frame(f"198.18.0.{host}", SSH + 1))
         while not is_syn_ack(wire.recv(2048), SSH + 1):
             pass
     eventually(lambda: suggested(router)["unanswered"] >= 39)
