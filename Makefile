@@ -163,7 +163,9 @@ proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) proxies "real proxies and clients" tests/system/proxies/run
 
-DEBIAN_DAEMONS := $(STEP) debian-daemons "unpack daemons of this release to .work/daemons (once)" $(TOOLS)/debian_daemons
+DAEMONS := chrony dnsmasq-base iputils-ping mtr-tiny ntpsec traceroute unbound wireguard-go wireguard-tools
+DEBIAN_DAEMONS := $(STEP) debian-daemons "unpack daemons of this release to .work/daemons (once)" \
+	$(TOOLS)/debian_programs daemons $(DAEMONS)
 daemons: bootstrap ## daemons of Debian on a router that drops by default: routing, names, time, tunnels, NAT (needs root)
 	@$(DEBIAN_DAEMONS)
 	@$(STEP) daemons "daemons behind default drop" $(PRIVATE) pytest tests/system/daemons $(PYTEST)
@@ -173,7 +175,8 @@ daemons-slice: bootstrap ## some of these tests
 	@$(STEP) daemons "some daemons behind default drop" $(PRIVATE) pytest tests/system/daemons -m slice $(PYTEST)
 
 monitoring: bootstrap ## alert rules, dashboard, and a real Prometheus that scrapes a router (needs root)
-	@$(STEP) prometheus "unpack Prometheus and node_exporter" $(TOOLS)/prometheus
+	@$(STEP) prometheus "unpack Prometheus and node_exporter to .work/prometheus (once)" \
+		$(TOOLS)/debian_programs prometheus prometheus prometheus-node-exporter
 	@$(STEP) monitoring "monitoring by Prometheus" $(PRIVATE) pytest tests/system/monitoring $(PYTEST)
 
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)

@@ -21,7 +21,7 @@ import pytest
 
 PATIENCE = 20  # seconds; a busy machine may start a daemon slowly
 END = 5
-UNPACKED = pathlib.Path(os.environ.get("WORK", "")) / "daemons"  # by tools/debian_daemons
+UNPACKED = pathlib.Path(os.environ.get("WORK", "")) / "daemons"  # by tools/debian_programs
 FOLDERS = [str(UNPACKED / folder) for folder in ("usr/sbin", "usr/bin", "bin")]
 
 

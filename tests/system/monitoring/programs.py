@@ -1,38 +1,26 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prometheus and node_exporter as tools/prometheus unpacks them, and processes of them that end with a test."""
+"""Prometheus and node_exporter: of this machine, or as tools/debian_programs unpacks them."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
+import shutil
 import time
 import urllib.parse
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BINARIES = ROOT / ".work" / "prometheus" / "root" / "usr" / "bin"
+BINARIES = ROOT / ".work" / "prometheus" / "usr" / "bin"
 PROMTOOL, PROMETHEUS, NODE_EXPORTER = (
-    BINARIES / name for name in ("promtool", "prometheus", "prometheus-node-exporter")
+    shutil.which(name) or str(BINARIES / name) for name in ("promtool", "prometheus", "prometheus-node-exporter")
 )
 ALERTS, DASHBOARD = (ROOT / "docs" / "monitoring" / name for name in ("alerts.yml", "dashboard.json"))
 EXPORTER, SERVER = "127.0.0.1:9100", "127.0.0.1:9090"
 PATIENCE = 60  # seconds
-
-
-@contextmanager
-def running(program: pathlib.Path, folder: pathlib.Path, *options: str):
-    """Run a program until the block ends."""
-    with open(folder / f"{program.name}.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen([program, *options], stdout=log, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
 
 
 def eventually(question, seen):

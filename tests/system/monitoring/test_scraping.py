@@ -14,6 +14,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.command
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import METRICS_FILE
 from ansible_collections.netedge.tproxy.tests.support.packets import udp_frame
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, SERVER
+from ansible_collections.netedge.tproxy.tests.system.daemons.daemons import Daemons
 from ansible_collections.netedge.tproxy.tests.system.monitoring.programs import (
     ALERTS,
     EXPORTER,
@@ -21,7 +22,6 @@ from ansible_collections.netedge.tproxy.tests.system.monitoring.programs import 
     PROMETHEUS,
     eventually,
     query,
-    running,
 )
 from ansible_collections.netedge.tproxy.tests.system.monitoring.programs import (
     SERVER as PROMETHEUS_ADDRESS,
@@ -55,26 +55,27 @@ def prometheus(write, tmp_path):
     interval = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config.write_text(yaml.safe_dump({"global": interval, "rule_files": [str(rules)], "scrape_configs": [scrape]}))
     collector = f"--collector.textfile.directory={write().parent}"
-    serve = (
-        running(
-            NODE_EXPORTER,
-            tmp_path,
-            f"--web.listen-address={EXPORTER}",
-            "--collector.disable-defaults",
-            "--collector.textfile",
-            collector,
-        ),
-        running(
-            PROMETHEUS,
-            tmp_path,
-            f"--config.file={config}",
-            f"--storage.tsdb.path={tmp_path}/data",
-            f"--web.listen-address={PROMETHEUS_ADDRESS}",
-        ),
+    programs = Daemons(tmp_path)
+    programs.start(
+        "node_exporter",
+        NODE_EXPORTER,
+        f"--web.listen-address={EXPORTER}",
+        "--collector.disable-defaults",
+        "--collector.textfile",
+        collector,
     )
-    with serve[0], serve[1]:
+    programs.start(
+        "prometheus",
+        PROMETHEUS,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address={PROMETHEUS_ADDRESS}",
+    )
+    try:
         eventually(lambda: query("tproxy_splicer_build_info"), bool)
         yield
+    finally:
+        programs.stop_all()
 
 
 def firing() -> set:
