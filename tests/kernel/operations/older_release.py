@@ -54,7 +54,7 @@ def _set_back(path: pathlib.Path, *constants: tuple[str, int]) -> None:
 def _shorten_tables(path: pathlib.Path) -> None:
     """Give policies 16 management entries, and interfaces 32 recorded addresses."""
     _set_back(path, ("MANAGEMENT", 16), ("ADDRESSES", 32))
-    for new, old in (
+    for here, then in (
         ('"policy": (\n        1568,', '"policy": (\n        416,'),
         ('"management": (32, 1536)', '"management": (32, 384)'),
         ('"interface_addresses": (\n        2072,', '"interface_addresses": (\n        536,'),
@@ -62,7 +62,7 @@ def _shorten_tables(path: pathlib.Path) -> None:
         ("(2, 4, 1568, 512, 0)", "(2, 4, 416, 512, 0)"),
         ("(2, 4, 2072, 256, 0)", "(2, 4, 536, 256, 0)"),
     ):
-        _replace(path, new, old)
+        _replace(path, here, then)
 
 
 NEW_MAPS = (
