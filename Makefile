@@ -134,6 +134,9 @@ mutants: bootstrap ## check that the fuzzer detects faults of one line (needs ro
 bench-slice: bootstrap ## a short bench: it runs, and all answers agree (needs root)
 	@$(STEP) bench "bench, shortest form" tests/bench/run --quick
 
+bench-control: bootstrap ## processor time of runs that change nothing, in multiples of ansible's ping (needs root)
+	@$(ENV) tests/bench/control
+
 storm: bootstrap ## start of an OpenZiti router: 20,000 diverter calls, beside iptables (needs root)
 	@$(ENV) tests/bench/storm --peers
 
