@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import OLDEST_LIBRARY
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.library import OLDEST_LIBRARY
 from ansible_collections.netedge.tproxy.tests.support.interpreters import OLDEST
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import errno
+import importlib.machinery
 import ipaddress
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, MissingLibrary
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink import client, library
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import (
     RTM_GETLINK,
@@ -59,7 +61,36 @@ def test_the_adapter_is_imported_without_the_library():
     assert "pyroute2" not in done.stdout
 
 
+def has_its_own_modules() -> bool:
+    """Return whether pyroute2 holds its modules itself. Release 0.6 has them in other packages."""
+    spec = importlib.machinery.PathFinder.find_spec("pyroute2")
+    return any(Path(folder, "netlink").is_dir() for folder in spec.submodule_search_locations)
+
+
+@pytest.mark.skipif(not has_its_own_modules(), reason="pyroute2 0.6 is loaded as a whole")
+def test_the_adapter_loads_the_classes_in_use_and_leaves_the_library_to_others():
+    register = f"runpy.run_path({collection.__file__!r})['register']()"
+    code = f"""
+import runpy, sys; {register}
+from {client.__name__} import Netlink
+names = lambda: {{name.rpartition(".")[2] for name in sys.modules if name.startswith("pyroute2.netlink.rtnl.")}}
+with Netlink() as netlink:
+    netlink.interfaces()
+    first = names()
+    netlink.rules(2)
+assert "ifinfmsg" in first and not {{"fibmsg", "tcmsg", "iprsocket"}} & first, first
+assert "fibmsg" in names() and "pyroute2" not in sys.modules
+import pyroute2
+with pyroute2.IPRoute() as library:
+    print([link.get_attr("IFLA_IFNAME") for link in library.get_links()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'lo'" in done.stdout
+
+
 def test_without_the_library_the_error_names_its_package(monkeypatch):
+    library._class.cache_clear()
     for name in ("pyroute2", *(name for name in sys.modules if name.startswith("pyroute2."))):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(

@@ -11,7 +11,10 @@ from typing import Any
 
 from ..constants import (
     AUTO,
+    DEFAULT_OWNER,
     EXECUTABLE,
+    FAIL_CLOSED,
+    FAIL_OPEN,
     FAMILY_NAMES,
     FUNCTION,
     HANDLE,
@@ -25,8 +28,6 @@ from ..constants import (
     STATE_FILE,
 )
 from ..model.policy import CHOICES, Mark
-from ..model.rule_options import DEFAULT_OWNER
-from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
 
 Arguments = dict[str, Any]  # of AnsibleModule
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ansible.module_utils import basic
 
-from ..model.rule_options import LongList
+from ..model.long_list import LongList
 
 LONG = 1000  # items
 

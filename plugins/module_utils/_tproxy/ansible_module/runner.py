@@ -16,7 +16,7 @@ from typing import Any
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from ..errors import MissingLibrary, TproxyError
-from ..model.rule_options import LongList
+from ..model.long_list import LongList
 from ..operations.in_turn import run_in_turn
 from ..resources.operation import Operation
 from ..system.system import INTERPRETERS

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..constants import STATE_FILE
-from ..model.saved_state import FAIL_CLOSED, FAIL_OPEN
+from ..constants import FAIL_CLOSED, FAIL_OPEN, STATE_FILE
 
 if TYPE_CHECKING:  # at run time the functions import them
     from argparse import ArgumentParser

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..constants import DEFAULT_OWNER
 from ..model.flow import flow_text
 from ..model.prefix import Prefix
-from ..model.rule_options import DEFAULT_OWNER
 
 SECTIONS = ("interfaces", "rules", "reasons", "flows", "routes")
 UNITS = ("", "K", "M", "G", "T", "P")

@@ -20,17 +20,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Callable, NamedTuple, TypeVar
 
+from ..constants import DEFAULT_OWNER
 from ..errors import InvalidInput
+from .long_list import LongList
 from .prefix import Prefix, format_address, parse_address
 from .protocol import has_ports, parse_protocol
 from .rule import ACTIONS, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number
-from .text import fault_of_text, misleading_characters
+from .text import fault_of_interface_name, fault_of_text, misleading_characters, utf8_bytes
 
-DEFAULT_OWNER = "ansible"
 DEFAULT_TPROXY_IP = {4: "127.0.0.1", 6: "::1"}
 NAME_BYTES = 63
 OWNER_BYTES = 31
-INTERFACE_BYTES = 15
 
 PORTS_ALLOWED = f"give one port as 80, a range as 80-443 (or '80:443'), or several as '80,443', each 0 to {PORT_MAX}"
 USER_MAX = 2**32 - 2  # the last number means "no user": chown(2)
@@ -45,18 +45,6 @@ SEXAGESIMAL_MIN, SEXAGESIMAL = 1024, 60
 
 _PORTS = re.compile(r"\s*([0-9]{1,6})\s*(?:[-:]\s*([0-9]{1,6})\s*)?")
 _PORT = re.compile(r"[0-9]{1,6}")
-
-
-class LongList(list[Any]):
-    """A long list of options. Its reader puts the rules in their place, so that no run holds both.
-
-    A second run of the same options, for example after the prediction of a pending change, finds the rules and the
-    warnings about them.
-    """
-
-    def __init__(self, items: Iterable[Any]):
-        super().__init__(items)
-        self.warnings: list[str] = []
 
 
 def no_user(_name: str) -> None:
@@ -109,7 +97,7 @@ def _read_all(
 def place_of(item: Mapping[str, Any], index: int) -> str:
     """Return the name and the number of a rule in its list, for messages. A bad name is left to its own fault."""
     name = str(item.get("name") or "")
-    is_good = name.isprintable() and 0 < (_utf8_bytes(name) or 0) <= NAME_BYTES
+    is_good = name.isprintable() and 0 < (utf8_bytes(name) or 0) <= NAME_BYTES
     return f"rule {name!r} (number {index + 1})" if is_good else f"rule number {index + 1}"
 
 
@@ -268,7 +256,7 @@ class _Reader:
     def _checked(self, option: str, value: str, longest: int) -> str:
         if len(value) <= longest and value.isascii() and value.isprintable():
             return value
-        size = _utf8_bytes(value)
+        size = utf8_bytes(value)
         if size is None:
             self.fault(option, f"{value!r} is not valid UTF-8")
         elif size > longest:
@@ -304,30 +292,6 @@ def _protocol_of_text(text: str) -> str:
 def _protocol(value: object) -> str:
     """Return the canonical name of a protocol. Raise InvalidInput."""
     return _protocol_of_text(value) if isinstance(value, str) else parse_protocol(value)
-
-
-def _utf8_bytes(text: str) -> int | None:
-    if text.isascii():
-        return len(text)
-    try:
-        return len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        return None
-
-
-def fault_of_interface_name(name: str) -> str:
-    """Return the fault of an interface name as a sentence, or "".
-
-    It judges as dev_valid_name() in net/core/dev.c does, and refuses misleading characters besides.
-    """
-    forbidden = name in ("", ".", "..") or "/" in name or ":" in name or any(map(str.isspace, name))
-    too_long = (_utf8_bytes(name) or INTERFACE_BYTES + 1) > INTERFACE_BYTES
-    if not (forbidden or too_long):
-        return fault_of_text(name)
-    return (
-        f"{name!r} is no interface name; the kernel allows 1 to {INTERFACE_BYTES} bytes without white space,"
-        " control characters, '/' or ':', and not '.' or '..'"
-    )
 
 
 class _Match(NamedTuple):

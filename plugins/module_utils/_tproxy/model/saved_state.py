@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from ..constants import FAIL_OPEN
 from ..errors import InvalidInput, LayoutMismatch, VerificationFailed
 from .policy import Mark, Policy, parse_mark, policy_from_params
 from .prefix import format_address, parse_address
@@ -24,7 +25,6 @@ from .rule_options import rules_from_params
 from .text import replaced
 
 STATE_FORMAT = 1
-FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"
 
 
 class SavedAttachment(NamedTuple):

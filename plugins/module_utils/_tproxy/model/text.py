@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+INTERFACE_BYTES = 15
 # C0 and C1 controls, U+2028 and U+2029 (line and paragraph separator), and the bidirectional controls of UAX #9.
 _MISLEADING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -34,3 +35,28 @@ def escaped(text: str) -> str:
 def replaced(text: str) -> str:
     """Return a text with ? in place of its misleading characters."""
     return _MISLEADING.sub("?", text)
+
+
+def utf8_bytes(text: str) -> int | None:
+    """Return the number of bytes of a text in UTF-8, or None if it has no such form."""
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return None
+
+
+def fault_of_interface_name(name: str) -> str:
+    """Return the fault of an interface name as a sentence, or "".
+
+    It judges as dev_valid_name() in net/core/dev.c does, and refuses misleading characters besides.
+    """
+    forbidden = name in ("", ".", "..") or "/" in name or ":" in name or any(map(str.isspace, name))
+    too_long = (utf8_bytes(name) or INTERFACE_BYTES + 1) > INTERFACE_BYTES
+    if not (forbidden or too_long):
+        return fault_of_text(name)
+    return (
+        f"{name!r} is no interface name; the kernel allows 1 to {INTERFACE_BYTES} bytes without white space,"
+        " control characters, '/' or ':', and not '.' or '..'"
+    )

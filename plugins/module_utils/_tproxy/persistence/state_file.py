@@ -18,11 +18,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 
-from ..constants import RUN_DIR, STATE_FILE, WATCHER_CHANGES
+from ..constants import FAIL_CLOSED, FAIL_OPEN, RUN_DIR, STATE_FILE, WATCHER_CHANGES
 from ..errors import LayoutMismatch, TproxyError
 from ..model.saved_state import (
-    FAIL_CLOSED,
-    FAIL_OPEN,
     SavedState,
     body_of,
     decode_closed,

@@ -39,8 +39,7 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.policy import UNFILTERED, InterfaceAddresses, Management, Mark, Policy
 from ..model.prefix import ADDRESS_BITS, Prefix
 from ..model.protocol import has_ports, parse_protocol, protocol_number
-from ..model.rule_options import fault_of_interface_name
-from ..model.text import escaped
+from ..model.text import escaped, fault_of_interface_name
 from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink
 from .pins import Pins

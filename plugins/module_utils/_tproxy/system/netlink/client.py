@@ -22,12 +22,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import traceback
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from ...errors import Conflict, KernelRefused, MissingLibrary, kernel_refusals
+from ...errors import Conflict, KernelRefused, kernel_refusals
 from . import messages
+from .library import class_of
 from .messages import Address, Answer, Filter, FilterIdentity, Link, Qdisc, Request, Route, RouteRule
 from .wire import (
     HEADER,
@@ -48,9 +47,6 @@ SKIP_STATISTICS = 0x8  # RTEXT_FILTER_SKIP_STATS
 HOOK_QDISCS = ("clsact", "ingress")
 IPV6_PRIORITY = 1024
 SHARED_BLOCK = -1  # TCM_IFINDEX_MAGIC_BLOCK: the ifindex of a filter that several interfaces share
-
-OLDEST_LIBRARY = "pyroute2 0.5.14 or later"
-REMEDY = "install python3-pyroute2 for the system's own Python, or pyroute2 for the one in use"
 
 NLMSGERR_ATTR_MSG = 1
 SOL_NETLINK = 270
@@ -330,7 +326,7 @@ class RequestSocket:
     """
 
     def __init__(self) -> None:
-        self._classes = _message_classes()
+        class_of(messages.RTM_GETLINK)  # without pyroute2 nothing begins
         self._sequence = 0
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         try:
@@ -380,7 +376,7 @@ class RequestSocket:
 
     def _encoded(self, request: Request) -> bytes:
         """Return the request as bytes. pyroute2 fills in the length."""
-        message = self._class_of(request.type)()
+        message = class_of(request.type)()
         message["header"].update(type=request.type, flags=NLM_F_REQUEST | request.flags, sequence_number=self._sequence)
         for field, value in request.fields.items():
             message[field] = value
@@ -390,14 +386,10 @@ class RequestSocket:
 
     def _decoded(self, message: Message) -> Answer:
         """Return the answer as pyroute2 has it. Its `data` and `offset` are those of this one message."""
-        answer = self._class_of(message.type)(message.frame, offset=0)
+        answer = class_of(message.type)(message.frame, offset=0)
         answer.decode()
         decoded: Answer = answer
         return decoded
-
-    def _class_of(self, kind: int) -> Any:
-        """Return the class of a message. Types come in blocks of four with one layout (RTM_FAM of rtnetlink.h)."""
-        return self._classes[kind & ~3]
 
 
 def _raise_refusal(message: Message) -> None:
@@ -410,17 +402,3 @@ def _raise_refusal(message: Message) -> None:
         rest = message.payload[ERRNO_BYTES + (HEADER.size if message.type == NLMSG_ERROR else 0) :]
         text = attributes(rest).get(NLMSGERR_ATTR_MSG, b"") if message.flags & NLM_F_ACK_TLVS else b""
         raise Refusal(code, text.rstrip(b"\0").decode(errors="replace"))
-
-
-def _message_classes() -> dict[int, Any]:
-    """Return pyroute2's class for each block of message types. Raises MissingLibrary."""
-    try:
-        from pyroute2.netlink.rtnl.fibmsg import fibmsg
-        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-        from pyroute2.netlink.rtnl.ndmsg import ndmsg
-        from pyroute2.netlink.rtnl.rtmsg import rtmsg
-        from pyroute2.netlink.rtnl.tcmsg import tcmsg
-    except ImportError:
-        raise MissingLibrary(OLDEST_LIBRARY, REMEDY, {"traceback": traceback.format_exc()}) from None
-    return {16: ifinfmsg, 20: ifaddrmsg, 24: rtmsg, 28: ndmsg, 32: fibmsg, 36: tcmsg, 44: tcmsg}

@@ -12,11 +12,9 @@ from ansible.module_utils import basic
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.argspec import tproxy_rule
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.long_lists import LONG, Module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.long_list import LongList
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
-    LongList,
-    rules_from_params,
-)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 
 WEB = {"protocol": "tcp", "ports": 443, "tproxy_port": "8443", "interfaces": ["wan0"]}
 

@@ -10,10 +10,8 @@ import tracemalloc
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
-    LongList,
-    rules_from_params,
-)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.long_list import LongList
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule, read_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
