@@ -339,6 +339,8 @@ def management_cut(interface: str, entry: str, why: str) -> Finding:
 
 
 def _own_networks(facts: Facts) -> Iterator[Finding]:
+    """Yield a finding for each rule that takes an own address, and one for all rules that only cover own ranges."""
+    covers: list[tuple[str, str]] = []
     for rule in facts.intercepts:
         for interface in facts.interfaces:
             name = interface.name
@@ -353,11 +355,20 @@ def _own_networks(facts: Facts) -> Iterator[Finding]:
                 )
                 yield finding("error", "intercepts_own", found, remedy, name)
             elif covered:
-                remedy = (
-                    "packets to the addresses of this host stay here; to keep those to the rest of the subnet, list"
-                    " only the interfaces of the clients in `interfaces`"
-                )
-                yield finding("warning", "covers_own", f"{rule.identity} covers {covered} of {name}", remedy, name)
+                covers.append((f"{rule.identity} covers {covered} of {name}", name))
+    if covers:
+        yield _covers_own(covers)
+
+
+def _covers_own(covers: Sequence[tuple[str, str]]) -> Finding:
+    """Return the finding about rules that cover own ranges, each with its sentence and its interface."""
+    sentences, names = [sentence for sentence, _name in covers], {name for _sentence, name in covers}
+    found = sentences[0] if len(covers) == 1 else f"{len(covers)} overlaps with own subnets: {listed(sentences, '; ')}"
+    remedy = (
+        "packets to the addresses of this host stay here; to keep those to the rest of the subnet, list only the"
+        " interfaces of the clients in `interfaces`"
+    )
+    return finding("warning", "covers_own", found, remedy, names.pop() if len(names) == 1 else None)
 
 
 class _Overlap(NamedTuple):

@@ -33,6 +33,7 @@ NAME_BYTES = 63
 OWNER_BYTES = 31
 
 PORTS_ALLOWED = f"give one port as 80, a range as 80-443 (or '80:443'), or several as '80,443', each 0 to {PORT_MAX}"
+WARNED = 5  # warnings that are shown one by one
 USER_MAX = 2**32 - 2  # the last number means "no user": chown(2)
 PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
 ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
@@ -91,7 +92,13 @@ def _read_all(
     faults += _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
-    return [each for _index, each in found], warnings
+    return [each for _index, each in found], _grouped(warnings)
+
+
+def _grouped(warnings: list[str]) -> list[str]:
+    """Return the warnings about host bits, the only ones of a reader. Many become one, with the first of them."""
+    more = len(warnings) - WARNED
+    return warnings if more <= 0 else [f"{'; '.join(warnings[:WARNED])}; and {more} more prefixes with host bits set"]
 
 
 def place_of(item: Mapping[str, Any], index: int) -> str:

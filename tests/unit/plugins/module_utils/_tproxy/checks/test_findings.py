@@ -249,6 +249,18 @@ def test_an_intercept_wider_than_the_subnet_is_a_warning(destination, interface)
     assert [each[:2] for each in overlaps(interface, destination)] == [("warning", "covers_own")]
 
 
+def test_rules_that_cover_own_ranges_are_one_finding():
+    rules = [rule for number in range(7) for rule in intercept(f"10.{number}.0.0/12", ports=f"{number + 1}")]
+    other = HOME._replace(name="lan1", networks=(network("192.0.2.0/24"),), addresses=(number("192.0.2.1"),))
+    (found,) = findings(Facts("6.12", interfaces=(HOME, other), intercepts=tuple(rules)))
+    assert (found["code"], found["interface"]) == ("covers_own", "lan0")
+    assert found["found"].startswith(f"7 overlaps with own subnets: {rules[0].identity} covers the subnet 10.1.0.0/24")
+    assert found["found"].endswith("of lan0 and 2 more")
+    assert found["found"].count(" covers ") == 5
+    (both,) = findings(Facts("6.12", interfaces=(HOME, other), intercepts=(rules[0], *intercept("192.0.0.0/8"))))
+    assert (both["interface"], both["found"].count(" covers ")) == (None, 2)
+
+
 @pytest.mark.parametrize(("names", "found"), [(["lan0"], 1), (["lan1"], 0), (["lan1", "lan0"], 1)])
 def test_a_rule_is_checked_on_its_interfaces_only(names, found):
     facts = Facts("6.12", interfaces=(EXPOSED,), intercepts=intercept("10.1.0.1", interfaces=names))

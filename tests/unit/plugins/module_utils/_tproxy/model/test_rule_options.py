@@ -161,6 +161,13 @@ def test_masked_host_bits_warn():
     ]
 
 
+def test_many_masked_host_bits_are_one_warning():
+    items = [{**GOOD, "destination": f"10.{number}.0.1/16"} for number in range(34)]
+    _rules, (warning,) = rules_from_params(items)
+    assert warning.startswith("rule number 1: destination: 10.0.0.1/16 has host bits set; it means 10.0.0.0/16; rule")
+    assert warning.endswith("it means 10.4.0.0/16; and 29 more prefixes with host bits set")
+
+
 FAULTS = [
     ({"destination": None}, "destination", "missing"),
     ({"destination": "ten"}, "destination", "'ten'"),
