@@ -54,7 +54,7 @@ from ..plugin_utils.router_input import checked, named, nearest, unknown
 PREFIX = "tproxy_splicer_"
 DEFAULTS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "tproxy_splicer" / "defaults" / "main.yml"
 LAYERS = f"{PREFIX}rules__"
-# Variables of the playbooks, see docs/reference/rollout.md.
+# Variables of the playbooks, see docs/reference/rollout.md and docs/report.md.
 OF_PLAYBOOKS = (
     "batches",
     "expectations",
@@ -63,6 +63,8 @@ OF_PLAYBOOKS = (
     "probe_retries",
     "probes",
     "reach_timeout",
+    "report",
+    "report_timeout",
     "rollout_confirm_timeout",
     "serial",
 )

@@ -61,6 +61,7 @@ def _attachments() -> list:
         "interface": "lan0",
         "ifindex": 3,
         "direction": "ingress",
+        "hook": "clsact",
         "priority": 10,
         "handle": 1,
         "program_id": 77,
@@ -75,7 +76,7 @@ def _attachments() -> list:
             "default": {"passed": nothing, "dropped": {"packets": 9, "bytes": 700}, "would_drop": nothing},
         },
     }
-    gone = dict.fromkeys(["priority", "handle", "program_id", "tag", "name", "policy"])
+    gone = dict.fromkeys(["hook", "priority", "handle", "program_id", "tag", "name", "policy"])
     return [whole, {**whole, **gone, "interface": "lan1", "drift": ["no_filter"], "addresses": [], "reasons": {}}]
 
 
