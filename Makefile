@@ -182,6 +182,13 @@ monitoring: bootstrap ## alert rules, dashboard, and a real Prometheus that scra
 		$(TOOLS)/debian_programs prometheus prometheus prometheus-node-exporter
 	@$(STEP) monitoring "monitoring by Prometheus" $(PRIVATE) pytest tests/system/monitoring $(PYTEST)
 
+# make report SCREENSHOTS=docs/images writes the pictures of docs/report.md, too.
+report: export SCREENSHOTS ?=
+report: bootstrap ## the page of the playbook `report` in a real browser, at two widths, light and dark
+	@$(STEP) chromium "unpack a browser to .work/chromium (once)" \
+		$(TOOLS)/debian_programs chromium chromium-headless-shell
+	@$(STEP) report "the report in a browser" pytest tests/system/report $(PYTEST)
+
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
