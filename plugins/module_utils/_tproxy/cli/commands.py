@@ -56,7 +56,12 @@ def _show() -> Runnable:
     from ..operations.info import LOOK
     from .output import show_text
 
-    return Runnable(LOOK, lambda answer, options: show_text(answer, options["sections"], options["pin_dir"]))
+    def text(answer: Answer, options: Options) -> str:
+        unused = options["unused"]
+        sections = options["sections"] or (["rules"] if unused else [])
+        return show_text(answer, sections, options["pin_dir"], unused)
+
+    return Runnable(LOOK, text)
 
 
 def _add_show(parser: ArgumentParser) -> None:
@@ -64,6 +69,8 @@ def _add_show(parser: ArgumentParser) -> None:
 
     names = f"{{{','.join(SECTIONS)}}}"  # not as `choices`: older versions of argparse then require at least one
     parser.add_argument("sections", nargs="*", type=section, metavar=names, help="default: all of them")
+    about = "of the rules show those without a hit; default: this section alone"
+    parser.add_argument("--unused", action="store_true", help=about)
 
 
 def _explain() -> Runnable:
@@ -134,6 +141,27 @@ def _add_metrics(parser: ArgumentParser) -> None:
     about = "write them to a file that all users may read, as a whole, and print nothing"
     parser.add_argument("--output", metavar="FILE", help=about)
     parser.add_argument("--rules", action="store_true", help="print the counters of each rule too, not of owners alone")
+
+
+def _export() -> Runnable:
+    from ..operations.gather import GATHER
+    from .export import export_text
+
+    return Runnable(GATHER, lambda answer, _options: export_text(answer))
+
+
+def _diff() -> Runnable:
+    from .export import COMPARE, difference_text
+
+    return Runnable(COMPARE, lambda answer, _options: difference_text(answer))
+
+
+def _add_diff(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a file that export wrote, on this router or another one")
+
+
+def _differs(answer: Answer) -> bool:
+    return bool(answer["differences"])
 
 
 def _save() -> Runnable:
@@ -222,6 +250,7 @@ COMMANDS = {
         _show,
         "Shows the state in force, with its counters. Changes nothing.\n\n"
         "  tproxy-splicer show\n"
+        "  tproxy-splicer show rules --unused\n"
         "  tproxy-splicer show rules --json",
         _add_show,
     ),
@@ -280,6 +309,22 @@ COMMANDS = {
         "  tproxy-splicer metrics --output \\\n"
         "      /var/lib/prometheus/node-exporter/tproxy_splicer.prom",
         _add_metrics,
+    ),
+    "export": Command(
+        "the state in force as options of tproxy_router, in YAML",
+        _export,
+        "Prints the state without counters, as tproxy_router with state: gathered returns\n"
+        "it. The same state gives the same text. Changes nothing.\n\n"
+        "  tproxy-splicer export > edge1.yml",
+        _nothing,
+    ),
+    "diff": Command(
+        "the state in force, compared with a file of export",
+        _diff,
+        "Prints the lines that the file alone has (-), and those that export would write\n"
+        "now (+). Exits with 1 if there are any. Comments do not count.",
+        _add_diff,
+        has_failed=_differs,
     ),
     "save": Command(
         "save the state in force for the next boot",

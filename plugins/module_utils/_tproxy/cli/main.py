@@ -41,7 +41,8 @@ commands:
 exit status:
   {done}  done
   {refused}  refused, or not in force: nothing was changed unless the message says so;
-     doctor: there are errors; explain: the answer is not the expected one
+     doctor: there are errors; explain: the answer is not the expected one;
+     diff: there are differences
   {usage}  the command line is wrong
   {busy}  another run or a pending change blocks this one: try again;
      confirm, rollback: it is too late, or another change is pending

@@ -24,10 +24,11 @@ def section(name: str) -> str:
     return SECTIONS[SECTIONS.index(name)]
 
 
-def show_text(answer: Answer, sections: Sequence[str], pin_dir: str) -> str:
-    """Return the named sections, or all of them."""
+def show_text(answer: Answer, sections: Sequence[str], pin_dir: str, unused: bool = False) -> str:
+    """Return the named sections, or all of them. `unused`: of the rules those without a hit."""
+    rules = _unused_rules if unused else _rules
     writers: dict[str, Callable[[Answer], list[str]]] = dict(
-        zip(SECTIONS, (_interfaces, _rules, _reasons, _flows, _routes))
+        zip(SECTIONS, (_interfaces, rules, _reasons, _flows, _routes))
     )
     blocks = [writers[name](answer) for name in sections or SECTIONS]
     if not sections:
@@ -78,10 +79,18 @@ def _rules(answer: Answer) -> list[str]:
     image = answer["image"]
     capacity = f" of {size(image['capacity_bytes'])}" if "capacity_bytes" in image else ""
     title = f"Rules: {len(answer['rules'])}, generation {answer['generation']}, image {size(image['bytes'])}{capacity}"
+    return [title, *_rule_lines(answer["rules"])]
+
+
+def _unused_rules(answer: Answer) -> list[str]:
+    found = [rule for rule in answer["rules"] if not rule["hits"]["packets"]]
+    return [f"Rules without a hit: {len(found)} of {len(answer['rules'])}", *_rule_lines(found)]
+
+
+def _rule_lines(rules: Sequence[Answer]) -> list[str]:
     heads = ("PROTO", "DESTINATION", "PORTS", "OUTCOME", "HITS")
-    rules = answer["rules"]
     lines = table(heads, [_rule(rule) for rule in rules], [_note(rule) for rule in rules], indent=2)
-    return [title, *(lines if rules else [])]
+    return lines if rules else []
 
 
 def _rule(rule: Answer) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from ..checks.collect import waiting_rules
 from ..checks.facts import Waiting
 from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.preflight import findings_of_router
-from ..checks.router_facts import helper_group
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
 from ..errors import InvalidInput, TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
@@ -33,10 +32,11 @@ from ..model.prefix import format_address
 from ..model.router_options import WantedRouter, router_from_params
 from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
 from ..operations.execute import execute
+from ..operations.gather import gather
 from ..operations.info import inspect
-from ..operations.router import Target, desired_state, gathered, placed, state_without_router, targets
+from ..operations.router import Target, desired_state, placed, state_without_router, targets
 from ..persistence import setup
-from ..persistence.metrics_units import MetricsUnits, installed_metrics, metrics_units
+from ..persistence.metrics_units import MetricsUnits, metrics_units
 from ..persistence.setup import UnitPlan, plan_units
 from ..persistence.state_file import state_to_save
 from ..program.select import Wanted, wanted_program
@@ -44,7 +44,7 @@ from ..resources.current_state import CurrentState
 from ..resources.hooks import TCX, Hook
 from ..resources.in_force import enforcing_attachments
 from ..resources.older_release import older_release_warnings
-from ..resources.operation import Answer, Diff, Operation, Options, Result
+from ..resources.operation import Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
 from ..resources.routes import lines
 from ..resources.session import open_transaction
@@ -66,7 +66,7 @@ def manage_router(options: Options, system: System, check: bool) -> Result:
     was changed.
     """
     if options["state"] == GATHERED:
-        return _gather(options, system)
+        return gather(options, system, check)
     if options["state"] == ABSENT:
         return _remove(options, system, check)
     return _configure(options, router_from_params(options, system.processes.user_number), system, check)
@@ -406,30 +406,6 @@ def _file_lines(files: _Files) -> tuple[list[str], list[str]]:
     if files.forgets:
         before.append(f"{STATE_FILE}: has a saved state")
     return before, after
-
-
-# ---- gathered ---------------------------------------------------------------------------------------
-
-
-def _gather(options: Options, system: System) -> Result:
-    """Return the state in force as options of tproxy_router, which with state=replaced make the same state."""
-    with open_transaction(system, options["pin_dir"], True, mount=False, ignore_damage=True) as transaction:
-        transaction.pins.check()
-        found = gathered(transaction.current)
-    return Result(False, {"gathered": {**found, **_gathered_files(options, system)}})
-
-
-def _gathered_files(options: Options, system: System) -> Answer:
-    """Return the other options. Saved state and helper need the command line."""
-    kept, group = setup.saved_failure(system, options["pin_dir"]), helper_group(system)
-    metrics = installed_metrics(system)
-    return {
-        "persist": kept is not None,
-        "failure": kept or options["failure"],
-        "cli": kept is not None or bool(group) or bool(metrics.folder) or system.files.exists(EXECUTABLE),
-        "helper": {"group": group},
-        "metrics": {"dir": metrics.folder, "interval": metrics.interval, "rules": metrics.rules},
-    }
 
 
 # ---- absent ---------------------------------------------------------------------------------------

@@ -35,6 +35,17 @@ def test_a_section_is_shown_alone(section):
     assert "\n\n" not in text
 
 
+def test_rules_without_a_hit_are_shown_alone():
+    answer = answer_of_info()
+    answer["rules"][1]["hits"] = {"packets": 0, "bytes": 0}
+    text = show_text(answer, ["rules"], "/pins", unused=True)
+    assert text.startswith("Rules without a hit: 1 of 2\n")
+    assert "30000-40000" in text
+    assert "5060" not in text
+    answer["rules"][1]["hits"]["packets"] = 1
+    assert show_text(answer, ["rules"], "/pins", unused=True) == "Rules without a hit: 0 of 2"
+
+
 def test_any_source_is_omitted():
     answer = answer_of_info()
     assert "0.0.0.0/0" not in show_text(answer, ["rules"], "/pins")
