@@ -153,6 +153,14 @@ options:
         interface. The errors become warnings.
     type: bool
     default: false
+  return_rules:
+    description:
+      - The rules in the result. V(changed) returns those that the run adds, changes or removes, V(all) all rules of all
+        owners, V(none) none. The numbers of the result do not depend on it.
+      - An answer with 10,000 rules has 4 MB, and M(netedge.tproxy.tproxy_info) returns all rules with their counters.
+    type: str
+    choices: [changed, all, none]
+    default: changed
   state:
     description:
       - V(present) adds or changes the rules, V(absent) removes them. V(absent) needs the identity of the rules only.
@@ -232,7 +240,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rules:
-  description: All rules of all owners after the run, predicted in check mode, by destination, protocol and precedence.
+  description:
+    - The rules that the run adds or changes, predicted in check mode, by destination, protocol and precedence.
+    - With O(return_rules=all) all rules of all owners after the run, with O(return_rules=none) none.
   returned: success
   type: list
   elements: dict
@@ -249,6 +259,12 @@ rules:
       on_missing: drop
       name: ""
       owner: ansible
+removed_rules:
+  description: The rules that the run removes, in the form of RV(rules). Empty with O(return_rules=none).
+  returned: success
+  type: list
+  elements: dict
+  sample: []
 added:
   description: Number of added rules.
   returned: success

@@ -122,7 +122,7 @@ class Router:
 
     def rules(self, *rules: dict, check: bool = False, **given) -> dict:
         """Run tproxy_rule with a list."""
-        return self._run(apply_rules, "tproxy_rule", check, rules=list(rules), **given)
+        return self._run(apply_rules, "tproxy_rule", check, rules=list(rules), **{"return_rules": "all", **given})
 
     def record(self, check: bool = False, **given) -> dict:
         """Run ifindex_ip."""

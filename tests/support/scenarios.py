@@ -105,7 +105,7 @@ def detaching(interface: str, **given) -> tuple:
 
 def ruling(*rules: dict, **given) -> tuple:
     """Return a run of tproxy_rule with a list."""
-    return apply_rules, options("tproxy_rule", rules=list(rules), **given)
+    return apply_rules, options("tproxy_rule", rules=list(rules), **{"return_rules": "all", **given})
 
 
 def recording(*interfaces: str, **given) -> tuple:

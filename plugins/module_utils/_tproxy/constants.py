@@ -33,5 +33,6 @@ CONFIRM_MIN, CONFIRM_MAX = 5, 3600  # seconds
 MERGED, REPLACED, GATHERED, ABSENT = ROUTER_STATES = ("merged", "replaced", "gathered", "absent")  # of tproxy_router
 DEFAULT_OWNER = "ansible"  # of rules
 FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"  # the failure policies of a boot
+CHANGED, ALL, NONE = RETURN_RULES = ("changed", "all", "none")  # of tproxy_rule
 AUTO = "auto"  # the addresses that an interface has
 FAMILY_NAMES = ("ipv4", "ipv6")

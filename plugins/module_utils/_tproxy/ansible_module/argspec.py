@@ -11,6 +11,7 @@ from typing import Any
 
 from ..constants import (
     AUTO,
+    CHANGED,
     DEFAULT_OWNER,
     EXECUTABLE,
     FAIL_CLOSED,
@@ -22,6 +23,7 @@ from ..constants import (
     METRICS_INTERVAL,
     PIN_DIR,
     PRIORITY,
+    RETURN_RULES,
     ROUTE_PRIORITY,
     ROUTE_TABLE,
     ROUTER_STATES,
@@ -89,6 +91,7 @@ def tproxy_rule() -> Arguments:
             "owner": {"type": "str", "default": "ansible"},
             "purge": {"type": "bool", "default": False},
             "force": FORCE,
+            "return_rules": {"type": "str", "choices": list(RETURN_RULES), "default": CHANGED},
             "state": STATE,
             **CONFIRM,
             "pin_dir": PIN,

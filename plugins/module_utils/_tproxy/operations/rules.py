@@ -17,6 +17,7 @@ from ..checks.facts import Waiting
 from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.own_addresses import may_touch_own_addresses
 from ..checks.preflight import findings_of_rules
+from ..constants import ALL, CHANGED, NONE
 from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.rule import Identity, Rule, sorted_rules
@@ -24,7 +25,7 @@ from ..model.rule_options import Users, identities_from_params, rules_from_param
 from ..resources.in_force import ANY, enforcing_interfaces
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
-from ..resources.operation import Diff, Operation, Options, Result, RuleChanges
+from ..resources.operation import Answer, Diff, Operation, Options, Result, RuleChanges
 from ..resources.session import open_call, open_transaction
 from ..resources.transaction import HostState, Remains, RulePlan, Transaction, TransactionPlan
 from ..system.open_checks import open_for_checks
@@ -62,6 +63,7 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         ignore_damage=is_present,
         preflight=preflight,
         wants_diff=bool(options.get("wants_diff", True)),
+        returns=options.get("return_rules", CHANGED),
     )
     waiting = _waiting(wanted, options["pin_dir"], system)
     result = result.with_warnings(format_finding(not_in_force(each)) for each in waiting)
@@ -154,11 +156,12 @@ def change_rules(
     ignore_damage: bool = False,
     preflight: Callable[[Transaction, RulePlan], list[str]] = no_preflight,
     wants_diff: bool = True,
+    returns: str = NONE,
 ) -> Result:
     """Put in force the rules that `desired` returns for the rules in force. Return the values of tproxy_rule.
 
     `adds`: maps are needed. `preflight` returns warnings, or raises before anything is changed. `wants_diff`: the texts
-    of many rules take a second, and only --diff shows them.
+    of many rules take a second, and only --diff shows them. `returns` is one of RETURN_RULES.
     """
     with open_transaction(
         system, pin_dir, check_mode, mount=adds, token=token, ignore_damage=ignore_damage
@@ -173,7 +176,7 @@ def change_rules(
         warnings += preflight(transaction, planned.rules)
         written = planned if check_mode else transaction.apply(planned)
         warnings += older_release_warnings(system, pin_dir)
-    return _result(written, warnings, wants_diff)
+    return _result(written, warnings, wants_diff, returns)
 
 
 def change_rules_of_calls(
@@ -202,11 +205,11 @@ def _remains(rules: RulesByIdentity, transaction: Transaction) -> Remains:
     return Remains.EVERYTHING if is_used else Remains.NOTHING
 
 
-def _result(written: TransactionPlan, warnings: list[str], wants_diff: bool = True) -> Result:
+def _result(written: TransactionPlan, warnings: list[str], wants_diff: bool = True, returns: str = NONE) -> Result:
     planned = written.rules
     if planned is None:
         raise AssertionError("the plan of a rule change has no rules")
-    before, after, changes = planned.plan.before, planned.plan.after, planned.plan.changes
+    before, changes = planned.plan.before, planned.plan.changes
     replaced = sum(key in before for key in changes.puts)
     counts = RuleChanges(
         owners=tuple(sorted({key.owner for key in (*changes.puts, *changes.deletes)})),
@@ -216,7 +219,7 @@ def _result(written: TransactionPlan, warnings: list[str], wants_diff: bool = Tr
         generation=planned.snapshot.contents.generation + planned.changed,
     )
     data = {
-        "rules": [rule.to_params() for rule in sorted_rules(after)],
+        **_returned(planned, returns),
         "added": counts.added,
         "changed_rules": counts.changed,
         "removed": counts.removed,
@@ -224,6 +227,18 @@ def _result(written: TransactionPlan, warnings: list[str], wants_diff: bool = Tr
     }
     shown = _diff(planned, written.repaired) if wants_diff else None
     return Result(written.changed, data, shown, tuple(warnings), rule_changes=counts)
+
+
+def _returned(planned: RulePlan, returns: str) -> Answer:
+    """Return the rules that an answer has."""
+    before, changes = planned.plan.before, planned.plan.changes
+    rules = {CHANGED: changes.puts, ALL: planned.plan.after, NONE: {}}[returns]
+    removed = {} if returns == NONE else {key: before[key] for key in changes.deletes}
+    return {"rules": _params(rules), "removed_rules": _params(removed)}
+
+
+def _params(rules: RulesByIdentity) -> list[Answer]:
+    return [rule.to_params() for rule in sorted_rules(rules)]
 
 
 def _diff(planned: RulePlan, repaired: Sequence[str]) -> Diff:

@@ -72,8 +72,28 @@ def test_a_purge_is_of_one_owner():
     assert play(machine, ruling(owner="nobody", purge=True))["changed"] is False
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_an_answer_has_the_rules_of_its_change_or_all_or_none(check):
+    def ports(returns, key):
+        machine = prepared(ruling(WEB, MAIL), ruling(rule("10.0.0.0/8"), owner="other"))
+        answer = play(machine, ruling({**WEB, "tproxy_port": "1"}, purge=True, return_rules=returns), check=check)
+        assert (answer["added"], answer["changed_rules"], answer["removed"]) == (0, 1, 1)
+        return [(one["owner"], one["ports"], one["tproxy_port"]) for one in answer[key]]
+
+    changed, removed = [("ansible", "443", 1)], [("ansible", "25", 0)]
+    assert (ports("changed", "rules"), ports("changed", "removed_rules")) == (changed, removed)
+    assert sorted(ports("all", "rules")) == [*changed, ("other", "443", 8443)]
+    assert ports("all", "removed_rules") == removed
+    assert (ports("none", "rules"), ports("none", "removed_rules")) == ([], [])
+
+
+def test_a_run_without_changes_returns_no_rules():
+    answer = play(prepared(ruling(WEB, MAIL)), ruling(WEB, MAIL, return_rules="changed"))
+    assert (answer["rules"], answer["removed_rules"], answer["added"]) == ([], [], 0)
+
+
 def layered(purge=False, **layers):
-    return apply_rules, options("tproxy_rule", layers=layers, purge=purge)
+    return apply_rules, options("tproxy_rule", layers=layers, purge=purge, return_rules="all")
 
 
 def test_one_commit_applies_all_layers_and_each_purges_its_own_owner():
