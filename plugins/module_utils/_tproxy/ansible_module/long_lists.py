@@ -8,15 +8,17 @@ AnsibleModule copies the options three times, validates each item in 25 us, writ
 copies the answer to search it for secrets. For 131,071 rules that is a third of the time and more than the memory of
 the work itself.
 
-1. A long list whose items Ansible would take as they are is kept out of its validation. Any other list is Ansible's.
-2. The system log and `invocation` have the number of items in place of a long list.
-3. An answer is searched for secrets only if an option is secret.
+1. The options are read without the deep copy of them that ansible-core 2.19 keeps for an internal option.
+2. A long list whose items Ansible would take as they are is kept out of its validation. Any other list is Ansible's.
+3. The system log and `invocation` have the number of items in place of a long list.
+4. An answer is searched for secrets only if an option is secret.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from ansible.module_utils import basic
@@ -35,7 +37,8 @@ class Module(basic.AnsibleModule):  # type: ignore[misc]
         self.params.update(self._long)
 
     def _load_params(self) -> None:
-        super()._load_params()
+        with _without_copies():
+            super()._load_params()
         for name, about in self.argument_spec.items():
             items = self.params.get(name)
             if isinstance(items, list) and len(items) > LONG and _are_final(items, about.get("options")):
@@ -80,6 +83,20 @@ def _is_final(value: Any, about: Mapping[str, Any]) -> bool:
     if about["type"] == "str":
         return kind is str or kind is int or value is None
     return value is None or (kind is list and all(text.__class__ is str and text == text.strip(" ") for text in value))
+
+
+@contextmanager
+def _without_copies() -> Iterator[None]:
+    """Let AnsibleModule copy the options without their values. ansible-core 2.18 copies nothing."""
+    original = getattr(basic, "copy", None)
+    if original is None:
+        yield
+        return
+    basic.copy = SimpleNamespace(deepcopy=dict)
+    try:
+        yield
+    finally:
+        basic.copy = original
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -55,6 +56,24 @@ def test_a_long_list_that_needs_conversion_is_left_to_ansible(made, last):
     module = made(Module, rules=rules(LONG + 1, **last))
     assert module.params["rules"].__class__ is list
     assert set(module.params["rules"][0]) > set(WEB)  # options that were left out are None
+
+
+def test_the_options_are_not_copied(made, monkeypatch):
+    def refuse(*_about):
+        raise AssertionError("a list of rules was copied")
+
+    class Uncopied(list):
+        __deepcopy__ = refuse
+
+    loads = json.loads
+    monkeypatch.setattr(json, "loads", lambda *about, **more: _with(Uncopied, loads(*about, **more)))
+    assert len(made(Module, rules=rules(LONG + 1)).params["rules"]) == LONG + 1
+    assert getattr(basic, "copy", copy) is copy
+
+
+def _with(kind, read):
+    read["ANSIBLE_MODULE_ARGS"]["rules"] = kind(read["ANSIBLE_MODULE_ARGS"]["rules"])
+    return read
 
 
 def test_an_unknown_option_in_a_long_list_is_refused(made, capsys):
