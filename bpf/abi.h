@@ -303,6 +303,26 @@ struct fragment_state {
 	__u32 marked;  /* 1: with the mark of this host */
 };
 
+/* ---- listeners for socket lookups ---------------------------------------------- */
+
+enum listener_limits {
+	LISTENERS = 4096,
+	LISTENERS_WANTED = 256, /* those that user space has not looked for yet */
+};
+
+/*
+ * The listener of an action, as the rule describes it. The map wanted_sockets has the time
+ * (CLOCK_MONOTONIC ns) at which a packet needed it.
+ */
+struct listener_key {
+	__u8 address[16]; /* of the proxy */
+	__u64 cookie;	  /* with ACTION_CHECK_LISTENER, else 0 */
+	__u32 user;	  /* with ACTION_CHECK_USER, else 0 */
+	__be16 port;
+	__u8 protocol;
+	__u8 checks; /* ACTION_CHECK_LISTENER and ACTION_CHECK_USER, as the action has them */
+};
+
 /* ---- counters, all per CPU -------------------------------------------------- */
 
 struct counter {
@@ -450,5 +470,6 @@ _Static_assert(sizeof(struct flow_key) == 40, "struct flow_key has no padding");
 _Static_assert(sizeof(struct flow_state) == 16, "struct flow_state");
 _Static_assert(sizeof(struct fragment_key) == 44, "struct fragment_key has no hidden padding");
 _Static_assert(sizeof(struct fragment_state) == 16, "struct fragment_state");
+_Static_assert(sizeof(struct listener_key) == 32, "struct listener_key has no padding");
 
 #endif

@@ -17,6 +17,7 @@ enum map_type {
 	TYPE_PERCPU_ARRAY = 6,
 	TYPE_LRU_HASH = 9,
 	TYPE_ARRAY_OF_MAPS = 12,
+	TYPE_SOCKHASH = 18,
 };
 
 enum map_flag {
@@ -41,6 +42,9 @@ enum map_flag {
 	    FLOWS, FLAG_NONE)                                                                     \
 	MAP(fragments, TYPE_LRU_HASH, sizeof(struct fragment_key), sizeof(struct fragment_state), \
 	    FRAGMENTS, FLAG_NONE)                                                                 \
+	MAP(listeners, TYPE_SOCKHASH, sizeof(struct listener_key), 8, LISTENERS, FLAG_NONE)       \
+	MAP(wanted_sockets, TYPE_LRU_HASH, sizeof(struct listener_key), 8, LISTENERS_WANTED,      \
+	    FLAG_NONE)                                                                            \
 	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), REASON_COUNTERS, FLAG_NONE)    \
 	MAP(drops, TYPE_LRU_HASH, sizeof(struct drop_key), sizeof(struct drop), DROPS, FLAG_NONE) \

@@ -10,6 +10,7 @@
 #include "lib/ctx.h"
 #include "lib/drop_log.h"
 #include "lib/fragments.h"
+#include "lib/listeners.h"
 #include "lib/parse.h"
 #include "lib/policy.h"
 #include "lib/ruleset.h"
@@ -41,11 +42,6 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx,
 	return TC_ACT_OK;
 }
 
-static __always_inline bool is_intercept(const struct pkt_ctx *ctx)
-{
-	return ctx->action && ctx->action->kind == ACTION_TPROXY;
-}
-
 static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						     const struct flow *flow)
 {
@@ -62,7 +58,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 		return default_action(ctx, REASON_UNDELIVERABLE);
 	reason = assign_socket(skb, ctx, flow);
 	/* The stack forgets the socket when it puts the datagram together. */
-	if (flow->fragment && reason != REASON_NO_LISTENER)
+	if (flow->fragment && reason != REASON_NO_LISTENER &&
+	    !(reason == REASON_SPLICED && stack_finds_listener(skb, ctx, flow)))
 		return verdict_drop(ctx, REASON_FRAGMENT);
 	if (reason == REASON_SPLICED) {
 		set_mark(skb, ctx);
@@ -181,7 +178,7 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 	enum session session;
 
 	forget_kind(skb, ctx, flow);
-	match_rule(skb, ctx, flow, forget(skb, word));
+	match_rule(ctx, flow, skb->ifindex, forget(skb, word));
 	if (ctx->kind == PKT_FRAGMENT)
 		return handle_fragment(skb, ctx, flow);
 	session = has_ports(flow->protocol) ? lookup_session(skb, flow) : SESSION_NONE;

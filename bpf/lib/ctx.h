@@ -40,6 +40,11 @@ static __always_inline __u32 network_offset(const struct pkt_ctx *ctx)
 	return ctx->flags & POLICY_LAYER3 ? 0 : ETH_HLEN;
 }
 
+static __always_inline bool is_intercept(const struct pkt_ctx *ctx)
+{
+	return ctx->action && ctx->action->kind == ACTION_TPROXY;
+}
+
 static __always_inline enum reason verdict_pass(struct pkt_ctx *ctx, enum reason reason)
 {
 	ctx->verdict = VERDICT_PASS;

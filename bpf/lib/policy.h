@@ -78,20 +78,25 @@ static __always_inline __u32 displaced_slot(enum interface_table table, __u32 if
 	return slot ? *slot & (INTERFACES - 1) : 0;
 }
 
-static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx *ctx)
+static __always_inline void find_policy(struct pkt_ctx *ctx, __u32 ifindex)
 {
-	__u32 slot = skb->ifindex & (INTERFACES - 1);
-	struct policy *policy = policy_at(slot, skb->ifindex);
+	__u32 slot = ifindex & (INTERFACES - 1);
+	struct policy *policy = policy_at(slot, ifindex);
 
 	if (!policy) {
-		slot = displaced_slot(TABLE_POLICY, skb->ifindex);
-		policy = policy_at(slot, skb->ifindex);
+		slot = displaced_slot(TABLE_POLICY, ifindex);
+		policy = policy_at(slot, ifindex);
 	}
 	if (policy && deadline_passed(policy))
-		policy = policy_at(slot + INTERFACES, skb->ifindex);
+		policy = policy_at(slot + INTERFACES, ifindex);
 	ctx->policy = policy;
 	ctx->interface_slot = policy ? slot : UNKNOWN_SLOT;
-	ctx->flags = policy ? policy->flags : flags_without_policy(skb);
+}
+
+static __always_inline void lookup_policy(struct __sk_buff *skb, struct pkt_ctx *ctx)
+{
+	find_policy(ctx, skb->ifindex);
+	ctx->flags = ctx->policy ? ctx->policy->flags : flags_without_policy(skb);
 }
 
 /*

@@ -87,8 +87,8 @@ static __always_inline __u32 lookup_rule(void *image, struct page *directory,
 }
 
 /* Set the rule and the action of the context. */
-static __always_inline void match_rule(struct __sk_buff *skb, struct pkt_ctx *ctx,
-				       const struct flow *flow, __u32 word)
+static __always_inline void match_rule(struct pkt_ctx *ctx, const struct flow *flow, __u32 ifindex,
+				       __u32 word)
 {
 	void *image = active_image(ctx->policy);
 	struct page *head, *directory, *actions;
@@ -99,7 +99,7 @@ static __always_inline void match_rule(struct __sk_buff *skb, struct pkt_ctx *ct
 	if (!head)
 		return;
 	if (head->word[HEADER_GROUPS] > 1)
-		directory = group_directory(image, head, skb->ifindex);
+		directory = group_directory(image, head, ifindex);
 	if (!directory)
 		return;
 	ctx->rule = lookup_rule(image, directory, flow, word);

@@ -118,6 +118,12 @@ program:
     layout:
       description: Layout version of the maps.
       type: int
+    socket_lookup:
+      description:
+        - Whether the program for socket lookups is attached. It gives intercepted packets that lose their assigned
+          socket to the listener of their rule. These are datagrams in fragments, and all packets of an interface with
+          a packet socket.
+      type: bool
 rules:
   description:
     - All stored rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.

@@ -15,19 +15,21 @@ import argparse
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 DATAGRAM_BYTES = 65535
 FLOWS_MAX = 256
 
 
-def ask(flow: str, source: str | None, seconds: float) -> dict:
-    """Try one flow, PROTOCOL:ADDRESS:PORT."""
+def ask(flow: str, source: str | None, seconds: float, size: int) -> dict:
+    """Try one flow, PROTOCOL:ADDRESS:PORT. A datagram has at least `size` bytes."""
     protocol, _colon, place = flow.partition(":")
     host, _colon, port = place.rpartition(":")
     target = host.strip("[]"), int(port)
     found = {"flow": flow, "answered": False, "reply": None, "from": None, "error": None}
     try:
-        reply, who = {"tcp": ask_tcp, "udp": ask_udp}[protocol](target, source, seconds)
+        ask_one = {"tcp": ask_tcp, "udp": partial(ask_udp, size)}[protocol]
+        reply, who = ask_one(target, source, seconds)
     except OSError as refusal:
         late = isinstance(refusal, socket.timeout)  # TimeoutError since Python 3.10
         return {**found, "error": "timed out" if late else refusal.strerror or str(refusal)}
@@ -44,13 +46,13 @@ def connected(target: tuple, source: str | None, seconds: float) -> socket.socke
     return socket.create_connection(target, seconds, (source, 0) if source else None)
 
 
-def ask_udp(target: tuple, source: str | None, seconds: float) -> tuple:
+def ask_udp(size: int, target: tuple, source: str | None, seconds: float) -> tuple:
     """Return the first datagram that comes back, from any address: the socket is not connected."""
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(seconds)
         asking.bind((source or "", 0))
-        asking.sendto(b"who answers?\n", target)
+        asking.sendto(b"who answers?\n".ljust(size), target)
         return asking.recvfrom(DATAGRAM_BYTES)
 
 
@@ -71,10 +73,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--source", help="the address that the probe comes from")
     arguments.add_argument("--timeout", type=float, default=2, help="seconds that a flow is waited for (2)")
+    arguments.add_argument("--bytes", type=int, default=0, help="the size of a datagram")
     arguments.add_argument("flows", nargs="+", metavar="FLOW", help="tcp:ADDRESS:PORT or udp:ADDRESS:PORT")
     given = arguments.parse_args()
     with ThreadPoolExecutor(max_workers=FLOWS_MAX) as crowd:
-        for found in crowd.map(lambda flow: ask(flow, given.source, given.timeout), given.flows):
+        for found in crowd.map(lambda flow: ask(flow, given.source, given.timeout, given.bytes), given.flows):
             print(json.dumps(found))
 
 

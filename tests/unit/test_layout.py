@@ -45,6 +45,11 @@ def golden(text: str, size: int) -> bytes:
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="NO C COMPILER HERE: _layout.py was NOT held against abi.h")
+def test_the_kernel_keeps_the_whole_name_of_each_map():
+    """A run that finds maps without a pin knows them by it (BPF_OBJ_NAME_LEN is 16, with a zero)."""
+    assert [name for name in layout.MAPS if len(name) > 15] == []
+
+
 def test_the_layout_is_what_the_compiler_says():
     done = subprocess.run([sys.executable, str(GENERATOR), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

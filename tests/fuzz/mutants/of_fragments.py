@@ -12,6 +12,10 @@ from __future__ import annotations
 from of_the_program import ICMP, IPV4, IPV6, LIB, PACKET, POLICY, PROGRAM, RULESET, Mutant
 
 FRAGMENTS = LIB + "fragments.h"
+UNSPLICED = (
+    "if (flow->fragment && reason != REASON_NO_LISTENER &&\n"
+    "	    !(reason == REASON_SPLICED && stack_finds_listener(skb, ctx, flow)))"
+)
 
 MUTANTS = (
     Mutant(IPV4, "bpf_htons(IP_MF | IP_OFFSET)", "bpf_htons(IP_OFFSET)", "first IPv4 fragments count as whole"),
@@ -53,13 +57,13 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "if (flow->fragment && reason != REASON_NO_LISTENER)",
+        UNSPLICED,
         "if (0)",
         "fragments are spliced",
     ),
     Mutant(
         PROGRAM,
-        "if (flow->fragment && reason != REASON_NO_LISTENER)",
+        UNSPLICED,
         "if (flow->fragment)",
         "fragments to a proxy that does not listen",
     ),

@@ -156,15 +156,15 @@ MUTANTS = (
     ),
     Mutant(
         POLICY,
-        "slot = displaced_slot(TABLE_POLICY, skb->ifindex);",
+        "slot = displaced_slot(TABLE_POLICY, ifindex);",
         "slot = 1;",
         "interfaces with the same home slot in the policy table",
     ),
     Mutant(POLICY, "bpf_ktime_get_ns() > policy->deadline;", "bpf_ktime_get_ns() < policy->deadline;", "the deadline"),
     Mutant(
         POLICY,
-        "policy = policy_at(slot + INTERFACES, skb->ifindex);",
-        "policy = policy_at(slot, skb->ifindex);",
+        "policy = policy_at(slot + INTERFACES, ifindex);",
+        "policy = policy_at(slot, ifindex);",
         "the policy past the deadline",
     ),
     Mutant(
@@ -284,7 +284,7 @@ MUTANTS = (
         "on_missing",
     ),
     Mutant(
-        PROGRAM,
+        LIB + "ctx.h",
         "return ctx->action && ctx->action->kind == ACTION_TPROXY;",
         "return ctx->action && ctx->action->kind != ACTION_DROP;",
         "rules that pass count as intercepts",

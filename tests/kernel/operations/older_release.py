@@ -72,6 +72,8 @@ NEW_MAPS = (
     "flows_forwarded",
     "flows_outside",
     "fragments",
+    "listeners",
+    "wanted_sockets",
     "drops",
     "drop_budget",
 )

@@ -24,7 +24,7 @@ HELPER(struct bpf_sock *, skc_lookup_tcp, struct __sk_buff *skb, struct bpf_sock
        __u32 size, __u64 netns, __u64 flags);
 HELPER(struct bpf_sock *, sk_lookup_udp, struct __sk_buff *skb, struct bpf_sock_tuple *tuple,
        __u32 size, __u64 netns, __u64 flags);
-HELPER(long, sk_assign, struct __sk_buff *skb, void *sk, __u64 flags);
+HELPER(long, sk_assign, void *ctx, void *sk, __u64 flags);
 HELPER(__u64, get_socket_cookie, struct __sk_buff *skb);
 HELPER(__u32, get_socket_uid, struct __sk_buff *skb);
 HELPER(long, sk_release, void *sk);

@@ -165,7 +165,7 @@ class FakeBpf(Adapter):
         self.kernel.get(program).maps.setdefault(bound.name, bound)
 
     @writes
-    def load_program(self, instructions, name, function=""):
+    def load_program(self, instructions, name, function="", kind=None):
         used = [struct.unpack_from("=i", instructions, at + 4)[0] for at in map_loads(instructions)]
         return self.kernel.make(Program, instructions, name, [self.kernel.get(descriptor) for descriptor in used])
 

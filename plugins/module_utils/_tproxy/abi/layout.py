@@ -150,6 +150,10 @@ FLOW_CLOSING = 2
 # enum fragment_limits
 FRAGMENTS = 16384
 
+# enum listener_limits
+LISTENERS = 4096
+LISTENERS_WANTED = 256
+
 # enum reason
 REASON_OTHER = 0
 REASON_ARP = 1
@@ -209,6 +213,7 @@ TYPE_ARRAY = 2
 TYPE_PERCPU_ARRAY = 6
 TYPE_LRU_HASH = 9
 TYPE_ARRAY_OF_MAPS = 12
+TYPE_SOCKHASH = 18
 
 # enum map_flag
 FLAG_NONE = 0
@@ -307,6 +312,17 @@ STRUCTS = {
             "marked": (12, 4),
         },
     ),
+    "listener_key": (
+        32,
+        {
+            "address": (0, 16),
+            "cookie": (16, 8),
+            "user": (24, 4),
+            "port": (28, 2),
+            "protocol": (30, 1),
+            "checks": (31, 1),
+        },
+    ),
     "counter": (
         16,
         {
@@ -369,9 +385,11 @@ MAPS = {
     "flows_forwarded": (2130706439, (9, 40, 16, 65536, 0)),
     "flows_outside": (2130706440, (9, 40, 16, 65536, 0)),
     "fragments": (2130706441, (9, 44, 16, 16384, 0)),
-    "hits": (2130706442, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706443, (6, 4, 16, 15420, 0)),
-    "drops": (2130706444, (9, 48, 32, 8192, 0)),
-    "drop_budget": (2130706445, (6, 4, 16, 1, 0)),
-    "meta": (2130706446, (2, 4, 262224, 1, 0)),
+    "listeners": (2130706442, (18, 32, 8, 4096, 0)),
+    "wanted_sockets": (2130706443, (9, 32, 8, 256, 0)),
+    "hits": (2130706444, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706445, (6, 4, 16, 15420, 0)),
+    "drops": (2130706446, (9, 48, 32, 8192, 0)),
+    "drop_budget": (2130706447, (6, 4, 16, 1, 0)),
+    "meta": (2130706448, (2, 4, 262224, 1, 0)),
 }

@@ -197,7 +197,10 @@ def _hooks(facts: Facts) -> Iterator[Finding]:
     for interface in facts.interfaces:
         name = interface.name
         if interface.packet_sockets:
-            remedy = "stop the program that opened it (often a DHCP client), or make it use ETH_P_ALL: see `ss -0p`"
+            remedy = (
+                "let the watcher run, which attaches a program for socket lookups (Linux 5.17), or stop the program"
+                " that opened the socket (often a DHCP client): see `ss -0p`"
+            )
             found = f"a packet socket for IPv4 on {name} prevents splicing"
             yield finding("warning", "packet_socket", found, remedy, name)
 

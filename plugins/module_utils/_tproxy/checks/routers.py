@@ -158,7 +158,10 @@ def _fragments(facts: RouterFacts) -> Iterator[Finding]:
         return
     for name, count in facts.fragments.items():
         found = f"{count} fragments were dropped on {name}, and a router intercepts UDP: large datagrams get lost"
-        remedy = "let clients send no datagram beyond the MTU (1,472 bytes of data), or take UDP out of the service"
+        remedy = (
+            "let the watcher run, which attaches a program for socket lookups (Linux 5.17), or let clients send no"
+            " datagram beyond the MTU (1,472 bytes of data)"
+        )
         yield finding("warning", "fragments_dropped", found, remedy, name)
 
 

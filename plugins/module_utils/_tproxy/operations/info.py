@@ -42,7 +42,7 @@ from ..resources.lock import pending_change, refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
-from ..resources.programs import Programs
+from ..resources.programs import SK_LOOKUP_PIN
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
 from ..resources.trackers import untracked
 from ..system.open_checks import open_for_checks
@@ -102,7 +102,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         pending = pending_change(system, options["pin_dir"])
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
-            "program": _program(current.programs),
+            "program": _program(current),
             **_rules(current, names, enforcing),
             "routes": lines(current.routes.entries),
             "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
@@ -134,6 +134,8 @@ def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus],
         interface(system, status.link, _mark(status))._replace(untracked=_untracked(current, status))
         for status in statuses
     ]
+    if _finds_sockets(current):
+        looked_at = [each._replace(packet_sockets=0) for each in looked_at]
     facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, filtered))
     rules = [
         rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
@@ -148,7 +150,7 @@ def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names:
     counted = {
         status.link.name: reasons(system, current.pins, status.slot).get("fragment", {}).get("dropped", {})
         for status in statuses
-        if status.slot is not None
+        if status.slot is not None and not _finds_sockets(current)
     }
     fragments = {name: dropped["packets"] for name, dropped in counted.items() if dropped.get("packets")}
     group = helper_group(system)
@@ -253,7 +255,8 @@ def reasons(system: System, pins: Pins, slot: int) -> Answer:
     return found
 
 
-def _program(programs: Programs) -> Answer | None:
+def _program(current: CurrentState) -> Answer | None:
+    programs = current.programs
     meta = programs.meta()
     if meta is None:
         return None
@@ -263,7 +266,13 @@ def _program(programs: Programs) -> Answer | None:
         "source_sha256": meta["source_sha256"].hex(),
         "instructions": meta["instructions"],
         "layout": meta["layout"],
+        "socket_lookup": _finds_sockets(current),
     }
+
+
+def _finds_sockets(current: CurrentState) -> bool:
+    """Return whether intercepted packets that lose their assigned socket reach the listener of their rule."""
+    return SK_LOOKUP_PIN in current.pins.names()
 
 
 def _rules(current: CurrentState, names: Mapping[str, str], enforcing: Collection[str]) -> Answer:

@@ -138,7 +138,10 @@ StartLimitIntervalSec=0
 {MOUNT}ExecStart={EXECUTABLE} watch
 Restart=always
 RestartSec=500ms
-{SANDBOX}{LATE_TMP}
+{SANDBOX}{LATE_TMP}# It duplicates the listening sockets of proxies (socket_lookup.py).
+CapabilityBoundingSet=CAP_SYS_PTRACE
+SystemCallFilter=pidfd_getfd
+
 [Install]
 WantedBy=multi-user.target
 """

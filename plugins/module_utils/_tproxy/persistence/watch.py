@@ -35,6 +35,7 @@ from ..resources.restore import RestoreCache
 from ..system.bpf import TcxPrograms
 from ..system.system import Events, System
 from .restore import restore_known, restore_state
+from .socket_lookups import SocketLookups
 from .state_file import (
     REFUSED_STATE,
     UNSAVED,
@@ -54,7 +55,7 @@ ADDRESSES_REST, ADDRESSES_REST_MAX = 1, 5 * 10**7
 QUIET_SECONDS, WAITS = 0.05, 10
 # No event tells that a change was confirmed or rolled back, or that a disk has room again.
 LOOK_AGAIN_SECONDS = 5
-TCX_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 # After the deadline of a change, in which its watchdog rolls it back: that waits two seconds for a run.
 WATCHDOG_NS = 3 * 10**9
 UNCONFIRMED = "a change waits for confirmation: nothing is put back until then"
@@ -79,11 +80,12 @@ def watch(
     """
     with system.files.show_running(WATCHER_LOCK), system.events() as events:
         last: list[Said] = []
-        cache = RestoreCache()
+        cache, lookups = RestoreCache(), SocketLookups(system, options["pin_dir"])
         _follow_addresses(options["pin_dir"], system)
         while True:
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
+            found += [Said(line) for line in lookups.work(_indexes(system, cache))]
             ended = system.background.monotonic_ns()
             _count_changes(system, found)
             yield from (said.line for said in found if not (said.lasts and said in last))
@@ -91,7 +93,7 @@ def watch(
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
                 events.wait(LOOK_AGAIN_SECONDS)
             else:
-                _wait(events, options, system, cache)
+                _wait(events, options, system, cache, lookups)
             _follow_addresses(options["pin_dir"], system)
             _rest(events, options["pin_dir"], system, ended + min(REST * (ended - began), REST_MAX))
 
@@ -126,11 +128,13 @@ def _follow_addresses(pin_dir: str, system: System) -> None:
         system.background.sleep_until(ended + min(ADDRESSES_REST * (ended - began), ADDRESSES_REST_MAX))
 
 
-def _wait(events: Events, options: Options, system: System, cache: RestoreCache) -> None:
-    """Wait for an event, for another list of TCX programs, or for a change past its deadline."""
+def _wait(events: Events, options: Options, system: System, cache: RestoreCache, lookups: SocketLookups) -> None:
+    """Wait for an event, for another list of TCX programs, for a change past its deadline, or for socket lookups."""
     before = _tcx_lists(system, cache)
-    while not events.wait(TCX_SECONDS if before else LOOK_AGAIN_SECONDS):
+    while not events.wait(LOOK_SECONDS):
         if _tcx_lists(system, cache) != before or _has_overdue_change(options["pin_dir"], system):
+            break
+        if lookups.have_work(_indexes(system, cache)):
             break
 
 
@@ -140,6 +144,13 @@ def _has_overdue_change(pin_dir: str, system: System) -> bool:
         pending = pending_change(system, pin_dir)
         return pending is not None and pending.is_over(system, WATCHDOG_NS)
     return False
+
+
+def _indexes(system: System, cache: RestoreCache) -> list[int]:
+    """Return the index of each interface of the state that is there."""
+    attachments = cache.state.attachments if cache.state is not None else ()
+    indexes = [system.ifindex_of(entry.interface) for entry in attachments]
+    return [index for index in indexes if index is not None]
 
 
 def _tcx_lists(system: System, cache: RestoreCache) -> list[TcxPrograms | None]:

@@ -6,8 +6,8 @@
 
 Pure data. A blob is the instructions of one function, the places where a map's descriptor goes, and the maps'
 definitions. It has two digests: `source_sha256` covers the input (files, defines, function), `identity` also the
-compiler. Programs with the same identity behave alike. The blob of our own program holds that of its tracker, which has
-the same identity.
+compiler. Programs with the same identity behave alike. The blob of our own program holds those of its tracker and of
+its program for socket lookups, which have the same identity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..abi.layout import LAYOUT, MAPS
-from ..constants import FUNCTION, TRACKER
+from ..constants import FUNCTION, SK_LOOKUP, TRACKER
 from ..errors import InvalidInput
 
 
@@ -48,6 +48,7 @@ class Blob:
     compiler: str
     source_sha256: str
     tracker: Blob | None = None
+    sk_lookup: Blob | None = None
 
     @property
     def identity(self) -> str:
@@ -85,8 +86,9 @@ class Blob:
             "relocations": [list(pair) for pair in self.relocations],
             "instructions": base64.b64encode(self.instructions).decode(),
         }
-        if self.tracker is not None:
-            body["tracker"] = self.tracker.to_json()
+        for name, other in (("tracker", self.tracker), ("sk_lookup", self.sk_lookup)):
+            if other is not None:
+                body[name] = other.to_json()
         body["digest"] = _digest(body)
         return json.dumps(body, indent=1, sort_keys=True) + "\n"
 
@@ -103,7 +105,7 @@ def blob_from_json(text: str) -> Blob:
             {name: tuple(shape) for name, shape in body["maps"].items()},
             body["compiler"],
             body["source_sha256"],
-            blob_from_json(body["tracker"]) if body.get("tracker") else None,
+            *(blob_from_json(body[name]) if body.get(name) else None for name in ("tracker", "sk_lookup")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InvalidInput([f"blob: this is no program blob ({fault}); build one with `make blob`"]) from fault
@@ -119,15 +121,18 @@ def blob_from_object(compiled: Mapping[str, Any], function: str, source_sha256: 
     """Return the blob from the answer of the compiler's process: {instructions, maps, compiler}.
 
     `maps` there is {placeholder: [name, shape]}: a placeholder is a number in the instructions in place of a
-    descriptor. `tracker` is the answer for the tracker, where the source has one.
+    descriptor. `tracker` and `sk_lookup` are the answers for these programs, where the source has them.
     """
     instructions = base64.b64decode(compiled["instructions"])
     names = {int(placeholder): name for placeholder, (name, _shape) in compiled["maps"].items()}
     relocations = tuple((index, names[value]) for index, value in map_references(instructions))
     used = {name for _index, name in relocations}
     shapes = {name: tuple(shape) for name, shape in compiled["maps"].values() if name in used}
-    tracker = blob_from_object(compiled["tracker"], TRACKER, source_sha256) if compiled.get("tracker") else None
-    return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256, tracker)
+    others = (
+        blob_from_object(compiled[name], its_function, source_sha256) if compiled.get(name) else None
+        for name, its_function in (("tracker", TRACKER), ("sk_lookup", SK_LOOKUP))
+    )
+    return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256, *others)
 
 
 def map_references(instructions: bytes) -> Iterator[tuple[int, int]]:
@@ -160,7 +165,7 @@ def _digest(body: Mapping[str, Any]) -> str:
 IDENTITY_DIGITS = 12
 OUR_NAME = re.compile(r"(\w+):([0-9a-f]{%d})" % IDENTITY_DIGITS)
 # The kernel keeps 15 bytes of a program's name: two letters for the function, and the digits of the identity.
-STEMS = {FUNCTION: "tp_", TRACKER: "tt_"}
+STEMS = {FUNCTION: "tp_", TRACKER: "tt_", SK_LOOKUP: "ts_"}
 OTHER_STEM = "tc_"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple
 
-from ..constants import FUNCTION, TRACKER, TRACKER_SOURCE
+from ..constants import FUNCTION, SK_LOOKUP, SK_LOOKUP_SOURCE, TRACKER, TRACKER_SOURCE
 from ..errors import InvalidInput, MissingLibrary
 from .blob import (
     Attached,
@@ -96,10 +96,12 @@ def _compile(options: Options, compiler: Callable[[], Any], digest: str) -> Blob
 def compiled_object(
     compiler: Any, files: Mapping[str, str], entry: str, function: str, defines: Mapping[str, object]
 ) -> dict[str, Any]:
-    """Return the compiler's answer for a function, and for our own program with that of its tracker, if it has one."""
+    """Return the compiler's answer for a function, and for our own program with those of the programs beside it."""
     answer = {**compiler.compile(files, entry, function, defines, placeholders())}
-    if function == FUNCTION and TRACKER_SOURCE in files:
-        answer["tracker"] = compiler.compile(files, TRACKER_SOURCE, TRACKER, defines, placeholders())
+    beside = (("tracker", TRACKER_SOURCE, TRACKER), ("sk_lookup", SK_LOOKUP_SOURCE, SK_LOOKUP))
+    for name, source, its_function in beside if function == FUNCTION else ():
+        if source in files:
+            answer[name] = compiler.compile(files, source, its_function, defines, placeholders())
     return answer
 
 

@@ -22,6 +22,7 @@ from .pins import Pins
 
 META = codec.key(0)
 TRACKER_PIN = "tracker"
+SK_LOOKUP_PIN = "sk_lookup"  # the pin of the link of the program for socket lookups
 PROGRAM = "program"  # the pin of the program
 
 

@@ -25,7 +25,7 @@ from . import libc
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN, OBJ_GET = range(8)
 PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
-PROG_TYPE_SCHED_CLS = 3
+LINK_CREATE, LINK_UPDATE = 28, 29
 MAP_LOOKUP_BATCH, PROG_BIND_MAP = 24, 35
 TCX = {"ingress": 46, "egress": 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 FLAG_REPLACE, FLAG_BEFORE, FLAG_ID = 1 << 2, 1 << 3, 1 << 5
@@ -37,6 +37,16 @@ LOG_OF_REFUSAL, LOG_SUMMARY = 1, 4  # BPF_LOG_LEVEL1; BPF_LOG_STATS: the summary
 INFO_BYTES = 256
 IDS_MAX = 64
 BATCH = 4096  # entries of a hash by one call
+
+
+class ProgramType(NamedTuple):
+    """The BPF_PROG_TYPE_ of a program, and the attach type that it is loaded for, 0 for any."""
+
+    number: int
+    attach_type: int = 0
+
+
+SCHED_CLS, SK_LOOKUP = ProgramType(3), ProgramType(30, 36)
 
 
 class MapShape(NamedTuple):
@@ -240,19 +250,19 @@ def window(descriptor: int, size: int, writable: bool) -> mmap.mmap:
 # ---- programs ------------------------------------------------------------------
 
 
-def load_program(instructions: bytes, name: str, function: str = "") -> int:
-    """Load a SCHED_CLS program under the licence GPL and return its descriptor.
+def load_program(instructions: bytes, name: str, function: str = "", kind: ProgramType = SCHED_CLS) -> int:
+    """Load a program under the licence GPL and return its descriptor.
 
     The kernel keeps the name. Raises KernelRefused, which names the function, if that is given, with the end of the
     verifier's log in details["log"].
     """
     try:
-        return _load(instructions, name)
+        return _load(instructions, name, kind)
     except OSError as refusal:
         # A second load asks for the log, because each load with a log costs milliseconds.
         log = ctypes.create_string_buffer(LOG_BYTES)
         with contextlib.suppress(OSError):
-            os.close(_load(instructions, name, LOG_OF_REFUSAL, log))
+            os.close(_load(instructions, name, kind, LOG_OF_REFUSAL, log))
         details = {"log": log.value.decode(errors="replace")[-LOG_KEPT:]}
         raise KernelRefused.of(refusal, "load program", function or name, details) from refusal
 
@@ -262,20 +272,22 @@ def bind_map(program: int, descriptor: int) -> None:
     _bpf(PROG_BIND_MAP, struct.pack("=III", program, descriptor, 0), "bind a map to", f"program {program}")
 
 
-def verified_instructions(instructions: bytes, name: str) -> str:
+def verified_instructions(instructions: bytes, name: str, kind: ProgramType = SCHED_CLS) -> str:
     """Return the verifier's summary line for a program, for the kernel matrix. Raises KernelRefused."""
     log = ctypes.create_string_buffer(LOG_BYTES)
     with kernel_refusals("load program", name):
-        os.close(_load(instructions, name, LOG_SUMMARY, log))
+        os.close(_load(instructions, name, kind, LOG_SUMMARY, log))
     return log.value.decode(errors="replace").strip().splitlines()[-1]
 
 
-def _load(instructions: bytes, name: str, level: int = 0, log: ctypes.Array[ctypes.c_char] | None = None) -> int:
+def _load(
+    instructions: bytes, name: str, kind: ProgramType, level: int = 0, log: ctypes.Array[ctypes.c_char] | None = None
+) -> int:
     """Load a program with the verifier's log at a level. Raises OSError."""
     code, licence = _buffer(instructions), _buffer(b"GPL\0")
-    attribute = struct.pack("=IIQQ", PROG_TYPE_SCHED_CLS, len(instructions) // 8, _pointer(code), _pointer(licence))
+    attribute = struct.pack("=IIQQ", kind.number, len(instructions) // 8, _pointer(code), _pointer(licence))
     attribute += struct.pack("=IIQ", level, len(log), _pointer(log)) if log else bytes(16)
-    return _call(PROG_LOAD, attribute + struct.pack("=II16s", 0, 0, _object_name(name))).result
+    return _call(PROG_LOAD, attribute + struct.pack("=II16sII", 0, 0, _object_name(name), 0, kind.attach_type)).result
 
 
 def program_by_id(number: int) -> int:
@@ -341,6 +353,30 @@ def detach_tcx(ifindex: int, direction: str, program: int, revision: int) -> Non
     """Detach a program. Raises KernelRefused; the errno is ESTALE if the hook has another revision."""
     attribute = struct.pack("=IIIIIIQ", ifindex, program, TCX[direction], 0, 0, 0, revision)
     _bpf(PROG_DETACH, attribute, "detach", f"TCX program from {direction} of interface {ifindex}")
+
+
+# ---- socket lookups ----------------------------------------------------------------
+
+
+def attach_sk_lookup(program: int) -> int:
+    """Attach a SK_LOOKUP program to the network namespace of this thread. Return the descriptor of the link.
+
+    The program stays attached as long as a descriptor or a pin of the link exists. Raises KernelRefused.
+    """
+    with open("/proc/thread-self/ns/net", "rb") as namespace:
+        attribute = struct.pack("=IIII", program, namespace.fileno(), SK_LOOKUP.attach_type, 0)
+        return _bpf(LINK_CREATE, attribute, "attach", "a program for socket lookups").result
+
+
+def update_link(link: int, program: int) -> None:
+    """Put another program in the place of the one of a link, in one step. Raises KernelRefused."""
+    _bpf(LINK_UPDATE, struct.pack("=IIII", link, program, 0, 0), "update", "the link of socket lookups")
+
+
+def linked_program(link: int) -> int:
+    """Return the id of the program of a link (struct bpf_link_info). Raises KernelRefused."""
+    program: int = struct.unpack_from("=I", _info(link), 8)[0]
+    return program
 
 
 # ---- pins ------------------------------------------------------------------------

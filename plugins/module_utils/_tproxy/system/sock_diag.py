@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..errors import KernelRefused, Unsupported, kernel_refusals
 from . import libc
@@ -168,33 +168,55 @@ def _request(flags: int, family: int, protocol: int, states: int, identity: byte
     return HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body
 
 
-# ---- socket options ----------------------------------------------------------------
+# ---- descriptors of other processes ------------------------------------------------
 
 
 def has_reuseport(inode: int) -> bool | None:
     """Return whether a socket has SO_REUSEPORT, or None if this process cannot read it. Raises KernelRefused.
 
-    sock_diag does not report it. So this duplicates the owner's descriptor (pidfd_getfd(2), Linux 5.6) and reads the
-    option of that. It changes nothing, and reads the descriptors of every process.
+    sock_diag does not report it. So this reads the option of a duplicate of the owner's descriptor.
     """
-    for link in glob.iglob("/proc/[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(link) == f"socket:[{inode}]":
-                _root, _proc, process, _fd, descriptor = link.rsplit("/", 4)
-                return _reuseport_of(int(process), int(descriptor))
+    with duplicates((inode,)) as found:
+        if inode not in found:
+            return None
+        with socket.socket(fileno=os.dup(found[inode])) as opened:
+            return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+@contextlib.contextmanager
+def duplicates(inodes: Iterable[int]) -> Iterator[Mapping[int, int]]:
+    """Yield a descriptor of each socket, by its inode, duplicated from its process (pidfd_getfd(2), Linux 5.6).
+
+    A socket that this process cannot duplicate is missing. It changes nothing, and reads the descriptors of every
+    process. Raises KernelRefused.
+    """
+    wanted, found = {f"socket:[{inode}]": inode for inode in inodes}, {}
+    with contextlib.ExitStack() as opened:
+        for link in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
+            inode = _socket_of(link, wanted)
+            duplicate = _duplicate(link) if inode is not None and inode not in found else None
+            if inode is not None and duplicate is not None:
+                opened.callback(os.close, duplicate)
+                found[inode] = duplicate
+        yield found
+
+
+def _socket_of(link: str, wanted: Mapping[str, int]) -> int | None:
+    with contextlib.suppress(OSError):
+        return wanted.get(os.readlink(link))
     return None
 
 
-def _reuseport_of(process: int, descriptor: int) -> bool | None:
+def _duplicate(link: str) -> int | None:
+    """Return a duplicate of the descriptor that a link below /proc names, or None if this process may have none."""
+    _root, _proc, process, _fd, descriptor = link.rsplit("/", 4)
     try:
-        handle = os.pidfd_open(process)
+        handle = os.pidfd_open(int(process))
         try:
-            duplicate = libc.pidfd_getfd(handle, descriptor)
+            return libc.pidfd_getfd(handle, int(descriptor))
         finally:
             os.close(handle)
     except OSError as refusal:
         if refusal.errno in UNREADABLE:
             return None
-        raise KernelRefused.of(refusal, "ask for", "a socket's options") from refusal
-    with socket.socket(fileno=duplicate) as opened:
-        return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+        raise KernelRefused.of(refusal, "ask for", "a socket of another process") from refusal

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from .bpf import MapInfo, ProgramInfo, Shape, TcxPrograms, TestRun
+from .bpf import MapInfo, ProgramInfo, ProgramType, Shape, TcxPrograms, TestRun
 from .netlink.messages import Address, Filter, Link, Route, RouteRule
 from .netlink.path import Ends, InboundPolicy, InputChain, WireGuardDevice
 
@@ -60,7 +60,13 @@ class Bpf(Protocol):
     def window(self, descriptor: int, size: int, writable: bool, /) -> Any:
         """Return the memory of an array: an mmap, which has no type that a protocol can describe."""
 
-    def load_program(self, instructions: bytes, name: str, function: str = "", /) -> int: ...
+    def load_program(self, instructions: bytes, name: str, function: str = "", kind: ProgramType = ..., /) -> int: ...
+
+    def attach_sk_lookup(self, program: int, /) -> int: ...
+
+    def update_link(self, link: int, program: int, /) -> None: ...
+
+    def linked_program(self, link: int, /) -> int: ...
 
     def bind_map(self, program: int, descriptor: int, /) -> None: ...
 
@@ -212,6 +218,8 @@ class Sockets(Protocol):
     def listeners(self, protocol: str, port: int = 0, /) -> Sequence[ListeningSocket]: ...
 
     def has_reuseport(self, inode: int, /) -> bool | None: ...
+
+    def duplicates(self, inodes: Iterable[int], /) -> AbstractContextManager[Mapping[int, int]]: ...
 
 
 class Files(Protocol):

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The watcher's care for packets that lose their assigned socket (resources/socket_lookup.py).
+
+It attaches the program for socket lookups when a packet of an intercept came in fragments, or when an interface has a
+packet socket. It then looks for each listener that packets need. A listener that closed, and is there again, is wanted
+again by the next packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from ..errors import KernelRefused, TproxyError
+from ..resources.pins import Pins, splicer_pins
+from ..resources.programs import Programs
+from ..resources.socket_lookup import SocketLookup, WantedListener, listening
+from ..system.system import System
+
+AGAIN_NS = 5 * 10**9  # until it looks again for a listener that it did not find: it reads the descriptors of all
+
+
+class SocketLookups:
+    """The state between two looks: when a listener was not found, and whether the kernel refused the program."""
+
+    def __init__(self, system: System, pin_dir: str) -> None:
+        self._system, self._pin_dir = system, pin_dir
+        self._missed: dict[bytes, int] = {}
+        self._is_refused = False
+
+    def have_work(self, ifindexes: Iterable[int]) -> bool:
+        """Return whether a listener is wanted, or a packet socket on an interface needs the program."""
+        with suppress(TproxyError), splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
+            lookup = SocketLookup(self._system.bpf, pins)
+            if self._is_refused or not lookup.is_possible:
+                return False
+            return bool(self._due(lookup)) or (not lookup.is_attached() and self._has_packet_socket(ifindexes))
+        return False
+
+    def work(self, ifindexes: Iterable[int]) -> Iterator[str]:
+        """Attach the program if it is needed, and put the wanted listeners. Yield a line for each change or failure."""
+        with splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
+            lookup = SocketLookup(self._system.bpf, pins)
+            if self._is_refused or not lookup.is_possible:
+                return
+            try:
+                due = self._due(lookup)
+                if due or lookup.is_attached() or self._has_packet_socket(ifindexes):
+                    yield from self._attach(lookup, pins)
+                    self._put(lookup, due)
+            except TproxyError as fault:
+                self._is_refused = True
+                yield f"intercepted packets that lose their socket are dropped: {fault}"
+
+    def _attach(self, lookup: SocketLookup, pins: Pins) -> Iterator[str]:
+        blob = Programs(self._system.bpf, pins).blob()
+        if blob is None or lookup.runs(blob):
+            return
+        lookup.attach(blob)
+        yield "the program for socket lookups is attached: intercepted packets reach their listener in fragments too"
+
+    def _put(self, lookup: SocketLookup, due: dict[bytes, WantedListener]) -> None:
+        now, inodes = self._system.background.monotonic_ns(), listening(self._system.sockets, due)
+        with self._system.sockets.duplicates(inodes.values()) as descriptors:
+            for key in due:
+                descriptor = descriptors.get(inodes.get(key, 0))
+                if descriptor is None:
+                    self._missed[key] = now
+                else:
+                    with suppress(KernelRefused):  # closed meanwhile: the next packet wants it again
+                        lookup.put(key, descriptor)
+                lookup.forget_wanted(key)
+
+    def _due(self, lookup: SocketLookup) -> dict[bytes, WantedListener]:
+        since = self._system.background.monotonic_ns() - AGAIN_NS
+        self._missed = {key: missed for key, missed in self._missed.items() if missed > since}
+        return {key: each for key, each in lookup.wanted().items() if key not in self._missed}
+
+    def _has_packet_socket(self, ifindexes: Iterable[int]) -> bool:
+        return any(self._system.sysctl.packet_sockets(ifindex) for ifindex in ifindexes)
