@@ -51,6 +51,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 	/* Unless the rule names the address itself, or such addresses alone. */
 	if (!(ctx->action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))
 		kind = lookup_kind(&flow->daddr);
+	/* The stack sends such a packet on, or drops it. */
+	kind |= flow->has_next_hop * ADDRESS_SPECIAL;
 	kind = forget(skb, kind);
 	if (is_own(kind))
 		return verdict_pass(ctx, REASON_LOCAL);
@@ -102,14 +104,16 @@ static __always_inline enum reason accept_local(struct __sk_buff *skb, struct pk
 static __always_inline void forget_kind(struct __sk_buff *skb, struct pkt_ctx *ctx,
 					struct flow *flow)
 {
-	__u32 packed = forget(skb, ctx->kind | flow->ipv6 << 7 | flow->protocol << 8 |
-					   flow->l4_off << 16 | flow->fragment << 28);
+	__u32 packed =
+		forget(skb, ctx->kind | flow->ipv6 << 7 | flow->protocol << 8 | flow->l4_off << 16 |
+				    flow->fragment << 28 | (__u32)flow->has_next_hop << 30);
 
 	ctx->kind = packed & 0x7f;
 	flow->ipv6 = packed >> 7 & 1;
 	flow->protocol = packed >> 8;
 	flow->l4_off = packed >> 16 & 0xfff;
-	flow->fragment = packed >> 28;
+	flow->fragment = packed >> 28 & 3;
+	flow->has_next_hop = packed >> 30 & 1;
 }
 
 /*

@@ -15,6 +15,11 @@ enum ipv6_frag_off {
 	IP6_OFFSET = 0xfff8,
 };
 
+/* In a routing header, the byte of frag_off that counts the addresses left: RFC 8200, section 4.4. */
+enum ipv6_routing {
+	SEGMENTS_LEFT = 0x00ff,
+};
+
 enum ipv6_limits {
 	EXT_HDRS_MAX = 8, /* extension headers that the parser skips */
 };
@@ -50,12 +55,17 @@ static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct
 	__u8 type;
 	int i;
 
+	/* Linux 5.10 and 6.1 refuse the loop that the compiler makes of it ("back-edge"). */
+#pragma unroll
 	for (i = 0; i < EXT_HDRS_MAX && is_ext_hdr(flow->protocol); i++) {
 		type = flow->protocol;
 		if (bpf_skb_load_bytes(skb, flow->l4_off, &ext, sizeof(ext)))
 			return PKT_MALFORMED;
 		flow->protocol = ext.nexthdr;
 		flow->l4_off += ext_hdr_len(type, ext.hdrlen);
+		/* Without a branch, as a loop: the verifier would follow both sides to the end. */
+		flow->has_next_hop |= is_zero(type ^ IPPROTO_ROUTING) &
+				      (is_zero(ext.frag_off & bpf_htons(SEGMENTS_LEFT)) ^ 1);
 		if (type != IPPROTO_FRAGMENT)
 			continue;
 		if (flow->fragment)

@@ -81,9 +81,11 @@ def icmp(kind: int, rest: bytes = b"") -> bytes:
 
 
 def extension(kind: int, following: int, units: int, fragment: int = 0, identification: int = 7) -> bytes:
-    """Return an extension header of 8 + units * 8 bytes (AH: 8 + units * 4)."""
+    """Return an extension header of 8 + units * 8 bytes (AH: 8 + units * 4). `fragment` is its second word."""
     if kind == FRAGMENT:
         return pack(">BBHI", following, units, fragment, identification)
+    if kind == ROUTING:
+        return pack(">BBH4x", following, units, fragment) + bytes(units * 8)
     body = 6 + units * (4 if kind == AUTHENTICATION else 8)
     return bytes((following, units)) + bytes(body)
 

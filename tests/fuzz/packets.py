@@ -15,6 +15,7 @@ from .flows import LINK_LOCAL, Drawn, Flows
 from .frames import ICMP, ICMPV6, IGMP, TCP
 from .setup import LAYER3_INTERFACE
 
+ROUTES = (0, 0, 0x0400, 0x0001, 0x0403)  # type and addresses left of a routing header
 EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
 BEHIND_A_FRAGMENT = (frames.DESTINATION_OPTIONS, frames.DESTINATION_OPTIONS, frames.FRAGMENT)
 IDENTIFICATIONS = (0, 1, 7, 0xFFFF)
@@ -137,7 +138,10 @@ class Packets:
     def _extensions(self) -> list:
         """Return up to nine extension headers; some end near offset 2048."""
         count = self._pick((0, 1, 1, 1, 2, 3, 7, 8, 9))
-        found = [(self._pick(EXTENSIONS), self._pick((0, 0, 1, 2)), 0) for _number in range(count)]
+        kinds = [self._pick(EXTENSIONS) for _number in range(count)]
+        found = [
+            (kind, self._pick((0, 0, 1, 2)), self._pick(ROUTES) if kind == frames.ROUTING else 0) for kind in kinds
+        ]
         if found and self._random() < 0.1:
             found[-1] = (self._pick(EXTENSIONS), 254 - int(self._random() * 24), 0)
         if found and self._random() < 0.25:

@@ -169,9 +169,9 @@ class Router:
             return Outcome("session", True) if self.sessions.has(policy, flow) else Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
-        return self._splice(flow, rule, packet.begins is None)
+        return self._splice(packet, flow, rule)
 
-    def _splice(self, flow: Flow, rule: Rule, is_whole: bool) -> Outcome:
+    def _splice(self, packet: Packet, flow: Flow, rule: Rule) -> Outcome:
         """Rows 10 and 11."""
         destination = flow.family, flow.destination
         if not _names(rule, *destination):
@@ -179,7 +179,10 @@ class Router:
                 return Outcome("local", True, rule)
             if self._host.is_group(*destination) or is_special(*destination):
                 return Outcome("undeliverable", None, rule)
+        if packet.has_next_hop:
+            return Outcome("undeliverable", None, rule)
         if self._sockets.takes(flow, rule.proxy):
+            is_whole = packet.begins is None
             return Outcome("spliced", True, rule, True) if is_whole else Outcome("fragment", False, rule)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
 

@@ -76,6 +76,7 @@ class Packet(NamedTuple):
     protocol: int = 0
     begins: Datagram | None = None
     continues: Datagram | None = None
+    has_next_hop: bool = False  # by a routing header
 
 
 class Headers(NamedTuple):
@@ -138,9 +139,9 @@ def _ipv6(data: bytes, start: int) -> Packet:
     source, destination = int.from_bytes(data[8:24], "big"), int.from_bytes(data[24:40], "big")
     if end > len(data) or MAPPED in (source >> 32, destination >> 32):
         return MALFORMED
-    kind, at, number = "whole", 40, 0
+    kind, at, number, has_next_hop = "whole", 40, 0, False
     if protocol in EXTENSIONS:
-        kind, protocol, at, number = skip_extensions(data[:end], start)
+        kind, protocol, at, number, has_next_hop = skip_extensions(data[:end], start)
     if kind == "malformed":
         return MALFORMED
     if protocol not in JUDGED_OTHERWISE:
@@ -149,33 +150,35 @@ def _ipv6(data: bytes, start: int) -> Packet:
     if kind == "later":
         return Packet("fragment", 6, destination, protocol=protocol, continues=datagram)
     found = _upper(Headers(6, source, destination, protocol, hop_limit, data[at:end], start + at))
+    found = found._replace(has_next_hop=has_next_hop)
     return _begin(found, datagram, protocol) if kind == "first" else found
 
 
 def skip_extensions(data: bytes, start: int) -> tuple:
-    """Return (kind, protocol behind the extension headers, offset there, identification) of an IPv6 packet.
+    """Return (kind, protocol behind the extension headers, offset there, identification, has_next_hop) of IPv6.
 
     `data` is its present part. Kinds: "whole", "malformed", "first", "later": of a fragment. The packet begins at
     `start` of the frame.
     """
-    kind, number, protocol, at, count = "whole", 0, data[6], 40, 0
+    kind, number, protocol, at, count, has_next_hop = "whole", 0, data[6], 40, 0, False
     while protocol in EXTENSIONS:
         count += 1
         if count > EXTENSIONS_MAX or at + 8 > len(data):
-            return "malformed", protocol, at, 0
+            return "malformed", protocol, at, 0, False
         end = at + _extension_length(protocol, data[at + 1])
         if end > len(data) or start + end >= HEADERS_END:
-            return "malformed", protocol, at, 0
+            return "malformed", protocol, at, 0, False
+        has_next_hop = has_next_hop or (protocol == ROUTING and data[at + 3] != 0)
         if protocol == FRAGMENT:
             bits, identification = unpack_from(">HI", data, at + 2)
             if kind == "first":
-                return "malformed", protocol, at, 0
+                return "malformed", protocol, at, 0, False
             if bits & OFFSET:
-                return "later", data[at], end, identification
+                return "later", data[at], end, identification, has_next_hop
             if bits & MORE:
                 kind, number = "first", identification
         protocol, at = data[at], end
-    return kind, protocol, at, number
+    return kind, protocol, at, number, has_next_hop
 
 
 def _extension_length(kind: int, said: int) -> int:
@@ -286,7 +289,7 @@ def _quoted_ipv6(quote: bytes, headers: Headers) -> tuple | None:
     if len(quote) < 40 or quote[0] >> 4 != 6:
         return None
     source, destination = int.from_bytes(quote[8:24], "big"), int.from_bytes(quote[24:40], "big")
-    kind, protocol, at, _identification = skip_extensions(quote, headers.offset + ICMP_HEADER)
+    kind, protocol, at, _identification, _has_next_hop = skip_extensions(quote, headers.offset + ICMP_HEADER)
     if kind not in ("whole", "first"):
         return None
     return source, destination, protocol, quote[at:]

@@ -28,7 +28,7 @@ from ansible_collections.netedge.tproxy.tests.support.splicer import told
 
 LAN = 1  # the loopback interface is as good as any: what makes it special is a flag of its policy
 SERVER = "192.0.2.1"
-GRE, AH, OSPF, VRRP = 47, 51, 89, 112
+ROUTING, GRE, AH, OSPF, VRRP = 43, 47, 51, 89, 112
 EVERYTHING = [
     {"destination": "0.0.0.0/0", "protocol": protocol, "ports": "0-65535", "action": "pass"}
     for protocol in ("tcp", "udp")
@@ -110,6 +110,16 @@ def test_an_authentication_header_ends_the_chain(splicer, destination, expected)
     splicer.rules(*PORTLESS)
     behind_options = bytes((AH, 0)) + bytes(6) + bytes((TCP, 4)) + bytes(22) + tcp(443)
     frame = ethernet(ipv6(behind_options, 0, "fd00::2", destination), ETH_IPV6)
+    assert told(splicer.ask(frame, LAN)) == expected
+
+
+@pytest.mark.parametrize(("addresses_left", "expected"), [(0, ("drop", "no_listener")), (1, ("drop", "undeliverable"))])
+def test_a_packet_with_a_next_hop_in_its_routing_header_is_never_spliced(splicer, addresses_left, expected):
+    """The stack sends it to the next address, or drops it (ipv6_rthdr_rcv() in net/ipv6/exthdrs.c)."""
+    splicer.policy(LAN, default_action="drop")
+    splicer.rules(*PORTLESS)
+    behind_options = bytes((ROUTING, 0)) + bytes(6) + bytes((TCP, 0, 4, addresses_left)) + bytes(4) + tcp(443)
+    frame = ethernet(ipv6(behind_options, 0, "fd00::2", "fd00::1"), ETH_IPV6)
     assert told(splicer.ask(frame, LAN)) == expected
 
 
