@@ -21,21 +21,22 @@ from ..resources.socket_lookup import SocketLookup, WantedListener, listening
 from ..system.system import System
 
 AGAIN_NS = 5 * 10**9  # until it looks again for a listener that it did not find: it reads the descriptors of all
+AFTER_FAULT_NS = 60 * 10**9  # an older kernel refuses the program each time
 
 
 class SocketLookups:
-    """The state between two looks: when a listener was not found, and whether the kernel refused the program."""
+    """The state between two looks: when each listener was not found, and the end of the rest behind a fault."""
 
     def __init__(self, system: System, pin_dir: str) -> None:
         self._system, self._pin_dir = system, pin_dir
         self._missed: dict[bytes, int] = {}
-        self._is_refused = False
+        self._rests_until = 0
 
     def have_work(self, ifindexes: Iterable[int]) -> bool:
         """Return whether a listener is wanted, or a packet socket on an interface needs the program."""
         with suppress(TproxyError), splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
             lookup = SocketLookup(self._system.bpf, pins)
-            if self._is_refused or not lookup.is_possible:
+            if self._rests() or not lookup.is_possible:
                 return False
             return bool(self._due(lookup)) or (not lookup.is_attached() and self._has_packet_socket(ifindexes))
         return False
@@ -44,7 +45,7 @@ class SocketLookups:
         """Attach the program if it is needed, and put the wanted listeners. Yield a line for each change or failure."""
         with splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
             lookup = SocketLookup(self._system.bpf, pins)
-            if self._is_refused or not lookup.is_possible:
+            if self._rests() or not lookup.is_possible:
                 return
             try:
                 due = self._due(lookup)
@@ -52,8 +53,11 @@ class SocketLookups:
                     yield from self._attach(lookup, pins)
                     self._put(lookup, due)
             except TproxyError as fault:
-                self._is_refused = True
+                self._rests_until = self._system.background.monotonic_ns() + AFTER_FAULT_NS
                 yield f"intercepted packets that lose their socket are dropped: {fault}"
+
+    def _rests(self) -> bool:
+        return self._system.background.monotonic_ns() < self._rests_until
 
     def _attach(self, lookup: SocketLookup, pins: Pins) -> Iterator[str]:
         blob = Programs(self._system.bpf, pins).blob()
