@@ -35,7 +35,7 @@ int classify_ours(struct __sk_buff *skb)
 	if (!target)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	match_rule(skb, &ctx, &flow, first_word(&ctx, &flow));
+	match_rule(&ctx, &flow, skb->ifindex, first_word(&ctx, &flow));
 	SETTLED(&ctx);
 	target->answer = ctx.rule;
 	return TC_ACT_OK;
@@ -116,7 +116,7 @@ int classify_either(struct __sk_buff *skb)
 	if (!either)
 		return TC_ACT_SHOT;
 	fill_flow(&flow, target);
-	match_rule(skb, &ctx, &flow, first_word(&ctx, &flow));
+	match_rule(&ctx, &flow, skb->ifindex, first_word(&ctx, &flow));
 	if (ctx.rule != either[0] && ctx.rule != either[1])
 		at->wrong++;
 	return TC_ACT_OK;

@@ -35,7 +35,7 @@ int images_lookup(struct __sk_buff *skb)
 	flow.protocol = target->protocol;
 	flow.ipv6 = target->ipv6;
 	SETTLED(&flow);
-	match_rule(skb, &ctx, &flow, first_word(&ctx, &flow));
+	match_rule(&ctx, &flow, skb->ifindex, first_word(&ctx, &flow));
 	SETTLED(&ctx);
 	target->answer = ctx.rule;
 	return TC_ACT_OK;
