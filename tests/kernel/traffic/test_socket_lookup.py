@@ -41,6 +41,7 @@ pytestmark = pytest.mark.skipif(
 LARGE = bytes(range(200)) * 100
 SECONDS, ATTEMPTS = 1, 5
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
+ANOTHER_USER = 998
 OPEN = {"default_action": "pass"}
 
 
@@ -183,14 +184,13 @@ def test_without_its_rule_no_fragment_reaches_the_proxy(router, lookups, client,
         assert listener.recv(65535) == b"last"
 
 
-@pytest.mark.parametrize("wrong", [{"tproxy_user": "daemon"}], ids=["another user's"])
-def test_no_socket_that_the_rule_was_not_made_for_gets_a_fragment(router, lookups, client, ends, wrong):
+def test_no_socket_that_the_rule_was_not_made_for_gets_a_fragment(router, lookups, client, ends):
     router.rules(splice_rule(ends, "udp"))
     with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
         near.sendto(LARGE, (ends.server, 443))
         eventually(lambda: lookups.have_work([]))
         serve(lookups)
-        router.rules(splice_rule(ends, "udp", **wrong))
+        router.rules(splice_rule(ends, "udp", tproxy_user=str(ANOTHER_USER)))
         router.count_anew()
         near.sendto(LARGE, (ends.server, 443))
         eventually(lambda: drops(router) > len(LARGE) // 1500)
