@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pathlib
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ansible_collections.netedge.tproxy.tests.support.router import (
@@ -29,6 +29,7 @@ from ansible_collections.netedge.tproxy.tests.support.router import (
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 KINDS = {"tcp": TCP, "udp": UDP}
 PROXY_PORT = 8443
+ATTEMPTS = 5  # to get a datagram in fragments through
 IPV6_TRANSPARENT, IPV6_RECVORIGDSTADDR = 75, 74
 
 
@@ -105,6 +106,19 @@ def asking(client, ends: Ends, kind: int, port: int = 0) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.bind((ends.client, port))
     return made
+
+
+def heard(receive, send):
+    """Return what a socket receives of a datagram that is sent until it arrives.
+
+    On a busy machine the sender can move to another processor between two fragments. Then a later one comes first, and
+    the program drops it.
+    """
+    for _attempt in range(ATTEMPTS):
+        send()
+        with suppress(TimeoutError):
+            return receive()
+    raise AssertionError(f"none of {ATTEMPTS} datagrams arrived")
 
 
 def connected(client, ends: Ends, destination: tuple = (), port: int = 0) -> socket.socket:

@@ -18,7 +18,15 @@ from contextlib import ExitStack, closing, nullcontext, suppress
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.drops import drops
-from ansible_collections.netedge.tproxy.tests.support.ends import ENDS, UDP, asking, proxy, set_sysctl, splice_rule
+from ansible_collections.netedge.tproxy.tests.support.ends import (
+    ENDS,
+    UDP,
+    asking,
+    heard,
+    proxy,
+    set_sysctl,
+    splice_rule,
+)
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ETH_P_ALL,
     MORE_FRAGMENTS,
@@ -36,7 +44,7 @@ LARGE = bytes(range(200)) * 100
 SERVICE, OTHER, QUESTION = 5000, 5001, 53
 SO_RCVMARK, SO_MARK = 75, 36  # Linux 5.19
 SYN_ACK = 0x12
-ATTEMPTS, SECONDS = 5, 1
+SECONDS = 1
 MARK = 0x10000000
 NUMBERS = itertools.count(7000)  # the program remembers a first fragment for longer than a test takes
 CLOSED = {"default_action": "drop", "allow_ssh": False, "track": "own"}
@@ -76,19 +84,6 @@ def bound():
             return made
 
         yield make
-
-
-def heard(receive, send):
-    """Return what a socket receives of a datagram that is sent until it arrives.
-
-    On a busy machine the sender can move to another processor between two fragments. Then a later one comes first, and
-    the program drops it.
-    """
-    for _attempt in range(ATTEMPTS):
-        send()
-        with suppress(TimeoutError):
-            return receive()
-    raise AssertionError(f"none of {ATTEMPTS} datagrams arrived")
 
 
 def service(ends, action: str, port: int = SERVICE, protocol: str = "udp") -> dict:

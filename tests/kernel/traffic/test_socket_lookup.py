@@ -28,6 +28,7 @@ from ansible_collections.netedge.tproxy.tests.support.ends import (
     UDP,
     asking,
     connected,
+    heard,
     proxy,
     sent_to,
     splice_rule,
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.skipif(
     reason="a program for socket lookups knows the interface since Linux 5.17",
 )
 LARGE = bytes(range(200)) * 100
-SECONDS, ATTEMPTS = 1, 5
+SECONDS = 1
 ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
 ANOTHER_USER = 998
 OPEN = {"default_action": "pass"}
@@ -102,6 +103,13 @@ def serve(lookups) -> list:
     return list(lookups.work([socket.if_nametoindex(LAN)]))
 
 
+def make_known(near, ends, lookups) -> None:
+    """Lose a large datagram to the server, so that the watcher puts the listener."""
+    near.sendto(LARGE, (ends.server, 443))
+    eventually(lambda: lookups.have_work([]))
+    serve(lookups)
+
+
 def packet_socket(ends) -> socket.socket:
     """Return a packet socket as a DHCP client has it."""
     protocol = ETH_P_IPV6 if ends.is_ipv6 else ETH_P_IP
@@ -113,12 +121,10 @@ def packet_socket(ends) -> socket.socket:
 def sent_large(near, ends, listener, data: bytes = LARGE) -> tuple:
     """Send a large datagram to the server until the listener has one. Return it with the place that it was sent to."""
     listener.settimeout(SECONDS)
-    for _attempt in range(ATTEMPTS):
-        near.sendto(data, (ends.server, 443))
-        with suppress(TimeoutError):
-            received, ancillary, _flags, _peer = listener.recvmsg(65535, 512)
-            return received, sent_to(ends, ancillary)
-    raise AssertionError(f"none of {ATTEMPTS} datagrams arrived")
+    received, ancillary, _flags, _peer = heard(
+        lambda: listener.recvmsg(65535, 512), lambda: near.sendto(data, (ends.server, 443))
+    )
+    return received, sent_to(ends, ancillary)
 
 
 def is_empty(listener) -> bool:
@@ -161,9 +167,7 @@ def test_a_listener_that_closed_and_is_there_again_is_found_again(router, lookup
     with asking(client, ends, UDP) as near:
         for _generation in range(2):
             with proxy(ends, UDP) as listener:
-                near.sendto(LARGE, (ends.server, 443))
-                eventually(lambda: lookups.have_work([]))
-                serve(lookups)
+                make_known(near, ends, lookups)
                 assert sent_large(near, ends, listener) == (LARGE, (ends.server, 443))
         router.count_anew()
         near.sendto(LARGE, (ends.server, 443))
@@ -173,9 +177,7 @@ def test_a_listener_that_closed_and_is_there_again_is_found_again(router, lookup
 def test_without_its_rule_no_fragment_reaches_the_proxy(router, lookups, client, ends):
     router.rules(splice_rule(ends, "udp"))
     with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
-        near.sendto(LARGE, (ends.server, 443))
-        eventually(lambda: lookups.have_work([]))
-        serve(lookups)
+        make_known(near, ends, lookups)
         sent_large(near, ends, listener)
         router.rules(splice_rule(ends, "udp", ports="444"), purge=True)
         near.sendto(LARGE, (ends.server, 443))
@@ -187,9 +189,7 @@ def test_without_its_rule_no_fragment_reaches_the_proxy(router, lookups, client,
 def test_no_socket_that_the_rule_was_not_made_for_gets_a_fragment(router, lookups, client, ends):
     router.rules(splice_rule(ends, "udp"))
     with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
-        near.sendto(LARGE, (ends.server, 443))
-        eventually(lambda: lookups.have_work([]))
-        serve(lookups)
+        make_known(near, ends, lookups)
         router.rules(splice_rule(ends, "udp", tproxy_user=str(ANOTHER_USER)))
         router.count_anew()
         near.sendto(LARGE, (ends.server, 443))
@@ -330,9 +330,7 @@ def test_the_program_follows_a_larger_image(router, lookups, client):
     ends = ENDS[4]
     router.rules(splice_rule(ends, "udp"))
     with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
-        near.sendto(LARGE, (ends.server, 443))
-        eventually(lambda: lookups.have_work([]))
-        serve(lookups)
+        make_known(near, ends, lookups)
         before = linked(router)
         many = [{**splice_rule(ends, "udp"), "destination": f"172.{n % 256}.{n // 256}.0/24"} for n in range(20000)]
         router.rules(splice_rule(ends, "udp"), *many)
