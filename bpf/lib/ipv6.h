@@ -63,7 +63,7 @@ static __always_inline enum pkt_kind skip_ext_hdrs(struct __sk_buff *skb, struct
 			return PKT_MALFORMED;
 		flow->protocol = ext.nexthdr;
 		flow->l4_off += ext_hdr_len(type, ext.hdrlen);
-		/* Without a branch, as a loop: the verifier would follow both sides to the end. */
+		/* Without a branch: the verifier would follow both sides from each round. */
 		flow->has_next_hop |= is_zero(type ^ IPPROTO_ROUTING) &
 				      (is_zero(ext.frag_off & bpf_htons(SEGMENTS_LEFT)) ^ 1);
 		if (type != IPPROTO_FRAGMENT)

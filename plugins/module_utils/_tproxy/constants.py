@@ -11,7 +11,6 @@ FUNCTION = "tproxy_splicer"
 TRACKER = "tproxy_tracker"  # the function on egress that belongs to FUNCTION
 TRACKER_SOURCE = f"{TRACKER}.c"
 SK_LOOKUP = "tproxy_sk_lookup"  # the function for socket lookups that belongs to FUNCTION
-SK_LOOKUP_SOURCE = f"{SK_LOOKUP}.c"
 PIN_DIR = "/sys/fs/bpf/tproxy_splicer"
 EXECUTABLE = "/usr/local/sbin/tproxy-splicer"
 HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is for root alone

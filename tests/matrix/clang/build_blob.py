@@ -15,12 +15,9 @@ import subprocess
 import sys
 import tempfile
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import (
-    FUNCTION,
-    SK_LOOKUP_SOURCE,
-    TRACKER_SOURCE,
-)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import (
+    BESIDE,
     blob_from_object,
     placeholders,
     source_digest,
@@ -51,15 +48,15 @@ def main() -> None:
     """Write the blob; print its size and the size of BCC's."""
     words = subprocess.run([CLANG, "--version"], capture_output=True, text=True, check=True).stdout
     compiler = words.splitlines()[0]
-    made, tracker, sk_lookup = (
+    made, *others = (
         {
             "instructions": base64.b64encode(instructions(entry)).decode(),
             "maps": placeholders(),
             "compiler": compiler,
         }
-        for entry in (ENTRY, TRACKER_SOURCE, SK_LOOKUP_SOURCE)
+        for entry in (ENTRY, *(f"{function}.c" for function in BESIDE.values()))
     )
-    made.update(tracker=tracker, sk_lookup=sk_lookup)
+    made.update(zip(BESIDE, others))
     blob = blob_from_object(made, FUNCTION, source_digest(program_source(), ENTRY, FUNCTION, {}))
     path = pathlib.Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)

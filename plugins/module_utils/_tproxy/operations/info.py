@@ -149,8 +149,8 @@ def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names:
     enforcing = [status.link.name for status in statuses if status.ours and status.policy and status.is_bound]
     counted = {
         status.link.name: reasons(system, current.pins, status.slot).get("fragment", {}).get("dropped", {})
-        for status in statuses
-        if status.slot is not None and not _finds_sockets(current)
+        for status in ([] if _finds_sockets(current) else statuses)
+        if status.slot is not None
     }
     fragments = {name: dropped["packets"] for name, dropped in counted.items() if dropped.get("packets")}
     group = helper_group(system)

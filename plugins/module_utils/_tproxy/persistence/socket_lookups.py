@@ -60,8 +60,12 @@ class SocketLookups:
         return self._system.background.monotonic_ns() < self._rests_until
 
     def _attach(self, lookup: SocketLookup, pins: Pins) -> Iterator[str]:
-        blob = Programs(self._system.bpf, pins).blob()
-        if blob is None or lookup.runs(blob):
+        programs = Programs(self._system.bpf, pins)
+        meta = programs.meta()
+        if meta is None or lookup.runs(meta["identity"].hex()):
+            return
+        blob = programs.blob()
+        if blob is None:
             return
         lookup.attach(blob)
         yield "the program for socket lookups is attached: intercepted packets reach their listener in fragments too"

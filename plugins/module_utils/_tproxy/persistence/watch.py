@@ -19,14 +19,14 @@ read the file any more, it restores from the state that it read before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from ..constants import WATCHER_CHANGES, WATCHER_LOCK
 from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
 from ..model.saved_state import SavedState
-from ..resources.hooks import DIRECTIONS, TCX
+from ..resources.hooks import DIRECTIONS, KINDS, TCX
 from ..resources.host_addresses import follow_host_addresses
 from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
@@ -146,18 +146,16 @@ def _has_overdue_change(pin_dir: str, system: System) -> bool:
     return False
 
 
-def _indexes(system: System, cache: RestoreCache) -> list[int]:
-    """Return the index of each interface of the state that is there."""
+def _indexes(system: System, cache: RestoreCache, hooks: Container[str] = KINDS) -> list[int]:
+    """Return the index of each interface that the state attaches by these kinds of hooks, and that is there."""
     attachments = cache.state.attachments if cache.state is not None else ()
-    indexes = [system.ifindex_of(entry.interface) for entry in attachments]
+    indexes = [system.ifindex_of(entry.interface) for entry in attachments if entry.hook in hooks]
     return [index for index in indexes if index is not None]
 
 
 def _tcx_lists(system: System, cache: RestoreCache) -> list[TcxPrograms | None]:
     """Return the TCX programs of each interface that the state attaches by TCX, in both directions."""
-    attachments = cache.state.attachments if cache.state is not None else ()
-    indexes = [system.ifindex_of(entry.interface) for entry in attachments if entry.hook == TCX]
-    there = [index for index in indexes if index is not None]
+    there = _indexes(system, cache, (TCX,))
     return [system.bpf.tcx_programs(index, direction) for index in there for direction in DIRECTIONS]
 
 

@@ -18,7 +18,7 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..abi.layout import LAYOUT, MAPS
@@ -32,6 +32,7 @@ def placeholders() -> dict[int, list[Any]]:
 
 
 BLOB_FORMAT = 1
+BESIDE = {"tracker": TRACKER, "sk_lookup": SK_LOOKUP}  # the functions beside our own one, by the member of Blob
 INSTRUCTION_BYTES = 8
 IMMEDIATE_OFFSET = 4
 LD_IMM64, PSEUDO_MAP_FD = 0x18, 1
@@ -73,6 +74,10 @@ class Blob:
             struct.pack_into("=i", bound, index * INSTRUCTION_BYTES + IMMEDIATE_OFFSET, descriptors[name])
         return bytes(bound)
 
+    def in_this_build(self, other: Blob) -> Blob:
+        """Return a program beside this one with the identity of this one."""
+        return replace(other, source_sha256=self.source_sha256, compiler=self.compiler)
+
     def to_json(self) -> str:
         """Return the blob as text; from_json() gives it back."""
         body = {
@@ -86,7 +91,8 @@ class Blob:
             "relocations": [list(pair) for pair in self.relocations],
             "instructions": base64.b64encode(self.instructions).decode(),
         }
-        for name, other in (("tracker", self.tracker), ("sk_lookup", self.sk_lookup)):
+        for name in BESIDE:
+            other: Blob | None = getattr(self, name)
             if other is not None:
                 body[name] = other.to_json()
         body["digest"] = _digest(body)
@@ -105,7 +111,7 @@ def blob_from_json(text: str) -> Blob:
             {name: tuple(shape) for name, shape in body["maps"].items()},
             body["compiler"],
             body["source_sha256"],
-            *(blob_from_json(body[name]) if body.get(name) else None for name in ("tracker", "sk_lookup")),
+            *(blob_from_json(body[name]) if body.get(name) else None for name in BESIDE),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InvalidInput([f"blob: this is no program blob ({fault}); build one with `make blob`"]) from fault
@@ -130,7 +136,7 @@ def blob_from_object(compiled: Mapping[str, Any], function: str, source_sha256: 
     shapes = {name: tuple(shape) for name, shape in compiled["maps"].values() if name in used}
     others = (
         blob_from_object(compiled[name], its_function, source_sha256) if compiled.get(name) else None
-        for name, its_function in (("tracker", TRACKER), ("sk_lookup", SK_LOOKUP))
+        for name, its_function in BESIDE.items()
     )
     return Blob(function, instructions, relocations, shapes, compiled["compiler"], source_sha256, *others)
 

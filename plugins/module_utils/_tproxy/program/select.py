@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple
 
-from ..constants import FUNCTION, SK_LOOKUP, SK_LOOKUP_SOURCE, TRACKER, TRACKER_SOURCE
+from ..constants import FUNCTION
 from ..errors import InvalidInput, MissingLibrary
 from .blob import (
+    BESIDE,
     Attached,
     Blob,
     blob_from_json,
@@ -98,8 +99,8 @@ def compiled_object(
 ) -> dict[str, Any]:
     """Return the compiler's answer for a function, and for our own program with those of the programs beside it."""
     answer = {**compiler.compile(files, entry, function, defines, placeholders())}
-    beside = (("tracker", TRACKER_SOURCE, TRACKER), ("sk_lookup", SK_LOOKUP_SOURCE, SK_LOOKUP))
-    for name, source, its_function in beside if function == FUNCTION else ():
+    for name, its_function in BESIDE.items() if function == FUNCTION else ():
+        source = f"{its_function}.c"
         if source in files:
             answer[name] = compiler.compile(files, source, its_function, defines, placeholders())
     return answer

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from ..abi import structs as codec
@@ -74,8 +73,8 @@ class SocketLookup:
         """Return whether the link is pinned."""
         return SK_LOOKUP_PIN in self._pins.names()
 
-    def runs(self, blob: Blob) -> bool:
-        """Return whether the attached program is that of a blob, on the maps that are pinned now."""
+    def runs(self, identity: str) -> bool:
+        """Return whether the attached program has an identity, and uses the maps that are pinned now."""
         link = self._bpf.open_pin(self._pins.path(SK_LOOKUP_PIN))
         if link is None:
             return False
@@ -87,7 +86,7 @@ class SocketLookup:
             info = self._bpf.program_info(program)
         finally:
             os.close(program)
-        is_same = info.name == program_name(SK_LOOKUP, blob.identity)
+        is_same = info.name == program_name(SK_LOOKUP, identity)
         return is_same and set(info.map_ids) <= self._pins.map_ids()
 
     def attach(self, blob: Blob) -> None:
@@ -134,8 +133,9 @@ def listening(sockets: Sockets, wanted: Mapping[bytes, WantedListener]) -> dict[
     found: dict[bytes, int] = {}
     for key, each in wanted.items():
         there = [entry for entry in sockets.listeners(each.protocol, each.port) if each.is_met_by(entry)]
-        for entry in sorted(there, key=lambda one, address=each.address: one.address != address):  # type: ignore[misc]
-            found.setdefault(key, entry.inode)
+        exact = [entry for entry in there if entry.address == each.address]
+        if there:
+            found[key] = (exact or there)[0].inode
     return found
 
 
@@ -155,4 +155,4 @@ def _program_in(blob: Blob) -> Blob:
         raise Unsupported(
             f"this program has no {SK_LOOKUP}: put its source beside that of the program, and build again"
         )
-    return replace(blob.sk_lookup, source_sha256=blob.source_sha256, compiler=blob.compiler)
+    return blob.in_this_build(blob.sk_lookup)

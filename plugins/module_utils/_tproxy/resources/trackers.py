@@ -12,7 +12,6 @@ router, restore, roll-back, watcher, absence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from ..constants import FUNCTION, TRACKER, TRACKER_SOURCE
 from ..errors import Conflict, TproxyError, Unsupported
@@ -101,4 +100,4 @@ def tracker_in(blob: Blob) -> Blob:
     """Return the tracker of a program that has one."""
     if blob.tracker is None:
         raise AssertionError("a plan with a tracker has a program without one")
-    return replace(blob.tracker, source_sha256=blob.source_sha256, compiler=blob.compiler)
+    return blob.in_this_build(blob.tracker)
