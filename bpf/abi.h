@@ -166,6 +166,8 @@ enum action_flag {
 	/* the destination lies within one range of ADDRESS_SPECIAL */
 	ACTION_SPECIAL_RANGE = 8,
 	ACTION_CHECK_USER = 16, /* only sockets of the user `user` get packets */
+	/* a rule of a router for one address: reserved ports of this host stay with this host */
+	ACTION_SPARES_RESERVED = 32,
 };
 
 /* The action of a rule, in the image, indexed by rule slot. */
@@ -245,6 +247,18 @@ enum address_kind {
 	ADDRESS_OWN = 1,
 	ADDRESS_GROUP = 2,   /* in the map: the broadcast address of the subnet of an interface */
 	ADDRESS_SPECIAL = 4, /* in no map: addr_kind() in lib/addr.h */
+};
+
+/* ---- the reserved ports ------------------------------------------------------ */
+
+enum reserved_limits {
+	RESERVED_BYTES = 8192, /* a bit for each port of a protocol */
+};
+
+/* The ports of this host that no rule of an OpenZiti router takes: bit port & 7 of byte port >> 3. */
+struct reserved_ports {
+	__u8 tcp[RESERVED_BYTES];
+	__u8 udp[RESERVED_BYTES];
 };
 
 /* ---- tracked flows ----------------------------------------------------------- */

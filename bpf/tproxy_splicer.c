@@ -42,14 +42,24 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx,
 	return TC_ACT_OK;
 }
 
+/*
+ * Return whether a rule takes no packet to an own address. A rule can, if it names that
+ * address itself, or special addresses alone. Then a rule of a router spares reserved ports.
+ */
+static __always_inline bool leaves_own_address(const struct action *action, const struct flow *flow)
+{
+	if (!(action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))
+		return true;
+	return action->flags & ACTION_SPARES_RESERVED && is_reserved(flow);
+}
+
 static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						     const struct flow *flow)
 {
 	__u32 kind = 0;
 	enum reason reason;
 
-	/* Unless the rule names the address itself, or such addresses alone. */
-	if (!(ctx->action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))
+	if (leaves_own_address(ctx->action, flow))
 		kind = lookup_kind(&flow->daddr);
 	/* The stack sends such a packet on, or drops it. */
 	kind |= flow->has_next_hop * ADDRESS_SPECIAL;

@@ -111,6 +111,19 @@ static __always_inline __u32 lookup_kind(const union ip_addr *addr)
 	return addr_kind(addr) | (kind ? *kind : 0);
 }
 
+/* Return whether a port belongs to a service by which operators reach this host. User space keeps the map. */
+static __always_inline bool is_reserved(const struct flow *flow)
+{
+	__u32 zero = 0, byte = (flow->dport >> 3) & (RESERVED_BYTES - 1);
+	struct reserved_ports *ports = bpf_map_lookup_elem(MAP(reserved_ports), &zero);
+	const __u8 *bits;
+
+	if (!ports)
+		return false;
+	bits = flow->protocol == IPPROTO_TCP ? ports->tcp : ports->udp;
+	return bits[byte] >> (flow->dport & 7) & 1;
+}
+
 /* True for an address of this host, and for a group that it can be in. */
 static __always_inline bool is_for_host(__u32 kind)
 {

@@ -35,6 +35,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.i
     slot_for,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reserved_ports import encode_ports
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, libc
@@ -121,6 +122,7 @@ class Program:
         for slot in range(layout.POLICIES):
             bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
         self._tell_addresses(setup)
+        self._tell_ports(setup)
         taken = {}
         self._forget(FLOW_MAPS, "flow_key")
         self.forget_fragments()
@@ -193,6 +195,10 @@ class Program:
         ):
             for text in texts:
                 bpf.update(table, parse_address(text), structs.key(kind))
+
+    def _tell_ports(self, setup: dict) -> None:
+        ports = {(protocol, port) for protocol, port in setup.get("reserved", ())}
+        bpf.update(self.maps["reserved_ports"], structs.key(0), encode_ports(ports))
 
     def _put_image(self, generation: int, words) -> None:
         inner = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")

@@ -39,6 +39,9 @@ def draw_setup(chance: random.Random) -> dict:
         "rules": rules,
         "slots": chance.sample(range(1, SLOTS_MAX), len(rules)),
         "image": image,
+        "reserved": [
+            [protocol, port] for protocol in ("tcp", "udp") for port in sorted(set(chance.choices(PORTS, k=2)))
+        ],
         "broadcasts": sorted({address_text(4, chance.choice(BASES[4]) | 0xFF) for _number in range(2)}),
     }
 
@@ -48,7 +51,8 @@ def model_of(setup: dict, sockets: Sockets) -> tuple:
     policies = {name: _policy(told) for name, told in setup["interfaces"].items()}
     rules = [rule_from_options(rule) for rule in setup["rules"]]
     own, broadcasts = (frozenset(map(_number, texts)) for texts in (own_of(setup), setup.get("broadcasts", ())))
-    return Router(policies, Rules(rules), sockets, Host(own, broadcasts)), rules
+    reserved = frozenset(map(tuple, setup.get("reserved", ())))
+    return Router(policies, Rules(rules), sockets, Host(own, broadcasts, reserved)), rules
 
 
 def own_of(setup: dict) -> list:

@@ -37,6 +37,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.i
     home_slot,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import inner_shape
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.reserved_ports import encode_ports
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
@@ -126,6 +127,7 @@ class Splicer:
         for slot in range(layout.POLICIES):
             bpf.update(self.maps["policy"], structs.key(slot), bytes(structs.size_of("policy")))
         self.own(OWN)
+        self.reserve()
         self.rules()
         self.no_image(generation=1)
 
@@ -155,6 +157,10 @@ class Splicer:
         kinds = {**dict.fromkeys(broadcasts, layout.ADDRESS_GROUP), **dict.fromkeys(texts, layout.ADDRESS_OWN)}
         for text, kind in kinds.items():
             bpf.update(table, parse_address(text), structs.key(kind), "own_addresses")
+
+    def reserve(self, *ports: tuple) -> None:
+        """Set the reserved ports of the host: (protocol, number)."""
+        bpf.update(self.maps["reserved_ports"], structs.key(0), encode_ports(ports), "reserved_ports")
 
     def rules(self, *items: dict, interfaces: dict | None = None, generation: int = 0) -> None:
         """Put rules in force, in slots 1, 2, ...; `interfaces` is {name: ifindex}."""

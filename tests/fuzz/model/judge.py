@@ -174,7 +174,7 @@ class Router:
     def _splice(self, packet: Packet, flow: Flow, rule: Rule) -> Outcome:
         """Rows 10 and 11."""
         destination = flow.family, flow.destination
-        if not _names(rule, *destination):
+        if not _names(rule, *destination) or self._spares(rule, flow):
             if self._host.is_own(*destination):
                 return Outcome("local", True, rule)
             if self._host.is_group(*destination) or is_special(*destination):
@@ -185,6 +185,11 @@ class Router:
             is_whole = packet.begins is None
             return Outcome("spliced", True, rule, True) if is_whole else Outcome("fragment", False, rule)
         return Outcome("no_listener", rule.on_missing == "pass", rule)
+
+    def _spares(self, rule: Rule, flow: Flow) -> bool:
+        """Whether a rule of a router leaves a reserved port to this host ("Own addresses")."""
+        is_routers = rule.owner.startswith("ziti:") and not rule.destination.is_special
+        return is_routers and (flow.protocol, flow.port) in self._host.reserved
 
     def _portless(self, flow: Flow, interface: str, policy: Policy) -> Outcome:
         """Rows 3, 9 and 12c: a protocol without ports, whole or in fragments."""

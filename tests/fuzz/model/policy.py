@@ -75,10 +75,14 @@ SPECIAL = (*MULTICAST, *map(Prefix.parse, ("0.0.0.0/8", "127.0.0.0/8", "255.255.
 
 @dataclass(frozen=True)
 class Host:
-    """The own addresses of the router, and the broadcast addresses of its subnets: (family, address)."""
+    """The own addresses of the router, and the broadcast addresses of its subnets: (family, address).
+
+    `reserved` has the ports of SSH daemons and management entries: (protocol, port).
+    """
 
     own: frozenset = frozenset()
     broadcasts: frozenset = frozenset()
+    reserved: frozenset = frozenset()
 
     def is_own(self, family: int, address: int) -> bool:
         """Whether it is an address of this host alone."""

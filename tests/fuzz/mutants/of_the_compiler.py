@@ -165,11 +165,13 @@ MUTANTS = (
     ),
     Mutant(
         ACTION,
-        "one_address = ACTION_ONE_ADDRESS if rule.destination.length == ADDRESS_BITS else 0",
-        "one_address = 0",
+        "return special | ACTION_ONE_ADDRESS | spares",
+        "return special | spares",
         "rules for one own address",
     ),
-    Mutant(ACTION, "(ACTION_SPECIAL_RANGE if is_special", "(0 if is_special", "rules for special addresses"),
+    Mutant(ACTION, "special = ACTION_SPECIAL_RANGE if is_special", "special = 0 if is_special", "special addresses"),
+    Mutant(ACTION, "is_routers(rule.owner) and not is_special", "not is_special", "reserved ports, other owners"),
+    Mutant(ACTION, "is_routers(rule.owner) and not is_special", "is_routers(rule.owner)", "reserved ports, loopback"),
     Mutant(
         REFERENCE,
         "rules.sort(key=lambda rule: rule.precedence, reverse=True)",

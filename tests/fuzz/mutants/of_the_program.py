@@ -261,16 +261,27 @@ MUTANTS = (
     Mutant(PROGRAM, "	if (is_own(kind))\n", "	if (0)\n", "own addresses"),
     Mutant(
         PROGRAM,
-        "if (!(ctx->action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))",
-        "if (!(ctx->action->flags & ACTION_SPECIAL_RANGE))",
+        "if (!(action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))",
+        "if (!(action->flags & ACTION_SPECIAL_RANGE))",
         "rules for one own address",
     ),
     Mutant(
         PROGRAM,
-        "if (!(ctx->action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))",
-        "if (!(ctx->action->flags & ACTION_ONE_ADDRESS))",
+        "if (!(action->flags & (ACTION_ONE_ADDRESS | ACTION_SPECIAL_RANGE)))",
+        "if (!(action->flags & ACTION_ONE_ADDRESS))",
         "rules within a special range",
     ),
+    Mutant(
+        PROGRAM, "ACTION_SPARES_RESERVED && is_reserved", "ACTION_PASS_WHEN_MISSING && is_reserved", "reserved ports"
+    ),
+    Mutant(PROGRAM, "ACTION_SPARES_RESERVED && is_reserved(flow)", "ACTION_SPARES_RESERVED", "ports not reserved"),
+    Mutant(
+        POLICY,
+        "flow->protocol == IPPROTO_TCP ? ports->tcp : ports->udp",
+        "flow->protocol == IPPROTO_TCP ? ports->udp : ports->tcp",
+        "reserved ports of each protocol",
+    ),
+    Mutant(POLICY, ">> (flow->dport & 7) & 1", ">> (flow->dport & 3) & 1", "the bit of a reserved port"),
     Mutant(
         PROGRAM,
         "return default_action(ctx, REASON_UNDELIVERABLE);",

@@ -68,6 +68,7 @@ def _shorten_tables(path: pathlib.Path) -> None:
 NEW_MAPS = (
     "displaced",
     "own_addresses",
+    "reserved_ports",
     "flows_own",
     "flows_forwarded",
     "flows_outside",

@@ -164,6 +164,35 @@ def test_a_rule_for_that_very_address_takes_it(splicer, protocol):
     assert told(splicer.ask(FRAMES[protocol](OWN, 443), LAN))[1] != "no_listener"
 
 
+@BOTH
+@pytest.mark.parametrize("port", [0, 7, 8, 443, 65535])
+def test_a_rule_of_a_router_spares_the_reserved_ports_of_an_own_address(splicer, protocol, port):
+    other = {"tcp": "udp", "udp": "tcp"}[protocol]
+    splicer.policy(LAN, allow_ssh=False)
+    splicer.own(OWN, SERVER)
+    every = {"owner": "ziti:a", "ports": "0-65535"}
+    splicer.rules(*(rule(name, destination=f"{OWN}/32", **every) for name in (protocol, other)))
+    splicer.reserve((protocol, port))
+    assert splicer.ask(FRAMES[protocol](OWN, port), LAN)[:4] == ("pass", "local", "pass", 1)
+    for neighbour in {max(port - 1, 0), min(port + 1, 65535)} - {port}:
+        assert told(splicer.ask(FRAMES[protocol](OWN, neighbour), LAN)) == ("drop", "no_listener")
+    assert told(splicer.ask(FRAMES[other](OWN, port), LAN)) == ("drop", "no_listener")
+
+
+@BOTH
+def test_other_rules_and_other_addresses_know_no_reserved_ports(splicer, protocol):
+    splicer.policy(LAN, allow_ssh=False)
+    splicer.own(OWN)
+    splicer.reserve((protocol, 443))
+    splicer.rules(
+        rule(protocol, destination=f"{OWN}/32"),
+        rule(protocol, destination=f"{SERVER}/32", owner="ziti:a"),
+        rule(protocol, destination="127.0.0.1/32", owner="ziti:a"),
+    )
+    for address in (OWN, SERVER, "127.0.0.1"):
+        assert told(splicer.ask(FRAMES[protocol](address, 443), LAN)) == ("drop", "no_listener"), address
+
+
 @pytest.mark.parametrize("default", ["drop", "pass"])
 @pytest.mark.parametrize("destination", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", "10.1.0.255"])
 def test_a_rule_for_all_destinations_takes_no_group_and_no_loopback_address(splicer, destination, default):

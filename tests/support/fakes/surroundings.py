@@ -68,7 +68,8 @@ class FakeProcesses:
     """As the processes of procfs.
 
     `ssh` is the SSH session of the calling process, None without one. `sockets` are the unix sockets that listen.
-    `no_groups` are the groups that do not exist. `users` has the number of each user by name.
+    `ssh_sockets` are the inodes of SSH daemons. `no_groups` are the groups that do not exist.
+    `users` has the number of each user by name.
     """
 
     def __init__(self):
@@ -76,10 +77,14 @@ class FakeProcesses:
         self.sockets = set()
         self.no_groups = set()
         self.users = {"proxy": 13}
+        self.ssh_sockets = set()  # inodes; None: they cannot be read
         self.owner, self.parent = None, None  # of every socket, and of every process
 
     def owners_of(self, inodes):
         return {inode: self.owner for inode in inodes if self.owner}
+
+    def sockets_of(self, names):
+        return self.ssh_sockets
 
     def parent_of(self, pid):
         return self.parent

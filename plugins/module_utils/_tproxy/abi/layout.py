@@ -119,6 +119,7 @@ ACTION_CHECK_LISTENER = 2
 ACTION_ONE_ADDRESS = 4
 ACTION_SPECIAL_RANGE = 8
 ACTION_CHECK_USER = 16
+ACTION_SPARES_RESERVED = 32
 
 # enum policy_flag
 POLICY_DEFAULT_PASS = 1
@@ -139,6 +140,9 @@ TABLE_ADDRESSES = 1
 ADDRESS_OWN = 1
 ADDRESS_GROUP = 2
 ADDRESS_SPECIAL = 4
+
+# enum reserved_limits
+RESERVED_BYTES = 8192
 
 # enum flow_limits
 FLOWS = 65536
@@ -274,6 +278,13 @@ STRUCTS = {
             "address": (24, 2048),
         },
     ),
+    "reserved_ports": (
+        16384,
+        {
+            "tcp": (0, 8192),
+            "udp": (8192, 8192),
+        },
+    ),
     "flow_key": (
         40,
         {
@@ -380,16 +391,17 @@ MAPS = {
     "policy": (2130706434, (2, 4, 1568, 512, 0)),
     "ifindex_ip_map": (2130706435, (2, 4, 2072, 256, 0)),
     "own_addresses": (2130706436, (1, 16, 4, 65536, 1)),
-    "displaced": (2130706437, (1, 8, 4, 512, 0)),
-    "flows_own": (2130706438, (9, 40, 16, 65536, 0)),
-    "flows_forwarded": (2130706439, (9, 40, 16, 65536, 0)),
-    "flows_outside": (2130706440, (9, 40, 16, 65536, 0)),
-    "fragments": (2130706441, (9, 44, 16, 16384, 0)),
-    "listeners": (2130706442, (18, 32, 8, 4096, 0)),
-    "wanted_sockets": (2130706443, (9, 32, 8, 256, 0)),
-    "hits": (2130706444, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706445, (6, 4, 16, 15420, 0)),
-    "drops": (2130706446, (9, 48, 32, 8192, 0)),
-    "drop_budget": (2130706447, (6, 4, 16, 1, 0)),
-    "meta": (2130706448, (2, 4, 262224, 1, 0)),
+    "reserved_ports": (2130706437, (2, 4, 16384, 1, 0)),
+    "displaced": (2130706438, (1, 8, 4, 512, 0)),
+    "flows_own": (2130706439, (9, 40, 16, 65536, 0)),
+    "flows_forwarded": (2130706440, (9, 40, 16, 65536, 0)),
+    "flows_outside": (2130706441, (9, 40, 16, 65536, 0)),
+    "fragments": (2130706442, (9, 44, 16, 16384, 0)),
+    "listeners": (2130706443, (18, 32, 8, 4096, 0)),
+    "wanted_sockets": (2130706444, (9, 32, 8, 256, 0)),
+    "hits": (2130706445, (6, 4, 16, 131072, 0)),
+    "reasons": (2130706446, (6, 4, 16, 15420, 0)),
+    "drops": (2130706447, (9, 48, 32, 8192, 0)),
+    "drop_budget": (2130706448, (6, 4, 16, 1, 0)),
+    "meta": (2130706449, (2, 4, 262224, 1, 0)),
 }

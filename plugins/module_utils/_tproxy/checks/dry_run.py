@@ -49,6 +49,8 @@ from ..resources.interfaces import (
     slots_for,
 )
 from ..resources.pins import Pins, inner_shape
+from ..resources.reserved_ports import MAP_NAME as RESERVED_PORTS
+from ..resources.reserved_ports import encode_ports, ports_of_policies, ports_of_ssh
 from ..ruleset.lookup import Lookup
 from ..system.bpf import Shape
 from ..system.netlink.messages import Link
@@ -173,8 +175,7 @@ class _Maps:
     """The maps of a dry run. Its exit stack closes them."""
 
     def __init__(self, system: System, pins: Pins, opened: ExitStack, new: New) -> None:
-        self._bpf, self._pins, self._opened, self._changed = system.bpf, pins, opened, new
-        self._open_netlink = system.netlink
+        self._system, self._bpf, self._pins, self._opened, self._changed = system, system.bpf, pins, opened, new
 
     def of(self, name: str, shape: Shape) -> int:
         """Return the descriptor of a map: a private one for new content and for counters, otherwise the pinned one."""
@@ -185,6 +186,8 @@ class _Maps:
             return self._addresses(shape, addresses)
         if name == HOST_ADDRESSES:
             return self._host_addresses(shape, addresses)
+        if name == RESERVED_PORTS and policies is not None:
+            return self._reserved_ports(shape, policies)
         if name == "displaced" and (policies is not None or addresses is not None):
             return self._displaced(shape, policies, addresses)
         if shape[0] == TYPE_ARRAY_OF_MAPS and (image is not None or name in self._pins.missing()):
@@ -219,10 +222,17 @@ class _Maps:
         if recorded is None:
             recorded = AddressTable(self._bpf, self._pins).load().entries
         made = self._new(shape, HOST_ADDRESSES)
-        with self._open_netlink() as netlink:
+        with self._system.netlink() as netlink:
             found = host_addresses(netlink.addresses(), recorded)
         for address, kind in found.items():
             self._bpf.update(made, address, KIND.pack(kind), HOST_ADDRESSES)
+        return made
+
+    def _reserved_ports(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
+        """Return a map with the reserved ports of this moment, with those of the policies."""
+        made = self._new(shape, RESERVED_PORTS)
+        ports = ports_of_policies(policies.values()) | (ports_of_ssh(self._system) or set())
+        self._bpf.update(made, codec.key(0), encode_ports(ports), RESERVED_PORTS)
         return made
 
     def _displaced(

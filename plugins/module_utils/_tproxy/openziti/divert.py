@@ -23,6 +23,7 @@ from ..resources.in_force import AttachedInterfaces
 from ..resources.lock import missing_capabilities
 from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result
+from ..resources.reserved_ports import spared
 from ..system.system import System
 from .diverter_args import Request, flow_of, removed_by
 
@@ -45,6 +46,7 @@ def divert(options: Options, system: System, check: bool) -> Result:
         return replace(result, data={"not_enforced_reason": ""}, diff=None)
     with system.netlink() as netlink, living_pins(system, lambda: netlink, pin_dir) as pins:
         why = "; ".join(result.warnings) or AttachedInterfaces().not_enforced_reason(request.rules, pins, system)
+        why = "; ".join(filter(None, [why, spared(request.rules, system.bpf, pins)]))
     return replace(result, data={"not_enforced_reason": why}, diff=None, warnings=())
 
 

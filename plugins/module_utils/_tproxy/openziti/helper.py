@@ -30,6 +30,7 @@ from ..resources.image_lock import image_lock
 from ..resources.in_force import AttachedInterfaces
 from ..resources.operation import Options, RuleChanges
 from ..resources.pins import Pins, splicer_pins
+from ..resources.reserved_ports import spared
 from ..resources.rule_table import rule_table
 from ..resources.rules import CURRENT, PREVIOUS
 from ..resources.rules_incremental import IncrementalTable
@@ -207,7 +208,9 @@ class Helper:
             puts = changes[-1].puts if changes else []
             if self._opened is None or not puts:
                 return any(changed), ""
-            return any(changed), self._attached.not_enforced_reason(puts, self._opened.pins, self._system)
+            pins = self._opened.pins
+            said = [self._attached.not_enforced_reason(puts, pins, self._system), spared(puts, self._system.bpf, pins)]
+            return any(changed), "; ".join(filter(None, said))
 
     def _change_of(self, table: IncrementalTable, request: Request) -> _Change:
         listeners = Listeners(self._system.sockets)

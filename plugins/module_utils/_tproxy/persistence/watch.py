@@ -31,6 +31,7 @@ from ..resources.host_addresses import follow_host_addresses
 from ..resources.lock import pending_change
 from ..resources.operation import Options, Result
 from ..resources.pins import splicer_pins
+from ..resources.reserved_ports import ReservedPortsWatch
 from ..resources.restore import RestoreCache
 from ..system.bpf import TcxPrograms
 from ..system.system import Events, System
@@ -81,8 +82,10 @@ def watch(
     with system.files.show_running(WATCHER_LOCK), system.events() as events:
         last: list[Said] = []
         cache, lookups = RestoreCache(), SocketLookups(system, options["pin_dir"])
+        ports = ReservedPortsWatch(system)
         _follow_addresses(options["pin_dir"], system)
         while True:
+            _follow_ports(options["pin_dir"], system, ports)
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
             found += [Said(line) for line in lookups.work(_indexes(system, cache))]
@@ -93,7 +96,7 @@ def watch(
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
                 events.wait(LOOK_AGAIN_SECONDS)
             else:
-                _wait(events, options, system, cache, lookups)
+                _wait(events, options, system, cache, lookups, ports)
             _follow_addresses(options["pin_dir"], system)
             _rest(events, options["pin_dir"], system, ended + min(REST * (ended - began), REST_MAX))
 
@@ -128,10 +131,24 @@ def _follow_addresses(pin_dir: str, system: System) -> None:
         system.background.sleep_until(ended + min(ADDRESSES_REST * (ended - began), ADDRESSES_REST_MAX))
 
 
-def _wait(events: Events, options: Options, system: System, cache: RestoreCache, lookups: SocketLookups) -> None:
+def _follow_ports(pin_dir: str, system: System, ports: ReservedPortsWatch) -> None:
+    """Bring the reserved ports up to date. If that fails, the next restoration says why."""
+    with suppress(TproxyError), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
+        ports.follow(pins)
+
+
+def _wait(
+    events: Events,
+    options: Options,
+    system: System,
+    cache: RestoreCache,
+    lookups: SocketLookups,
+    ports: ReservedPortsWatch,
+) -> None:
     """Wait for an event, for another list of TCX programs, for a change past its deadline, or for socket lookups."""
     before = _tcx_lists(system, cache)
     while not events.wait(LOOK_SECONDS):
+        _follow_ports(options["pin_dir"], system, ports)
         if _tcx_lists(system, cache) != before or _has_overdue_change(options["pin_dir"], system):
             break
         if lookups.have_work(_indexes(system, cache)):

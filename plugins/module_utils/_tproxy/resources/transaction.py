@@ -48,6 +48,7 @@ from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
 from .older_release import drop_older_pins
 from .pins import Pins
 from .reconcile import Changes, Plan, diff, plan, reconcile, with_changes
+from .reserved_ports import follow_reserved_ports
 from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
 from .rule_table import CompiledRules, RuleTable, finish_move, rule_table
 from .rules import EMPTY, RuleSnapshot
@@ -369,12 +370,15 @@ class Transaction:
                 planned.addresses.first.apply(undo)
             self._follow_host_addresses(planned)
             programs = self._open_programs(planned, done)
+            undo.callback(self._follow_reserved_ports, planned)
             if planned.policies is not None:
                 planned.policies.first.apply(undo)
+            self._follow_reserved_ports(planned)
             self._put_attachments(planned, programs, done, undo)
             self._remove_attachments(planned, done, undo)
             if planned.policies is not None:
                 _finish(planned.policies, undo)
+                self._follow_reserved_ports(planned)
             if planned.addresses is not None:
                 _finish(planned.addresses, undo)
                 self._follow_host_addresses(planned)
@@ -387,6 +391,11 @@ class Transaction:
         tables = [table for table in (planned.addresses, planned.policies) if table is not None]
         if self.is_splicer and any(table.before or table.after for table in tables):
             follow_host_addresses(self.system.bpf, self.pins, self.netlink)
+
+    def _follow_reserved_ports(self, planned: TransactionPlan) -> None:
+        """Bring the reserved ports up to date, unless the plan has no policies."""
+        if self.is_splicer and planned.policies is not None:
+            follow_reserved_ports(self.system, self.pins)
 
     def _write_rules(self, desired: HostState, planned: RulePlan, undo: ExitStack) -> None:
         if planned.moving:

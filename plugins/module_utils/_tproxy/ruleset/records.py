@@ -31,6 +31,7 @@ from ..abi.layout import (
     ACTION_ONE_ADDRESS,
     ACTION_PASS,
     ACTION_PASS_WHEN_MISSING,
+    ACTION_SPARES_RESERVED,
     ACTION_SPECIAL_RANGE,
     ACTION_TPROXY,
     GROUP_PAGES,
@@ -54,7 +55,7 @@ from ..abi.structs import decode, encode
 from ..errors import LayoutMismatch, LimitExceeded, VerificationFailed
 from ..model.prefix import ADDRESS_BITS, Prefix, format_address, parse_address
 from ..model.protocol import protocol_name, protocol_number
-from ..model.rule import Identity, Rule
+from ..model.rule import Identity, Rule, is_routers
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -101,8 +102,11 @@ def _reach_flags(rule: Rule) -> int:
     if rule.action != "tproxy":
         return 0
     is_special = any(rule.destination.is_within(special) for special in SPECIAL_RANGES)
-    one_address = ACTION_ONE_ADDRESS if rule.destination.length == ADDRESS_BITS else 0
-    return one_address | (ACTION_SPECIAL_RANGE if is_special else 0)
+    special = ACTION_SPECIAL_RANGE if is_special else 0
+    if rule.destination.length != ADDRESS_BITS:
+        return special
+    spares = ACTION_SPARES_RESERVED if is_routers(rule.owner) and not is_special else 0
+    return special | ACTION_ONE_ADDRESS | spares
 
 
 class Action(NamedTuple):

@@ -12,7 +12,7 @@ import glob
 import grp
 import os
 import pwd
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..errors import kernel_refusals
@@ -29,6 +29,7 @@ ANY_INTERFACE = 0
 INIT = 1
 UNITS = (".service", ".scope")  # of processes, as a cgroup names them
 SSH_CONNECTION = b"SSH_CONNECTION="
+SOCKET = "socket:["  # the target of a descriptor, before the inode
 COMM_BYTES = 15  # the kernel keeps this much of a process's name (proc(5))
 
 NETWORKD_FOLDERS = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
@@ -165,6 +166,29 @@ def owners_of(inodes: Iterable[int]) -> dict[int, Process]:
             if inode is not None and owner is not None:
                 found[inode] = owner
     return found
+
+
+def sockets_of(names: Collection[str]) -> set[int] | None:
+    """Return the inodes of the sockets that processes of these names hold. None: one of them cannot be read."""
+    comms = {name.encode() for name in names}
+    found: set[int] = set()
+    for path in glob.iglob("/proc/[0-9]*/comm"):
+        if _readable_bytes(path).strip() not in comms:
+            continue
+        try:
+            found.update(_sockets_below(f"{os.path.dirname(path)}/fd"))
+        except PermissionError:
+            return None
+    return found
+
+
+def _sockets_below(folder: str) -> Iterator[int]:
+    """Yield the inodes of the sockets among the descriptors of a process, which can end meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(folder):
+            target = os.readlink(f"{folder}/{name}")
+            if target.startswith(SOCKET):
+                yield int(target[len(SOCKET) : -1])
 
 
 def parent_of(pid: int) -> Process | None:

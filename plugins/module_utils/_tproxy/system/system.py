@@ -11,7 +11,7 @@ implementation may name them as it likes. A module implements a protocol by its 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -275,6 +275,8 @@ class Processes(Protocol):
     """Other processes of this machine."""
 
     def owners_of(self, inodes: Iterable[int], /) -> Mapping[int, Process]: ...
+
+    def sockets_of(self, names: Collection[str], /) -> Collection[int] | None: ...
 
     def parent_of(self, pid: int, /) -> Process | None: ...
 

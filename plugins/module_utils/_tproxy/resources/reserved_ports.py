@@ -1,0 +1,131 @@
+# Copyright: (c) 2026, netedge.tproxy contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+"""The reserved ports of this host in the map `reserved_ports`: those of SSH daemons and of management entries.
+
+An OpenZiti controller can put a service on an address of its router, with any range of ports. The rule of that service
+takes no reserved port of an own address, so operators can still reach the router. The map follows the host and is no
+part of the wanted state: runs that change policies or addresses bring it up to date, and so does the watcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ..abi import structs as codec
+from ..abi.layout import ADDRESS_OWN
+from ..abi.structs import decode, encode, size_of
+from ..errors import KernelRefused
+from ..model.policy import Policy
+from ..model.prefix import ADDRESS_BITS, format_number
+from ..model.rule import Rule, is_routers
+from ..system.system import Bpf, System
+from .host_addresses import ADDRESS_BYTES, KIND
+from .host_addresses import MAP_NAME as OWN_ADDRESSES_MAP
+from .interfaces import PolicyTable
+from .pins import Pins
+
+MAP_NAME = STRUCT_NAME = "reserved_ports"
+# systemd holds the socket of ssh.socket until the first client comes. No listing tells the sockets of units apart.
+SSH_DAEMONS = ("sshd", "dropbear", "systemd")
+AGAIN_NS = 5 * 10**9  # no event tells that a daemon listens
+NAMED_MAX = 8  # ports in one message
+
+Port = tuple[str, int]  # protocol and number
+
+
+def ports_of_policies(policies: Iterable[Policy]) -> set[Port]:
+    """Return the ports of all management entries, whatever their interface and source."""
+    entries = (entry for policy in policies for entry in policy.management)
+    return {(entry.protocol, entry.port) for entry in entries if entry.protocol in ("tcp", "udp")}
+
+
+def ports_of_ssh(system: System) -> set[Port] | None:
+    """Return the ports where an SSH daemon listens. None: this process or this kernel cannot tell."""
+    inodes = system.processes.sockets_of(SSH_DAEMONS)
+    try:
+        listening = system.sockets.listeners("tcp")
+    except KernelRefused:
+        return None
+    return None if inodes is None else {("tcp", each.port) for each in listening if each.inode in inodes}
+
+
+def encode_ports(ports: Collection[Port]) -> bytes:
+    """Return struct reserved_ports."""
+    bits = {protocol: sum(1 << number for at, number in set(ports) if at == protocol) for protocol in ("tcp", "udp")}
+    size = size_of(STRUCT_NAME) // len(bits)
+    return encode(STRUCT_NAME, {protocol: each.to_bytes(size, "little") for protocol, each in bits.items()})
+
+
+def decode_ports(raw: bytes) -> set[Port]:
+    """Return the ports in struct reserved_ports."""
+    return {(protocol, port) for protocol, bits in decode(STRUCT_NAME, raw).items() for port in _numbers(bits)}
+
+
+def _numbers(bits: bytes) -> Iterator[int]:
+    for at, byte in enumerate(bits):
+        if byte:
+            yield from (8 * at + bit for bit in range(8) if byte >> bit & 1)
+
+
+def reserved_ports(bpf: Bpf, pins: Pins) -> set[Port]:
+    """Return the ports in the map; none while it is not pinned."""
+    if MAP_NAME in pins.missing():
+        return set()
+    return decode_ports(bpf.lookup(pins.fd(MAP_NAME), codec.key(0), size_of(STRUCT_NAME)) or b"")
+
+
+def follow_reserved_ports(system: System, pins: Pins) -> bool:
+    """Bring the map up to date with daemons and management entries. Return whether a port changed.
+
+    A process that cannot see the daemons removes no port. Nothing happens while a map is not pinned.
+    """
+    if not pins.complete or MAP_NAME not in pins.shapes:
+        return False
+    have, of_ssh = reserved_ports(system.bpf, pins), ports_of_ssh(system)
+    policies = PolicyTable(system.bpf, pins).load().entries
+    want = ports_of_policies(policies.values()) | (have if of_ssh is None else of_ssh)
+    if want != have:
+        system.bpf.update(pins.fd(MAP_NAME), codec.key(0), encode_ports(want), MAP_NAME)
+    return want != have
+
+
+def spared(rules: Iterable[Rule], bpf: Bpf, pins: Pins) -> str:
+    """Return a sentence about the reserved ports that rules of a router would take on an own address, or ""."""
+    found = [
+        f"{protocol} {number} of {format_number(rule.destination.network)}"
+        for rule in rules
+        if _names_own_address(rule, bpf, pins)
+        for protocol, number in sorted(reserved_ports(bpf, pins))
+        if protocol == rule.protocol and rule.low <= number <= rule.high
+    ]
+    if not found:
+        return ""
+    more = ["..."] if len(found) > NAMED_MAX else []
+    return f"stored without {', '.join(found[:NAMED_MAX] + more)}: SSH or a management entry of this router has it"
+
+
+def _names_own_address(rule: Rule, bpf: Bpf, pins: Pins) -> bool:
+    """Return whether a rule of a router is for one address, and this host has it."""
+    if not is_routers(rule.owner) or rule.action != "tproxy" or rule.destination.length != ADDRESS_BITS:
+        return False
+    if OWN_ADDRESSES_MAP in pins.missing():
+        return False
+    address = rule.destination.network.to_bytes(ADDRESS_BYTES, "big")
+    return bpf.lookup(pins.fd(OWN_ADDRESSES_MAP), address, KIND.size) == KIND.pack(ADDRESS_OWN)
+
+
+class ReservedPortsWatch:
+    """The care of the watcher: it looks at the daemons now and then."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._rests_until = 0
+
+    def follow(self, pins: Pins) -> None:
+        """Bring the map up to date, unless this was done a moment ago."""
+        now = self._system.background.monotonic_ns()
+        if now >= self._rests_until:
+            self._rests_until = now + AGAIN_NS
+            follow_reserved_ports(self._system, pins)
