@@ -15,6 +15,7 @@ and that the lock keeps two runs apart. tests/kernel proves these.
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import struct
@@ -37,7 +38,10 @@ class Killed(BaseException):
 
 
 class Memory(bytearray):
-    """The mapped memory of an array."""
+    """The mapped memory of an array. As of mmap, a part of it is bytes."""
+
+    def __getitem__(self, place):
+        return bytes(memoryview(self)[place]) if isinstance(place, slice) else super().__getitem__(place)
 
     def __enter__(self):
         return self
@@ -55,6 +59,14 @@ class Map:
     def __init__(self, number: int, shape: tuple, name: str):
         self.id, self.shape, self.name, self.entries = number, tuple(shape), name, {}
         self.memory = Memory()
+
+    def __deepcopy__(self, memo):
+        """Return a copy. Keys and values are bytes; deepcopy() would look at each of many thousand."""
+        copied = memo[id(self)] = Map(self.id, self.shape, self.name)
+        is_outer = self.shape[0] == TYPE_ARRAY_OF_MAPS
+        copied.entries = copy.deepcopy(self.entries, memo) if is_outer else dict(self.entries)
+        copied.memory = Memory(self.memory)
+        return copied
 
     def bytes(self) -> dict:
         """Return the entries that are not zero, and all of a hash. An image is the digest of its used pages."""
@@ -173,11 +185,12 @@ class Kernel:
 
     def by_id(self, number: int):
         """Return a living object."""
-        living = [*self.still_open(), *self.files.values(), *self.attached()]
-        for thing in living:
-            if getattr(thing, "id", None) == number:
-                return thing
-            living.extend(thing.holds() if hasattr(thing, "holds") else ())
+        for holders in (lambda: [*self.files.values(), *self.attached()], self.still_open):
+            living = holders()
+            for thing in living:
+                if getattr(thing, "id", None) == number:
+                    return thing
+                living.extend(thing.holds() if hasattr(thing, "holds") else ())
         raise KernelRefused(errno.ENOENT, "open", f"id {number}")
 
     def attached(self) -> list:

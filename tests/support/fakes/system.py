@@ -11,6 +11,7 @@ import struct
 from contextlib import contextmanager
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
+    TYPE_ARRAY,
     TYPE_ARRAY_OF_MAPS,
     TYPE_HASH,
     TYPE_PERCPU_ARRAY,
@@ -47,6 +48,12 @@ def step(changes: bool):
 
 
 reads, writes = step(False), step(True)
+
+
+@functools.cache  # the tests read tables of interfaces many thousand times
+def array_keys(entries):
+    """Return the keys of an array with so many entries."""
+    return [struct.pack("=I", index) for index in range(entries)]
 
 
 class Adapter:
@@ -146,7 +153,12 @@ class FakeBpf(Adapter):
         return list(self.kernel.read(descriptor).entries)
 
     def values(self, descriptor, key_size, value_size):
-        return list(self.kernel.read(descriptor).entries.values())
+        found = self.kernel.read(descriptor)
+        if found.shape[0] != TYPE_ARRAY:
+            return list(found.entries.values())
+        assert value_size == found.shape[2]
+        nothing = bytes(value_size)
+        return [found.entries.get(key, nothing) for key in array_keys(found.shape[3])]
 
     @reads
     def map_by_id(self, number):
@@ -231,7 +243,9 @@ class FakeBpffs(Adapter):
             self.kernel.lock = False
 
     def names(self, folder):
-        return sorted(path[len(folder) + 1 :] for path in self.kernel.files if path.rpartition("/")[0] == folder)
+        begin = f"{folder}/"
+        inside = [path[len(begin) :] for path in self.kernel.files if path.startswith(begin)]
+        return sorted(name for name in inside if "/" not in name)
 
     def is_folder(self, path):
         return self.kernel.files.get(path) == FOLDER

@@ -50,7 +50,12 @@ def executable(read: Callable[[str], bytes], exists: Callable[[str], bool], pin_
     folders = {str(parent) for module in modules for parent in PurePosixPath(module).parents} - {"."}
     packages = {f"{PACKAGE}/{folder}/__init__.py": b"" for folder in folders}
     first = {"__main__.py": MAIN, f"{PACKAGE}/__init__.py": _preset(pin_dir)}
-    return sealed(zipapp({**first, **packages, **package}, script_for(exists).encode()))
+    return _sealed_zipapp(tuple({**first, **packages, **package}.items()), script_for(exists).encode())
+
+
+@functools.lru_cache(maxsize=1)  # a run predicts its change and then makes it
+def _sealed_zipapp(sources: tuple[tuple[str, bytes], ...], prologue: bytes) -> bytes:
+    return sealed(zipapp(dict(sources), prologue))
 
 
 def sealed(archive: bytes) -> bytes:
@@ -93,10 +98,7 @@ def _source_of(path: str, first: Mapping[str, bytes], read: Callable[[str], byte
         return first[path]
     if path.endswith("/__init__.py"):
         return b""
-    try:
-        return read(path[len(PACKAGE) + 1 : -len(".py")])
-    except OSError:
-        return None
+    return _read_if_there(path[len(PACKAGE) + 1 : -len(".py")], read)
 
 
 def _is_of_today(packed: zipfile.ZipFile, path: str, source: bytes | None) -> bool:
@@ -120,6 +122,7 @@ def _preset(pin_dir: str) -> bytes:
     return f"import os\n\n{known}\n".encode()
 
 
+@functools.lru_cache(maxsize=2)  # a run tells of the file before and after it, as predicted and as made
 def fingerprint(content: bytes) -> str:
     """Return a digest of the parts of an executable: its script, its sources, and the headers of its bytecode.
 
@@ -139,13 +142,14 @@ def fingerprint(content: bytes) -> str:
 
 def import_closure(read: Callable[[str], bytes], first: str) -> dict[str, bytes]:
     """Return {module: source} of a module and of all modules that it imports, directly or not."""
+    source_of = functools.cache(lambda module: _read_if_there(module, read))
     found: dict[str, bytes] = {}
     pending = [first]
     while pending:
         module = pending.pop()
         if module not in found:
             found[module] = read(module)
-            pending += _imports(module, found[module], read)
+            pending += _imports(module, found[module], source_of)
     return found
 
 
@@ -162,12 +166,13 @@ def zipapp(sources: Mapping[str, bytes], prologue: bytes) -> bytes:
     return archive.getvalue()
 
 
-def _imports(module: str, source: bytes, read: Callable[[str], bytes]) -> list[str]:
+def _imports(module: str, source: bytes, source_of: Callable[[str], bytes | None]) -> list[str]:
     """Return the modules that a module imports by relative imports, at its head or inside functions."""
     found = []
     for level, name, members in _relative_imports(source):
         base = "/".join(module.split("/")[:-level] + name.split(".")).strip("/")
-        found += [base] if _is_module(base, read) else [f"{base}/{member}" for member in members]
+        is_package = source_of(base) is None
+        found += [f"{base}/{member}" for member in members] if is_package else [base]
     return found
 
 
@@ -178,13 +183,12 @@ def _relative_imports(source: bytes) -> list[tuple[int, str, tuple[str, ...]]]:
     return [(node.level, node.module or "", tuple(name.name for name in node.names)) for node in nodes]
 
 
-def _is_module(path: str, read: Callable[[str], bytes]) -> bool:
-    """Return whether a path names a module; otherwise it names a package."""
+def _read_if_there(path: str, read: Callable[[str], bytes]) -> bytes | None:
+    """Return the source of a module, or None where the path names a package."""
     try:
-        read(path)
+        return read(path)
     except OSError:
-        return False
-    return True
+        return None
 
 
 @functools.cache  # a run predicts its change and then makes it

@@ -45,7 +45,8 @@ from ..system.system import Bpf, Netlink
 from .pins import Pins
 from .reconcile import Changes, restore_entries
 
-SLOT_BYTES = 4
+SLOT_BYTES = IFINDEX_BYTES = 4
+FREE = bytes(IFINDEX_BYTES)  # no interface has index 0
 RECORDED_SCOPES = (0, 253)  # RT_SCOPE_UNIVERSE, RT_SCOPE_LINK: include/uapi/linux/rtnetlink.h
 
 Entry = TypeVar("Entry")
@@ -99,11 +100,9 @@ class InterfaceTable(Generic[Entry]):
         """
         if self.map_name in self._pins.missing():
             return InterfaceSnapshot({}, {})
-        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
         entries, slots = {}, {}
-        for slot in range(INTERFACES):
-            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
-            if raw is not None and any(raw[:4]):
+        for slot, raw in enumerate(self._all_slots()[:INTERFACES]):
+            if raw[:IFINDEX_BYTES] != FREE:
                 ifindex, entry = self.decode(raw)
                 if slot == home_slot(ifindex) or not self._can_displace() or slot == self._slot_of(ifindex):
                     entries[ifindex], slots[ifindex] = entry, slot
@@ -166,6 +165,16 @@ class InterfaceTable(Generic[Entry]):
         """Return (ifindex, entry)."""
         raise NotImplementedError
 
+    def _all_slots(self) -> Sequence[bytes]:
+        """Return the bytes of each slot of the map, and of the second half where it has one.
+
+        Entries of an older layout are shorter. What they lack at their ends is zero.
+        """
+        size = self._pins.shapes[self.map_name][2]
+        found = self._bpf.values(self._pins.fd(self.map_name), SLOT_BYTES, size)
+        lacking = bytes(codec.size_of(self.struct_name) - size)
+        return [raw + lacking for raw in found] if lacking else found
+
     def _slot_of(self, ifindex: int) -> int | None:
         """Return the slot where the program finds the entry of an interface, or None."""
         if self._stands_in(home_slot(ifindex), ifindex):
@@ -223,10 +232,10 @@ class PolicyTable(InterfaceTable[Policy]):
 
     def forget_previous(self) -> None:
         """Remove the policies that would apply past a deadline."""
-        descriptor, size = self._pins.fd(self.map_name), codec.size_of(self.struct_name)
-        for slot in range(INTERFACES):
-            if any(self._bpf.lookup(descriptor, codec.key(slot + INTERFACES), size) or b""):
-                self._update_previous(slot, bytes(size))
+        nothing = bytes(codec.size_of(self.struct_name))
+        for slot, raw in enumerate(self._all_slots()[INTERFACES:]):
+            if raw != nothing:
+                self._update_previous(slot, nothing)
 
     def _update_previous(self, slot: int, raw: bytes) -> None:
         self._bpf.update(self._pins.fd(self.map_name), codec.key(slot + INTERFACES), raw, self.map_name)

@@ -36,7 +36,7 @@ LOG_KEPT = 4000
 LOG_OF_REFUSAL, LOG_SUMMARY = 1, 4  # BPF_LOG_LEVEL1; BPF_LOG_STATS: the summary without the trace
 INFO_BYTES = 256
 IDS_MAX = 64
-BATCH = 4096  # entries of a hash by one call
+BATCH_BYTES = 1 << 18  # of keys and values by one call
 
 
 class ProgramType(NamedTuple):
@@ -206,13 +206,17 @@ def _next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
 
 
 def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
-    """Return the values of a hash, a batch of entries by one call (Linux 5.6). Raises KernelRefused."""
-    places, key_buffer, found = ctypes.create_string_buffer(8), ctypes.create_string_buffer(BATCH * key_size), []
-    value_buffer, begun = ctypes.create_string_buffer(BATCH * value_size), False
+    """Return the values of a hash, or of an array in the order of its keys. Raises KernelRefused.
+
+    One call reads a batch of entries (Linux 5.6).
+    """
+    batch = BATCH_BYTES // (key_size + value_size)
+    places, key_buffer, found = ctypes.create_string_buffer(8), ctypes.create_string_buffer(batch * key_size), []
+    value_buffer, begun = ctypes.create_string_buffer(batch * value_size), False
     place = _pointer(places)
     while True:
-        batch = (place if begun else 0, place, _pointer(key_buffer), _pointer(value_buffer), BATCH, descriptor)
-        attribute = ctypes.create_string_buffer(struct.pack("=4Q2I", *batch), ATTRIBUTE_BYTES)
+        fields = (place if begun else 0, place, _pointer(key_buffer), _pointer(value_buffer), batch, descriptor)
+        attribute = ctypes.create_string_buffer(struct.pack("=4Q2I", *fields), ATTRIBUTE_BYTES)
         is_last = False
         try:
             libc.bpf(MAP_LOOKUP_BATCH, attribute)
@@ -221,7 +225,7 @@ def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
             if not is_last:
                 raise KernelRefused.of(refusal, "list the values of", "map") from refusal
         (count,) = struct.unpack_from("=I", attribute, 4 * 8)
-        read = value_buffer.raw
+        read = ctypes.string_at(value_buffer, count * value_size)
         found += [read[start : start + value_size] for start in range(0, count * value_size, value_size)]
         if is_last:
             return found
