@@ -261,6 +261,25 @@ struct reserved_ports {
 	__u8 udp[RESERVED_BYTES];
 };
 
+/* ---- the session cache ------------------------------------------------------- */
+
+enum session_limits {
+	SESSION_SETS_SHIFT = 10,
+	SESSION_SETS = 1024,
+	SESSION_WAYS = 2, /* entries of a set */
+};
+
+struct session_ends {
+	__u8 saddr[16];
+	__u8 daddr[16];
+};
+
+/* The heads are apart from the ends, so that a miss reads one line of memory. */
+struct session_set {
+	__u64 head[SESSION_WAYS]; /* session_head() in lib/session_cache.h; 0: no entry */
+	struct session_ends ends[SESSION_WAYS];
+};
+
 /* ---- tracked flows ----------------------------------------------------------- */
 
 enum flow_limits {

@@ -35,6 +35,7 @@ enum map_flag {
 	MAP(own_addresses, TYPE_HASH, 16, 4, OWN_ADDRESSES, FLAG_NO_PREALLOC)                     \
 	MAP(reserved_ports, TYPE_ARRAY, 4, sizeof(struct reserved_ports), 1, FLAG_NONE)           \
 	MAP(displaced, TYPE_HASH, sizeof(struct displaced_key), 4, DISPLACED, FLAG_NONE)          \
+	MAP(session_cache, TYPE_ARRAY, 4, sizeof(struct session_set), SESSION_SETS, FLAG_NONE)    \
 	MAP(flows_own, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state), FLOWS,  \
 	    FLAG_NONE)                                                                            \
 	MAP(flows_forwarded, TYPE_LRU_HASH, sizeof(struct flow_key), sizeof(struct flow_state),   \

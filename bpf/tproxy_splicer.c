@@ -15,6 +15,7 @@
 #include "lib/policy.h"
 #include "lib/ruleset.h"
 #include "lib/session.h"
+#include "lib/session_cache.h"
 #include "lib/socket.h"
 #include "lib/stats.h"
 
@@ -247,10 +248,16 @@ int tproxy_splicer(struct __sk_buff *skb)
 {
 	struct pkt_ctx ctx = {};
 	struct flow flow = {};
+	enum cached cached;
 	enum reason reason;
 
 	lookup_policy(skb, &ctx);
+	cached = forget(skb, lookup_cache(skb, &ctx));
+	if (cached == CACHED_SESSION)
+		return finish(skb, &ctx, &flow, accept_local(skb, &ctx, REASON_ESTABLISHED));
 	reason = handle_ingress(skb, &ctx, &flow);
+	if (cached == CACHED_NOT_YET && reason == REASON_ESTABLISHED)
+		remember_session(&ctx, &flow);
 	note_outside(skb, &ctx, &flow, reason);
 	note_first_fragment(skb, &ctx, &flow);
 	return finish(skb, &ctx, &flow, reason);

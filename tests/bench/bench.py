@@ -14,11 +14,12 @@ import bench_images
 import bench_live
 import bench_program
 import bench_rules
+import bench_sessions
 import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "images", "program", "update", "rules")
+SECTIONS = ("classify", "images", "program", "sessions", "update", "rules")
 
 
 class Extent(NamedTuple):
@@ -78,6 +79,8 @@ def _run(section: str, extent: Extent, report: Report, against: str | None) -> i
         return bench_classify.run(report, extent.classify, extent.rounds)
     if section == "images":
         return bench_images.run(report, extent.images, 4 * extent.rounds)
+    if section == "sessions":
+        return bench_sessions.run(report, extent.program, extent.rounds)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
     if section == "rules":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import kernel
@@ -67,29 +67,28 @@ def _one_size(size: int, rounds: int, notes: list) -> tuple:
     blobs = compile_all(PROGRAMS, places_for(size))
     slotted = rulesets.slotted(rulesets.host_rules(size))
     with ExitStack() as closing:
-        stages = _stages(closing, blobs, slotted, notes)
+        stages = stages_of(PEERS, len(slotted), lambda peer: Stage(peer, blobs, slotted), notes)
         for stage in stages:
+            closing.callback(stage.close)
             stage.begin()
         samples = interleave({stage.peer.name: stage.play for stage in stages}, rounds, UNIT, RUN_NS)
         alone = _alone(stages, min(rounds, 5))
         return _rows(stages, samples, alone, notes)
 
 
-def _stages(closing: ExitStack, blobs: dict, slotted: list, notes: list) -> list:
-    """Set up every peer that this machine can."""
+def stages_of(peers: Sequence, rules: int, make: Callable, notes: list) -> list:
+    """Set up a stage of every peer that this machine can; add to the notes. Raises Unsupported."""
     stages = []
-    for peer in PEERS:
-        if len(slotted) > peer.rules_max:
-            notes.append(f"without {peer.name} at {len(slotted):,} rules: it would take this bench minutes")
+    for peer in peers:
+        if rules > peer.rules_max:
+            notes.append(f"without {peer.name} at {rules:,} rules: it would take this bench minutes")
             continue
         try:
-            stages.append(Stage(peer, blobs, slotted))
+            stages.append(make(peer))
         except (RuntimeError, FileNotFoundError) as fault:
             if not peer.splices:
                 raise Unsupported(f"there is no stage to be had: {fault}") from fault
             notes.append(f"without {peer.name}: {str(fault).splitlines()[0]}")
-            continue
-        closing.callback(stages[-1].close)
     return stages
 
 

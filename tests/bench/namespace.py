@@ -35,6 +35,11 @@ class Namespace:
         """Let the namespace end."""
         os.close(self._descriptor)
 
+    @property
+    def path(self) -> str:
+        """A path of the namespace, for other processes."""
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
     @contextmanager
     def inside(self) -> Iterator:
         """Be in the namespace, with every command that is run meanwhile."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from namespace import command
 from original import fill_original, fill_original_address
 from ours import fill_image, fill_interface
-from programs import Bench
+from programs import UNCACHED, Bench
 from rules import PROXY_IP, PROXY_PORT
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
@@ -22,6 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.sock
 
 INTERFACE = "bench0"
 PIN = "/sys/fs/bpf/bench_peer"
+MARK = "0x10000000"
 
 
 class Peer(NamedTuple):
@@ -44,24 +45,33 @@ def attach(program: int) -> int:
     return program
 
 
+def attach_tcx(program: int) -> int:
+    """Attach a program to the ingress hook by TCX."""
+    bpf.attach_tcx(socket.if_nametoindex(INTERFACE), "ingress", program, 0)
+    return program
+
+
 def _nothing(_bench: Bench, _blobs: dict, _slotted: list) -> None:
     return None
 
 
-def _empty(bench: Bench, blobs: dict, _slotted: list) -> int:
-    return attach(bench.load(blobs["floor_empty"]))
+def _empty(attach_program: Callable, function: str = "floor_empty") -> Callable:
+    return lambda bench, blobs, _slotted: attach_program(bench.load(blobs[function]))
 
 
-def _ours(bench: Bench, blobs: dict, slotted: list) -> int:
-    fill_image(bench, slotted)
-    fill_interface(bench, socket.if_nametoindex(INTERFACE), INTERFACE)
-    return attach(bench.load(blobs["tproxy_splicer"]))
+def _ours(attach_program: Callable, of_blob: object = "tproxy_splicer") -> Callable:
+    def set_up(bench: Bench, blobs: dict, slotted: list) -> int:
+        fill_image(bench, slotted)
+        fill_interface(bench, socket.if_nametoindex(INTERFACE), INTERFACE)
+        return attach_program(bench.load(blobs[of_blob]))
+
+    return set_up
 
 
 def _ours_with_listener(bench: Bench, blobs: dict, slotted: list) -> int:
     """Let each rule name its listener, as the rules of an OpenZiti router do."""
     found = listener_at("udp", parse_address(PROXY_IP), PROXY_PORT)
-    return _ours(bench, blobs, [(rule._replace(listener=found.cookie), slot) for rule, slot in slotted])
+    return _ours(attach)(bench, blobs, [(rule._replace(listener=found.cookie), slot) for rule, slot in slotted])
 
 
 def _original(bench: Bench, blobs: dict, slotted: list) -> int:
@@ -71,15 +81,21 @@ def _original(bench: Bench, blobs: dict, slotted: list) -> int:
 
 
 def _nftables(_bench: Bench, _blobs: dict, slotted: list) -> None:
-    """One rule and a set of address and port interval."""
+    """One rule and a set of address and port interval, behind the packets of local sockets; the rest is dropped."""
+    protocol = slotted[0].rule.protocol
     elements = ", ".join(f"{_host(rule)} . {_ports(rule, '-')}" for rule, _slot in slotted)
     command(
         "nft -f -",
         f"""table ip bench {{
             set intercepts {{ type ipv4_addr . inet_service; flags interval; elements = {{ {elements} }} }}
+            chain judge {{
+                meta l4proto {{ tcp, udp }} socket wildcard 0 meta mark set {MARK} accept
+                ip daddr . {protocol} dport @intercepts meta mark set {MARK} tproxy to {PROXY_IP}:{PROXY_PORT} accept
+                drop
+            }}
             chain prerouting {{
-                type filter hook prerouting priority mangle;
-                iifname {INTERFACE} ip daddr . udp dport @intercepts tproxy to {PROXY_IP}:{PROXY_PORT} accept
+                type filter hook prerouting priority mangle; policy accept;
+                iifname {INTERFACE} jump judge
             }}
         }}""",
     )
@@ -89,11 +105,15 @@ def _iptables(kind: str) -> Callable:
     """One rule after the other; `kind` is nft or legacy, whichever the kernel has, and Debian has the tools of both."""
 
     def set_up(_bench: Bench, _blobs: dict, slotted: list) -> None:
-        target = f"-j TPROXY --on-ip {PROXY_IP} --on-port {PROXY_PORT}"
-        rules = "\n".join(
-            f"-A PREROUTING -i {INTERFACE} -p udp -d {_host(rule)} --dport {_ports(rule, ':')} {target}"
+        target = f"-j TPROXY --on-ip {PROXY_IP} --on-port {PROXY_PORT} --tproxy-mark {MARK}/{MARK}"
+        lines = [f"-A PREROUTING -i {INTERFACE} -j BENCH"]
+        lines += [f"-A BENCH -p {protocol} -m socket -j DIVERT" for protocol in ("tcp", "udp")]
+        lines += [f"-A DIVERT -j MARK --set-mark {MARK}", "-A DIVERT -j ACCEPT"]
+        lines += [
+            f"-A BENCH -p {rule.protocol} -d {_host(rule)} --dport {_ports(rule, ':')} {target}"
             for rule, _slot in slotted
-        )
+        ]
+        rules = "\n".join([":BENCH - [0:0]", ":DIVERT - [0:0]", *lines, "-A BENCH -j DROP"])
         command(f"iptables-{kind}-restore", f"*mangle\n{rules}\nCOMMIT\n")
 
     return set_up
@@ -108,14 +128,32 @@ def _ports(rule, between: str) -> str:
 
 
 NOTHING, EMPTY, OURS, OURS_OF_ROUTERS = "nothing attached", "empty program", "ours", "ours, rules name a listener"
-PEERS = (
-    Peer(NOTHING, False, _nothing),
-    Peer(EMPTY, False, _empty),
-    Peer(OURS, True, _ours),
-    Peer(OURS_OF_ROUTERS, True, _ours_with_listener),
-    Peer("original", True, _original),
+KERNELS_OWN = (
     Peer("nftables set", True, _nftables),
     Peer("iptables-legacy", True, _iptables("legacy")),
     # Each rule is an nf_tables rule with two of xtables' modules in it: 20 us a packet at 1000 rules.
     Peer("iptables-nft", True, _iptables("nft"), 1000),
+)
+PEERS = (
+    Peer(NOTHING, False, _nothing),
+    Peer(EMPTY, False, _empty(attach)),
+    Peer(OURS, True, _ours(attach)),
+    Peer(OURS_OF_ROUTERS, True, _ours_with_listener),
+    Peer("original", True, _original),
+    *KERNELS_OWN,
+)
+SESSION_PEERS = (
+    Peer(NOTHING, False, _nothing),
+    Peer("empty program, clsact", False, _empty(attach)),
+    Peer("empty program, TCX", False, _empty(attach_tcx)),
+    Peer("ours, clsact", True, _ours(attach)),
+    Peer("ours, TCX", True, _ours(attach_tcx)),
+    Peer("ours without the session cache, clsact", True, _ours(attach, UNCACHED)),
+    Peer("ours without the session cache, TCX", True, _ours(attach_tcx, UNCACHED)),
+    Peer("original", True, _original),
+    *KERNELS_OWN,
+)
+DROPPING_PEERS = (
+    Peer("drop at once, clsact", True, _empty(attach, "floor_drop")),
+    Peer("drop at once, TCX", True, _empty(attach_tcx, "floor_drop")),
 )

@@ -33,7 +33,10 @@ PRODUCT = HERE.parents[1] / "bpf"
 FIRST_SLOT = 0x7E000000  # below the product's own placeholders
 TYPE_HASH, NO_PREALLOC = 1, 1
 PROGRESS_BYTES = 16
+PACKET_BYTES = 64  # struct packet_of_table of c/replay.c
 MAPPED_TARGET = struct.Struct("=16s16s2sBBI")  # struct mapped_target of c/images.c
+# A change of the product's source that leaves a part out: (file, text, replacement).
+UNCACHED = ("tproxy_splicer.c", "forget(skb, lookup_cache(skb, &ctx))", "CACHED_NOTHING")
 PLACES_AS_PUBLISHED, PLACES_SHRUNK = 65536, RANGES_MAX
 
 # Shapes as in _layout.MAPS. That of the original's rules depends on its places; see original.py.
@@ -41,6 +44,7 @@ SHAPES = {
     "mapped_targets": (TYPE_ARRAY, 4, MAPPED_TARGET.size, targets.COUNT, FLAG_MMAPABLE),
     "targets": (TYPE_ARRAY, 4, targets.RECORD.size, targets.COUNT, FLAG_MMAPABLE),
     "progress": (TYPE_ARRAY, 4, PROGRESS_BYTES, 1, FLAG_MMAPABLE),
+    "frames": (TYPE_ARRAY, 4, PACKET_BYTES, targets.COUNT, FLAG_MMAPABLE),
     "either": (TYPE_ARRAY, 4, 8, targets.COUNT, FLAG_MMAPABLE),
     "exact": (TYPE_HASH, 8, 4, targets.COUNT, 0),
     "original": (),
@@ -49,9 +53,9 @@ SHAPES = {
 SLOTS = {name: FIRST_SLOT + number for number, name in enumerate(SHAPES)}
 
 
-def compile_all(wanted: Iterable, places: int = PLACES_AS_PUBLISHED) -> dict:
-    """Return {function: Blob} of [(file below c/ or bpf/, function)], compiled side by side."""
-    files, compiler = _sources(), Compiler()
+def compile_all(wanted: Iterable, places: int = PLACES_AS_PUBLISHED, edit: tuple = ()) -> dict:
+    """Return {function: Blob} of [(file below c/ or bpf/, function)], compiled side by side, after an edit if given."""
+    files, compiler = _edited(_sources(), edit), Compiler()
     defines = {f"SLOT_{name}": slot for name, slot in SLOTS.items()}
     defines.update(TARGETS=targets.COUNT, ORIGINAL_RANGES=RANGES_MAX, ORIGINAL_PLACES=places)
     known = {**placeholders(), **{slot: [name, SHAPES[name]] for name, slot in SLOTS.items()}}
@@ -62,6 +66,15 @@ def compile_all(wanted: Iterable, places: int = PLACES_AS_PUBLISHED) -> dict:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting = {function: pool.submit(compile_one, entry, function) for entry, function in wanted}
         return {function: blob.result() for function, blob in waiting.items()}
+
+
+def _edited(files: dict, edit: tuple) -> dict:
+    if not edit:
+        return files
+    path, text, replacement = edit
+    if files[path].count(text) != 1:
+        raise RuntimeError(f"expected {text!r} once in {path}")
+    return {**files, path: files[path].replace(text, replacement)}
 
 
 def _sources() -> dict:

@@ -22,12 +22,22 @@ from namespace import Namespace, command, mac_of, set_sysctl
 from peers import INTERFACE, Peer
 from programs import PROGRESS_BYTES, Bench
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import Blob
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 WILDCARD_PORT = 15002
 SOURCE = 0xFFFF << 32 | 192 << 24 | 2 << 8 | 1
 UNIT = 2048
 PIN = "/sys/fs/bpf/bench_let_in"
+
+
+def attach_xdp(bench: Bench, let_in: Blob) -> None:
+    """Give the interface of the peer an XDP program that passes each frame."""
+    bpf.pin(bench.adopt(kernel.load_xdp(let_in.instructions, "let_in")), PIN)
+    try:
+        command(f"ip link set dev {INTERFACE} xdpdrv pinned {PIN}")
+    finally:
+        os.unlink(PIN)
 
 
 class Stage:
@@ -86,11 +96,7 @@ class Stage:
         command(f"ip addr add 192.0.2.2/24 dev {INTERFACE}")
         command("ip route add local default dev lo table 100")
         command(f"ip rule add iif {INTERFACE} lookup 100 pref 10")
-        bpf.pin(self._bench.adopt(kernel.load_xdp(let_in.instructions, "let_in")), PIN)
-        try:
-            command(f"ip link set dev {INTERFACE} xdpdrv pinned {PIN}")
-        finally:
-            os.unlink(PIN)
+        attach_xdp(self._bench, let_in)
         self._ifindex = socket.if_nametoindex(INTERFACE)
 
     def _open_sockets(self) -> None:

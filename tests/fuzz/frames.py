@@ -17,6 +17,8 @@ TYPES = {4: IPV4, 6: IPV6}
 SHORTEST = {IPV4: 34, IPV6: 54}
 LONGEST = 3600  # and, before 7.3, more than 3713 bytes of any type
 
+TCP_FLAGS = (2, 2, 16, 24, 17, 4, 18)  # SYN twice, ACK, with PSH, with FIN, RST, SYN and ACK
+
 
 def ethernet(payload: bytes, kind: int) -> bytes:
     """Return a frame."""

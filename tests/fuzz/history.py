@@ -21,7 +21,6 @@ from .setup import LAYER3_INTERFACE
 
 FLOWS, EVENTS_MAX = 10, 60
 MORE, LATER = (0, True), (8, False)  # of a fragment: offset, and whether more follow
-TCP_FLAGS = (2, 2, 16, 24, 17, 4, 18)
 
 
 def draw_history(setup: dict, chance: random.Random) -> dict:
@@ -62,7 +61,7 @@ def _draw_event(setup: dict, flow: Drawn, names: list, chance: random.Random) ->
     way = chance.choice(("out", "out", "in"))
     if chance.random() < (0.2 if way == "out" else 0.8):
         flow = turned(flow)
-    payload = frames.transport(flow.protocol, flow.source_port, flow.port, flags=chance.choice(TCP_FLAGS))
+    payload = frames.transport(flow.protocol, flow.source_port, flow.port, flags=chance.choice(frames.TCP_FLAGS))
     fragment = chance.choice((None, None, None, MORE, MORE, LATER))
     packet = frames.ip(flow.family, flow.source, flow.destination, flow.protocol, payload)
     if fragment is not None:

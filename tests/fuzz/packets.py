@@ -118,7 +118,7 @@ class Packets:
 
     def _plain(self) -> tuple:
         flow = self._flows.draw()
-        payload = frames.transport(flow.protocol, flow.source_port, flow.port)
+        payload = frames.transport(flow.protocol, flow.source_port, flow.port, flags=self._pick(frames.TCP_FLAGS))
         packet = frames.ip(flow.family, flow.source, flow.destination, flow.protocol, payload)
         return frames.TYPES[flow.family], packet
 

@@ -78,6 +78,11 @@ int floor_empty(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
+int floor_drop(struct __sk_buff *skb)
+{
+	return TC_ACT_SHOT;
+}
+
 int floor_parse(struct __sk_buff *skb)
 {
 	struct flow flow = {};

@@ -69,6 +69,7 @@ NEW_MAPS = (
     "displaced",
     "own_addresses",
     "reserved_ports",
+    "session_cache",
     "flows_own",
     "flows_forwarded",
     "flows_outside",
