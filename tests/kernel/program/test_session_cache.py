@@ -101,7 +101,7 @@ def sessions(request, netns, splicer):
             splicer.receive(found.frame(SYN, PORT + 1), LAN)
         except KernelRefused as refusal:
             assert refusal.errno == errno.EINVAL
-            pytest.skip("before Linux 5.15 no test run is taken for a packet from the network")
+            pytest.skip("this kernel takes no test run for a packet from the network, as Linux 5.15 does")
         yield found
 
 

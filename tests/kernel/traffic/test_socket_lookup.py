@@ -37,7 +37,7 @@ from ansible_collections.netedge.tproxy.tests.support.router import LAN, eventua
 
 pytestmark = pytest.mark.skipif(
     tuple(map(int, platform.release().split(".")[:2])) < (5, 17),
-    reason="a program for socket lookups knows the interface since Linux 5.17",
+    reason="this kernel tells a program for socket lookups no interface, as Linux 5.17 does",
 )
 LARGE = bytes(range(200)) * 100
 SECONDS = 1
