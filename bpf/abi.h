@@ -191,6 +191,7 @@ enum policy_flag {
 	POLICY_LAYER3 = 32,	  /* no Ethernet header (tun, WireGuard) */
 	POLICY_TRACK = 64,	  /* flows that this host began make sessions */
 	POLICY_TRACK_ALL = 128,	  /* with POLICY_TRACK: forwarded flows too */
+	POLICY_DROP_LINK = 256,	  /* frames that are neither IP nor ARP are dropped */
 	POLICY_AUDIT = 1024, /* the default action passes, and counts its drops as would-be drops */
 };
 

@@ -218,7 +218,8 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 	case PKT_MALFORMED:
 		return verdict_drop(ctx, REASON_MALFORMED);
 	case PKT_LINK:
-		return verdict_pass(ctx, REASON_LINK);
+		return ctx->flags & POLICY_DROP_LINK ? verdict_drop(ctx, REASON_LINK) :
+						       verdict_pass(ctx, REASON_LINK);
 	case PKT_OTHER:
 		return default_action(ctx, REASON_OTHER);
 	case PKT_CONTROL:

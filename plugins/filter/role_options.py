@@ -68,7 +68,7 @@ OF_PLAYBOOKS = (
     "rollout_confirm_timeout",
     "serial",
 )
-POLICY = ("default_action", "allow_ssh", "allow_echo", "accept", "track", "management")
+POLICY = ("default_action", "allow_ssh", "allow_echo", "accept", "track", "link_protocols", "management")
 OWN = ("name", "mark", "hook", "before", "after", "priority", "handle", "addresses")
 PASSED_ON = ("owner", "purge", "persist", "failure", "compile_on", "force", "pin_dir")
 

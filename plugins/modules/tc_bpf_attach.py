@@ -157,6 +157,13 @@ options:
             warning, and V(own) and V(all) are refused.
         type: str
         choices: [none, own, all]
+      link_protocols:
+        description:
+          - Frames that are neither IPv4 nor IPv6, such as LLDP, EAPOL, slow protocols (LACP), PPPoE and MPLS.
+          - No rule can name them. ARP always passes.
+        type: str
+        choices: [pass, drop]
+        default: pass
       management:
         description: Packets to this host that always pass, before any rule, up to 64 entries. An entry matches source,
           protocol and port.
@@ -294,6 +301,7 @@ policy:
     allow_echo: false
     accept: ok
     track: own
+    link_protocols: pass
     management: []
     mark: "0x10000000/0x10000000"
 confirm:

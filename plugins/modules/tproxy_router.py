@@ -91,6 +91,11 @@ options:
                 is V(pass) or if no egress hook can be had.
             type: str
             choices: [none, own, all]
+          link_protocols:
+            description: Frames that are neither IPv4, IPv6 nor ARP, such as LLDP, EAPOL, LACP and PPPoE.
+            type: str
+            choices: [pass, drop]
+            default: pass
           management:
             description: Packets to this host that always pass, before any rule, up to 64 entries.
             type: list

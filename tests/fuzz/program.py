@@ -166,6 +166,7 @@ class Program:
         flags = sum(bit for option, bit in FLAGS.items() if told[option])
         flags |= DEFAULT_ACTIONS[told["default_action"]]
         flags |= layout.POLICY_ACCEPT_UNSPEC if told["accept"] == "unspec" else 0
+        flags |= layout.POLICY_DROP_LINK if told.get("link_protocols") == "drop" else 0
         flags |= TRACK[told.get("track", "none")]
         policy = {
             "ifindex": ifindex,

@@ -71,7 +71,7 @@ def _policy(told: dict | None) -> Policy | None:
     fields = {
         name: told[name] for name in ("default_action", "allow_ssh", "allow_echo", "accept", "loopback", "layer3")
     }
-    fields["track"] = told.get("track", "none")
+    fields["track"], fields["link_protocols"] = told.get("track", "none"), told.get("link_protocols", "pass")
     entries = (Management(Prefix.parse(one["source"]), one["protocol"], one["port"]) for one in told["management"])
     return Policy(**fields, management=tuple(entries))
 
@@ -87,6 +87,7 @@ def _draw_policy(chance: random.Random, name: str) -> dict:
         "accept": chance.choice(("ok", "unspec")),
         "track": chance.choice(("none", "own", "all", "all")),
         "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, MANAGEMENT)))],
+        "link_protocols": chance.choice(("pass", "drop")),
         "loopback": name == "lo",
         "layer3": name == LAYER3_INTERFACE,
         "addresses": _draw_addresses(chance),

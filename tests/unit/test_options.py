@@ -27,6 +27,7 @@ VARIABLES = {
     "default_action": ("tc_bpf_attach", "policy", "default_action"),
     "allow_ssh": ("tc_bpf_attach", "policy", "allow_ssh"),
     "accept": ("tc_bpf_attach", "policy", "accept"),
+    "link_protocols": ("tc_bpf_attach", "policy", "link_protocols"),
     "management": ("tc_bpf_attach", "policy", "management"),
     "compile_on": ("tc_bpf_attach", "compile_on"),
     "pin_dir": ("tc_bpf_attach", "pin_dir"),

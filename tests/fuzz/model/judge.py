@@ -141,6 +141,8 @@ class Router:
             return self._fragment(packet, arrival.interface)
         if packet.kind in ("needed", "echo"):
             return self._control(packet, policy)
+        if packet.kind == "link":
+            return Outcome("link", policy.link_protocols == "pass")
         return _ROWS[packet.kind]
 
     def _control(self, packet: Packet, policy: Policy) -> Outcome:
@@ -228,7 +230,6 @@ STRICTER = ("pass", "would_drop", "drop")  # of two first fragments
 _ROWS = {
     "malformed": Outcome("malformed", False),
     "tagged": Outcome("vlan", True),
-    "link": Outcome("link", True),
     "other": Outcome("other", None),
 }
 

@@ -65,6 +65,7 @@ class Policy:
     loopback: bool = False
     layer3: bool = False
     track: str = "none"
+    link_protocols: str = "pass"
 
 
 LIMITED_BROADCAST = (4, 0xFFFFFFFF)

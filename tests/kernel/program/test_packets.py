@@ -50,6 +50,9 @@ def test_link_protocols_pass(splicer, protocol):
     splicer.policy(LAN)
     splicer.rules(*EVERYTHING)
     assert told(splicer.ask(ethernet(bytes(46), protocol), LAN)) == ("pass", "link")
+    splicer.policy(LAN, link_protocols="drop", default_action="pass")
+    assert told(splicer.ask(ethernet(bytes(46), protocol), LAN)) == ("drop", "link")
+    assert told(splicer.ask(ethernet(bytes(28), ETH_ARP), LAN)) == ("pass", "arp")
 
 
 @pytest.mark.parametrize("default", ["drop", "pass"])

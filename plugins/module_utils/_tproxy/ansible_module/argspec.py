@@ -65,6 +65,7 @@ POLICY = {
     "allow_echo": {"type": "bool", "default": False},
     "accept": {"type": "str", "choices": list(CHOICES["accept"]), "default": "ok"},
     "track": {"type": "str", "choices": list(CHOICES["track"])},
+    "link_protocols": {"type": "str", "choices": list(CHOICES["link_protocols"]), "default": "pass"},
     "management": {"type": "list", "elements": "dict", "default": [], "options": MANAGEMENT},
 }
 

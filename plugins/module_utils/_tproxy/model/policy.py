@@ -20,13 +20,14 @@ from .prefix import Prefix, format_address
 from .protocol import has_ports, parse_protocol
 from .rule import PORT_MAX
 
-GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept", "track")
+GIVEN = ("default_action", "allow_ssh", "allow_echo", "accept", "track", "link_protocols")
 RESERVED_TABLES = (0, 253, 254, 255)  # unspec, default, main, local: include/uapi/linux/rtnetlink.h
 Options = Mapping[str, Any]
 CHOICES = {
     "default_action": ("drop", "pass", "audit"),
     "accept": ("ok", "unspec"),
     "track": ("none", "own", "all"),
+    "link_protocols": ("pass", "drop"),
 }
 
 
@@ -77,6 +78,7 @@ class Policy:
     """The policy of one interface.
 
     `track` names the flows whose answers pass as sessions: none, those of this host, or forwarded ones too.
+    `link_protocols` is the verdict on frames that are neither IP nor ARP.
     `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
     that the bytes in the map are not as this release writes them.
     """
@@ -93,6 +95,7 @@ class Policy:
     generation: int = 0
     damaged: bool = False
     track: str = "none"
+    link_protocols: str = "pass"
 
     def to_params(self) -> dict[str, Any]:
         """Return the policy as a user writes it, with the mark that it sets."""
@@ -102,6 +105,7 @@ class Policy:
             "allow_echo": self.allow_echo,
             "accept": self.accept,
             "track": self.track,
+            "link_protocols": self.link_protocols,
             "management": [entry.to_params() for entry in self.management],
             "mark": str(self.mark),
         }

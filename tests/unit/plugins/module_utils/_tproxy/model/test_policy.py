@@ -50,6 +50,7 @@ def test_a_policy_reads_as_it_was_written():
         "allow_echo": True,
         "accept": "unspec",
         "track": "none",
+        "link_protocols": "drop",
         "management": [{"source": "10.9.0.0/24", "protocol": "udp", "port": 161}],
     }
     assert Policy(**policy_from_params(params)).to_params() == {**params, "mark": "0x10000000/0x10000000"}
@@ -64,6 +65,7 @@ def test_the_default_is_closed_but_for_ssh():
         "allow_echo": False,
         "accept": "ok",
         "track": "none",
+        "link_protocols": "pass",
         "management": [],
         "mark": "0x10000000/0x10000000",
     }
