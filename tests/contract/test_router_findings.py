@@ -28,7 +28,7 @@ def of_routers(attached_router):
         "flow_shared",
         "router_ipv4_only",
         "fragments_dropped",
-        "not_in_force",
+        "service_not_in_force",
     }
 
     def found() -> dict:
@@ -143,7 +143,7 @@ def test_dropped_fragments_are_told_while_a_router_intercepts_udp(edge, attached
 
 def test_a_stored_rule_is_told_until_its_interface_has_the_program(edge, attached_router, netns, of_routers):
     edge.add(WEB._replace(interfaces=("wan0",)))
-    told = of_routers()["not_in_force"]
+    told = of_routers()["service_not_in_force"]
     assert (told["severity"], "no program on wan0" in told["found"]) == ("note", True)
     netns.veth("wan0", "wan0-peer")
     attached_router.attach("wan0")

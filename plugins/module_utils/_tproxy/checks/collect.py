@@ -37,7 +37,7 @@ from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities, pending_change
 from ..resources.trackers import egress_of, tracker_of
 from ..system.netlink.messages import Address, Link
-from ..system.system import ListeningSocket, Netlink, System
+from ..system.system import ListeningSocket, Netlink, Sockets, System
 from .drift import InterfaceStatus
 from .facts import Daemons, Delivery, Facts, Interface, Listener, Waiting
 from .findings import KERNEL_REUSEPORT, kernel_version
@@ -180,13 +180,35 @@ class _Target(NamedTuple):
         return bound in (number, ANYWHERE[family_of(number)]) or (socket_.dual and not bound)
 
 
-def with_listeners(facts: Facts, system: System, rules: Iterable[Rule]) -> Facts:
+class WaitingSockets:
+    """The sockets that wait for clients, at this moment. Each protocol is listed once."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self._listed: dict[str, Sequence[ListeningSocket] | None] = {}
+
+    def of(self, protocol: str) -> Sequence[ListeningSocket] | None:
+        """Return the sockets of a protocol, or None if the kernel cannot list them."""
+        if protocol not in self._listed:
+            self._listed[protocol] = self._list(protocol)
+        return self._listed[protocol]
+
+    def _list(self, protocol: str) -> Sequence[ListeningSocket] | None:
+        try:
+            return self._sockets.listeners(protocol)
+        except KernelRefused as refusal:
+            if refusal.errno in NO_LISTING:
+                return None
+            raise
+
+
+def with_listeners(facts: Facts, system: System, rules: Iterable[Rule], sockets: WaitingSockets) -> Facts:
     """Return the facts with the rules that splice, and with the sockets that listen at their proxy addresses."""
     intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
     targets: dict[_Target, list[Rule]] = {}
     for rule in intercepts:
         targets.setdefault(_Target(rule.protocol, rule.tproxy_ip, rule.tproxy_port), []).append(rule)
-    waiting = {protocol: _waiting(system, protocol) for protocol in {target.protocol for target in targets}}
+    waiting = {protocol: _by_port(sockets.of(protocol)) for protocol in {target.protocol for target in targets}}
     reads_reuseport = kernel_version(facts.release) < KERNEL_REUSEPORT
     listeners = [
         _listener(system, waiting[target.protocol], target, group, reads_reuseport) for target, group in targets.items()
@@ -194,25 +216,14 @@ def with_listeners(facts: Facts, system: System, rules: Iterable[Rule]) -> Facts
     return facts._replace(intercepts=intercepts, listeners=tuple(listeners))
 
 
-def _waiting(system: System, protocol: str) -> dict[int, list[ListeningSocket]] | None:
-    """Return the listening sockets by port, or None if the kernel cannot list them."""
-    listed = waiting_sockets(system, protocol)
+def _by_port(listed: Sequence[ListeningSocket] | None) -> dict[int, list[ListeningSocket]] | None:
+    """Return sockets by port, or None if the kernel cannot list them."""
     if listed is None:
         return None
     found: dict[int, list[ListeningSocket]] = {}
     for entry in listed:
         found.setdefault(entry.port, []).append(entry)
     return found
-
-
-def waiting_sockets(system: System, protocol: str) -> Sequence[ListeningSocket] | None:
-    """Return the sockets that wait for clients, or None if the kernel cannot list them."""
-    try:
-        return system.sockets.listeners(protocol)
-    except KernelRefused as refusal:
-        if refusal.errno in NO_LISTING:
-            return None
-        raise
 
 
 def _listener(

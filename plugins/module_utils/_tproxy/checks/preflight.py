@@ -16,7 +16,7 @@ from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, run
 from ..resources.trackers import untracked
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
 from ..system.netlink.messages import Link
-from .collect import ahead, interface, machine, overtaken, with_listeners, with_networks, with_routing
+from .collect import WaitingSockets, ahead, interface, machine, overtaken, with_listeners, with_networks, with_routing
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface
 from .findings import Finding, findings, format_finding, path_unknown, vrf_unsupported
@@ -131,7 +131,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
     facts = with_routing(facts._replace(drift=tuple(before)), system, netlink)
     if not planned.changed:
         return findings(facts._replace(interfaces=tuple(looked_at)))
-    facts = with_listeners(facts, system, planned.rules.plan.changes.puts.values())
+    facts = with_listeners(facts, system, planned.rules.plan.changes.puts.values(), WaitingSockets(system.sockets))
     intercepts = tuple(rule for rule in planned.rules.plan.after.values() if rule.action == "tproxy")
     networks = with_networks(netlink, links, looked_at, policies) if intercepts else tuple(looked_at)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
@@ -179,6 +179,6 @@ def _facts_of_rules(transaction: Transaction, intercepts: Iterable[Rule]) -> Fac
     system, policies = transaction.system, transaction.current.policies.entries
     named = {name for rule in intercepts for name in rule.interfaces}
     links = [link for link in transaction.current.links if link.name in named or link.ifindex in policies]
-    facts = with_listeners(Facts(system.sysctl.kernel_release()), system, intercepts)
+    facts = with_listeners(Facts(system.sysctl.kernel_release()), system, intercepts, WaitingSockets(system.sockets))
     looked_at = [interface(system, link)._replace(packet_sockets=0) for link in links]
     return facts._replace(interfaces=with_networks(transaction.netlink, links, looked_at, policies))

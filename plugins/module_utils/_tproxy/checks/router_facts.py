@@ -18,7 +18,7 @@ from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
 from ..resources.interfaces import RECORDED_SCOPES
 from ..system.netlink.messages import Link
 from ..system.system import ListeningSocket, Netlink, Process, System
-from .collect import FAMILIES, subnet_of, waiting_sockets
+from .collect import FAMILIES, WaitingSockets, subnet_of
 from .controllers import controllers
 from .refusals import refused_calls
 from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
@@ -36,9 +36,10 @@ def router_facts(
     rules: Sequence[Rule],
     enforcing: Iterable[str],
     fragments: Mapping[str, int],
+    sockets: WaitingSockets,
 ) -> RouterFacts:
     """Return the facts. `enforcing` are the interfaces that enforce rules, `fragments` the dropped ones of each."""
-    waiting = {protocol: waiting_sockets(system, protocol) or () for protocol in ("tcp", "udp")}
+    waiting = {protocol: sockets.of(protocol) or () for protocol in ("tcp", "udp")}
     listeners = _on_loopback(waiting)
     owners = system.processes.owners_of([one.inode for _protocol, one in listeners])
     taken, neighbours = _addresses(system, netlink, links)

@@ -179,7 +179,7 @@ def _not_in_force(facts: RouterFacts) -> Iterator[Finding]:
             f" {listed(where or ['any interface'])}"
         )
         remedy = "run tc_bpf_attach for the interfaces of the clients, or name other interfaces in the service"
-        yield finding("note", "not_in_force", found, remedy)
+        yield finding("note", "service_not_in_force", found, remedy)
 
 
 def _group(facts: RouterFacts) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from ..abi import layout
 from ..abi import structs as codec
 from ..abi.structs import COUNTER_NAMES, REASON_NAMES
 from ..checks.collect import (
+    WaitingSockets,
     change_drift,
     collect_status,
     daemons,
@@ -78,8 +79,8 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         pins.check()
         current = CurrentState(system, lambda: netlink, pins, ignore_damage=True)
         statuses = collect_status(current, older)
-        names = service_names(system)
-        facts = _facts(facts, current, statuses, names)
+        names, sockets = service_names(system), WaitingSockets(system.sockets)
+        facts = _facts(facts, current, statuses, names, sockets)
         drift = {status.link.name: _drift(status, facts, current.routes) for status in statuses}
         saved = [] if older else saved_drift(current, options["pin_dir"])
         of_machine = [*change_drift(system, options["pin_dir"]), *leftovers(current), *_image_drift(current), *saved]
@@ -98,7 +99,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             waiting=waiting,
             flow_tables=tables,
         )
-        about_routers = _router_facts(current, statuses, names)
+        about_routers = _router_facts(current, statuses, enforcing, names, sockets)
         pending = pending_change(system, options["pin_dir"])
         data = {
             "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
@@ -125,7 +126,13 @@ def look(options: Options, system: System, check_mode: bool) -> Result:
     return inspect(options, system, check_mode)
 
 
-def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> Facts:
+def _facts(
+    facts: Facts,
+    current: CurrentState,
+    statuses: list[InterfaceStatus],
+    names: Mapping[str, str],
+    sockets: WaitingSockets,
+) -> Facts:
     """Return the facts with interfaces, policy routing and listeners. Rules of routers have the names of services."""
     system, netlink = current.system, current.netlink
     filtered = {status.link.ifindex for status in statuses if status.policy}
@@ -140,13 +147,18 @@ def _facts(facts: Facts, current: CurrentState, statuses: list[InterfaceStatus],
     rules = [
         rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
     ]
-    return with_listeners(with_routing(facts, system, netlink), system, rules)
+    return with_listeners(with_routing(facts, system, netlink), system, rules, sockets)
 
 
-def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names: Mapping[str, str]) -> RouterFacts:
+def _router_facts(
+    current: CurrentState,
+    statuses: list[InterfaceStatus],
+    enforcing: Collection[str],
+    names: Mapping[str, str],
+    sockets: WaitingSockets,
+) -> RouterFacts:
     """Return the facts about OpenZiti routers."""
     system, rules = current.system, [rule for rule, _slot in current.rules.contents.rules]
-    enforcing = [status.link.name for status in statuses if status.ours and status.policy and status.is_bound]
     counted = {
         status.link.name: reasons(system, current.pins, status.slot).get("fragment", {}).get("dropped", {})
         for status in ([] if _finds_sockets(current) else statuses)
@@ -154,7 +166,7 @@ def _router_facts(current: CurrentState, statuses: list[InterfaceStatus], names:
     }
     fragments = {name: dropped["packets"] for name, dropped in counted.items() if dropped.get("packets")}
     group = helper_group(system)
-    return router_facts(system, current.netlink, current.links, rules, enforcing, fragments)._replace(
+    return router_facts(system, current.netlink, current.links, rules, enforcing, fragments, sockets)._replace(
         missing_group="" if not group or system.processes.has_group(group) else group, names=names
     )
 

@@ -157,15 +157,23 @@ def user_number(name: str) -> int | None:
 
 def owners_of(inodes: Iterable[int]) -> dict[int, Process]:
     """Return a process of each socket that has one, by the inode of the socket. It reads the descriptors of all."""
-    wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, Process] = {}
-    for link in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
-        with contextlib.suppress(OSError):
-            inode = wanted.get(os.readlink(link))
-            owner = _process(int(link.split("/")[2])) if inode is not None and inode not in found else None
-            if inode is not None and owner is not None:
-                found[inode] = owner
+    for inode, pid, _descriptor in descriptors_of(inodes):
+        owner = _process(pid) if inode not in found else None
+        if owner is not None:
+            found[inode] = owner
     return found
+
+
+def descriptors_of(inodes: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield the inode, the process and the descriptor of each open descriptor of these sockets, of any process."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
+        with contextlib.suppress(OSError):  # the process has ended, or closed it
+            inode = wanted.get(os.readlink(link))
+            if inode is not None:
+                _root, _proc, pid, _fd, descriptor = link.split("/")
+                yield inode, int(pid), int(descriptor)
 
 
 def sockets_of(names: Collection[str]) -> set[int] | None:

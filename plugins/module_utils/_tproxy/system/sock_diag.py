@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import os
 import socket
 import struct
@@ -32,6 +31,7 @@ from .netlink.wire import (
     mapped,
     split,
 )
+from .procfs import descriptors_of
 from .system import ListeningSocket, SocketOwner
 
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
@@ -190,30 +190,22 @@ def duplicates(inodes: Iterable[int]) -> Iterator[Mapping[int, int]]:
     A socket that this process cannot duplicate is missing. It changes nothing, and reads the descriptors of every
     process. Raises KernelRefused.
     """
-    wanted, found = {f"socket:[{inode}]": inode for inode in inodes}, {}
+    found: dict[int, int] = {}
     with contextlib.ExitStack() as opened:
-        for link in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
-            inode = _socket_of(link, wanted)
-            duplicate = _duplicate(link) if inode is not None and inode not in found else None
-            if inode is not None and duplicate is not None:
+        for inode, pid, descriptor in descriptors_of(inodes):
+            duplicate = _duplicate(pid, descriptor) if inode not in found else None
+            if duplicate is not None:
                 opened.callback(os.close, duplicate)
                 found[inode] = duplicate
         yield found
 
 
-def _socket_of(link: str, wanted: Mapping[str, int]) -> int | None:
-    with contextlib.suppress(OSError):
-        return wanted.get(os.readlink(link))
-    return None
-
-
-def _duplicate(link: str) -> int | None:
-    """Return a duplicate of the descriptor that a link below /proc names, or None if this process may have none."""
-    _root, _proc, process, _fd, descriptor = link.rsplit("/", 4)
+def _duplicate(pid: int, descriptor: int) -> int | None:
+    """Return a duplicate of a descriptor of another process, or None if this process may have none."""
     try:
-        handle = os.pidfd_open(int(process))
+        handle = os.pidfd_open(pid)
         try:
-            return libc.pidfd_getfd(handle, int(descriptor))
+            return libc.pidfd_getfd(handle, descriptor)
         finally:
             os.close(handle)
     except OSError as refusal:

@@ -119,7 +119,7 @@ def test_fragments_matter_to_routers_that_intercept_udp():
 
 def test_a_rule_of_a_router_is_in_force_on_one_of_its_interfaces():
     def is_told(interfaces, *enforcing):
-        return codes(rules=(rule("ziti:a", interfaces=interfaces),), enforcing=enforcing) == ["not_in_force"]
+        return codes(rules=(rule("ziti:a", interfaces=interfaces),), enforcing=enforcing) == ["service_not_in_force"]
 
     assert not is_told([], "lan0")
     assert is_told([])
