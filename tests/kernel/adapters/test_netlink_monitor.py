@@ -17,6 +17,8 @@ CASES = {
     "an interface that is made": ("ip link add lan9 type veth peer name lan9-peer", True),
     "an address that is new": ("ip address add 10.1.0.77/24 dev lan0", True),
     "an IPv6 address that goes": ("ip address del fd00::1/64 dev lan0", True),
+    "an address on lo that is new": ("ip address add 10.9.0.77/24 dev lo", False),
+    "an address on lo that goes": ("ip address del 10.9.0.1/24 dev lo", False),
     "a deleted policy rule": ("ip rule del priority 1080", True),
     "a deleted IPv6 policy rule": ("ip -6 rule del priority 1080", True),
     "a flushed table": ("ip route flush table 1080", True),
@@ -35,6 +37,7 @@ def events(netns):
             setting.write("0")  # or the kernel tells of an address a second later
     netns.veth()
     netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.run("ip address add 10.9.0.1/24 dev lo")
     netns.run("ip route add 203.0.113.0/24 dev lan0")
     netns.run("tc qdisc add dev lan0 clsact")
     netns.run("tc filter add dev lan0 ingress prio 5 protocol ip u32 match ip dport 9 0xffff flowid 1:1")

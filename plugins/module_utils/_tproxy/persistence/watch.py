@@ -9,6 +9,8 @@ filter or qdisc that was deleted, an interface that was created again, an addres
 table, a bpffs that was unmounted. The kernel announces no change of TCX programs, so the watcher asks for them once a
 second, with two system calls for each interface.
 
+Addresses on lo do not wake it. An OpenZiti router adds one for each service, and only recorded ones count.
+
 No event announces that a change of rules begins to wait for confirmation, or that its deadline has passed. So the
 watcher looks for such a change between events, and rolls it back if its watchdog has not done so.
 

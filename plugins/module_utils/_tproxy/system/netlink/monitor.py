@@ -5,7 +5,8 @@
 """Notifications of rtnetlink, without pyroute2, and of mounts.
 
 They tell that an attachment, an address, a policy route or the bpffs may be gone. The caller then reads the current
-state itself. The import of a whole BGP table wakes no caller.
+state itself. The import of a whole BGP table wakes no caller. Nor do the addresses on lo: an OpenZiti router puts one
+there for each service, and an address on lo is an own address only if an operator recorded it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import socket
 import struct
 
 from ...errors import kernel_refusals
-from .messages import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL
+from .messages import LOOPBACK_IFINDEX, RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE, RTN_LOCAL
 from .wire import Message, split
 
 # RTNLGRP_ of include/uapi/linux/rtnetlink.h: LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, and the same for IPv6
 GROUPS = (1, 4, 5, 7, 8, 9, 11, 19)
 RTMSG = struct.Struct("=BBBBBBBBI")  # struct rtmsg
+IFADDRMSG = struct.Struct("=BBBBI")  # struct ifaddrmsg
 BUFFER_BYTES = 1 << 20  # for some thousand routes
 SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 MOUNTS = "/proc/self/mountinfo"  # its poll(2) tells of each mount and unmount in the namespace (proc(5))
@@ -82,6 +84,9 @@ class Events:
 
 def _is_relevant(message: Message) -> bool:
     """Return whether a notification is relevant. Of those about routes, only the end of a local default is."""
+    if message.type in (RTM_NEWADDR, RTM_DELADDR):
+        *_family_to_scope, ifindex = IFADDRMSG.unpack_from(message.payload)
+        return bool(ifindex != LOOPBACK_IFINDEX)
     if message.type not in (RTM_NEWROUTE, RTM_DELROUTE):
         return True
     _family, destination_bits, _source_bits, _tos, _table, _protocol, _scope, kind, _flags = RTMSG.unpack_from(
