@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.units import WATCH
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs, sock_diag
 from ansible_collections.netedge.tproxy.tests.support import collection
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
@@ -20,6 +24,7 @@ from ansible_collections.netedge.tproxy.tests.support.router import eventually
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
 KINDS = {TCP: "tcp", UDP: "udp"}
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
+NOBODY = 65534
 
 
 def opened(kind: int, address: str = "127.0.0.1", port: int = 8443, *options: tuple) -> socket.socket:
@@ -76,6 +81,38 @@ def test_so_reuseport_is_read_from_the_socket_itself(netns):
         assert sock_diag.has_reuseport(inode(alone)) is False
         gone = inode(alone)
     assert sock_diag.has_reuseport(gone) is None
+
+
+CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_NET_ADMIN": 12, "CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21}
+PR_CAPBSET_DROP, CAP_LAST = 24, 40  # linux/prctl.h, linux/capability.h
+LISTEN = "import socket; made = socket.create_server(('127.0.0.1', 8443)); print(flush=True); input()"
+DUPLICATE = f"""
+import runpy, sys; runpy.run_path({collection.__file__!r})["register"]()
+from {sock_diag.__name__} import duplicates
+with duplicates([int(sys.argv[1])]) as found:
+    print(len(found))
+"""
+
+
+def as_the_watcher() -> None:
+    """Let the program that follows have the capabilities of the watcher's unit, and no others."""
+    kept = {
+        CAPABILITIES[name] for line in re.findall("(?m)^CapabilityBoundingSet=(.*)$", WATCH) for name in line.split()
+    }
+    for number in set(range(CAP_LAST + 1)) - kept:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+def test_the_watcher_can_take_the_socket_of_a_proxy_of_another_user(netns):
+    """Datagrams in fragments reach their proxy by that socket only."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", LISTEN], user=NOBODY, group=NOBODY, **pipes) as proxy:
+        proxy.stdout.readline()
+        (listening,) = sock_diag.listeners("tcp")
+        command = [sys.executable, "-c", DUPLICATE, str(listening.inode)]
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=as_the_watcher, check=True)
+        proxy.communicate(b"\n")
+    assert done.stdout == "1\n"
 
 
 # ---- processes ------------------------------------------------------------------------------------

@@ -162,6 +162,18 @@ def test_the_second_large_datagram_of_a_service_is_spliced(router, lookups, clie
         assert serve(lookups) == []
 
 
+def test_a_lost_link_is_attached_again_for_the_listeners_that_are_known(router, lookups, client, ends):
+    """The program on ingress passes fragments to them meanwhile, so that none is wanted anew."""
+    router.rules(splice_rule(ends, "udp"))
+    with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
+        make_known(near, ends, lookups)
+        os.unlink(link_pin(router))
+        assert lookups.have_work([])
+        assert len(serve(lookups)) == 1
+        assert sent_large(near, ends, listener)[0] == LARGE
+        assert not lookups.have_work([])
+
+
 def test_a_listener_that_closed_and_is_there_again_is_found_again(router, lookups, client, ends):
     router.rules(splice_rule(ends, "udp"))
     with asking(client, ends, UDP) as near:

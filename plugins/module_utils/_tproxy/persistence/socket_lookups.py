@@ -33,12 +33,12 @@ class SocketLookups:
         self._rests_until = 0
 
     def have_work(self, ifindexes: Iterable[int]) -> bool:
-        """Return whether a listener is wanted, or a packet socket on an interface needs the program."""
+        """Return whether a listener is wanted, or packets need the program, which is not attached."""
         with suppress(TproxyError), splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
             lookup = SocketLookup(self._system.bpf, pins)
             if self._rests() or not lookup.is_possible:
                 return False
-            return bool(self._due(lookup)) or (not lookup.is_attached() and self._has_packet_socket(ifindexes))
+            return bool(self._due(lookup)) or (not lookup.is_attached() and self._is_needed(lookup, ifindexes))
         return False
 
     def work(self, ifindexes: Iterable[int]) -> Iterator[str]:
@@ -49,7 +49,7 @@ class SocketLookups:
                 return
             try:
                 due = self._due(lookup)
-                if due or lookup.is_attached() or self._has_packet_socket(ifindexes):
+                if due or lookup.is_attached() or self._is_needed(lookup, ifindexes):
                     yield from self._attach(lookup, pins)
                     self._put(lookup, due)
             except TproxyError as fault:
@@ -86,6 +86,10 @@ class SocketLookups:
         since = self._system.background.monotonic_ns() - AGAIN_NS
         self._missed = {key: missed for key, missed in self._missed.items() if missed > since}
         return {key: each for key, each in lookup.wanted().items() if key not in self._missed}
+
+    def _is_needed(self, lookup: SocketLookup, ifindexes: Iterable[int]) -> bool:
+        """Return whether packets already depend on the program: its link was lost, or a packet socket takes them."""
+        return lookup.has_listeners() or self._has_packet_socket(ifindexes)
 
     def _has_packet_socket(self, ifindexes: Iterable[int]) -> bool:
         return any(self._system.sysctl.packet_sockets(ifindex) for ifindex in ifindexes)

@@ -28,6 +28,8 @@ HELPER_UNIT = "tproxy-splicer-helper.service"
 
 # The capabilities: CAP_NET_ADMIN for filters and routes. CAP_SYS_ADMIN to open a map or a program by its id, which the
 # kernel grants to no process with CAP_BPF and CAP_PERFMON alone (BPF_MAP_GET_FD_BY_ID: EPERM on 6.18).
+# The watcher reads the descriptors of processes of other users (proc_pid_fd(5)): CAP_DAC_READ_SEARCH for the folder,
+# CAP_SYS_PTRACE for a duplicate.
 # ProtectKernelTunables is missing: it makes the bpffs below /sys read-only (systemd 252).
 # MemoryMax: 131,072 rules took 894 MiB at the peak.
 SANDBOX = f"""\
@@ -138,8 +140,8 @@ StartLimitIntervalSec=0
 {MOUNT}ExecStart={EXECUTABLE} watch
 Restart=always
 RestartSec=500ms
-{SANDBOX}{LATE_TMP}# It duplicates the listening sockets of proxies (socket_lookup.py).
-CapabilityBoundingSet=CAP_SYS_PTRACE
+{SANDBOX}{LATE_TMP}# It duplicates the listening sockets of proxies of any user (socket_lookups.py).
+CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SYS_PTRACE
 SystemCallFilter=pidfd_getfd
 
 [Install]

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import ACTION_CHECK_LISTENER, ACTION_CHECK_USER, LISTENERS_WANTED
+from ..abi.layout import LISTENERS as LISTENERS_MAX
 from ..constants import SK_LOOKUP
 from ..errors import Unsupported
 from ..model.prefix import parse_address
@@ -118,6 +119,13 @@ class SocketLookup:
         """Return the listeners that packets needed, by their keys in the maps."""
         keys = self._bpf.keys(self._pins.fd(WANTED), codec.size_of("listener_key"), LISTENERS_WANTED)
         return {key: _decoded(key) for key in keys}
+
+    def has_listeners(self) -> bool:
+        """Return whether listeners are there. The program on ingress then passes fragments for the stack to find them.
+
+        The link ends with its pin, the map does not.
+        """
+        return bool(self._bpf.keys(self._pins.fd(LISTENERS), codec.size_of("listener_key"), LISTENERS_MAX))
 
     def put(self, key: bytes, descriptor: int) -> None:
         """Let packets reach a listener. Raises KernelRefused."""
