@@ -117,8 +117,9 @@ def start_helper() -> subprocess.Popen:
 
 
 def storm(services: int, ranges: int, helper: int) -> dict:
-    """Play the storm. Return its seconds, and the cost of a call at each size."""
+    """Play the storm. Return its seconds, and the cost of a call at each size. `helper` is 0 if none runs."""
     costs = [run(DIVERTER, *words, helper=helper) for words in calls(services, ranges)]
+    tests = [run(DIVERTER, "-V") for _number in range(SAMPLE)]
     at = {point: costs[point : point + SAMPLE] for point in POINTS if point < len(costs)}
     at[len(costs)] = costs[-SAMPLE:]
     return {
@@ -127,6 +128,7 @@ def storm(services: int, ranges: int, helper: int) -> dict:
         "processor_total_s": round(sum(cost.processor for cost in costs) + costs[-1].helper, 2),
         "load": os.getloadavg(),
         "all": figures(costs),
+        "self_test": figures(tests),
         "nothing": figures([run("/bin/true") for _number in range(10 * SAMPLE)]),
         "at": {size: figures(sample) for size, sample in sorted(at.items())},
     }
@@ -214,22 +216,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--ranges", type=int, default=10)
+    parser.add_argument("--without-helper", action="store_true", help="each call does the work itself, as root")
     parser.add_argument("--peers", action="store_true", help="beside iptables")
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = parser.parse_args()
-    os.environ["TPROXY_SPLICER_HELPER"] = SOCKET
+    os.environ["TPROXY_SPLICER_HELPER"] = "" if given.without_helper else SOCKET
     subprocess.run("ip link add lan0 type veth peer name far0 && ip link set lan0 up", shell=True, check=True)
     attach(options("tc_bpf_attach", interface="lan0", blob_content=BLOB.read_text("utf-8")), open_system(), False)
-    helper = start_helper()
+    helper = None if given.without_helper else start_helper()
     try:
         with router(given.services):
-            played = storm(given.services, given.ranges, helper.pid)
+            played = storm(given.services, given.ranges, helper.pid if helper else 0)
             answer = {"storm": played, "compared": compare(given.services, given.ranges)}
             if given.peers:
                 answer.update({name: iptables(name, given.services, given.ranges) for name in IPTABLES})
     finally:
-        helper.terminate()
-        helper.wait()
+        if helper:
+            helper.terminate()
+            helper.wait()
     text = json.dumps(answer, indent=2)
     print(text)
     if given.json:
