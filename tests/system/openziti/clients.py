@@ -30,12 +30,13 @@ class Answer(NamedTuple):
 class Client:
     """A client with an address of the LAN of a router."""
 
-    def __init__(self, address: str, part: str = "cli") -> None:
+    def __init__(self, address: str, part: str = "cli", protocol: int = 0) -> None:
         self.address, self.part = address, part
+        self._protocol = protocol  # of its streams; 0: TCP
 
     def connect(self, host: str, port: int, timeout: float = 3) -> socket.socket:
         """Return a connection."""
-        made = lab.socket_in(self.part)
+        made = lab.socket_in(self.part, protocol=self._protocol)
         try:
             made.settimeout(timeout)
             made.bind((self.address, 0))

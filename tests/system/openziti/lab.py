@@ -64,7 +64,9 @@ def eventually(condition: Callable[[], Any], limit: float = PATIENCE, pause: flo
         time.sleep(pause)
 
 
-def socket_in(part: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> socket.socket:
+def socket_in(
+    part: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
+) -> socket.socket:
     """Return a socket in the network namespace of a part of the lab: ctl, cli, srv, r1, ..."""
     made: list[socket.socket] = []
 
@@ -73,7 +75,7 @@ def socket_in(part: str, family: int = socket.AF_INET, kind: int = socket.SOCK_S
         try:
             if _libc.setns(handle, CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), f"setns to {part}")
-            made.append(socket.socket(family, kind))
+            made.append(socket.socket(family, kind, protocol))
         finally:
             os.close(handle)
 
@@ -90,7 +92,7 @@ def play(playbook: pathlib.Path, *options: str) -> str:
 
 def module(name: str, **options: Any) -> str:
     """Run a module of the collection on the router under test and return its output."""
-    return _ansible("ansible", "r1", "-m", f"netedge.tproxy.{name}", "-a", json.dumps(options))
+    return _ansible("ansible", "r1", "-m", f"netedge.tproxy.{name}", "-a", json.dumps(options) if options else "")
 
 
 def _ansible(program: str, *words: object) -> str:
@@ -110,7 +112,8 @@ class Router:
         self.name = name
         number = int(name[1:])
         self.management = f"10.99.0.{10 + number}"
-        self.lan, self.client, self.server = f"10.{number}.1.1", f"10.{number}.1.2", f"10.{number}.2.2"
+        self.lan, self.client = f"10.{number}.1.1", f"10.{number}.1.2"
+        self.wan, self.server = f"10.{number}.2.1", f"10.{number}.2.2"
 
     def run(self, *words: object, **options: Any) -> str:
         """Run a command in the router."""

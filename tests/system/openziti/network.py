@@ -104,7 +104,7 @@ class Network:
             router.install(content)
         self.role()
         lab.lab("server", "ip", "route", "add", "local", "172.17.0.0/16", "dev", "lo")  # services of create_many
-        self._spawn("srv", "hosted.log", "python3", HERE / "hosted.py", self.r2.server)
+        self._spawn("srv", "hosted.log", "python3", HERE / "hosted.py", self.r2.server, self.r1.server)
         lab.eventually(lambda: "ready" in (self.folder / "hosted.log").read_text(encoding="utf-8"))
         self.start_controller()
         self.api = lab.eventually(self._log_in)

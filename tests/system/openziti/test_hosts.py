@@ -20,6 +20,7 @@ from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     intercept,
 )
 
+UPSTREAM_ANSWER = "198.51.100.53"  # of hosted.py
 DROP_IN = f"/etc/systemd/system/{UNIT}.service.d/sandbox.conf"
 SANDBOX = """\
 [Service]
@@ -99,6 +100,25 @@ def test_a_firewall_of_the_host(network, serve):
         assert "input_drops" not in network.r1.findings()
     finally:
         network.r1.run("nft", "delete", "table", "inet", "filter")
+
+
+def test_the_name_server_behind_a_closed_uplink(network, serve):
+    """The program is on wan0 too, and its default action drops. The router's own questions get their answers."""
+    serve("closed-wan", intercept("172.16.50.5", 80), port=WEB)
+    network.r1.configure(dnsUpstream=f"udp://{network.r1.server}:53")
+    try:
+        network.role(tproxy_splicer_interfaces=["lan0", "wan0"])
+        network.r1.control("restart")
+        network.client.until_answered("172.16.50.5", 80)
+        answer = lab.eventually(lambda: network.client.look_up(network.r1.lan, "upstream.example"))
+        assert answer == UPSTREAM_ANSWER
+        assert Client(network.r1.server, "srv").silent(network.r1.wan, 8080)
+    finally:
+        lab.module("tc_bpf_attach", interface="wan0", state="absent")
+        network.r1.configure()
+        network.role()
+        network.r1.control("restart")
+    assert "Connection refused" in Client(network.r1.server, "srv").get(network.r1.wan, 8080).fault
 
 
 def test_a_router_without_perl(network, serve):

@@ -35,6 +35,21 @@ def test_the_diverter_is_away_during_a_call(network, serve):
     told_and_mended(network, "172.16.60.2")
 
 
+def test_absent_and_present_with_the_unit_named(network, serve):
+    """The role restarts the router, so that all its calls come again."""
+    serve("absent-unit", intercept("172.16.60.4", 80), port=WEB)
+    network.client.until_answered("172.16.60.4", 80)
+    network.role(tproxy_splicer_state="absent")
+    started = network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic")
+    network.role(tproxy_splicer_openziti_unit=UNIT)
+    assert network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic") != started
+    network.client.until_answered("172.16.60.4", 80)
+    lab.eventually(lambda: FINDING not in network.r1.findings())
+    again = network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic")
+    network.role(tproxy_splicer_openziti_unit=UNIT)
+    assert network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic") == again
+
+
 def test_absent_and_present_while_the_router_runs(network, serve):
     """The role removes the rules of every owner. It leaves the router alone, and the finding tells."""
     serve("absent", intercept("172.16.60.3", 80), port=WEB)

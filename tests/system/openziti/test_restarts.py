@@ -113,6 +113,28 @@ def test_the_controller_restarts(network, serve):
     assert {rule["owner"] for rule in network.r1.rules()} == {rule["owner"] for rule in before}
 
 
+def test_the_controller_changes_the_data_of_the_router(network, serve):
+    """The router removes and adds all its rules. All are in force again, each with its new listener."""
+    hosts = [f"172.16.32.{number}" for number in range(1, 9)]
+    for host in hosts:
+        serve(f"data-{host}", intercept(host, 80), port=OTHER_WEB)
+    for host in hosts:
+        network.client.until_answered(host, 80)
+    before = {rule["destination"]: rule["tproxy_port"] for rule in network.r1.rules()}
+    identity = network.api.id_of("identities", "r1")
+    network.api.call("PATCH", f"identities/{identity}", {"appData": {"changed": f"{time.time()}"}})
+    lab.eventually(lambda: renewed(network, before))
+    answers = network.client.sweep(hosts, 80)
+    assert [host for host, answer in answers.items() if answer.fault] == []
+    assert stale(network) == []
+
+
+def renewed(network, before) -> bool:
+    """Return whether each rule has another port than before."""
+    now = {rule["destination"]: rule["tproxy_port"] for rule in network.r1.rules()}
+    return now.keys() == before.keys() and all(now[each] != before[each] for each in now)
+
+
 @pytest.mark.slice
 def test_the_router_restarts(network, serve, record_property):
     serve("restart", intercept("172.16.30.7", 80), port=WEB)

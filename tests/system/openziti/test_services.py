@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+from ansible_collections.netedge.tproxy.tests.system.openziti.clients import Client
 from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     OTHER_WEB,
     OTHER_WEB_SAYS,
@@ -15,6 +16,8 @@ from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     WEB_SAYS,
     intercept,
 )
+
+IPPROTO_MPTCP = 262  # of socket.py since Python 3.10
 
 
 @pytest.mark.slice
@@ -164,6 +167,46 @@ def test_a_service_on_the_routers_own_ssh(network, serve):
     lab.eventually(lambda: service.owner in {rule["owner"] for rule in network.r1.rules()})
     with network.client.connect(network.r1.lan, 22) as made:
         assert made.recv(4) == b"SSH-"
+
+
+def test_a_service_on_the_routers_own_address(network, serve):
+    """The rule of one address takes a port of the router that nothing else has."""
+    serve("own-web", intercept(network.r1.lan, 8080), port=WEB)
+    network.client.until_answered(network.r1.lan, 8080)
+    assert network.client.body(network.r1.lan, 8080) == WEB_SAYS
+
+
+def test_datagrams_in_fragments(network, serve):
+    """The first one makes the listener known. Each one behind it arrives."""
+    serve("large", intercept("172.16.13.2", 5000, protocols=["udp"]))
+    lab.eventually(lambda: network.client.datagrams("172.16.13.2", 5000, 1, 4000)[0])
+    for size in (1473, 4000):
+        assert network.client.datagrams("172.16.13.2", 5000, 10, size)[0] == 10
+    assert "fragments_dropped" not in network.r1.findings()
+
+
+def test_a_client_of_multipath_tcp(network, serve):
+    """The router's listeners are of plain TCP, so that the client falls back to it."""
+    serve("multipath", intercept("172.16.14.2", 80), port=WEB)
+    network.client.until_answered("172.16.14.2", 80)
+    assert Client(network.client.address, protocol=IPPROTO_MPTCP).body("172.16.14.2", 80) == WEB_SAYS
+
+
+def test_a_reset_of_the_server(network, serve):
+    """The overlay passes it on."""
+    serve("reset", intercept("172.16.14.3", 7001))
+    with lab.eventually(lambda: connected(network.client, "172.16.14.3", 7001)) as made:
+        made.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            made.recv(1)
+
+
+def connected(client, host, port):
+    """Return a connection, or None if there is none soon."""
+    try:
+        return client.connect(host, port)
+    except OSError:
+        return None
 
 
 def test_fifty_mebibytes_and_many_connections(network, serve):
