@@ -62,8 +62,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 
 	if (leaves_own_address(ctx->action, flow))
 		kind = lookup_kind(&flow->daddr);
-	/* The stack sends such a packet on, or drops it. */
-	kind |= flow->has_next_hop * ADDRESS_SPECIAL;
+	/* The stack sends such a packet on, or drops it, and a port gives its packets to no socket. */
+	kind |= (flow->has_next_hop | !!(ctx->flags & POLICY_PORT)) * ADDRESS_SPECIAL;
 	kind = forget(skb, kind);
 	if (is_own(kind))
 		return verdict_pass(ctx, REASON_LOCAL);
@@ -202,6 +202,18 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 	return handle_flow(skb, ctx, flow, session);
 }
 
+/*
+ * True for a frame for the link address of another host. The stack gives it to a macvlan,
+ * which has a hook of its own, and otherwise drops it. A bridge forwards it, so its ports
+ * judge it. A test run has no link address.
+ */
+static __always_inline bool is_for_other_host(const struct __sk_buff *skb,
+					      const struct pkt_ctx *ctx)
+{
+	return skb->pkt_type == PACKET_TYPE_OTHERHOST &&
+	       !(ctx->flags & (POLICY_PORT | POLICY_LAYER3 | POLICY_LOOPBACK)) && !is_test_run(skb);
+}
+
 static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						  struct flow *flow)
 {
@@ -211,6 +223,8 @@ static __always_inline enum reason handle_ingress(struct __sk_buff *skb, struct 
 		return verdict_pass(ctx, REASON_ARP);
 	if (has_vlan_id(skb))
 		return verdict_pass(ctx, REASON_VLAN);
+	if (is_for_other_host(skb, ctx))
+		return verdict_pass(ctx, REASON_LINK);
 	ctx->kind = parse_packet(skb, network_offset(ctx), flow);
 	switch (ctx->kind) {
 	case PKT_TAGGED:

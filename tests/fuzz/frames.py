@@ -11,7 +11,8 @@ IPV4, IPV6, ARP, VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
 ICMP, IGMP, TCP, UDP, ICMPV6 = 1, 2, 6, 17, 58
 HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS = 0, 43, 44, 51, 60
 ETHERNET_HEADER = 14
-MAC = b"\x02\0\0\0\0\1\x02\0\0\0\0\2"
+LINK = b"\x02\0\0\0\0\1"  # the link address of the interfaces but lo
+MAC = LINK + b"\x02\0\0\0\0\2"
 TYPES = {4: IPV4, 6: IPV6}
 # A test run refuses shorter frames of these types since Linux 6.1: bpf_prog_test_run_skb().
 SHORTEST = {IPV4: 34, IPV6: 54}

@@ -19,6 +19,8 @@ from ipaddress import ip_address
 
 from ansible_collections.netedge.tproxy.tests.fuzz.model.judge import ANY, Sockets
 
+from .frames import LINK
+
 CLONE_NEWNET = 0x40000000
 # Indexes that meet modulo 128 (page 1 of an image) and modulo 256 (the policy table). Packets are only told to have
 # arrived there: a bridge without ports will do.
@@ -74,7 +76,9 @@ class Host:
 
     def _lay_interfaces(self) -> None:
         lines = [
-            f"link add name {name} index {index} type bridge" for name, index in INTERFACES.items() if name != "lo"
+            f"link add name {name} index {index} address {LINK.hex(':')} type bridge"
+            for name, index in INTERFACES.items()
+            if name != "lo"
         ]
         lines += [f"link set {name} up" for name in INTERFACES]
         for family, rest in ((4, "/32 dev lo"), (6, "/128 dev lo nodad")):

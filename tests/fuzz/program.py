@@ -42,7 +42,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system impo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
 
-from .frames import LONGEST
+from .frames import LINK, LONGEST
 from .host import INTERFACES
 from .packets import Arrived
 from .setup import FIRST, SECOND, own_of
@@ -167,6 +167,7 @@ class Program:
         flags |= DEFAULT_ACTIONS[told["default_action"]]
         flags |= layout.POLICY_ACCEPT_UNSPEC if told["accept"] == "unspec" else 0
         flags |= layout.POLICY_DROP_LINK if told.get("link_protocols") == "drop" else 0
+        flags |= layout.POLICY_PORT if told.get("port") else 0
         flags |= TRACK[told.get("track", "none")]
         policy = {
             "ifindex": ifindex,
@@ -222,7 +223,8 @@ class Program:
         returned, mark, trace, rule, error = run(frame, INTERFACES[interface], note)
         reason, verdict = REASONS[trace & 0xFF], VERDICTS[trace >> 8]
         if self.is_received:
-            received = run(frame, INTERFACES[interface], note, INTERFACES[interface])
+            arriving = bytes(6) + frame[6:] if interface == "lo" and frame.startswith(LINK) else frame
+            received = run(arriving, INTERFACES[interface], note, INTERFACES[interface])
             if received != (returned, mark, 0, note, 0):
                 self._faults.append(f"{arrived}: a received packet gets {received}, a test run {(returned, mark)}")
             self._expect(interface, trace, rule, len(frame), "assign_error" if error else reason)

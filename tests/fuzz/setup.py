@@ -72,6 +72,7 @@ def _policy(told: dict | None) -> Policy | None:
         name: told[name] for name in ("default_action", "allow_ssh", "allow_echo", "accept", "loopback", "layer3")
     }
     fields["track"], fields["link_protocols"] = told.get("track", "none"), told.get("link_protocols", "pass")
+    fields["port"] = told.get("port", False)
     entries = (Management(Prefix.parse(one["source"]), one["protocol"], one["port"]) for one in told["management"])
     return Policy(**fields, management=tuple(entries))
 
@@ -89,6 +90,7 @@ def _draw_policy(chance: random.Random, name: str) -> dict:
         "management": [_draw_management(chance) for _number in range(chance.choice((0, 0, 1, 2, 5, MANAGEMENT)))],
         "link_protocols": chance.choice(("pass", "drop")),
         "loopback": name == "lo",
+        "port": name != "lo" and chance.random() < 0.1,
         "layer3": name == LAYER3_INTERFACE,
         "addresses": _draw_addresses(chance),
         "mark": list(chance.choice(MARKS)),

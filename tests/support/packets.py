@@ -17,14 +17,15 @@ ETH_IP, ETH_ARP, ETH_IPV6, ETH_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100
 ETH_P_ALL = 3  # of a packet socket: all protocols
 MORE_FRAGMENTS, DONT_FRAGMENT = 0x2000, 0x4000
 SYN, ACK = 0x02, 0x10
+ROUTER_LINK = b"\x02\0\0\0\0\1"  # the link address of interfaces that tests make
 
 
-def ethernet(payload: bytes, protocol: int = ETH_IP, destination: bytes = bytes(6)) -> bytes:
+def ethernet(payload: bytes, protocol: int = ETH_IP, destination: bytes = ROUTER_LINK) -> bytes:
     """Return a frame."""
     return destination + b"\x02" + bytes(5) + struct.pack(">H", protocol) + payload
 
 
-def tagged(payload: bytes, vlan: int, protocol: int = ETH_IP, destination: bytes = bytes(6)) -> bytes:
+def tagged(payload: bytes, vlan: int, protocol: int = ETH_IP, destination: bytes = ROUTER_LINK) -> bytes:
     """Return a frame with an 802.1Q tag."""
     return ethernet(struct.pack(">HH", vlan, protocol) + payload, ETH_VLAN, destination)
 

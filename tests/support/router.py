@@ -25,6 +25,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.open_all import open_system
 from ansible_collections.netedge.tproxy.tests.support.options import options
+from ansible_collections.netedge.tproxy.tests.support.packets import ROUTER_LINK
 from ansible_collections.netedge.tproxy.tests.support.pin_folder import PinFolder
 
 CLONE_NEWNET = 0x40000000
@@ -183,7 +184,7 @@ def without_counters(info: dict) -> dict:
 def lay_wire(netns, interface: str = LAN, own: str = OWN, address: str = CLIENT) -> Client:
     """Make an interface of the router, and a client behind it."""
     peer = f"{interface}-peer"
-    netns.run(f"ip link add {interface} type veth peer name {peer}")
+    netns.run(f"ip link add {interface} address {ROUTER_LINK.hex(':')} type veth peer name {peer}")
     netns.run(f"ip address add {own}/24 dev {interface}")
     netns.run(f"ip link set {interface} up")
     return Client(netns, peer, interface, address, own)

@@ -9,6 +9,7 @@ import socket
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.client import Netlink
 from ansible_collections.netedge.tproxy.tests.support.ends import set_sysctl
+from ansible_collections.netedge.tproxy.tests.support.packets import ROUTER_LINK
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
 
 MTU = 9000
@@ -26,7 +27,8 @@ class Wires:
         """Make the interfaces."""
         with Netlink() as netlink:
             for ifindex in ifindexes:
-                self._netns.run(f"ip link add wire{ifindex} index {ifindex} mtu {MTU} type veth peer name far{ifindex}")
+                link = f"wire{ifindex} index {ifindex} mtu {MTU} address {ROUTER_LINK.hex(':')}"
+                self._netns.run(f"ip link add {link} type veth peer name far{ifindex}")
                 for end in (f"far{ifindex} mtu {MTU}", f"wire{ifindex}"):
                     self._netns.run(f"ip link set {end} up")
                 netlink.add_clsact(ifindex)

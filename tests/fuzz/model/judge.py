@@ -171,9 +171,9 @@ class Router:
             return Outcome("session", True) if self.sessions.has(policy, flow) else Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
-        return self._splice(packet, flow, rule)
+        return self._splice(packet, flow, rule, policy)
 
-    def _splice(self, packet: Packet, flow: Flow, rule: Rule) -> Outcome:
+    def _splice(self, packet: Packet, flow: Flow, rule: Rule, policy: Policy) -> Outcome:
         """Rows 10 and 11."""
         destination = flow.family, flow.destination
         if not _names(rule, *destination) or self._spares(rule, flow):
@@ -181,7 +181,7 @@ class Router:
                 return Outcome("local", True, rule)
             if self._host.is_group(*destination) or is_special(*destination):
                 return Outcome("undeliverable", None, rule)
-        if packet.has_next_hop:
+        if packet.has_next_hop or policy.port:
             return Outcome("undeliverable", None, rule)
         if self._sockets.takes(flow, rule.proxy):
             is_whole = packet.begins is None

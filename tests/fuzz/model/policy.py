@@ -66,6 +66,7 @@ class Policy:
     layer3: bool = False
     track: str = "none"
     link_protocols: str = "pass"
+    port: bool = False
 
 
 LIMITED_BROADCAST = (4, 0xFFFFFFFF)

@@ -18,7 +18,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
-from ansible_collections.netedge.tproxy.tests.support.packets import TCP, ethernet, ipv4, ipv6, tcp
+from ansible_collections.netedge.tproxy.tests.support.packets import ROUTER_LINK, TCP, ethernet, ipv4, ipv6, tcp
 from ansible_collections.netedge.tproxy.tests.support.session_cache import EPOCH, SessionCache
 
 LAN, OTHER, UNKNOWN = 101, 102, 103
@@ -80,7 +80,8 @@ def sessions(request, netns, splicer):
     """Return sessions of one family, and a program that drops by default and remembers none."""
     family, (here, there) = request.param, ADDRESSES[request.param]
     for ifindex in (LAN, OTHER, UNKNOWN):
-        netns.run(f"ip link add if{ifindex} index {ifindex} type veth peer name peer{ifindex}")
+        link = f"if{ifindex} index {ifindex} address {ROUTER_LINK.hex(':')}"
+        netns.run(f"ip link add {link} type veth peer name peer{ifindex}")
     for address in (here, there):
         netns.run(f"ip address add {address}/{32 if family == 4 else 128} dev lo")
     for ifindex in (LAN, OTHER):

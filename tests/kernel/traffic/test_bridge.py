@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.netedge.tproxy.tests.support.ends import ENDS, TCP, connected, proxy, splice_rule
+from ansible_collections.netedge.tproxy.tests.support.packets import ethernet, udp_frame
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, eventually
 
 
@@ -35,15 +36,30 @@ def test_a_bridge_splices(bridged, client):
     assert bridged.reasons("br0")["spliced", "passed"] == 1
 
 
-def test_what_its_port_splices_is_delivered_to_nobody(bridged, client):
-    """So it is a finding: `port`."""
+def test_its_port_splices_nothing(bridged, client):
+    """A bridge gives the packets of its ports to no assigned socket, so it is a finding: `port`."""
     bridged.route()
     bridged.attach()
     bridged.rules(splice_rule(ENDS[4]))
-    with proxy(ENDS[4], TCP) as listener, client.socket(TCP) as near:
+    with proxy(ENDS[4], TCP), client.socket(TCP) as near:
         near.setblocking(False)
         near.connect_ex((ENDS[4].server, 443))
-        eventually(lambda: bridged.reasons().get(("spliced", "passed")))
-        listener.settimeout(1)
-        with pytest.raises(TimeoutError):
-            listener.accept()
+        eventually(lambda: bridged.reasons().get(("undeliverable", "dropped")))
+    assert ("spliced", "passed") not in bridged.reasons()
+
+
+def test_an_interface_that_becomes_a_port_is_restored_as_one(router, client):
+    """Else frames that the bridge forwards would pass as frames for other hosts."""
+    router.attach(policy={"track": "none"})
+    router.netns.run("ip link add br0 type bridge")
+    router.netns.run(f"ip link set {LAN} master br0")
+    assert router.attach(policy={"track": "none"}, check=True)["changed"]
+    router.attach(policy={"track": "none"})
+    router.netns.run("ip link set br0 up")
+    with client.raw() as wire:
+        router.count_anew()
+        wire.send(ethernet(udp_frame(ENDS[4].server, 9)[14:], destination=b"\x02\0\0\0\0\x99"))
+        eventually(lambda: router.reasons().get(("default", "dropped")))
+    router.netns.run(f"ip link set {LAN} nomaster")
+    assert router.attach(policy={"track": "none"})["changed"]
+    assert not router.attach(policy={"track": "none"})["changed"]

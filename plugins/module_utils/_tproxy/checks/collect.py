@@ -96,7 +96,7 @@ def interface(system: System, link: Link, mark: Mark | None = None) -> Interface
         delivery=delivery,
         hardware=link.hardware,
         layer3=link.layer3,
-        is_port=bool(link.master) and not link.vrf,
+        is_port=link.port,
         vrf=link.vrf,
     )
 

@@ -187,7 +187,7 @@ WHY = {
     "local": "A rule matches the flow, but it goes to an address of this host: the host itself receives it.",
     "undeliverable": "A rule matches the flow, but no proxy gets packets to such an address: the default action of"
     " the interface is {verdict}.",
-    "link": "It is neither IPv4 nor IPv6: link_protocols of the policy decides.",
+    "link": "It is neither IPv4 nor IPv6 (link_protocols of the policy decides), or for another host on the link.",
     "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
     "wrong_listener": "The rule gives this flow to the proxy on {proxy}, but the socket there is not the one that the"
     " rule was made for, or belongs to another user: it gets nothing.",

@@ -79,6 +79,7 @@ class Policy:
 
     `track` names the flows whose answers pass as sessions: none, those of this host, or forwarded ones too.
     `link_protocols` is the verdict on frames that are neither IP nor ARP.
+    `layer3`, `loopback` and `port` are properties of the interface; a port is one of a bridge or bond.
     `deadline` is CLOCK_MONOTONIC ns, 0 = confirmed; `generation` is that of the image that goes with it. `damaged` says
     that the bytes in the map are not as this release writes them.
     """
@@ -91,6 +92,7 @@ class Policy:
     mark: Mark = field(default_factory=Mark)
     layer3: bool = False
     loopback: bool = False
+    port: bool = False
     deadline: int = 0
     generation: int = 0
     damaged: bool = False

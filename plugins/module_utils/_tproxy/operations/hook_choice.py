@@ -30,6 +30,7 @@ from ..resources.hooks import (
     runs,
     tcx_hook,
 )
+from ..resources.interfaces import for_link
 from ..resources.older_release import older_attachments
 from ..resources.trackers import obstacle_to_tracker
 from ..resources.transaction import Transaction
@@ -146,7 +147,7 @@ def policy_on(
     policy = transaction.current.policies.entries.get(link.ifindex)
     if policy is None or given is not None:
         policy = _given_policy(hook, given or {}, transaction, blob)
-    return replace(policy, layer3=link.layer3, loopback=link.loopback, damaged=False, deadline=transaction.deadline)
+    return replace(for_link(policy, link), damaged=False, deadline=transaction.deadline)
 
 
 def _given_policy(hook: Hook, given: Mapping[str, Any], transaction: Transaction, blob: Blob | None) -> Policy:

@@ -151,7 +151,7 @@ def _attachments(current: CurrentState) -> tuple[SavedAttachment, ...]:
 
 def plain_policy(policy: Policy) -> Policy:
     """Return a policy without the fields of the moment and of the interface."""
-    return replace(policy, layer3=False, loopback=False, deadline=0, generation=0)
+    return replace(policy, layer3=False, loopback=False, port=False, deadline=0, generation=0)
 
 
 def _behind(current: CurrentState, hook: Hook, entry: HookProgram) -> tuple[str, ...]:

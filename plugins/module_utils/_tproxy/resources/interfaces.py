@@ -28,6 +28,7 @@ from ..abi.layout import (
     POLICY_DROP_LINK,
     POLICY_LAYER3,
     POLICY_LOOPBACK,
+    POLICY_PORT,
     POLICY_TRACK,
     POLICY_TRACK_ALL,
     REASONS,
@@ -320,6 +321,7 @@ def decode_policy(raw: bytes) -> tuple[int, Policy]:
         link_protocols="drop" if values["flags"] & POLICY_DROP_LINK else "pass",
         layer3=bool(values["flags"] & POLICY_LAYER3),
         loopback=bool(values["flags"] & POLICY_LOOPBACK),
+        port=bool(values["flags"] & POLICY_PORT),
         deadline=values["deadline"],
         generation=values["generation"],
     )
@@ -348,6 +350,7 @@ def _policy_flags() -> tuple[tuple[int, str, object], ...]:
         (POLICY_DROP_LINK, "link_protocols", "drop"),
         (POLICY_LAYER3, "layer3", True),
         (POLICY_LOOPBACK, "loopback", True),
+        (POLICY_PORT, "port", True),
         *((bits, "track", name) for bits, name in TRACK_NAMES.items()),
     )
 
@@ -424,6 +427,11 @@ def slots_for(ifindexes: Iterable[int]) -> dict[int, int]:
         if slot is not None:
             taken[slot] = ifindex
     return {ifindex: slot for slot, ifindex in taken.items()}
+
+
+def for_link(policy: Policy, link: Link) -> Policy:
+    """Return a policy with the properties of an interface."""
+    return replace(policy, layer3=link.layer3, loopback=link.loopback, port=link.port)
 
 
 def home_slot(ifindex: int) -> int:

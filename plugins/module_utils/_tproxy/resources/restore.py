@@ -30,7 +30,7 @@ from ..system.system import Bpf, Netlink, System
 from .attachments import is_moving
 from .current_state import CurrentState
 from .hooks import TCX, Hook, Order, has_tcx, tcx_hook
-from .interfaces import kernel_addresses
+from .interfaces import for_link, kernel_addresses
 from .lost_pins import recover
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
@@ -228,10 +228,7 @@ def _addresses_now(current: CurrentState, entry: SavedAttachment, link: Link) ->
 
 def _policies(targets: list[Target], current: CurrentState, exact: bool) -> dict[int, Policy]:
     kept = {} if exact else _of_existing(current, current.policies.entries)
-    restored = {
-        link.ifindex: Policy(**{**vars(entry.policy), "layer3": link.layer3, "loopback": link.loopback})
-        for entry, link, _hook in targets
-    }
+    restored = {link.ifindex: for_link(entry.policy, link) for entry, link, _hook in targets}
     return {**kept, **restored}
 
 

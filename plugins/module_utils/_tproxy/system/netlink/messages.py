@@ -80,6 +80,11 @@ class Link(NamedTuple):
         """Return whether this is a VRF device, or an interface of one."""
         return "vrf" in (self.kind, self.master_kind)
 
+    @property
+    def port(self) -> bool:
+        """Return whether it is a port of a bridge or bond, which takes its packets."""
+        return bool(self.master) and not self.vrf
+
 
 class Address(NamedTuple):
     """An address of an interface: 16 bytes, IPv4 mapped.
