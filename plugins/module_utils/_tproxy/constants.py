@@ -17,6 +17,9 @@ HELPER_SOCKET = "/run/tproxy-splicer-helper.sock"  # not in RUN_DIR, which is fo
 STATE_FILE = "/var/lib/tproxy_splicer/state.json"
 SERVICE_NAMES = "/etc/tproxy_splicer/service_names.json"  # of OpenZiti, by id
 RUN_DIR = "/run/tproxy_splicer"
+# Exists while the state file is older than the state in force, because it could not be written or is being written. It
+# lies in RUN_DIR, which is never removed: the sandbox of the watcher (persistence/units.py) would keep the old folder.
+UNSAVED = f"{RUN_DIR}/unsaved"
 WATCHER_LOCK = f"{RUN_DIR}/watcher"  # a running watcher holds it
 WATCHER_CHANGES = f"{RUN_DIR}/watcher_changes"  # the number of its changes since the boot
 UNIT_FOLDER = "/etc/systemd/system"

@@ -9,8 +9,8 @@ import pathlib
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm import change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput, Unconfirmed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import lock
 from ansible_collections.netedge.tproxy.tests.kernel.operations.confirming import DROP, LONG, PASS, Confirming
 from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, eventually
 
@@ -25,7 +25,7 @@ DROP_ALL = pathlib.Path(__file__).parents[2] / "system" / "commit_confirm" / "dr
 @pytest.fixture
 def confirming(router, monkeypatch):
     """Return a router on which a change may wait for as short as four seconds."""
-    monkeypatch.setattr(change, "CONFIRM_MIN", SHORT)
+    monkeypatch.setattr(lock, "CONFIRM_MIN", SHORT)
     confirming = Confirming(router)
     yield confirming
     confirming.forget()

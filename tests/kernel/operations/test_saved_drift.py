@@ -9,10 +9,10 @@ import os
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE, UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.restore import restore_state
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED, closed_path
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import closed_path
 from ansible_collections.netedge.tproxy.tests.kernel.operations.damage import lose_program
 from ansible_collections.netedge.tproxy.tests.kernel.operations.test_restore import RULE
 from ansible_collections.netedge.tproxy.tests.support.router import LAN

@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import STATE_FILE, UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import APPLY_RULES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import (
     REFUSED_STATE,
-    UNSAVED,
     closed_path,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import files

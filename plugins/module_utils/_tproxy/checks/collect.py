@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..constants import (
@@ -32,14 +32,13 @@ from ..program.blob import Attached
 from ..resources.attachments import hook_of, is_moving, point_at
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import TCX, HookProgram, has_tcx, is_fail_closed, programs_on, runs
-from ..resources.in_force import ANY, waits_for
 from ..resources.interfaces import RECORDED_SCOPES
 from ..resources.lock import missing_capabilities, pending_change
 from ..resources.trackers import egress_of, tracker_of
 from ..system.netlink.messages import Address, Link
 from ..system.system import ListeningSocket, Netlink, Sockets, System
 from .drift import InterfaceStatus
-from .facts import Daemons, Delivery, Facts, Interface, Listener, Waiting
+from .facts import Daemons, Delivery, Facts, Interface, Listener
 from .findings import KERNEL_REUSEPORT, kernel_version
 
 SYSTEMD = "/run/systemd/system"  # sd_booted(3)
@@ -255,15 +254,6 @@ def _lost(rules: Sequence[Rule], cookies: set[int]) -> list[Rule]:
     if not cookies:
         return routers
     return [rule for rule in routers if rule.listener not in (None, UNKNOWN_LISTENER) and rule.listener not in cookies]
-
-
-def waiting_rules(rules: Iterable[Rule], enforcing: Collection[str]) -> tuple[Waiting, ...]:
-    """Return the rules that are not in force, by the interface that they wait for."""
-    found: dict[str, list[str]] = {}
-    for rule in rules:
-        for name in waits_for(rule, enforcing):
-            found.setdefault(name, []).append(rule.name or str(rule.identity))
-    return tuple(Waiting(None if name == ANY else name, tuple(names)) for name, names in found.items())
 
 
 # ---- status of interfaces ----------------------------------------------------------------

@@ -12,11 +12,12 @@ from ..model.policy import Mark
 from ..model.prefix import Prefix
 from ..model.rule import Rule
 from ..resources.attachments import Obstacle
-from ..resources.flow_tables import FlowTable
+from ..resources.in_force import Waiting
 from ..system.netlink.messages import RouteRule
 from ..system.netlink.path import InputChain
 
 ETHERNET = 1  # ARPHRD_ETHER: include/uapi/linux/if_arp.h
+NEARLY_FULL = 0.9  # of a table of flows
 
 
 class Delivery(NamedTuple):
@@ -81,13 +82,6 @@ class DriftFact(NamedTuple):
     detail: str
 
 
-class Waiting(NamedTuple):
-    """The names of rules that are not in force until an interface has the program, None for any interface."""
-
-    interface: str | None
-    rules: tuple[str, ...]
-
-
 class Daemons(NamedTuple):
     """The saved state and the processes of this machine: whether they exist. None means that none is configured.
 
@@ -98,6 +92,19 @@ class Daemons(NamedTuple):
     boots: bool | None = None
     watcher: bool | None = None
     helper: bool | None = None
+
+
+class FlowTable(NamedTuple):
+    """One table. `flows` counts those that have not expired: expired ones stay until another flow needs their place."""
+
+    name: str
+    flows: int
+    size: int
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Return whether live flows soon push each other out."""
+        return self.flows >= NEARLY_FULL * self.size
 
 
 class Facts(NamedTuple):

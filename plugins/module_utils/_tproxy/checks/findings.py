@@ -19,10 +19,11 @@ from ..errors import Refused
 from ..model.flow import Flow
 from ..model.policy import Mark
 from ..model.prefix import ADDRESS_BITS, Prefix, format_number
+from ..resources.in_force import Waiting
 from ..resources.routes import is_a_mark_route, is_ours
 from ..system.netlink.messages import RouteRule
 from .drift import DRIFT
-from .facts import ETHERNET, Facts, Interface, Listener, Waiting
+from .facts import ETHERNET, Facts, Interface, Listener
 
 SEVERITIES = ("error", "warning", "note")
 KERNEL_NEEDED = (5, 10)

@@ -21,8 +21,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from ..checks.collect import waiting_rules
-from ..checks.facts import Waiting
 from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.preflight import findings_of_router
 from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
@@ -39,10 +37,11 @@ from ..persistence import setup
 from ..persistence.metrics_units import MetricsUnits, metrics_units
 from ..persistence.setup import UnitPlan, plan_units
 from ..persistence.state_file import state_to_save
-from ..program.select import Wanted, wanted_program
+from ..program.blob import Wanted
+from ..program.select import wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import TCX, Hook
-from ..resources.in_force import enforcing_attachments
+from ..resources.in_force import Waiting, enforcing_attachments, waiting_rules
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from ..constants import CONFIRM_MAX, CONFIRM_MIN
-from ..errors import Conflict, InvalidInput, TproxyError, Unconfirmed
+from ..errors import Conflict, TproxyError, Unconfirmed
 from ..model.saved_state import encode_state
 from ..resources.current_state import CurrentState, observe_state
 from ..resources.image_lock import image_lock
@@ -30,6 +29,7 @@ from ..resources.lock import (
     lock,
     lock_for_change,
     pending_change,
+    refuse_bad_timeout,
     write_record,
 )
 from ..resources.older_release import drop_older_pins, older_filters
@@ -54,12 +54,6 @@ def begin(options: Options, system: System, check: bool) -> Result:
         return replace(_answer(True, predicted), pending=True)
     pending = start(pin_dir, seconds, options["token"], system)
     return replace(_answer(True, pending.shown(system)), pending=True)
-
-
-def refuse_bad_timeout(seconds: int) -> None:
-    """Raise InvalidInput for a time that is too short to confirm, or too long to protect."""
-    if not CONFIRM_MIN <= seconds <= CONFIRM_MAX:
-        raise InvalidInput([f"confirm_timeout: {seconds} is out of range, {CONFIRM_MIN} to {CONFIRM_MAX} seconds"])
 
 
 def foresee_start(pin_dir: str, system: System) -> None:

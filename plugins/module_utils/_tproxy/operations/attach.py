@@ -17,8 +17,8 @@ from ..checks.preflight import findings_of_hook
 from ..constants import FUNCTION, TRACKER
 from ..errors import InvalidInput
 from ..model.policy import Mark, Policy, WantedHook, masked_sources, policy_from_params
-from ..program.blob import Attached
-from ..program.select import Wanted, wanted_program
+from ..program.blob import Attached, Wanted
+from ..program.select import wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, Hook, tcx_hook
 from ..resources.interfaces import links_by_name

@@ -10,6 +10,9 @@
 4. Leave a line in the audit trail for a change.
 
 A run holds the lock of the state file until it has saved. So the watcher never restores from an outdated file.
+
+A run without a change imports neither the code of pending changes nor that of the state file: a router compiles each
+file that a module imports.
 """
 
 from __future__ import annotations
@@ -18,20 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ..commit_confirm.change import (
-    confirm,
-    finish_expired,
-    foresee_start,
-    recover_pins,
-    refuse_bad_timeout,
-    rollback,
-    start,
-)
-from ..constants import FUNCTION, STATE_FILE
+from ..constants import FUNCTION, STATE_FILE, UNSAVED
 from ..errors import InvalidInput, TproxyError
-from ..persistence.state_file import UNSAVED, foreseen_warnings, refresh_state_file, state_file_lock
 from ..resources.attachments import users
-from ..resources.lock import Pending, pending_change, write_record
+from ..resources.lock import Pending, pending_change, refuse_bad_timeout, state_file_lock, write_record
 from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result, run_once, with_absolute_pin_dir
 from ..resources.programs import Programs
@@ -74,6 +67,8 @@ def _saved(operation: Operation, options: Options, system: System, check_mode: b
         result = run(operation, options, system, check_mode)
         if result.pending or not (result.changed or system.files.exists(UNSAVED)):
             return result
+        from ..persistence.state_file import refresh_state_file
+
         return result.with_warnings(refresh_state_file(options["pin_dir"], result.released_interfaces, system))
 
 
@@ -82,6 +77,8 @@ def _with_foreseen_warnings(predicted: Result, options: Options, system: System)
     is_saved = predicted.changed or system.files.exists(UNSAVED)
     if predicted.pending or predicted.replaces_state_file or not is_saved:
         return predicted
+    from ..persistence.state_file import foreseen_warnings
+
     return predicted.with_warnings(
         foreseen_warnings(options["pin_dir"], predicted.released_interfaces, system, predicted.pins_program)
     )
@@ -90,8 +87,16 @@ def _with_foreseen_warnings(predicted: Result, options: Options, system: System)
 def _run_finished(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
     """Run an operation that cannot be confirmed, after the roll-back of an expired change."""
     if "pin_dir" in options:
-        finish_expired(options["pin_dir"], system, check_mode)
+        _finish_expired(options["pin_dir"], system, check_mode)
     return _run(operation, options, system, check_mode)
+
+
+def _finish_expired(pin_dir: str, system: System, check_mode: bool) -> None:
+    """Roll back a change past its deadline."""
+    if pending_change(system, pin_dir) is not None:
+        from ..commit_confirm.change import finish_expired
+
+        finish_expired(pin_dir, system, check_mode)
 
 
 def _run(operation: Operation, options: Options, system: System, check_mode: bool) -> Result:
@@ -110,7 +115,7 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
         seconds = 0
     if seconds:
         _refuse_bad_options(options, seconds)
-    finish_expired(options["pin_dir"], system, check_mode)
+    _finish_expired(options["pin_dir"], system, check_mode)
     if _is_part(options["pin_dir"], token, system):
         return _as_pending(_run(operation, options, system, check_mode), options["pin_dir"], system, check_mode)
     if not seconds:
@@ -126,6 +131,8 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
         result = predicted if check_mode else _run(operation, options, system, False)
         return result.with_data(confirm=None).with_warnings([] if by_default else [UNMET])
     if check_mode:
+        from ..commit_confirm.change import foresee_start
+
         foresee_start(options["pin_dir"], system)
         return replace(predicted.with_data(confirm=None), pending=True)
     return _run_pending(operation, options, system, seconds, token, predicted)
@@ -158,6 +165,8 @@ def _run_pending(
 
     Its diff is the predicted one. The start of the change writes each policy, also a damaged one, as it is read.
     """
+    from ..commit_confirm.change import confirm, recover_pins, rollback, start
+
     pin_dir = options["pin_dir"]
     repaired = recover_pins(pin_dir, system)
     pending = start(pin_dir, seconds, token, system)

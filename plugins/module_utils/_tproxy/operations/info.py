@@ -21,7 +21,6 @@ from ..checks.collect import (
     interface,
     leftovers,
     machine,
-    waiting_rules,
     with_listeners,
     with_networks,
     with_routing,
@@ -29,6 +28,7 @@ from ..checks.collect import (
 from ..checks.drift import InterfaceStatus, RouteStatus, route_drift
 from ..checks.facts import Daemons, DriftFact, Facts
 from ..checks.findings import by_severity, findings
+from ..checks.flow_tables import flow_tables
 from ..checks.router_facts import helper_group, router_facts, service_names
 from ..checks.routers import RouterFacts, findings_of_routers, service_of
 from ..constants import STATE_FILE
@@ -37,8 +37,8 @@ from ..model.rule import Rule, is_routers, reading_order
 from ..persistence.state_file import saved_drift, watcher_changes
 from ..resources.attachments import Obstacle, hook_of
 from ..resources.current_state import CurrentState, DriftEntry
-from ..resources.flow_tables import flow_tables
 from ..resources.hooks import CLSACT, HookProgram
+from ..resources.in_force import waiting_rules
 from ..resources.lock import pending_change, refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..commit_confirm.change import finish_expired
 from ..persistence.restore import restore_state
-from ..persistence.state_file import state_file_lock
+from ..resources.lock import state_file_lock
 from ..resources.operation import Operation, Options, Result
 from ..system.system import System
 from .execute import execute_unsaved

@@ -20,8 +20,7 @@ from ..model.policy import InterfaceAddresses, Mark, Policy, interface_addresses
 from ..model.prefix import format_address
 from ..model.router_options import WantedInterface, WantedRoute, WantedRouter
 from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
-from ..program.blob import Attached
-from ..program.select import Wanted
+from ..program.blob import Attached, Wanted
 from ..resources.attachments import hook_of
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, TCX, Hook, Order, is_fail_closed, programs_on, runs

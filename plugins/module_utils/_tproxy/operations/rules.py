@@ -12,17 +12,12 @@ from functools import partial
 from typing import Any
 
 from ..abi.layout import RULES
-from ..checks.collect import waiting_rules
-from ..checks.facts import Waiting
-from ..checks.findings import enforce, format_finding, not_in_force
-from ..checks.own_addresses import may_touch_own_addresses
-from ..checks.preflight import findings_of_rules
 from ..constants import ALL, CHANGED, NONE
 from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import Users, identities_from_params, rules_from_params
-from ..resources.in_force import ANY, enforcing_interfaces
+from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result, RuleChanges
@@ -49,6 +44,12 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
     touches_own = []
 
     def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
+        if planned.compiled is None:  # the image stays
+            return []
+        from ..checks.findings import enforce
+        from ..checks.own_addresses import may_touch_own_addresses
+        from ..checks.preflight import findings_of_rules
+
         touches_own.append(may_touch_own_addresses(transaction.current, planned.plan.before, planned.plan.changes))
         return enforce(findings_of_rules(transaction, planned), bool(options.get("force")))
 
@@ -66,7 +67,10 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         returns=options.get("return_rules", CHANGED),
     )
     waiting = _waiting(wanted, options["pin_dir"], system)
-    result = result.with_warnings(format_finding(not_in_force(each)) for each in waiting)
+    if waiting:
+        from ..checks.findings import format_finding, not_in_force
+
+        result = result.with_warnings(format_finding(not_in_force(each)) for each in waiting)
     result = result.with_data(waits_for=[each.interface or ANY for each in waiting])
     return replace(result, warnings=(*warnings, *result.warnings), may_cut_off=any(touches_own))
 

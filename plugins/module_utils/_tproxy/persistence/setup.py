@@ -25,6 +25,7 @@ from ..constants import (
     RUN_DIR,
     STATE_FILE,
     UNIT_FOLDER,
+    UNSAVED,
     WATCH_UNIT,
 )
 from ..errors import TproxyError
@@ -34,7 +35,6 @@ from ..system.system import System
 from .metrics_units import METRICS_UNIT, MetricsUnits, installed_metrics
 from .state_file import (
     REFUSED_STATE,
-    UNSAVED,
     closed_path,
     forget_unsaved,
     newest_state,

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from ..constants import FAIL_CLOSED, FAIL_OPEN, RUN_DIR, STATE_FILE, WATCHER_CHANGES
+from ..constants import FAIL_CLOSED, FAIL_OPEN, RUN_DIR, STATE_FILE, UNSAVED, WATCHER_CHANGES
 from ..errors import LayoutMismatch, TproxyError
 from ..model.saved_state import (
     SavedState,
@@ -38,11 +38,8 @@ from ..resources.lock import lock_for_change, pending_change
 from ..resources.lost_pins import living_pins
 from ..system.system import Files, System
 
-# In RUN_DIR, which is never removed: the sandbox of the watcher (units.py) would keep the old folder.
-# Exists while the file is older than the state in force, because it could not be written or is being written.
-UNSAVED = f"{RUN_DIR}/unsaved"
 KILLED = "a run was killed before it had saved its change"
-# The state that the disk refused. It counts only while UNSAVED exists.
+# The state that the disk refused, in RUN_DIR as UNSAVED. It counts only while that exists.
 REFUSED_STATE = f"{RUN_DIR}/state.json"
 REMEDY = "; remedy that: the watcher then saves by itself, and tproxy_state at once"
 
@@ -50,11 +47,6 @@ REMEDY = "; remedy that: the watcher then saves by itself, and tproxy_state at o
 def closed_path(path: str) -> str:
     """Return the path of the list of interfaces to close, for a state file."""
     return f"{os.path.dirname(path)}/closed.json"
-
-
-def state_file_lock(system: System) -> AbstractContextManager[None]:
-    """Hold the folder of the state file: between a change and its saving the file is outdated."""
-    return system.files.lock(os.path.dirname(STATE_FILE))
 
 
 def refresh_state_file(pin_dir: str, released: Iterable[str], system: System) -> list[str]:

@@ -25,12 +25,12 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..constants import WATCHER_CHANGES, WATCHER_LOCK
+from ..constants import UNSAVED, WATCHER_CHANGES, WATCHER_LOCK
 from ..errors import KernelRefused, NotMounted, TproxyError, Unconfirmed
 from ..model.saved_state import SavedState
 from ..resources.hooks import DIRECTIONS, KINDS, TCX
 from ..resources.host_addresses import follow_host_addresses
-from ..resources.lock import pending_change
+from ..resources.lock import pending_change, state_file_lock
 from ..resources.operation import Options, Result
 from ..resources.pins import splicer_pins
 from ..resources.reserved_ports import ReservedPortsWatch
@@ -41,12 +41,10 @@ from .restore import restore_known, restore_state
 from .socket_lookups import SocketLookups
 from .state_file import (
     REFUSED_STATE,
-    UNSAVED,
     forget_unsaved,
     save_after_kill,
     save_refused,
     state_after_kill,
-    state_file_lock,
     watcher_changes,
 )
 

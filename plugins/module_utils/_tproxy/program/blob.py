@@ -183,6 +183,26 @@ class Attached(NamedTuple):
     direct_action: bool = True
 
 
+class Wanted(NamedTuple):
+    """The program asked for. `blob` is None when it runs already and none is kept."""
+
+    function: str
+    identity: str
+    source_sha256: str
+    blob: Blob | None
+    compiled: bool
+
+    @property
+    def attached(self) -> Attached:
+        """Return the filter that must be on the hook."""
+        return Attached(filter_name(self.function, self.identity))
+
+
+def of_blob(blob: Blob, compiled: bool) -> Wanted:
+    """Return a program that is at hand."""
+    return Wanted(blob.function, blob.identity, blob.source_sha256, blob, compiled)
+
+
 def filter_name(function: str, identity: str) -> str:
     """Return the name that a filter running this program bears."""
     return f"{function}:{identity[:IDENTITY_DIGITS]}"

@@ -10,7 +10,7 @@ It compiles only when nothing at hand has that identity.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from ..constants import FUNCTION
 from ..errors import InvalidInput, MissingLibrary
@@ -18,30 +18,17 @@ from .blob import (
     BESIDE,
     Attached,
     Blob,
+    Wanted,
     blob_from_json,
     blob_from_object,
     filter_name,
+    of_blob,
     placeholders,
     program_identity,
     source_digest,
 )
 
 Options = Mapping[str, Any]
-
-
-class Wanted(NamedTuple):
-    """The program asked for. `blob` is None when it runs already and none is kept."""
-
-    function: str
-    identity: str
-    source_sha256: str
-    blob: Blob | None
-    compiled: bool
-
-    @property
-    def attached(self) -> Attached:
-        """Return the filter that must be on the hook."""
-        return Attached(filter_name(self.function, self.identity))
 
 
 def wanted_program(
@@ -111,11 +98,6 @@ def _read_blob(text: str, function: str) -> Blob:
     if blob.function != function:
         raise InvalidInput([f"blob: it holds the function {blob.function}, asked for is {function}"])
     return blob
-
-
-def of_blob(blob: Blob, compiled: bool) -> Wanted:
-    """Return a program that is at hand."""
-    return Wanted(blob.function, blob.identity, blob.source_sha256, blob, compiled)
 
 
 def _refuse_foreign_maps(blob: Blob) -> None:

@@ -12,6 +12,7 @@ closes an interface has no rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from ..constants import FUNCTION
 from ..model.rule import Rule
@@ -26,6 +27,13 @@ ANY = "an interface"
 REMEMBERED_NS = 10**9
 
 
+class Waiting(NamedTuple):
+    """The names of rules that are not in force until an interface has the program, None for any interface."""
+
+    interface: str | None
+    rules: tuple[str, ...]
+
+
 def waits_for(rule: Rule, enforcing: Collection[str]) -> list[str]:
     """Return the interfaces without the program that a rule waits for, or [ANY] if no interface at all has it.
 
@@ -34,6 +42,15 @@ def waits_for(rule: Rule, enforcing: Collection[str]) -> list[str]:
     if not rule.interfaces:
         return [] if enforcing else [ANY]
     return [name for name in rule.interfaces if name not in enforcing]
+
+
+def waiting_rules(rules: Iterable[Rule], enforcing: Collection[str]) -> tuple[Waiting, ...]:
+    """Return the rules that are not in force, by the interface that they wait for."""
+    found: dict[str, list[str]] = {}
+    for rule in rules:
+        for name in waits_for(rule, enforcing):
+            found.setdefault(name, []).append(rule.name or str(rule.identity))
+    return tuple(Waiting(None if name == ANY else name, tuple(names)) for name, names in found.items())
 
 
 def enforcing_attachments(attachments: Iterable[Attachment], programs: Programs) -> list[Attachment]:

@@ -11,12 +11,13 @@ with the boot, as the change does.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
-from ..constants import RUN_DIR
-from ..errors import ChangePending, KernelRefused, Unconfirmed, Unsupported, VerificationFailed
+from ..constants import CONFIRM_MAX, CONFIRM_MIN, RUN_DIR, STATE_FILE
+from ..errors import ChangePending, InvalidInput, KernelRefused, Unconfirmed, Unsupported, VerificationFailed
 from ..system.system import System
 from .operation import Answer
 
@@ -126,6 +127,12 @@ def close_change(system: System, pin_dir: str, pending: Pending, outcome: str) -
     system.background.wake(*pending.watchdog)
 
 
+def refuse_bad_timeout(seconds: int) -> None:
+    """Raise InvalidInput for a time that is too short to confirm, or too long to protect."""
+    if not CONFIRM_MIN <= seconds <= CONFIRM_MAX:
+        raise InvalidInput([f"confirm_timeout: {seconds} is out of range, {CONFIRM_MIN} to {CONFIRM_MAX} seconds"])
+
+
 def refuse_unconfirmed(system: System, pin_dir: str, token: str | None) -> Pending | None:
     """Return the pending change of `token`, or None where there is neither token nor pending change.
 
@@ -214,3 +221,8 @@ def lock(system: System, pin_dir: str, check: bool, mount: bool = True, seconds:
 def hold_pin_folder(system: System, pin_dir: str, seconds: float | None = None) -> AbstractContextManager[None]:
     """Hold the pin folder, which is in a bpffs, for one run at a time. Raises Busy as lock() does."""
     return system.bpffs.lock(pin_dir, RUN_DIR, seconds)
+
+
+def state_file_lock(system: System) -> AbstractContextManager[None]:
+    """Hold the folder of the state file: between a change and its saving the file is outdated."""
+    return system.files.lock(os.path.dirname(STATE_FILE))

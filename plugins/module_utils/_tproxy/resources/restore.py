@@ -23,8 +23,7 @@ from ..errors import LayoutMismatch, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule, is_of_a_service
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_state
-from ..program.blob import Attached, blob_from_json
-from ..program.select import Wanted, of_blob
+from ..program.blob import Attached, Wanted, blob_from_json, of_blob
 from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink, System
 from .attachments import is_moving

@@ -19,22 +19,22 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded, TproxyError
 from ..model.rule import Identity, Rule
-from ..ruleset.compile import RuleImage, compile_image
-from ..ruleset.nodes import FullCompileNeeded
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
-from ..ruleset.verify import verify_image
 from ..system.system import Bpf, System
 from .attachments import move_to_image
 from .pins import Pins, inner_shape
 from .programs import Programs
 from .reconcile import Changes, diff
 from .rules import CURRENT, EMPTY, PREVIOUS, RuleReader, RuleSnapshot
+
+if TYPE_CHECKING:
+    from ..ruleset.compile import RuleImage
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ class RuleTable(RuleReader):
         ifindexes, generation = self.ifindexes(want.values()), snapshot.contents.generation + 1
         image, words = None, self._known(slotted, ifindexes, generation)
         if words is None:
+            from ..ruleset.verify import verify_image
+
             image, words = self._compile(slotted, ifindexes, generation)
             verify_image(words, slotted, ifindexes)
             if self._predicted is not None and image is None:
@@ -119,6 +121,9 @@ class RuleTable(RuleReader):
     def _compile(
         self, rules: Sequence[SlottedRule], ifindexes: Mapping[str, int], generation: int
     ) -> tuple[RuleImage | None, array[int]]:
+        from ..ruleset.compile import RuleImage, compile_image
+        from ..ruleset.nodes import FullCompileNeeded
+
         if self._with_space:
             with suppress(FullCompileNeeded, LimitExceeded):
                 image = RuleImage(rules, ifindexes, generation, self.capacity())
@@ -132,6 +137,8 @@ class RuleTable(RuleReader):
         """
         if work.image is None:
             return None
+        from ..ruleset.nodes import FullCompileNeeded
+
         slots = {rule.identity: slot for rule, slot in now.contents.rules}
         changes = diff({identity: rule for identity, (rule, _slot) in work.image.rules.items()}, want)
         try:

@@ -35,8 +35,7 @@ from ..constants import FUNCTION, TRACKER
 from ..errors import VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule
-from ..program.blob import Attached
-from ..program.select import Wanted
+from ..program.blob import Attached, Wanted
 from ..ruleset.records import ImageContents
 from ..system.system import Netlink, System
 from .attachments import HookPoint, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
@@ -345,7 +344,7 @@ class Transaction:
             return None
         changes = diff(now.rules, want)
         followed = replace(rules.plan, snapshot=now, before=now.rules, after=want, changes=changes, work=work)
-        return _with_rules(planned, followed)
+        return replace(planned, rules=replace(rules, plan=followed))
 
     def _replanned(self, planned: TransactionPlan, table: RuleTable) -> TransactionPlan:
         """Return the plan with the same changes of the rules in force now."""
@@ -353,7 +352,8 @@ class Transaction:
             return planned
         now = table.load()
         want = with_changes(now.rules, planned.rules.plan.changes)
-        return _with_rules(planned, plan(table, now, want, rewrite=planned.rules.recompiled))
+        again = plan(table, now, want, rewrite=planned.rules.recompiled)
+        return replace(planned, rules=replace(planned.rules, plan=again))
 
     def _write(self, planned: TransactionPlan, verify: Callable[[], None]) -> None:
         """Write the parts of a plan in order, within the image lock. A failure undoes everything that was written."""
@@ -483,13 +483,6 @@ class Transaction:
             self.current.programs.forget()
         else:
             self.pins.retire()
-
-
-def _with_rules(planned: TransactionPlan, rules: Plan[RuleSnapshot, Identity, Rule, CompiledRules]) -> TransactionPlan:
-    """Return a plan with another plan of its rules."""
-    if planned.rules is None:
-        raise AssertionError("only a plan of rules is made again")
-    return replace(planned, rules=replace(planned.rules, plan=rules))
 
 
 def _plan_interfaces(

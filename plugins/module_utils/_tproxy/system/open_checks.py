@@ -6,16 +6,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 from . import sock_diag
-from .netlink import conntrack, ipsec, nftables, wireguard
 from .open_core import open_core
 from .system import System
 
 
 def open_for_checks() -> System:
-    """Return the adapters of checks."""
+    """Return the adapters of checks. Few runs ask about the path of a packet, so its adapters are imported then."""
     return replace(
-        open_core(), sockets=sock_diag, conntrack=conntrack, ipsec=ipsec, nftables=nftables, wireguard=wireguard
+        open_core(),
+        sockets=sock_diag,
+        conntrack=_Late(_conntrack),
+        ipsec=_Late(_ipsec),
+        nftables=_Late(_nftables),
+        wireguard=_Late(_wireguard),
     )
+
+
+class _Late:
+    """A module that is imported at its first use."""
+
+    def __init__(self, imported: Callable[[], ModuleType]) -> None:
+        self._imported = imported
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._imported(), name)
+
+
+def _conntrack() -> ModuleType:
+    from .netlink import conntrack
+
+    return conntrack
+
+
+def _ipsec() -> ModuleType:
+    from .netlink import ipsec
+
+    return ipsec
+
+
+def _nftables() -> ModuleType:
+    from .netlink import nftables
+
+    return nftables
+
+
+def _wireguard() -> ModuleType:
+    from .netlink import wireguard
+
+    return wireguard

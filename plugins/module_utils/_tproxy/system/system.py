@@ -14,11 +14,12 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from .bpf import MapInfo, ProgramInfo, ProgramType, Shape, TcxPrograms, TestRun
-from .netlink.messages import Address, Filter, Link, Route, RouteRule
-from .netlink.path import Ends, InboundPolicy, InputChain, WireGuardDevice
+if TYPE_CHECKING:
+    from .bpf import MapInfo, ProgramInfo, ProgramType, Shape, TcxPrograms, TestRun
+    from .netlink.messages import Address, Filter, Link, Route, RouteRule
+    from .netlink.path import Ends, InboundPolicy, InputChain, WireGuardDevice
 
 # Interpreters of a distribution, which may have libraries that the running one lacks.
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")

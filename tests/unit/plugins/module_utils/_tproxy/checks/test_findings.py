@@ -20,7 +20,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.fact
     Facts,
     Interface,
     Listener,
-    Waiting,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.findings import (
     findings,
@@ -31,6 +30,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.checks.find
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.in_force import Waiting
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 
 INET = 2

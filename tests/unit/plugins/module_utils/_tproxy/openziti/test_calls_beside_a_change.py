@@ -29,6 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.l
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules import PREVIOUS
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import watched
@@ -225,8 +226,7 @@ class Compilations:
 
     def __init__(self, monkeypatch, machine: Machine, during: Iterator[list[Callable]]):
         self.count, self._machine, self._during, self._is_call = 0, machine, during, False
-        for name in ("compile_image", "RuleImage"):
-            monkeypatch.setattr(rule_table, name, self._around(getattr(rule_table, name)))
+        monkeypatch.setattr(compile_module, "RuleImage", self._around(compile_module.RuleImage))
 
     def _around(self, compiled: Callable) -> Callable:
         def around(*arguments):

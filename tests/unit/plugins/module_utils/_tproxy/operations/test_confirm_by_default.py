@@ -12,10 +12,11 @@ from collections import Counter
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations import execute as execute_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm import change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import ATTACH
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import APPLY_RULES
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import rule_table
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import verify as verify_module
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     BOTH,
     CLOSED,
@@ -140,18 +141,18 @@ def test_a_change_without_the_token_of_an_action_plugin_names_the_way_to_keep_it
 def test_rules_are_compiled_and_verified_once(monkeypatch, destination):
     counts = Counter()
 
-    def counted(name):
-        function = getattr(rule_table, name)
+    def counted(module, name):
+        function = getattr(module, name)
 
         def call(*arguments):
             counts[name] += 1
             return function(*arguments)
 
-        monkeypatch.setattr(rule_table, name, call)
+        monkeypatch.setattr(module, name, call)
 
     machine = prepared(*BOTH)
-    counted("compile_image")
-    counted("verify_image")
+    counted(compile_module, "compile_image")
+    counted(verify_module, "verify_image")
     assert confirmed(machine, ruling(rule(destination, 22)), force=True) == (destination == OWN)
     assert counts == {"compile_image": 1, "verify_image": 1}
 
@@ -159,12 +160,12 @@ def test_rules_are_compiled_and_verified_once(monkeypatch, destination):
 def test_rules_that_changed_since_the_prediction_are_compiled_again(monkeypatch):
     """Between the prediction and the change, a call of a router changes the rules."""
     machine = prepared(*BOTH)
-    begin = execute_module.start
+    begin = change.start
 
     def start_after_a_call(*arguments):
         play(machine, ruling(rule("10.8.0.0/16", 22, owner="ziti:1")))
         return begin(*arguments)
 
-    monkeypatch.setattr(execute_module, "start", start_after_a_call)
+    monkeypatch.setattr(change, "start", start_after_a_call)
     assert confirmed(machine, ruling(rule(OWN, 22)), force=True)
     assert {entry["destination"] for entry in readable(machine)["rules"]} >= {f"{OWN}/32", "10.8.0.0/16"}

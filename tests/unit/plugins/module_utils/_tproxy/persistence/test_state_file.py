@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE, UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LayoutMismatch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.saved_machines import (

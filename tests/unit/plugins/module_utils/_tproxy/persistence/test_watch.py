@@ -10,16 +10,13 @@ from collections import Counter
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR, STATE_FILE, UNSAVED
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused, NotMounted
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import (
-    REFUSED_STATE,
-    UNSAVED,
-)
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import REFUSED_STATE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation

@@ -6,28 +6,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..abi import structs as codec
+from ..resources.pins import Pins
 from ..system.system import System
-from .pins import Pins
+from .facts import FlowTable
 
 # By the names of SEMANTICS.md; each is a map of bpf/maps.h.
 TABLES = {"own": "flows_own", "forwarded": "flows_forwarded", "outside": "flows_outside"}
-NEARLY_FULL = 0.9
-
-
-class FlowTable(NamedTuple):
-    """One table. `flows` counts those that have not expired: expired ones stay until another flow needs their place."""
-
-    name: str
-    flows: int
-    size: int
-
-    @property
-    def is_nearly_full(self) -> bool:
-        """Return whether live flows soon push each other out."""
-        return self.flows >= NEARLY_FULL * self.size
 
 
 def flow_tables(system: System, pins: Pins) -> list[FlowTable]:
