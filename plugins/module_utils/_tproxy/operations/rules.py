@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rul
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result, RuleChanges
-from ..resources.session import open_call, open_transaction
+from ..resources.session import lazy_netlink, open_call, open_transaction
 from ..resources.transaction import HostState, Remains, RulePlan, Transaction, TransactionPlan
 from ..system.open_checks import open_for_checks
 from ..system.system import System
@@ -79,8 +80,10 @@ def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, 
     """Return those of the rules that are not in force, by the interface that they wait for."""
     if not rules:
         return ()
-    with system.netlink() as netlink, living_pins(system, lambda: netlink, pin_dir) as pins:
-        return waiting_rules(rules, enforcing_interfaces(system, netlink, pins))
+    with ExitStack() as held:
+        netlink = lazy_netlink(system, held)
+        pins = held.enter_context(living_pins(system, netlink, pin_dir))
+        return waiting_rules(rules, enforcing_interfaces(rules, system, netlink, pins))
 
 
 def _desired(

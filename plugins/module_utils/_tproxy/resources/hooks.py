@@ -151,8 +151,12 @@ def programs_on(
     bpf: Bpf, netlink: Netlink, ifindex: int, direction: str, function: str = FUNCTION
 ) -> list[HookProgram]:
     """Return everything on a hook, in the order of its execution."""
-    filters = [from_filter(entry) for entry in netlink.filters(ifindex, direction)]
-    return tcx_chain(bpf, ifindex, direction, function) + filters
+    return tcx_chain(bpf, ifindex, direction, function) + filters_on(netlink, ifindex, direction)
+
+
+def filters_on(netlink: Netlink, ifindex: int, direction: str) -> list[HookProgram]:
+    """Return the filters on a hook, in the order of their execution."""
+    return [from_filter(entry) for entry in netlink.filters(ifindex, direction)]
 
 
 def runs(entry: HookProgram, function: str) -> bool:

@@ -18,7 +18,7 @@ from ..constants import FUNCTION
 from ..model.rule import Rule
 from ..system.system import Netlink, System
 from .attachments import Attachment
-from .hooks import HookProgram, is_fail_closed, programs_on, runs
+from .hooks import HookProgram, filters_on, is_fail_closed, runs, tcx_chain
 from .interfaces import PolicyTable
 from .pins import Pins
 from .programs import Programs
@@ -63,10 +63,24 @@ def _reads_rules(entry: HookProgram, programs: Programs) -> bool:
     return not is_fail_closed(entry) and programs.is_bound(entry.program_id)
 
 
-def enforcing_interfaces(system: System, netlink: Netlink, pins: Pins) -> set[str]:
-    """Return the names of the interfaces that enforce the rules of these pins."""
+def enforcing_interfaces(
+    rules: Collection[Rule], system: System, netlink: Callable[[], Netlink], pins: Pins
+) -> set[str]:
+    """Return the interfaces that enforce the rules of these pins: those that `rules` name, for waiting_rules().
+
+    If a rule names none, the result is not empty while an interface enforces rules: it is ANY where that can be told
+    without a listing of all. To open netlink costs more than all else here, and TCX programs are found without it.
+    """
     enforces = _enforcement_test(netlink, pins, system)
-    return {link.name for link in netlink.interfaces() if enforces(link.ifindex)}
+    indexes = {name: system.ifindex_of(name) for rule in rules for name in rule.interfaces}
+    named = {name for name, ifindex in indexes.items() if ifindex is not None and enforces(ifindex)}
+    if named or all(rule.interfaces for rule in rules) or not pins.complete:
+        return named
+    programs = Programs(system.bpf, pins)
+    for ifindex in PolicyTable(system.bpf, pins).load().entries:
+        if _is_enforced_by(tcx_chain(system.bpf, ifindex, "ingress"), programs):
+            return {ANY}
+    return {link.name for link in netlink().interfaces() if enforces(link.ifindex)}
 
 
 class AttachedInterfaces:
@@ -87,7 +101,7 @@ class AttachedInterfaces:
         if set(named.values()) <= recent and (recent or not for_all):
             return []
         with system.netlink() as netlink:
-            enforces = self._noted(_enforcement_test(netlink, pins, system), system)
+            enforces = self._noted(_enforcement_test(lambda: netlink, pins, system), system)
             without = [name for name, ifindex in named.items() if ifindex is None or not enforces(ifindex)]
             indexes = (*self._seen, *(link.ifindex for link in netlink.interfaces()))
             if not without and for_all and not any(enforces(ifindex) for ifindex in indexes):
@@ -116,7 +130,12 @@ class AttachedInterfaces:
         return noted
 
 
-def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[[int], bool]:
+def _is_enforced_by(entries: Iterable[HookProgram], programs: Programs) -> bool:
+    """Return whether one of these programs enforces the rules of these pins, if its interface has a policy."""
+    return any(runs(entry, FUNCTION) and _reads_rules(entry, programs) for entry in entries)
+
+
+def _enforcement_test(netlink: Callable[[], Netlink], pins: Pins, system: System) -> Callable[[int], bool]:
     """Return a function that returns whether the interface of an index enforces the rules of these pins."""
     policies, programs = PolicyTable(system.bpf, pins), Programs(system.bpf, pins)
     are_pinned = pins.complete
@@ -124,7 +143,8 @@ def _enforcement_test(netlink: Netlink, pins: Pins, system: System) -> Callable[
     def enforces(ifindex: int) -> bool:
         if not (are_pinned and policies.has(ifindex)):
             return False
-        entries = programs_on(system.bpf, netlink, ifindex, "ingress")
-        return any(runs(entry, FUNCTION) and _reads_rules(entry, programs) for entry in entries)
+        if _is_enforced_by(tcx_chain(system.bpf, ifindex, "ingress"), programs):
+            return True
+        return _is_enforced_by(filters_on(netlink(), ifindex, "ingress"), programs)
 
     return enforces
