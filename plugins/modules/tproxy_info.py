@@ -150,6 +150,22 @@ flows:
     own: {entries: 12, size: 65536}
     forwarded: {entries: 0, size: 65536}
     outside: {entries: 3, size: 65536}
+reserved_ports:
+  description:
+    - The ports of own addresses that rules of OpenZiti routers leave to this host. SSH daemons and management entries
+      have them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    protocol:
+      description: V(tcp) or V(udp).
+      type: str
+    port:
+      description: The port.
+      type: int
+  sample:
+    - {protocol: tcp, port: 22}
 drops:
   description:
     - The last distinct packets that the program dropped, or would have dropped but for V(audit), the last one first.

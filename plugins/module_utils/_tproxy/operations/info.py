@@ -44,6 +44,7 @@ from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result
 from ..resources.pins import Pins
 from ..resources.programs import SK_LOOKUP_PIN
+from ..resources.reserved_ports import reserved_ports
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
 from ..resources.trackers import untracked
 from ..system.open_checks import open_for_checks
@@ -61,6 +62,7 @@ NOTHING: Answer = {
     "routes": [],
     "drops": [],
     "flows": {},
+    "reserved_ports": [],
     "drift": [],
     "daemons": None,
     "pending_change": None,
@@ -108,6 +110,9 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             "routes": lines(current.routes.entries),
             "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
             "flows": {table.name: {"entries": table.flows, "size": table.size} for table in tables},
+            "reserved_ports": [
+                {"protocol": protocol, "port": port} for protocol, port in sorted(reserved_ports(system.bpf, pins))
+            ],
             "drift": _codes(of_machine),
             "daemons": _daemons(facts.daemons, system),
             "pending_change": pending and pending.shown(system),
