@@ -2,10 +2,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write plugins/module_utils/_tproxy/abi/layout.py from bpf/abi.h and bpf/maps.h; with --check only compare.
+"""Write plugins/module_utils/_tproxy/abi/layout.py from abi.h, abi_flows.h and maps.h; with --check only compare.
 
-A host C compiler reports the sizes and offsets, so this file needs no layout rules of C. The names come from the two
-headers. The parser knows only enums, flat structs and the map list.
+A host C compiler reports the sizes and offsets, so this file needs no layout rules of C. The names come from
+the headers. The parser knows only enums, flat structs and the map list.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from __future__ import annotations
 
 
 def source() -> str:
-    """Return both headers without comments and preprocessor lines."""
-    text = "".join((HERE / name).read_text() for name in ("abi.h", "maps.h"))
+    """Return the headers without comments and preprocessor lines."""
+    text = "".join((HERE / name).read_text() for name in ("abi.h", "abi_flows.h", "maps.h"))
     return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
 
 

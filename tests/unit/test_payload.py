@@ -16,7 +16,7 @@ LIMIT = 92
 LIMITS = {
     "tproxy_rule": 90,
     "tproxy_route": 84,
-    "tproxy_info": 72,
+    "tproxy_info": 73,
     **dict.fromkeys(("ifindex_ip", "tproxy_confirm", "tproxy_state"), 71),
     "tproxy_verdict": 48,
 }

@@ -146,25 +146,6 @@ ADDRESS_SPECIAL = 4
 # enum reserved_limits
 RESERVED_BYTES = 8192
 
-# enum session_limits
-SESSION_SETS_SHIFT = 10
-SESSION_SETS = 1024
-SESSION_WAYS = 2
-
-# enum flow_limits
-FLOWS = 65536
-
-# enum flow_flag
-FLOW_ANSWERED = 1
-FLOW_CLOSING = 2
-
-# enum fragment_limits
-FRAGMENTS = 16384
-
-# enum listener_limits
-LISTENERS = 4096
-LISTENERS_WANTED = 256
-
 # enum reason
 REASON_OTHER = 0
 REASON_ARP = 1
@@ -217,6 +198,25 @@ POLICY_PLACEHOLDER = 2113929216
 # enum default_mark
 DEFAULT_MARK = 268435456
 DEFAULT_MARK_MASK = 268435456
+
+# enum session_limits
+SESSION_SETS_SHIFT = 10
+SESSION_SETS = 1024
+SESSION_WAYS = 2
+
+# enum flow_limits
+FLOWS = 65536
+
+# enum flow_flag
+FLOW_ANSWERED = 1
+FLOW_CLOSING = 2
+
+# enum fragment_limits
+FRAGMENTS = 16384
+
+# enum listener_limits
+LISTENERS = 4096
+LISTENERS_WANTED = 256
 
 # enum map_type
 TYPE_HASH = 1
@@ -292,6 +292,56 @@ STRUCTS = {
             "udp": (8192, 8192),
         },
     ),
+    "counter": (
+        16,
+        {
+            "packets": (0, 8),
+            "bytes": (8, 8),
+        },
+    ),
+    "drop_key": (
+        48,
+        {
+            "source": (0, 16),
+            "destination": (16, 16),
+            "ifindex": (32, 4),
+            "rule": (36, 4),
+            "port": (40, 2),
+            "protocol": (42, 1),
+            "reason": (43, 1),
+            "verdict": (44, 1),
+            "reserved": (45, 3),
+        },
+    ),
+    "drop": (
+        32,
+        {
+            "first_seen": (0, 8),
+            "last_seen": (8, 8),
+            "packets": (16, 8),
+            "answers": (24, 4),
+            "refusals": (28, 4),
+        },
+    ),
+    "drop_budget": (
+        16,
+        {
+            "window": (0, 8),
+            "noted": (8, 8),
+        },
+    ),
+    "meta": (
+        262224,
+        {
+            "layout": (0, 4),
+            "instructions": (4, 4),
+            "blob_bytes": (8, 4),
+            "program_id": (12, 4),
+            "identity": (16, 32),
+            "source_sha256": (48, 32),
+            "blob": (80, 262144),
+        },
+    ),
     "session_ends": (
         32,
         {
@@ -353,56 +403,6 @@ STRUCTS = {
             "port": (28, 2),
             "protocol": (30, 1),
             "checks": (31, 1),
-        },
-    ),
-    "counter": (
-        16,
-        {
-            "packets": (0, 8),
-            "bytes": (8, 8),
-        },
-    ),
-    "drop_key": (
-        48,
-        {
-            "source": (0, 16),
-            "destination": (16, 16),
-            "ifindex": (32, 4),
-            "rule": (36, 4),
-            "port": (40, 2),
-            "protocol": (42, 1),
-            "reason": (43, 1),
-            "verdict": (44, 1),
-            "reserved": (45, 3),
-        },
-    ),
-    "drop": (
-        32,
-        {
-            "first_seen": (0, 8),
-            "last_seen": (8, 8),
-            "packets": (16, 8),
-            "answers": (24, 4),
-            "refusals": (28, 4),
-        },
-    ),
-    "drop_budget": (
-        16,
-        {
-            "window": (0, 8),
-            "noted": (8, 8),
-        },
-    ),
-    "meta": (
-        262224,
-        {
-            "layout": (0, 4),
-            "instructions": (4, 4),
-            "blob_bytes": (8, 4),
-            "program_id": (12, 4),
-            "identity": (16, 32),
-            "source_sha256": (48, 32),
-            "blob": (80, 262144),
         },
     ),
 }

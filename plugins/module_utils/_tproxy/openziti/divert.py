@@ -23,9 +23,9 @@ from ..resources.in_force import AttachedInterfaces
 from ..resources.lock import missing_capabilities
 from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result
-from ..resources.reserved_ports import spared
 from ..system.system import System
 from .diverter_args import Request, flow_of, removed_by
+from .spared_ports import spared
 
 Rules = Mapping[Identity, Rule]
 

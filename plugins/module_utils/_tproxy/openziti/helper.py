@@ -30,7 +30,6 @@ from ..resources.image_lock import image_lock
 from ..resources.in_force import AttachedInterfaces
 from ..resources.operation import Options, RuleChanges
 from ..resources.pins import Pins, splicer_pins
-from ..resources.reserved_ports import spared
 from ..resources.rule_table import rule_table
 from ..resources.rules import CURRENT, PREVIOUS
 from ..resources.rules_incremental import IncrementalTable
@@ -38,6 +37,7 @@ from ..resources.session import lazy_netlink, pins_for_call
 from ..system.system import System
 from .divert import left_behind
 from .diverter_args import Request, flow_of, parse, removed_by
+from .spared_ports import spared
 
 IDLE_SECONDS, LOOK_SECONDS = 60, 5
 DONE, REFUSED, USAGE, BUSY = 0, 1, 2, 3

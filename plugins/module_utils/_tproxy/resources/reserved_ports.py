@@ -14,15 +14,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from ..abi import structs as codec
-from ..abi.layout import ADDRESS_OWN
 from ..abi.structs import decode, encode, size_of
 from ..errors import KernelRefused
 from ..model.policy import Policy
-from ..model.prefix import ADDRESS_BITS, format_number
-from ..model.rule import Rule, is_routers
 from ..system.system import Bpf, System
-from .host_addresses import ADDRESS_BYTES, KIND
-from .host_addresses import MAP_NAME as OWN_ADDRESSES_MAP
 from .interfaces import PolicyTable
 from .pins import Pins
 
@@ -30,7 +25,6 @@ MAP_NAME = STRUCT_NAME = "reserved_ports"
 # systemd holds the socket of ssh.socket until the first client comes. No listing tells the sockets of units apart.
 SSH_DAEMONS = ("sshd", "dropbear", "systemd")
 AGAIN_NS = 5 * 10**9  # no event tells that a daemon listens
-NAMED_MAX = 8  # ports in one message
 
 Port = tuple[str, int]  # protocol and number
 
@@ -89,31 +83,6 @@ def follow_reserved_ports(system: System, pins: Pins) -> bool:
     if want != have:
         system.bpf.update(pins.fd(MAP_NAME), codec.key(0), encode_ports(want), MAP_NAME)
     return want != have
-
-
-def spared(rules: Iterable[Rule], bpf: Bpf, pins: Pins) -> str:
-    """Return a sentence about the reserved ports that rules of a router would take on an own address, or ""."""
-    found = [
-        f"{protocol} {number} of {format_number(rule.destination.network)}"
-        for rule in rules
-        if _names_own_address(rule, bpf, pins)
-        for protocol, number in sorted(reserved_ports(bpf, pins))
-        if protocol == rule.protocol and rule.low <= number <= rule.high
-    ]
-    if not found:
-        return ""
-    more = ["..."] if len(found) > NAMED_MAX else []
-    return f"stored without {', '.join(found[:NAMED_MAX] + more)}: SSH or a management entry of this router has it"
-
-
-def _names_own_address(rule: Rule, bpf: Bpf, pins: Pins) -> bool:
-    """Return whether a rule of a router is for one address, and this host has it."""
-    if not is_routers(rule.owner) or rule.action != "tproxy" or rule.destination.length != ADDRESS_BITS:
-        return False
-    if OWN_ADDRESSES_MAP in pins.missing():
-        return False
-    address = rule.destination.network.to_bytes(ADDRESS_BYTES, "big")
-    return bpf.lookup(pins.fd(OWN_ADDRESSES_MAP), address, KIND.size) == KIND.pack(ADDRESS_OWN)
 
 
 class ReservedPortsWatch:
