@@ -199,7 +199,7 @@ class Program:
                 bpf.update(table, parse_address(text), structs.key(kind))
 
     def _tell_ports(self, setup: dict) -> None:
-        ports = {(protocol, port) for protocol, port in setup.get("reserved", ())}
+        ports = set(map(tuple, setup.get("reserved", ())))
         bpf.update(self.maps["reserved_ports"], structs.key(0), encode_ports(ports))
 
     def _put_image(self, generation: int, words) -> None:

@@ -39,7 +39,7 @@ def _names_own_address(rule: Rule, bpf: Bpf, pins: Pins) -> bool:
     """Return whether a rule of a router is for one address, and this host has it."""
     if not is_routers(rule.owner) or rule.action != "tproxy" or rule.destination.length != ADDRESS_BITS:
         return False
-    if OWN_ADDRESSES_MAP in pins.missing():
+    if not pins.has(OWN_ADDRESSES_MAP):
         return False
     address = rule.destination.network.to_bytes(ADDRESS_BYTES, "big")
     return bpf.lookup(pins.fd(OWN_ADDRESSES_MAP), address, KIND.size) == KIND.pack(ADDRESS_OWN)

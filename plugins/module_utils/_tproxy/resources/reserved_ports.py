@@ -64,8 +64,8 @@ def _numbers(bits: bytes) -> Iterator[int]:
 
 
 def reserved_ports(bpf: Bpf, pins: Pins) -> set[Port]:
-    """Return the ports in the map; none while it is not pinned."""
-    if MAP_NAME in pins.missing():
+    """Return the ports in the map; none while it is not pinned, as with an older release."""
+    if not pins.has(MAP_NAME):
         return set()
     return decode_ports(bpf.lookup(pins.fd(MAP_NAME), codec.key(0), size_of(STRUCT_NAME)) or b"")
 
