@@ -123,6 +123,7 @@ static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, st
 	 * words of 64 bits: the verifier wants stack accesses to be aligned.
 	 */
 	struct ipv6hdr ip __attribute__((aligned(sizeof(__u64))));
+	enum pkt_kind kind = PKT_OTHER;
 
 	if (!load_bytes(skb, flow, flow->l4_off + ICMP_HLEN, &ip, sizeof(ip)))
 		return PKT_OTHER;
@@ -131,9 +132,11 @@ static __always_inline enum pkt_kind parse_quoted_ipv6(struct __sk_buff *skb, st
 	__builtin_memcpy(&flow->saddr, &ip.daddr, sizeof(flow->saddr));
 	flow->protocol = ip.nexthdr;
 	flow->l4_off += ICMP_HLEN + sizeof(ip);
-	if (is_ext_hdr(flow->protocol) && skip_ext_hdrs(skb, flow) != PKT_OTHER)
-		return PKT_OTHER;
+	if (is_ext_hdr(flow->protocol))
+		kind = skip_ext_hdrs(skb, flow);
 	flow->fragment = FRAGMENT_NONE; /* the quoted packet can be a first one */
+	if (kind != PKT_OTHER)
+		return PKT_OTHER;
 	return parse_quoted_ports(skb, flow->l4_off, flow);
 }
 

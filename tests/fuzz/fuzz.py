@@ -71,6 +71,9 @@ def _judge_the_rest(trial: Trial) -> None:
     miscounted = trial.program.miscounted()
     if miscounted:
         raise Fault("counter", "; ".join(miscounted[:5]))
+    unlike = trial.unlike_firsts()
+    if unlike:
+        raise Fault("fragment", unlike)
     try:
         trial.program.verify()
     except VerificationFailed as refusal:

@@ -157,6 +157,10 @@ class Program:
         """Forget the first fragments."""
         self._forget(("fragments",), "fragment_key")
 
+    def known_firsts(self) -> int:
+        """Return the number of first fragments that the program remembers."""
+        return len(_keys(self.maps["fragments"], structs.size_of("fragment_key")))
+
     def _forget(self, names: tuple, key_type: str) -> None:
         for name in names:
             for key in _keys(self.maps[name], structs.size_of(key_type)):

@@ -84,6 +84,11 @@ class Trial:
         self.program.forget_fragments()
         self._router.firsts.clear()
 
+    def unlike_firsts(self) -> str:
+        """Return a sentence if the sides do not remember as many first fragments, or ""."""
+        known, wanted = self.program.known_firsts(), len(self._router.firsts)
+        return "" if known == wanted else f"the program remembers {known} first fragments, the model {wanted}"
+
     def ask(self, arrived: Arrived) -> tuple:
         """Return (result of the program, result of the model)."""
         return self.program.ask(arrived), self._wanted(arrived)
