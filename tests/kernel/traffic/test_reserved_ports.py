@@ -109,13 +109,14 @@ def test_the_service_takes_neither_ssh_nor_management(intercepting, client, daem
 
 
 def test_the_watcher_follows_a_daemon_that_moves(intercepting):
-    system = intercepting.system()
-    with splicer_pins(system.bpf, system.bpffs, intercepting.pin_dir) as pins:
-        with daemon("dropbear", SSH + 1):
-            ReservedPortsWatch(system).follow(pins)
-            assert reserved(intercepting) == {("tcp", SSH), ("tcp", SSH + 1), ("tcp", MANAGED)}
-        ReservedPortsWatch(system).follow(pins)
-        assert reserved(intercepting) == {("tcp", SSH), ("tcp", MANAGED)}
+    def follow() -> None:
+        ReservedPortsWatch(intercepting.system(), intercepting.pin_dir).follow()
+
+    with daemon("dropbear", SSH + 1):
+        follow()
+        assert reserved(intercepting) == {("tcp", SSH), ("tcp", SSH + 1), ("tcp", MANAGED)}
+    follow()
+    assert reserved(intercepting) == {("tcp", SSH), ("tcp", MANAGED)}
 
 
 def test_a_management_entry_that_goes_frees_its_port(intercepting):

@@ -50,7 +50,7 @@ from ..resources.interfaces import (
 )
 from ..resources.pins import Pins, inner_shape
 from ..resources.reserved_ports import MAP_NAME as RESERVED_PORTS
-from ..resources.reserved_ports import encode_ports, ports_of_policies, ports_of_ssh
+from ..resources.reserved_ports import encode_ports, ports_of_host
 from ..ruleset.lookup import Lookup
 from ..system.bpf import Shape
 from ..system.netlink.messages import Link
@@ -231,7 +231,7 @@ class _Maps:
     def _reserved_ports(self, shape: Shape, policies: Mapping[int, Policy]) -> int:
         """Return a map with the reserved ports of this moment, with those of the policies."""
         made = self._new(shape, RESERVED_PORTS)
-        ports = ports_of_policies(policies.values()) | (ports_of_ssh(self._system) or set())
+        ports = ports_of_host(self._system, policies.values())
         self._bpf.update(made, codec.key(0), encode_ports(ports), RESERVED_PORTS)
         return made
 

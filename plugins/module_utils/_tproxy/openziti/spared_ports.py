@@ -22,11 +22,12 @@ NAMED_MAX = 8  # ports in one message
 
 def spared(rules: Iterable[Rule], bpf: Bpf, pins: Pins) -> str:
     """Return a sentence about the reserved ports that rules of a router would take on an own address, or ""."""
+    concerned = [rule for rule in rules if _names_own_address(rule, bpf, pins)]
+    reserved = sorted(reserved_ports(bpf, pins)) if concerned else []
     found = [
         f"{protocol} {number} of {format_number(rule.destination.network)}"
-        for rule in rules
-        if _names_own_address(rule, bpf, pins)
-        for protocol, number in sorted(reserved_ports(bpf, pins))
+        for rule in concerned
+        for protocol, number in reserved
         if protocol == rule.protocol and rule.low <= number <= rule.high
     ]
     if not found:

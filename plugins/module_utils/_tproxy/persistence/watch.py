@@ -82,10 +82,10 @@ def watch(
     with system.files.show_running(WATCHER_LOCK), system.events() as events:
         last: list[Said] = []
         cache, lookups = RestoreCache(), SocketLookups(system, options["pin_dir"])
-        ports = ReservedPortsWatch(system)
+        ports = ReservedPortsWatch(system, options["pin_dir"])
         _follow_addresses(options["pin_dir"], system)
         while True:
-            _follow_ports(options["pin_dir"], system, ports)
+            ports.follow()
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
             found += [Said(line) for line in lookups.work(_indexes(system, cache))]
@@ -131,12 +131,6 @@ def _follow_addresses(pin_dir: str, system: System) -> None:
         system.background.sleep_until(ended + min(ADDRESSES_REST * (ended - began), ADDRESSES_REST_MAX))
 
 
-def _follow_ports(pin_dir: str, system: System, ports: ReservedPortsWatch) -> None:
-    """Bring the reserved ports up to date. If that fails, the next restoration says why."""
-    with suppress(TproxyError), splicer_pins(system.bpf, system.bpffs, pin_dir) as pins:
-        ports.follow(pins)
-
-
 def _wait(
     events: Events,
     options: Options,
@@ -148,7 +142,7 @@ def _wait(
     """Wait for an event, for another list of TCX programs, for a change past its deadline, or for socket lookups."""
     before = _tcx_lists(system, cache)
     while not events.wait(LOOK_SECONDS):
-        _follow_ports(options["pin_dir"], system, ports)
+        ports.follow()
         if _tcx_lists(system, cache) != before or _has_overdue_change(options["pin_dir"], system):
             break
         if lookups.have_work(_indexes(system, cache)):

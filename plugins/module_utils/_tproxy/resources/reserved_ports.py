@@ -12,14 +12,15 @@ part of the wanted state: runs that change policies or addresses bring it up to 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 
 from ..abi import structs as codec
 from ..abi.structs import decode, encode, size_of
-from ..errors import KernelRefused
+from ..errors import KernelRefused, TproxyError
 from ..model.policy import Policy
 from ..system.system import Bpf, System
 from .interfaces import PolicyTable
-from .pins import Pins
+from .pins import Pins, splicer_pins
 
 MAP_NAME = STRUCT_NAME = "reserved_ports"
 # systemd holds the socket of ssh.socket until the first client comes. No listing tells the sockets of units apart.
@@ -43,6 +44,12 @@ def ports_of_ssh(system: System) -> set[Port] | None:
     except KernelRefused:
         return None
     return None if inodes is None else {("tcp", each.port) for each in listening if each.inode in inodes}
+
+
+def ports_of_host(system: System, policies: Iterable[Policy], unseen: Collection[Port] = ()) -> set[Port]:
+    """Return the ports of this moment; `unseen` are those of SSH daemons where nothing tells them."""
+    of_ssh = ports_of_ssh(system)
+    return ports_of_policies(policies).union(unseen if of_ssh is None else of_ssh)
 
 
 def encode_ports(ports: Collection[Port]) -> bytes:
@@ -77,9 +84,8 @@ def follow_reserved_ports(system: System, pins: Pins) -> bool:
     """
     if not pins.complete or MAP_NAME not in pins.shapes:
         return False
-    have, of_ssh = reserved_ports(system.bpf, pins), ports_of_ssh(system)
-    policies = PolicyTable(system.bpf, pins).load().entries
-    want = ports_of_policies(policies.values()) | (have if of_ssh is None else of_ssh)
+    have = reserved_ports(system.bpf, pins)
+    want = ports_of_host(system, PolicyTable(system.bpf, pins).load().entries.values(), have)
     if want != have:
         system.bpf.update(pins.fd(MAP_NAME), codec.key(0), encode_ports(want), MAP_NAME)
     return want != have
@@ -88,13 +94,15 @@ def follow_reserved_ports(system: System, pins: Pins) -> bool:
 class ReservedPortsWatch:
     """The care of the watcher: it looks at the daemons now and then."""
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+    def __init__(self, system: System, pin_dir: str) -> None:
+        self._system, self._pin_dir = system, pin_dir
         self._rests_until = 0
 
-    def follow(self, pins: Pins) -> None:
-        """Bring the map up to date, unless this was done a moment ago."""
+    def follow(self) -> None:
+        """Bring the map up to date, unless this was done a moment ago. If that fails, the next restoration says why."""
         now = self._system.background.monotonic_ns()
-        if now >= self._rests_until:
-            self._rests_until = now + AGAIN_NS
+        if now < self._rests_until:
+            return
+        self._rests_until = now + AGAIN_NS
+        with suppress(TproxyError), splicer_pins(self._system.bpf, self._system.bpffs, self._pin_dir) as pins:
             follow_reserved_ports(self._system, pins)

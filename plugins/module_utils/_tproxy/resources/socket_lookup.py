@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import ACTION_CHECK_LISTENER, ACTION_CHECK_USER, LISTENERS_WANTED
-from ..abi.layout import LISTENERS as LISTENERS_MAX
 from ..constants import SK_LOOKUP
 from ..errors import Unsupported
 from ..model.prefix import parse_address
@@ -125,7 +124,7 @@ class SocketLookup:
 
         The link ends with its pin, the map does not.
         """
-        return bool(self._bpf.keys(self._pins.fd(LISTENERS), codec.size_of("listener_key"), LISTENERS_MAX))
+        return bool(self._bpf.keys(self._pins.fd(LISTENERS), codec.size_of("listener_key"), 1))  # one is enough
 
     def put(self, key: bytes, descriptor: int) -> None:
         """Let packets reach a listener. Raises KernelRefused."""

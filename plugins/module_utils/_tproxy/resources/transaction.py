@@ -376,11 +376,9 @@ class Transaction:
             self._follow_reserved_ports(planned)
             self._put_attachments(planned, programs, done, undo)
             self._remove_attachments(planned, done, undo)
-            if planned.policies is not None:
-                _finish(planned.policies, undo)
+            if planned.policies is not None and _finish(planned.policies, undo):
                 self._follow_reserved_ports(planned)
-            if planned.addresses is not None:
-                _finish(planned.addresses, undo)
+            if planned.addresses is not None and _finish(planned.addresses, undo):
                 self._follow_host_addresses(planned)
             verify()
             self._leave(planned.remains)
@@ -493,8 +491,10 @@ def _plan_interfaces(
     return InterfacePlan(plan(table, snapshot, {**late, **want}), want)
 
 
-def _finish(planned: InterfacePlan[Entry], undo: ExitStack) -> None:
-    """Remove the entries of interfaces that lost their attachment."""
-    if planned.first.after != planned.after:
-        undo.callback(planned.first.table.restore, planned.first.snapshot)
-        reconcile(planned.first.table, lambda _have: planned.after)
+def _finish(planned: InterfacePlan[Entry], undo: ExitStack) -> bool:
+    """Remove the entries of interfaces that lost their attachment. Return whether there are any."""
+    if planned.first.after == planned.after:
+        return False
+    undo.callback(planned.first.table.restore, planned.first.snapshot)
+    reconcile(planned.first.table, lambda _have: planned.after)
+    return True

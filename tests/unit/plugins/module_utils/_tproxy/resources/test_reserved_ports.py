@@ -24,6 +24,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.r
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import procfs
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.system import ListeningSocket
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
+from ansible_collections.netedge.tproxy.tests.support.fakes.surroundings import FakeSockets
 from ansible_collections.netedge.tproxy.tests.support.scenarios import BOTH, play
 
 MANAGED = {("tcp", 22)}  # of the policy CLOSED
@@ -41,19 +42,25 @@ def test_the_bit_of_a_port():
     assert (raw[2], raw[8192 + 1], sum(raw)) == (1 << 6, 1 << 1, 66)
 
 
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a machine with the program on two interfaces. The sockets of `machine.listening` listen, none yet."""
+    made = Machine()
+    for run in BOTH:
+        play(made, run)
+    made.listening = []
+    monkeypatch.setattr(FakeSockets, "listeners", lambda _self, _protocol: made.listening)
+    return made
+
+
 def sshd(machine: Machine) -> None:
     """Let an SSH daemon listen."""
     machine.listening = [ListeningSocket(bytes(16), port, port, True, False, port, 0) for port in (2022, 80)]
     machine.processes.ssh_sockets = {2022, 4711}
 
 
-def test_a_process_that_cannot_see_the_daemons_removes_no_port(monkeypatch):
-    machine = Machine()
-    for run in BOTH:
-        play(machine, run)
-    machine.listening = []
+def test_a_process_that_cannot_see_the_daemons_removes_no_port(machine):
     system = machine.system()
-    monkeypatch.setattr(system.sockets, "listeners", lambda _protocol: machine.listening)
     with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
         sshd(machine)
         assert follow_reserved_ports(system, pins)
@@ -64,21 +71,16 @@ def test_a_process_that_cannot_see_the_daemons_removes_no_port(monkeypatch):
         assert (follow_reserved_ports(system, pins), reserved_ports(system.bpf, pins)) == (True, MANAGED)
 
 
-def test_the_watcher_looks_now_and_then(monkeypatch):
-    machine = Machine()
-    for run in BOTH:
-        play(machine, run)
-    machine.listening = []
+def test_the_watcher_looks_now_and_then(machine):
     system = machine.system()
-    monkeypatch.setattr(system.sockets, "listeners", lambda _protocol: machine.listening)
-    watch = ReservedPortsWatch(system)
+    watch = ReservedPortsWatch(system, PIN_DIR)
     with splicer_pins(system.bpf, system.bpffs, PIN_DIR) as pins:
-        watch.follow(pins)
+        watch.follow()
         sshd(machine)
-        watch.follow(pins)
+        watch.follow()
         assert reserved_ports(system.bpf, pins) == MANAGED
         machine.clock += AGAIN_NS
-        watch.follow(pins)
+        watch.follow()
         assert reserved_ports(system.bpf, pins) == MANAGED | SSH
 
 
