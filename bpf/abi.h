@@ -194,8 +194,8 @@ enum policy_flag {
 	POLICY_TRACK = 64,	  /* flows that this host began make sessions */
 	POLICY_TRACK_ALL = 128,	  /* with POLICY_TRACK: forwarded flows too */
 	POLICY_DROP_LINK = 256,	  /* frames that are neither IP nor ARP are dropped */
-	POLICY_PORT =
-		512, /* a port of a bridge or bond: judge frames for other hosts, splice none */
+	/* a port of a bridge or bond: frames for other hosts are judged, and none is spliced */
+	POLICY_PORT = 512,
 	POLICY_AUDIT = 1024, /* the default action passes, and counts its drops as would-be drops */
 };
 

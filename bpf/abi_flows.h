@@ -12,7 +12,7 @@
 
 enum session_limits {
 	SESSION_SETS_SHIFT = 10,
-	SESSION_SETS = 1024,
+	SESSION_SETS = 1 << SESSION_SETS_SHIFT,
 	SESSION_WAYS = 2, /* entries of a set */
 };
 
@@ -103,6 +103,7 @@ struct listener_key {
 	__u8 checks; /* ACTION_CHECK_LISTENER and ACTION_CHECK_USER, as the action has them */
 };
 
+_Static_assert(sizeof(struct session_set) == 80, "struct session_set has no padding");
 _Static_assert(sizeof(struct flow_key) == 40, "struct flow_key has no padding");
 _Static_assert(sizeof(struct flow_state) == 16, "struct flow_state");
 _Static_assert(sizeof(struct fragment_key) == 44, "struct fragment_key has no hidden padding");
