@@ -21,9 +21,9 @@ import targets
 from namespace import Namespace, command, mac_of, set_sysctl
 from peers import INTERFACE, Peer
 from programs import PACKET_BYTES, Bench
-from stage import UNIT, WILDCARD_PORT, attach_xdp
+from stage import ROUTER, UNIT, WILDCARD_PORT, deliver_locally
 
-CLIENT_INTERFACE, CLIENT, ROUTER = "client0", "192.0.2.1", "192.0.2.2"
+CLIENT_INTERFACE, CLIENT = "client0", "192.0.2.1"
 CLIENT_PORTS = range(20000, 20256)
 SERVICE = 9000
 ETH_P_ALL, PACKET_OUTGOING = 3, 4
@@ -89,17 +89,9 @@ class SessionStage:
         with self._router.inside():
             command("ip link set lo up")
             command(f"ip link add {INTERFACE} type veth peer name {CLIENT_INTERFACE}")
-            set_sysctl(f"ipv6/conf/{INTERFACE}/disable_ipv6", 1)
             set_sysctl(f"ipv6/conf/{CLIENT_INTERFACE}/disable_ipv6", 1)
-            for name in ("all", INTERFACE):
-                set_sysctl(f"ipv4/conf/{name}/rp_filter", 0)
             command(f"ip link set {CLIENT_INTERFACE} netns {self._client.path}")
-            command(f"ip address add {ROUTER}/24 dev {INTERFACE}")
-            command(f"ip link set {INTERFACE} up")
-            command("ip route add local default dev lo table 100")
-            command(f"ip rule add iif {INTERFACE} lookup 100 pref 10")
-            self._ifindex, self._mac = socket.if_nametoindex(INTERFACE), mac_of(INTERFACE)
-            attach_xdp(self._bench, blobs["let_in"])
+            self._ifindex, self._mac = deliver_locally(self._bench, blobs["let_in"]), mac_of(INTERFACE)
         with self._client.inside():
             command(f"ip address add {CLIENT}/24 dev {CLIENT_INTERFACE}")
             command(f"ip link set {CLIENT_INTERFACE} up")

@@ -26,18 +26,27 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 WILDCARD_PORT = 15002
+ROUTER = "192.0.2.2"
 SOURCE = 0xFFFF << 32 | 192 << 24 | 2 << 8 | 1
 UNIT = 2048
 PIN = "/sys/fs/bpf/bench_let_in"
 
 
-def attach_xdp(bench: Bench, let_in: Blob) -> None:
-    """Give the interface of the peer an XDP program that passes each frame."""
+def deliver_locally(bench: Bench, let_in: Blob) -> int:
+    """Let the interface of the peer take frames, by a policy route to local sockets. Return its index."""
+    set_sysctl(f"ipv6/conf/{INTERFACE}/disable_ipv6", 1)
+    for name in ("all", INTERFACE):
+        set_sysctl(f"ipv4/conf/{name}/rp_filter", 0)
+    command(f"ip address add {ROUTER}/24 dev {INTERFACE}")
+    command(f"ip link set {INTERFACE} up")
+    command("ip route add local default dev lo table 100")
+    command(f"ip rule add iif {INTERFACE} lookup 100 pref 10")
     bpf.pin(bench.adopt(kernel.load_xdp(let_in.instructions, "let_in")), PIN)
     try:
         command(f"ip link set dev {INTERFACE} xdpdrv pinned {PIN}")
     finally:
         os.unlink(PIN)
+    return socket.if_nametoindex(INTERFACE)
 
 
 class Stage:
@@ -88,16 +97,9 @@ class Stage:
         """Make the interface, and the policy route that takes all its packets to local sockets."""
         command("ip link set lo up")
         command(f"ip link add {INTERFACE} type veth peer name peer0")
-        for name in (INTERFACE, "peer0"):
-            set_sysctl(f"ipv6/conf/{name}/disable_ipv6", 1)
-            command(f"ip link set {name} up")
-        for name in ("all", INTERFACE):
-            set_sysctl(f"ipv4/conf/{name}/rp_filter", 0)
-        command(f"ip addr add 192.0.2.2/24 dev {INTERFACE}")
-        command("ip route add local default dev lo table 100")
-        command(f"ip rule add iif {INTERFACE} lookup 100 pref 10")
-        attach_xdp(self._bench, let_in)
-        self._ifindex = socket.if_nametoindex(INTERFACE)
+        set_sysctl("ipv6/conf/peer0/disable_ipv6", 1)
+        command("ip link set peer0 up")
+        self._ifindex = deliver_locally(self._bench, let_in)
 
     def _open_sockets(self) -> None:
         """Open the proxy's socket and one for every address. No process reads, so a full socket drops every packet."""

@@ -9,14 +9,12 @@ only. So a test asks about an entry that it renews, and asks again if the epoch 
 
 from __future__ import annotations
 
-import errno
 import socket
 import time
 from contextlib import ExitStack
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Mark
 from ansible_collections.netedge.tproxy.tests.support.packets import ROUTER_LINK, TCP, ethernet, ipv4, ipv6, tcp
 from ansible_collections.netedge.tproxy.tests.support.session_cache import EPOCH, SessionCache
@@ -98,11 +96,6 @@ def sessions(request, netns, splicer):
         listening.close()
         found = Sessions(splicer, family, ends)
         found.cache.clear()
-        try:
-            splicer.receive(found.frame(SYN, PORT + 1), LAN)
-        except KernelRefused as refusal:
-            assert refusal.errno == errno.EINVAL
-            pytest.skip("this kernel takes no test run for a packet from the network, as Linux 5.15 does")
         yield found
 
 
