@@ -113,13 +113,19 @@ def test_the_controller_restarts(network, serve):
     assert {rule["owner"] for rule in network.r1.rules()} == {rule["owner"] for rule in before}
 
 
-def test_the_controller_changes_the_data_of_the_router(network, serve):
-    """The router removes and adds all its rules. All are in force again, each with its new listener."""
-    hosts = [f"172.16.32.{number}" for number in range(1, 9)]
+def served(network, serve, net: str) -> list[str]:
+    """Return eight hosts of a net, each with a service that answers."""
+    hosts = [f"{net}.{number}" for number in range(1, 9)]
     for host in hosts:
-        serve(f"data-{host}", intercept(host, 80), port=OTHER_WEB)
+        serve(f"of-{host}", intercept(host, 80), port=OTHER_WEB)
     for host in hosts:
         network.client.until_answered(host, 80)
+    return hosts
+
+
+def test_the_controller_changes_the_data_of_the_router(network, serve):
+    """The router removes and adds all its rules. All are in force again, each with its new listener."""
+    hosts = served(network, serve, "172.16.32")
     before = {rule["destination"]: rule["tproxy_port"] for rule in network.r1.rules()}
     identity = network.api.id_of("identities", "r1")
     network.api.call("PATCH", f"identities/{identity}", {"appData": {"changed": f"{time.time()}"}})
@@ -229,11 +235,7 @@ def drop(destination: str) -> dict[str, object]:
 
 def test_the_router_restarts_while_a_change_waits(network, serve):
     """The change is rolled back. All services are in force, and no rule is stale."""
-    hosts = [f"172.16.31.{number}" for number in range(1, 9)]
-    for host in hosts:
-        serve(f"waits-{host}", intercept(host, 80), port=OTHER_WEB)
-    for host in hosts:
-        network.client.until_answered(host, 80)
+    hosts = served(network, serve, "172.16.31")
     lab.module("tproxy_confirm", state="begun", confirm_timeout=120, token="waiting")
     lab.module("tproxy_rule", owner="waiting", rules=[drop("172.16.200.3")], confirm_token="waiting")
     network.r1.control("restart")
