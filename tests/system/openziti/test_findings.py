@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import re
-
 from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+from ansible_collections.netedge.tproxy.tests.system.openziti.findings import gone, obey, told
 from ansible_collections.netedge.tproxy.tests.system.openziti.network import UNIT
 from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     OTHER_WEB,
@@ -19,29 +18,6 @@ from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
 
 SOCKET_LOOKUPS = "/sys/fs/bpf/tproxy_splicer/v3/sk_lookup"
 TOO_LONG = "a-name-of-19-letters"
-
-
-def told(network, code: str) -> dict:
-    """Wait until doctor tells a finding; return it. Metrics and tproxy_info tell the same."""
-    finding = lab.eventually(lambda: network.r1.findings().get(code))
-    assert f'severity="{finding["severity"]}",code="{code}"' in network.r1.run("tproxy-splicer", "metrics")
-    assert f"code: {code}\n" in lab.module("tproxy_info")
-    return finding
-
-
-def gone(network, code: str) -> None:
-    """Wait until doctor, metrics and tproxy_info tell the finding no longer."""
-    lab.eventually(lambda: code not in network.r1.findings())
-    assert f'code="{code}"' not in network.r1.run("tproxy-splicer", "metrics")
-    assert f"code: {code}\n" not in lab.module("tproxy_info")
-
-
-def obey(network, finding: dict) -> None:
-    """Run the commands of a remedy. One of them restarts the router, if the remedy says so."""
-    commands = re.findall(r"`([^`]+)`", finding["remedy"])
-    assert commands
-    for command in commands:
-        network.r1.shell(command)
 
 
 def test_a_refused_call(network, serve):

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.tests.system.openziti import guide, lab
 from ansible_collections.netedge.tproxy.tests.system.openziti.clients import Client
+from ansible_collections.netedge.tproxy.tests.system.openziti.findings import gone, told
 from ansible_collections.netedge.tproxy.tests.system.openziti.network import UNIT
 from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     OTHER_WEB,
@@ -76,12 +77,12 @@ def test_a_sandbox_without_unix_sockets(network, serve):
     service = serve("no-unix", intercept("172.16.50.2", 80), port=WEB)
     network.client.until_answered("172.16.50.2", 80)
     with sandboxed(network, guide.commands("6. Hardened units")[0].replace(" AF_UNIX", "")):
-        lab.eventually(lambda: "listener_without_rule" in network.r1.findings())
+        told(network, "listener_without_rule")
         assert network.client.silent("172.16.50.2", 80)
         assert "helper: not reachable" in network.r1.run("journalctl", "-q", "-o", "cat", "-u", UNIT)
         assert service.owner not in {rule["owner"] for rule in network.r1.rules()}
     network.client.until_answered("172.16.50.2", 80)
-    lab.eventually(lambda: "listener_without_rule" not in network.r1.findings())
+    gone(network, "listener_without_rule")
 
 
 def test_a_firewall_of_the_host(network, serve):
@@ -92,12 +93,12 @@ def test_a_firewall_of_the_host(network, serve):
     network.r1.run("nft", "-f", "/run/host.nft")
     try:
         assert network.client.silent("172.16.50.3", 80)
-        assert "input_drops" in network.r1.findings()
+        told(network, "input_drops")
         assert not network.client.look_up(network.r1.lan, "any.lab.ziti", 1)
         for command in guide.commands("5. INPUT rules of the host"):
             network.r1.shell(command)
         assert network.client.body("172.16.50.3", 80) == WEB_SAYS
-        assert "input_drops" not in network.r1.findings()
+        gone(network, "input_drops")
     finally:
         network.r1.run("nft", "delete", "table", "inet", "filter")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+from ansible_collections.netedge.tproxy.tests.system.openziti.findings import gone, obey, told
 from ansible_collections.netedge.tproxy.tests.system.openziti.network import UNIT
 from ansible_collections.netedge.tproxy.tests.system.openziti.services import WEB, intercept
 
@@ -14,12 +15,12 @@ FINDING = "listener_without_rule"
 
 def told_and_mended(network, host: str) -> None:
     """Wait for the finding, do what it says, and expect answers and no finding."""
-    finding = lab.eventually(lambda: network.r1.findings().get(FINDING))
+    finding = told(network, FINDING)
     assert f"systemctl restart {UNIT}" in finding["remedy"]
     assert network.client.silent(host, 80)
-    network.r1.control("restart")
+    obey(network, finding)
     network.client.until_answered(host, 80)
-    lab.eventually(lambda: FINDING not in network.r1.findings())
+    gone(network, FINDING)
 
 
 def test_the_diverter_is_away_during_a_call(network, serve):
@@ -44,7 +45,7 @@ def test_absent_and_present_with_the_unit_named(network, serve):
     network.role(tproxy_splicer_openziti_unit=UNIT)
     assert network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic") != started
     network.client.until_answered("172.16.60.4", 80)
-    lab.eventually(lambda: FINDING not in network.r1.findings())
+    gone(network, FINDING)
     again = network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic")
     network.role(tproxy_splicer_openziti_unit=UNIT)
     assert network.r1.unit(UNIT, "ExecMainStartTimestampMonotonic") == again
