@@ -42,7 +42,8 @@ options:
       - Port of the proxy of a service. The controller does not know it.
       - A number is the port for all services.
       - A dictionary has the port by name or id of the service.
-      - Any other text is a JMESPath expression that finds the port in a service, for example V(tags.tproxy_port).
+      - Any other text is a JMESPath expression that finds the port in a service, for example V(tags.tproxy_port). A
+        service for which it fails is a service with a fault.
     type: raw
     required: true
   resolve:
@@ -129,6 +130,7 @@ _value:
 """
 
 import socket
+from contextlib import contextmanager
 
 from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
@@ -172,12 +174,24 @@ def _as_list(faults: list) -> list:
     return [fault.as_unresolved() for fault in faults]
 
 
-def _search(option: str, expression: str, value):
-    """Return the result of a JMESPath expression. Raise InvalidInput or MissingLibrary."""
+def _searching(option: str, expression: str):
+    """Return a function that evaluates a JMESPath expression. Raise InvalidInput or MissingLibrary, as it does."""
     if jmespath is None:
         raise MissingLibrary("jmespath", "install it on the controller, for the Python that runs ansible-playbook")
+    with _telling(option, expression):
+        compiled = jmespath.compile(str(expression))
+
+    def search(value):
+        with _telling(option, expression):
+            return compiled.search(value)
+
+    return search
+
+
+@contextmanager
+def _telling(option: str, expression: str):
     try:
-        return jmespath.search(str(expression), value)
+        yield
     except (TypeError, ValueError) as wrong:  # its own errors are ValueErrors; some of its functions raise Python's
         raise InvalidInput([f"{option}: {expression!r}: {wrong}"]) from None
 
@@ -185,7 +199,7 @@ def _search(option: str, expression: str, value):
 def _select(services: list, expression) -> list:
     if expression is None:
         return services
-    found = _search("select", expression, services)
+    found = _searching("select", expression)(services)
     chosen = [found] if isinstance(found, dict) else found
     known = {id(service) for service in services}
     if not isinstance(chosen, list) or not all(id(service) in known for service in chosen):
@@ -202,7 +216,7 @@ def _ports(given):
         return lambda service: given.get(service["id"], given.get(service["name"]))
     if given is None or isinstance(given, int) or str(given).isdigit():
         return lambda service: given
-    return lambda service: _search("tproxy_port", given, service)
+    return _searching("tproxy_port", given)
 
 
 def _names(given):

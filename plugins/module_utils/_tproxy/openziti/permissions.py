@@ -39,7 +39,7 @@ def dialable(export: Entity, services: Iterable[Entity], identity: str) -> list[
 
 def _with_permission(services: list[Entity]) -> list[Entity]:
     """Return the services with the permission to dial, as the controller has evaluated it for one identity."""
-    told = [service for service in services if {DIAL, "Bind"} & set(service.get("permissions") or [])]
+    told = [service for service in services if {DIAL, "Bind"} & _texts(service, "permissions")]
     if services and not told:
         raise InvalidInput(
             [
@@ -47,15 +47,20 @@ def _with_permission(services: list[Entity]) -> list[Entity]:
                 " `servicePolicies`, or get the services with ?asIdentity=ID"
             ]
         )
-    return [service for service in told if DIAL in service["permissions"]]
+    return [service for service in told if DIAL in _texts(service, "permissions")]
 
 
 def _matches(policy: Mapping[str, object], option: str, entity: Entity) -> bool:
     """Return whether a policy names an entity: by its id or name, or by its attributes, all or any of them."""
-    given = policy.get(option)
-    roles = [role for role in given if isinstance(role, str)] if isinstance(given, list) else []
-    if ALL in roles or {f"@{entity['name']}", f"@{entity.get('id')}"} & set(roles):
+    roles = _texts(policy, option)
+    if ALL in roles or {f"@{entity['name']}", f"@{entity.get('id')}"} & roles:
         return True
     wanted = {role[1:] for role in roles if role.startswith("#")}
-    have = set(entity.get("roleAttributes") or [])
+    have = _texts(entity, "roleAttributes")
     return bool(wanted) and (bool(wanted & have) if policy.get("semantic") == "AnyOf" else wanted <= have)
+
+
+def _texts(entity: Mapping[str, object], option: str) -> set[str]:
+    """Return the texts of a list. What else an entity has there names nothing."""
+    given = entity.get(option)
+    return {each for each in given if isinstance(each, str)} if isinstance(given, list) else set()

@@ -24,7 +24,7 @@ from .export import Entity, Intercept, label, read_intercept
 
 RuleOptions = dict[str, Any]
 PROTOCOLS = ("tcp", "udp")  # that a router intercepts
-PortOf = Callable[[Entity], object]  # the port of the proxy of a service; the rule checks it later
+PortOf = Callable[[Entity], object]  # the port of the proxy of a service, or InvalidInput; the rule checks it later
 LookUp = Callable[[str], Iterable[str]]  # the addresses or prefixes of a name, none if it is not known
 
 
@@ -112,8 +112,13 @@ def _rows(
     if intercept.interfaces == []:
         return []
     service = intercept.service
+    try:
+        port = port_of(service)
+    except InvalidInput as wrong:
+        faults += wrong.faults
+        return []
     always = {
-        "tproxy_port": port_of(service),
+        "tproxy_port": port,
         "name": service["name"].encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore"),
         "interfaces": intercept.interfaces,
         "owner": owner,

@@ -349,6 +349,20 @@ def test_one_odd_service_stops_no_export(odd, warnings):
     assert entry["reason"]
 
 
+def test_a_service_that_the_expression_of_the_port_cannot_read_stops_no_export(warnings):
+    """An expression that no service can have is a fault of the task."""
+    one = {**service_with()["services"][0], "tags": {"ports": [5, 7]}}
+    export = {"services": [one, {**one, "id": "s2", "name": "odd", "tags": {"ports": "5"}}]}
+    assert "service 'odd' (s2): tproxy_port: 'max(tags.ports)': " in refusal(export, tproxy_port="max(tags.ports)")
+    made = ziti_rules(export, tproxy_port="max(tags.ports)", on_unresolved="list")
+    assert lines(made["rules"]) == ["tcp 10.0.0.1/32 80 to 7: one"]
+    assert [(entry["service"], entry["option"]) for entry in made["unresolved"]] == [("odd", "")]
+    ziti_rules(export, tproxy_port="max(tags.ports)", on_unresolved="warn")
+    assert len(warnings) == 1 and "service 'odd' (s2): tproxy_port: " in warnings[0]
+    assert refusal(export, tproxy_port="max(", on_unresolved="list").startswith("tproxy_port: 'max(': ")
+
+
+@pytest.mark.parametrize("option", ["addresses", "allowedSourceAddresses"])
 @pytest.mark.parametrize(
     ("of_service", "of_user"),
     [
@@ -357,9 +371,10 @@ def test_one_odd_service_stops_no_export(odd, warnings):
         ("*.straße.example",) * 2,
     ],
 )
-def test_a_name_in_unicode_is_its_punycode(of_service, of_user):
-    made = ziti_rules(service_with(addresses=[of_service]), tproxy_port=1, resolve={of_user: "10.0.0.9"})
-    assert [rule["destination"] for rule in made] == ["10.0.0.9/32"]
+def test_a_name_in_unicode_is_its_punycode(of_service, of_user, option):
+    made = ziti_rules(service_with(**{option: [of_service]}), tproxy_port=1, resolve={of_user: "10.0.0.9"})
+    found = {"addresses": "destination", "allowedSourceAddresses": "source"}[option]
+    assert [rule[found] for rule in made] == ["10.0.0.9/32"]
 
 
 # ---- what an identity may dial ---------------------------------------------------------------------
@@ -413,6 +428,31 @@ def test_the_permissions_of_an_export_for_one_identity_decide():
     assert [rule["name"] for rule in ziti_rules(export, tproxy_port=1, identity="r1")] == ["a"]
     export = {"services": [{**one, "permissions": ["Invalid"]}]}
     assert "get the services with ?asIdentity=ID" in refusal(export, tproxy_port=1, identity="r1")
+
+
+@pytest.mark.parametrize("odd", [5, "Dial", {"Dial": 1}, [{}], [["Dial"]]])
+def test_an_odd_list_of_a_service_lets_nothing_be_dialed(odd):
+    """Neither its role attributes nor its permissions stop the other services."""
+    one, two = ({**service_with()["services"][0], "id": name, "name": name} for name in "ab")
+    services = [{**one, "roleAttributes": odd}, {**two, "roleAttributes": ["web"]}]
+    export = {"services": services, "servicePolicies": [POLICY], "identities": [{"name": "r1"}]}
+    assert [rule["name"] for rule in ziti_rules(export, tproxy_port=1, identity="r1")] == ["b"]
+    export = {"services": [{**one, "permissions": odd}, {**two, "permissions": ["Dial"]}]}
+    assert [rule["name"] for rule in ziti_rules(export, tproxy_port=1, identity="r1")] == ["b"]
+
+
+def test_an_identity_of_a_real_export_gets_the_services_of_its_policies():
+    """The router of the real calls may dial by one policy, `#lab`, which each of its services has."""
+    export = json.loads((CONTRACT / "real_export.json").read_text(encoding="utf-8"))
+    policy = {**POLICY, "serviceRoles": ["#lab"]}
+    whole = {**export, "servicePolicies": [policy], "identities": [{"name": "r1"}]}
+    options = {"tproxy_port": 1, "on_unresolved": "list"}
+    rules = ziti_rules(whole, identity="r1", **options)["rules"]
+    assert len(rules) > 20 and rules == ziti_rules(export, **options)["rules"]
+    one = whole["services"][1]
+    one["roleAttributes"] = ["elsewhere"]
+    assert rules != ziti_rules(whole, identity="r1", **options)["rules"]
+    assert one["name"] not in {rule["name"] for rule in ziti_rules(whole, identity="r1", **options)["rules"]}
 
 
 def test_an_identity_that_the_export_lacks_is_refused():
