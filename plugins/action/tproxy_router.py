@@ -32,6 +32,8 @@ class ActionModule(ActionBase):
         arguments, faults = shared("router_input").checked(dict(self._task.args))
         if faults:
             return {"failed": True, "changed": False, "msg": shared("router_input").refusal(faults), "faults": faults}
+        if arguments.get("state") == "rendered":
+            return shared("router_input").rendered(arguments)
         if arguments.get("state", "merged") in ("merged", "replaced"):
             shared("program").fill_in(self, arguments)
         answer = shared("confirmation").run(self, "tproxy_router", arguments, task_vars)

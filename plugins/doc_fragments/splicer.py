@@ -113,3 +113,60 @@ attributes:
     description: Only reads.
     support: N/A
 """
+
+    # files and units of a router beside its kernel
+    SERVICES = r"""
+options:
+  persist:
+    description:
+      - Save the state for the next boot, and install the systemd units that restore and watch it. This needs O(cli).
+      - With V(false) the saved state and its units are removed, and the next boot opens the router.
+    type: bool
+    default: true
+  failure:
+    description:
+      - Action of a boot that cannot restore the saved state. V(fail_open) leaves the interfaces without a filter,
+        V(fail_closed) passes only SSH, management entries, ARP, neighbour discovery and DHCP.
+    type: str
+    choices: [fail_open, fail_closed]
+    default: fail_open
+  cli:
+    description:
+      - Install C(/usr/local/sbin/tproxy-splicer) with the links C(map_update) and C(map_delete_elem). V(false) removes
+        them.
+    type: bool
+    default: true
+  helper:
+    description:
+      - The helper that executes diverter calls of an OpenZiti router. It serves root as well. This needs O(cli).
+      - Without this option the helper stays as it is. With O(state=replaced) it is removed.
+    type: dict
+    suboptions:
+      group:
+        description:
+          - Members of this group may use the helper, and root may. The module refuses a group that the machine does not
+            have. With an empty name the helper is removed.
+        type: str
+        default: ""
+  metrics:
+    description:
+      - The timer that writes the output of C(tproxy-splicer metrics) for the textfile collector of node_exporter. This
+        needs O(cli).
+      - Without this option the timer stays as it is. With O(state=replaced) it is removed.
+    type: dict
+    suboptions:
+      dir:
+        description:
+          - The folder that node_exporter reads, Debian's C(/var/lib/prometheus/node-exporter) for example. The module
+            refuses a folder that the machine does not have. With an empty name the timer and its file are removed.
+        type: path
+        default: ""
+      interval:
+        description: Seconds between two writes, 5 to 3600.
+        type: int
+        default: 30
+      rules:
+        description: Write the counters of each rule too. Otherwise the counters of the rules of an owner are summed up.
+        type: bool
+        default: false
+"""

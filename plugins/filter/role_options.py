@@ -54,10 +54,11 @@ from ..plugin_utils.router_input import checked, named, nearest, unknown
 PREFIX = "tproxy_splicer_"
 DEFAULTS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "tproxy_splicer" / "defaults" / "main.yml"
 LAYERS = f"{PREFIX}rules__"
-# Variables of the playbooks, see docs/reference/rollout.md and docs/report.md.
+# Variables of the playbooks, see docs/reference/rollout.md, docs/reference/render.md and docs/report.md.
 OF_PLAYBOOKS = (
     "batches",
     "expectations",
+    "exports",
     "hosts",
     "probe_from",
     "probe_retries",

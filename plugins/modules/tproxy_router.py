@@ -21,6 +21,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.layers
+  - netedge.tproxy.splicer.services
   - netedge.tproxy.splicer.changes
   - netedge.tproxy.splicer.confirm
 attributes:
@@ -36,10 +37,12 @@ options:
       - V(replaced) makes the listed parts the whole state. Other interfaces, rules and routes are removed. It needs
         O(interfaces) and O(rules). Rules of OpenZiti routers, with an owner that begins with C(ziti:), stay.
       - V(gathered) changes nothing, and returns the state in force.
+      - V(rendered) returns the state after a run with O(rendered_as) on a router with O(running_config), and the
+        difference. It runs on the controller and needs no router, no root and no library of routers.
       - V(absent) removes everything of this collection, the rules of all owners included. It lets every packet in, so
         it is not confirmed.
     type: str
-    choices: [merged, replaced, gathered, absent]
+    choices: [merged, replaced, gathered, rendered, absent]
     default: merged
   interfaces:
     description:
@@ -200,6 +203,16 @@ options:
       each owner in O(layers) that its list does not have.
     type: bool
     default: false
+  running_config:
+    description:
+      - With O(state=rendered), the state of the router as RV(gathered) or the command C(tproxy-splicer export) returned
+        it. The default is a router without anything of this collection.
+    type: dict
+  rendered_as:
+    description: With O(state=rendered), the state whose run is rendered.
+    type: str
+    choices: [merged, replaced]
+    default: merged
   routes:
     description:
       - Policy routes that deliver spliced packets to this host, as M(netedge.tproxy.tproxy_route) adds them.
@@ -230,58 +243,6 @@ options:
         elements: str
         choices: [ipv4, ipv6]
         default: [ipv4, ipv6]
-  persist:
-    description:
-      - Save the state for the next boot, and install the systemd units that restore and watch it. This needs O(cli).
-      - With V(false) the saved state and its units are removed, and the next boot opens the router.
-    type: bool
-    default: true
-  failure:
-    description:
-      - Action of a boot that cannot restore the saved state. V(fail_open) leaves the interfaces without a filter,
-        V(fail_closed) passes only SSH, management entries, ARP, neighbour discovery and DHCP.
-    type: str
-    choices: [fail_open, fail_closed]
-    default: fail_open
-  cli:
-    description:
-      - Install C(/usr/local/sbin/tproxy-splicer) with the links C(map_update) and C(map_delete_elem). V(false) removes
-        them.
-    type: bool
-    default: true
-  helper:
-    description:
-      - The helper that executes diverter calls of an OpenZiti router. It serves root as well. This needs O(cli).
-      - Without this option the helper stays as it is. With O(state=replaced) it is removed.
-    type: dict
-    suboptions:
-      group:
-        description:
-          - Members of this group may use the helper, and root may. The module refuses a group that the machine does not
-            have. With an empty name the helper is removed.
-        type: str
-        default: ""
-  metrics:
-    description:
-      - The timer that writes the output of C(tproxy-splicer metrics) for the textfile collector of node_exporter. This
-        needs O(cli).
-      - Without this option the timer stays as it is. With O(state=replaced) it is removed.
-    type: dict
-    suboptions:
-      dir:
-        description:
-          - The folder that node_exporter reads, Debian's C(/var/lib/prometheus/node-exporter) for example. The module
-            refuses a folder that the machine does not have. With an empty name the timer and its file are removed.
-        type: path
-        default: ""
-      interval:
-        description: Seconds between two writes, 5 to 3600.
-        type: int
-        default: 30
-      rules:
-        description: Write the counters of each rule too. Otherwise the counters of the rules of an owner are summed up.
-        type: bool
-        default: false
   source:
     description: Path on the controller of the C file, as in M(netedge.tproxy.tc_bpf_attach).
     type: str
@@ -314,6 +275,10 @@ notes:
   - While a change waits for its confirmation, only the kernel has the new state. Command line, units and saved state
     follow after the confirmation. The action plugin runs the module again for them. Without the action plugin,
     RV(deferred) is true, and the next run does that.
+  - With O(state=rendered) the action plugin finds each fault of the options, of the saved state, of limits and of the
+    compiled rules. It sees no sockets, no routes and no SSH session, so a router may still refuse the change. For an
+    interface that O(running_config) does not have, it predicts C(track) for a kernel with an egress hook.
+  - With O(state=rendered), C(changed) says whether the router would change.
   - A program that was compiled from the same source stays, also after an upgrade of BCC. To compile it anew, run
     M(netedge.tproxy.tc_bpf_attach).
 seealso:
@@ -348,6 +313,16 @@ EXAMPLES = r"""
     rules: "{{ router.gathered.rules }}"
     routes: "{{ router.gathered.routes }}"
 
+- name: Refuse a bad rule set without a router, and show the difference
+  netedge.tproxy.tproxy_router:
+    state: rendered
+    running_config: "{{ lookup('ansible.builtin.file', 'exports/edge1.yml') | from_yaml }}"
+    interfaces:
+      - name: lan0
+    rules:
+      - {name: voice, destination: 172.16.240.0/24, protocol: udp, ports: 5060, tproxy_port: 58997}
+  diff: true
+
 - name: Remove the splicer from one interface
   netedge.tproxy.tproxy_router:
     interfaces:
@@ -367,7 +342,7 @@ interfaces:
   sample: [lan0, wan0]
 program:
   description: The program of the interfaces. Null where no interface is listed.
-  returned: O(state) is not V(gathered)
+  returned: O(state) is V(merged), V(replaced) or V(absent)
   type: dict
   contains:
     identity:
@@ -398,27 +373,27 @@ removed:
   sample: 0
 generation:
   description: Number of the stored rule set. It grows by one with each change.
-  returned: O(state) is not V(gathered)
+  returned: O(state) is V(merged), V(replaced) or V(absent)
   type: int
   sample: 7
 changed_parts:
   description:
     - Names of the parts that the run changes, of C(rules), C(routes), C(addresses), C(policies), C(filters), C(command
       line), C(units), C(saved state) and C(pins).
-  returned: O(state) is not V(gathered)
+  returned: O(state) is V(merged), V(replaced) or V(absent)
   type: list
   elements: str
   sample: [rules, saved state]
 deferred:
   description: Whether command line, units and saved state wait for the confirmation of the change.
-  returned: O(state) is not V(gathered)
+  returned: O(state) is V(merged), V(replaced) or V(absent)
   type: bool
   sample: false
 lost_router_rules:
   description:
     - Whether rules of OpenZiti routers are gone. The run removed them, or it found no maps, or damaged ones, to take
       them from. An OpenZiti router never repeats a call, so restart it then.
-  returned: O(state) is not V(gathered)
+  returned: O(state) is V(merged), V(replaced) or V(absent)
   type: bool
   sample: false
 gathered:
@@ -449,6 +424,20 @@ gathered:
         owner: ansible
     routes:
       - {interfaces: [lan0], mark: 0x10000000/0x10000000, table: 1080, priority: 1080}
+    persist: true
+    failure: fail_open
+    cli: true
+    helper: {group: ""}
+    metrics: {dir: "", interval: 30, rules: false}
+rendered:
+  description:
+    - The state after the run, in the form of RV(gathered). A user that only the router knows stays a name.
+  returned: O(state=rendered)
+  type: dict
+  sample:
+    interfaces: []
+    rules: []
+    routes: []
     persist: true
     failure: fail_open
     cli: true

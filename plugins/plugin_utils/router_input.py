@@ -41,15 +41,52 @@ def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if arguments.get("interfaces") is not None:
         arguments["interfaces"] = named(arguments["interfaces"])
     faults += _unknown_names(arguments, specification)
+    is_rendered = arguments.get("state") == constants.RENDERED
     if not faults:
         found = ArgumentSpecValidator(specification).validate(arguments)
         faults += found.error_messages
-        if not faults and arguments.get("state", "merged") in (constants.MERGED, constants.REPLACED):
+        state = arguments.get("rendered_as" if is_rendered else "state") or constants.MERGED
+        if not faults and state in (constants.MERGED, constants.REPLACED):
             try:
-                options.router_from_params(found.validated_parameters, _any_user)
+                options.router_from_params({**found.validated_parameters, "state": state}, _any_user)
             except errors.InvalidInput as wrong:
                 faults += wrong.faults
+    if is_rendered:
+        faults += _faults_of_saved(arguments.get("running_config"))
     return arguments, faults
+
+
+def _faults_of_saved(config: Any) -> list[str]:
+    """Return every fault of the option `running_config`, which state=gathered has returned."""
+    if not config or not isinstance(config, Mapping):
+        return []  # Ansible refuses another type
+    known = ("interfaces", "rules", "routes", *load("operations.render").NOTHING)
+    faults = unknown(config, known, "running_config")
+    return faults or [f"running_config: {fault}" for fault in checked(_as_options(config))[1]]
+
+
+def _as_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a run that makes a saved state."""
+    return {"persist": False, **config, "state": "replaced"}
+
+
+def rendered(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of state=rendered, for options without faults. It needs no router."""
+    render, errors, runner = (load(name) for name in ("operations.render", "errors", "ansible_module.runner"))
+    specification = load("ansible_module.argspec").tproxy_router()["argument_spec"]
+    given = runner.trimmed(_validated(arguments, specification), specification)
+    if given.get("running_config"):
+        saved = checked(_as_options(given["running_config"]))[0]  # with interfaces as dictionaries
+        given["running_config"] = runner.trimmed(_validated(saved, specification), specification)
+    try:
+        return render.render(given).as_dict()
+    except errors.InvalidInput as wrong:
+        return {"failed": True, "changed": False, "msg": refusal(wrong.faults), "faults": wrong.faults}
+
+
+def _validated(arguments: Mapping[str, Any], specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with their types and defaults."""
+    return dict(ArgumentSpecValidator(specification).validate(arguments).validated_parameters)
 
 
 def _any_user(_name: str) -> int:

@@ -34,7 +34,8 @@ HANDLE = 1
 ROUTE_TABLE = 1080
 ROUTE_PRIORITY = 1080
 CONFIRM_MIN, CONFIRM_MAX = 5, 3600  # seconds
-MERGED, REPLACED, GATHERED, ABSENT = ROUTER_STATES = ("merged", "replaced", "gathered", "absent")  # of tproxy_router
+# of tproxy_router
+MERGED, REPLACED, GATHERED, RENDERED, ABSENT = ROUTER_STATES = ("merged", "replaced", "gathered", "rendered", "absent")
 DEFAULT_OWNER = "ansible"  # of rules
 FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"  # the failure policies of a boot
 CHANGED, ALL, NONE = RETURN_RULES = ("changed", "all", "none")  # of tproxy_rule

@@ -2,16 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The commands export and diff: the state of a router as YAML, one line for each rule, and what changed since.
-
-Each text is quoted as in JSON, which is YAML. So the router needs no library, and the same state gives the same text.
-"""
+"""The commands export and diff: the state of a router as YAML, and what changed since."""
 
 from __future__ import annotations
 
-import json
-
 from ..errors import InvalidInput
+from ..model.option_text import option_lines
 from ..operations.gather import gather
 from ..resources.operation import Answer, Operation, Options, Result
 from ..system.open_checks import open_for_checks
@@ -22,7 +18,7 @@ HEAD = "# options of netedge.tproxy.tproxy_router"
 
 def export_text(answer: Answer) -> str:
     """Return the options as YAML."""
-    return "\n".join([HEAD, *_lines(answer["gathered"])])
+    return "\n".join([HEAD, *option_lines(answer["gathered"])])
 
 
 def compare(options: Options, system: System, check: bool) -> Result:
@@ -32,32 +28,12 @@ def compare(options: Options, system: System, check: bool) -> Result:
         advice = "write one with: tproxy-splicer export"
         raise InvalidInput([f"FILE: expected a file that export wrote, found none at {options['file']}; {advice}"])
     result = gather(options, system, check)
-    return result.with_data(differences=_differences(text, _lines(result.data["gathered"])))
+    return result.with_data(differences=_differences(text, option_lines(result.data["gathered"])))
 
 
 def difference_text(answer: Answer) -> str:
     """Return the differences, or a sentence without any."""
     return "\n".join(answer["differences"]) or "the state in force is that of the file"
-
-
-def _lines(gathered: Answer) -> list[str]:
-    """Return a line for each option, and one for each entry of a list, below the line of its option."""
-    found = []
-    for name, value in gathered.items():
-        if isinstance(value, list) and value:
-            found += [f"{name}:", *(f"  - {_flow_style(entry)}" for entry in value)]
-        else:
-            found.append(f"{name}: {_flow_style(value)}")
-    return found
-
-
-def _flow_style(value: object) -> str:
-    """Return a value in the flow style of YAML. The keys are names of options, which need no quotes."""
-    if isinstance(value, dict):
-        return "{%s}" % ", ".join(f"{name}: {_flow_style(each)}" for name, each in value.items())
-    if isinstance(value, list):
-        return f"[{', '.join(map(_flow_style, value))}]"
-    return json.dumps(value)
 
 
 def _differences(text: str, now: list[str]) -> list[str]:

@@ -23,7 +23,7 @@ from typing import NamedTuple, TypeVar
 
 from ..checks.findings import enforce, format_finding, not_in_force
 from ..checks.preflight import findings_of_router
-from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, REPLACED, ROUTE_TABLE, STATE_FILE
+from ..constants import ABSENT, EXECUTABLE, FUNCTION, GATHERED, RENDERED, REPLACED, ROUTE_TABLE, STATE_FILE
 from ..errors import InvalidInput, TproxyError, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.prefix import format_address
@@ -32,7 +32,7 @@ from ..model.rule import Identity, Rule, is_of_a_service, sorted_rules
 from ..operations.execute import execute
 from ..operations.gather import gather
 from ..operations.info import inspect
-from ..operations.router import Target, desired_state, placed, state_without_router, targets
+from ..operations.router import OPEN_AT_BOOT, Target, desired_state, placed, state_without_router, targets
 from ..persistence import setup
 from ..persistence.metrics_units import MetricsUnits, metrics_units
 from ..persistence.setup import UnitPlan, plan_units
@@ -55,7 +55,8 @@ from ..system.system import System
 from .install import InstallPlan, plan_install
 
 Entry = TypeVar("Entry")
-OPEN_AT_BOOT = "persist is off: the next boot opens the router until tproxy_router runs again; set persist to true"
+# The controller has checked the options for it. The archive of the module need not have that code.
+RENDERED_ELSEWHERE = "state: the action plugin alone renders; run netedge.tproxy.tproxy_router as a task"
 
 
 def manage_router(options: Options, system: System, check: bool) -> Result:
@@ -66,6 +67,8 @@ def manage_router(options: Options, system: System, check: bool) -> Result:
     """
     if options["state"] == GATHERED:
         return gather(options, system, check)
+    if options["state"] == RENDERED:
+        raise InvalidInput([RENDERED_ELSEWHERE])
     if options["state"] == ABSENT:
         return _remove(options, system, check)
     return _configure(options, router_from_params(options, system.processes.user_number), system, check)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..abi.layout import ADDRESSES, DEFAULT_MARK, DEFAULT_MARK_MASK, MANAGEMENT, NO_GENERATION
@@ -111,6 +111,13 @@ class Policy:
             "management": [entry.to_params() for entry in self.management],
             "mark": str(self.mark),
         }
+
+
+def policy_of(given: Mapping[str, Any]) -> Policy:
+    """Return the policy of the given fields. Without `track`, a closed interface tracks the flows of this host."""
+    policy = Policy(**given)
+    is_open = policy.default_action == "pass"
+    return policy if "track" in given or is_open else replace(policy, track="own")
 
 
 # As if the program were not there: what was before it came.

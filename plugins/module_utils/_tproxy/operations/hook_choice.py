@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import Conflict, Unsupported
-from ..model.policy import Policy, WantedHook
+from ..model.policy import Policy, WantedHook, policy_of
 from ..program.blob import Blob
 from ..resources.hooks import (
     ANYWHERE,
@@ -155,7 +155,7 @@ def _given_policy(hook: Hook, given: Mapping[str, Any], transaction: Transaction
 
     Without `track`, an interface that is closed tracks the flows of this host, if its egress hook can be had.
     """
-    policy = Policy(**given)
-    if "track" in given or policy.default_action == "pass" or obstacle_to_tracker(transaction.current, hook, blob):
+    policy = policy_of(given)
+    if "track" in given or policy.track == "none" or not obstacle_to_tracker(transaction.current, hook, blob):
         return policy
-    return replace(policy, track="own")
+    return replace(policy, track="none")

@@ -32,6 +32,8 @@ from ..resources.transaction import HostState, Remains, Transaction
 from ..system.netlink.messages import Link
 from .hook_choice import choose, elsewhere, hook_that_stands, order_of, policy_on
 
+OPEN_AT_BOOT = "persist is off: the next boot opens the router until tproxy_router runs again; set persist to true"
+
 
 class Target(NamedTuple):
     """An interface that is to run the program, and its link."""
@@ -95,7 +97,7 @@ def desired_state(
     places = list(places)
     found = [each.target for each in places]
     leaving = _leaving(current, wanted, found)
-    rules = _rules(current, wanted)
+    rules = rules_after(current.rules.rules, wanted)
     policies = _policies(current, wanted, places, leaving)
     return HostState(
         rules=rules,
@@ -133,8 +135,8 @@ def _leaving(current: CurrentState, wanted: WantedRouter, found: Iterable[Target
     return have - {each.link.ifindex for each in found}
 
 
-def _rules(current: CurrentState, wanted: WantedRouter) -> Mapping[Identity, Rule]:
-    have = current.rules.rules
+def rules_after(have: Mapping[Identity, Rule], wanted: WantedRouter) -> Mapping[Identity, Rule]:
+    """Return the rules of a router that has these."""
     if wanted.rules is None:
         return have
     kept = {key: rule for key, rule in have.items() if _stays(rule, wanted)}
@@ -221,14 +223,14 @@ def gathered(current: CurrentState) -> Answer:
     """
     return {
         "interfaces": _gathered_interfaces(current),
-        "rules": [_filled(rule.to_params()) for rule in sorted_rules(current.rules.rules) if not is_of_a_service(rule)],
-        "routes": _gathered_routes(current),
+        "rules": [shown_rule(rule) for rule in sorted_rules(current.rules.rules) if not is_of_a_service(rule)],
+        "routes": shown_routes(map(_wanted_route, sorted(current.routes.rules))),
     }
 
 
-def _filled(params: Answer) -> Answer:
-    """Return the parameters that have a value."""
-    return {name: value for name, value in params.items() if value not in ("", 0, [])}
+def shown_rule(rule: Rule) -> Answer:
+    """Return the options of a rule that have a value."""
+    return {name: value for name, value in rule.to_params().items() if value not in ("", 0, [])}
 
 
 def _gathered_interfaces(current: CurrentState) -> list[Answer]:
@@ -263,12 +265,15 @@ def _gathered_hook(hook: Hook) -> Answer:
     return {"hook": CLSACT, "priority": hook.priority, "handle": hook.handle}
 
 
-def _gathered_routes(current: CurrentState) -> list[Answer]:
+def _wanted_route(key: RouteKey) -> WantedRoute:
+    return WantedRoute(FAMILY_NAME[key.family], key.interface, key.priority, Mark(key.mark, key.mask), key.table)
+
+
+def shown_routes(routes: Iterable[WantedRoute]) -> list[Answer]:
     """Return one entry for each mark, table and priority that interfaces share."""
     families: dict[tuple[str, int, Mark, int], list[str]] = {}
-    for key in sorted(current.routes.rules):
-        place = key.interface, key.priority, Mark(key.mark, key.mask), key.table
-        families.setdefault(place, []).append(FAMILY_NAME[key.family])
+    for route in routes:
+        families.setdefault((route.interface, route.priority, route.mark, route.table), []).append(route.family)
     names: dict[tuple[int, Mark, int, tuple[str, ...]], list[str]] = {}
     for (name, priority, mark, table), found in families.items():
         names.setdefault((priority, mark, table, tuple(sorted(found))), []).append(name)
