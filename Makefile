@@ -79,7 +79,8 @@ unit: bootstrap ## tests without root, on a fake kernel
 
 failures: bootstrap ## a failure and a kill at each step of each operation, on a fake kernel
 	@$(STEP) failures "a failure at each step" env TPROXY_STEPS=0 \
-		pytest --numprocesses auto tests/unit/plugins/module_utils/_tproxy/operations/test_failures.py $(PYTEST)
+		pytest --numprocesses auto $(addprefix tests/unit/plugins/module_utils/_tproxy/,operations/test_failures.py \
+		commit_confirm/test_change.py resources/test_migrate.py persistence/test_state_file.py) $(PYTEST)
 
 pythons: bootstrap ## unpack the Pythons of Debian's next release to .work/pythons, for the unit tests of the command line
 	@$(STEP) pythons "Pythons of Debian's next release" $(TOOLS)/debian_pythons

@@ -11,6 +11,7 @@ part of the wanted state: runs that change policies or addresses bring it up to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 
@@ -25,6 +26,7 @@ from .pins import Pins, splicer_pins
 MAP_NAME = STRUCT_NAME = "reserved_ports"
 # systemd holds the socket of ssh.socket until the first client comes. No listing tells the sockets of units apart.
 SSH_DAEMONS = ("sshd", "dropbear", "systemd")
+_SET_BYTES = re.compile(rb"[^\0]")
 AGAIN_NS = 5 * 10**9  # no event tells that a daemon listens
 
 Port = tuple[str, int]  # protocol and number
@@ -65,9 +67,8 @@ def decode_ports(raw: bytes) -> set[Port]:
 
 
 def _numbers(bits: bytes) -> Iterator[int]:
-    for at, byte in enumerate(bits):
-        if byte:
-            yield from (8 * at + bit for bit in range(8) if byte >> bit & 1)
+    for byte in _SET_BYTES.finditer(bits):
+        yield from (8 * byte.start() + bit for bit in range(8) if byte[0][0] >> bit & 1)
 
 
 def reserved_ports(bpf: Bpf, pins: Pins) -> set[Port]:

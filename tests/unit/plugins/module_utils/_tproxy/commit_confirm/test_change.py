@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A change that waits for confirmation: a process may die at any step, the change stays whole or is undone whole.
 
-The clock is the fake machine's. The maps are read past the deadline as bpf/tproxy_splicer.c reads them.
+The tests try some steps of each run, and `make failures` all of them. The clock is the fake machine's. The maps are read past the deadline as bpf/tproxy_splicer.c reads them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     result_of,
     ruling,
 )
+from ansible_collections.netedge.tproxy.tests.support.steps import tried
 
 SECONDS, LATER = 60, 61 * 10**9
 
@@ -182,7 +183,7 @@ def test_a_run_killed_at_any_change_comes_to_what_was_before(scenario):
     before = readable(probe)
     probe.start_over()
     play(probe, scenario.run)
-    for number, machine in zip(probe.changes, scenario.machines()):
+    for number, machine in zip(tried(probe.changes, scenario.name), scenario.machines()):
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):
             play(machine, scenario.run)
@@ -196,7 +197,7 @@ def test_a_run_killed_at_any_change_with_its_guard_leaves_the_switch_and_the_nex
     before = met(probe), readable(probe)
     probe.start_over()
     play(probe, scenario.run)
-    for number, machine in zip(probe.changes, scenario.machines()):
+    for number, machine in zip(tried(probe.changes, scenario.name), scenario.machines()):
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):
             play(machine, scenario.run)
@@ -212,7 +213,7 @@ def test_a_refusal_at_any_step_leaves_what_was_before_and_nothing_that_waits(sce
     before = readable(probe)
     probe.start_over()
     play(probe, scenario.run)
-    for number, machine in zip(probe.changes, scenario.machines()):
+    for number, machine in zip(tried(probe.changes, scenario.name), scenario.machines()):
         machine.start_over(refuse_at=number)
         with suppress(TproxyError):  # what is only left over may be refused to be removed, too
             play(machine, scenario.run)
@@ -236,7 +237,7 @@ def confirmation(scenario) -> tuple:
 @EACH
 def test_a_confirmation_killed_at_any_change_confirms_all_or_nothing(scenario):
     before, after, steps = confirmation(scenario)
-    for number, machine in zip(steps, scenario.machines()):
+    for number, machine in zip(tried(steps, scenario.name), scenario.machines()):
         play(machine, scenario.run)
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):
@@ -249,7 +250,7 @@ def test_a_confirmation_killed_at_any_change_confirms_all_or_nothing(scenario):
 def test_a_confirmation_that_the_guard_overtakes_confirms_all_or_nothing(scenario):
     """The watchdog waits for the run that holds the lock, but not for its last two steps, record and wake."""
     before, after, steps = confirmation(scenario)
-    for number, machine in zip(steps[:-2], scenario.machines()):
+    for number, machine in zip(tried(steps[:-2], scenario.name), scenario.machines()):
         play(machine, scenario.run)
         machine.start_over(meanwhile=(number, functools.partial(overtake, machine)))
         with suppress(Unconfirmed):
@@ -269,7 +270,7 @@ def test_a_roll_back_killed_at_any_change_is_finished_by_the_next(scenario):
     play(probe, scenario.run)
     probe.start_over()
     play(probe, saying("rolled_back"))
-    for number, machine in zip(probe.changes, scenario.machines()):
+    for number, machine in zip(tried(probe.changes, scenario.name), scenario.machines()):
         play(machine, scenario.run)
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):

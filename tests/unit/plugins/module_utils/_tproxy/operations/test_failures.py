@@ -9,10 +9,7 @@ The tests try some steps of each run, and `make failures` all of them.
 
 from __future__ import annotations
 
-import os
 import sys
-import zlib
-from collections.abc import Sequence
 
 import pytest
 
@@ -21,16 +18,10 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants i
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import TproxyError
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.scenarios import SCENARIOS, play, readable
+from ansible_collections.netedge.tproxy.tests.support.steps import tried
 
 EACH = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))
 TIDYING_UP = {"unpin", "remove_folder"}
-STEPS = int(os.environ.get("TPROXY_STEPS", "10"))  # that are tried of a run; 0: all
-
-
-def tried(steps: Sequence[int], scenario) -> Sequence[int]:
-    """Return steps at equal distances. Scenarios begin with different ones, so that together they try each kind."""
-    distance = -(-len(steps) // STEPS) if STEPS else 1
-    return steps[zlib.crc32(scenario.name.encode()) % distance :: distance] if steps else steps
 
 
 def outcome(scenario):
@@ -53,7 +44,7 @@ def pinned(machine) -> set:
 def test_a_refusal_at_any_step_changes_nothing(scenario):
     before, after, steps, _changes = outcome(scenario)
     files = pinned(scenario.machine())
-    for number, machine in zip(tried(range(1, steps + 1), scenario), scenario.machines()):
+    for number, machine in zip(tried(range(1, steps + 1), scenario.name), scenario.machines()):
         machine.start_over(refuse_at=number)
         with pytest.raises(TproxyError):
             play(machine, scenario.run)
@@ -83,7 +74,7 @@ def assert_whole(found: dict, states: tuple) -> None:
 @EACH
 def test_a_run_killed_at_any_change_is_completed_by_the_next(scenario):
     before, after, _steps, changes = outcome(scenario)
-    for number, machine in zip(tried(sorted(changes), scenario), scenario.machines()):
+    for number, machine in zip(tried(changes, scenario.name), scenario.machines()):
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):
             play(machine, scenario.run)

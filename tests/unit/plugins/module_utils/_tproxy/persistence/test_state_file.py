@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Save: cases beyond the table of scenarios."""
+"""Save: cases beyond the table of scenarios. Of a save, the tests try some steps, and `make failures` all of them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     ruling,
     saving,
 )
+from ansible_collections.netedge.tproxy.tests.support.steps import tried
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_where_a_run_is_killed_while_it_saves_no_watcher_mixes_what_was_with_wha
     probe.start_over()
     kept(probe, run)
     noted = next(step for step, name in probe.changes.items() if name == "write")
-    for number in range(noted + 1, probe.steps + 1):
+    for number in tried(range(noted + 1, probe.steps + 1), "a save"):
         machine = machine_after(*SAVED)
         machine.start_over(kill_at=number)
         with pytest.raises(Killed):

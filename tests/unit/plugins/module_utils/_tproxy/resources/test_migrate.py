@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An older release is taken over whole, wherever a run fails or is killed. test_upgrade.py has traffic."""
+"""An older release is taken over whole, wherever a run fails or is killed. test_upgrade.py has traffic.
+
+The tests try some steps of each run, and `make failures` all of them.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     play,
     readable,
 )
+from ansible_collections.netedge.tproxy.tests.support.steps import tried
 
 OURS, OLDER = f"{PIN_DIR}/v{LAYOUT}", f"{PIN_DIR}/v{max(OLDER_LAYOUTS)}"
 
@@ -69,7 +73,7 @@ def test_what_stops_at_any_change_is_completed_by_the_next_run(fault, run):
     play(one, run)
     changes, wanted = one.changes, finished(one)
     assert len(changes) > 10
-    for number, machine in zip(changes, scenario.machines()):
+    for number, machine in zip(tried(changes, fault + repr(run is DETACH)), scenario.machines()):
         machine.start_over(**{fault: number})
         with pytest.raises((TproxyError, Killed)):
             play(machine, run)

@@ -16,7 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.com
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.records import SlottedRule, read_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.verify import verify_image
 
-COUNT = 3000
+COUNT = 1500
 # Bytes of a rule at the peak of a step, beyond the rules themselves. The steps of release 0.1, in the same order,
 # took 1,000, 4,500, 4,300 and 700 bytes.
 LIMITS = {"read": 700, "compile": 2600, "verify": 1700, "decode": 800}
