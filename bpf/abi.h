@@ -273,7 +273,6 @@ struct counter {
 	__u64 bytes;
 };
 
-/* Index into the reasons map: (slot * REASONS + reason) * VERDICTS + verdict. */
 enum reason {
 	REASON_OTHER = 0, /* a packet of a kind without a row of its own: the default action */
 	REASON_ARP = 1,
@@ -306,8 +305,18 @@ enum verdict {
 };
 
 enum counters {
-	REASON_COUNTERS = 15420, /* (INTERFACES + 1) * REASONS * VERDICTS */
-	HIT_COUNTERS = 131072,	 /* RULES + 1 */
+	OUTCOMES = 60,		 /* REASONS * VERDICTS */
+	INTERFACE_COUNTERS = 257, /* INTERFACES + 1 */
+	/* Slots of rules in a new map of hits. It grows with the rules, up to RULES + 1. */
+	HIT_COUNTERS = 1024,
+};
+
+/*
+ * The counters of one interface: reason * VERDICTS + verdict. The kernel allocates each
+ * entry of a per-CPU array by itself, so few large entries are made sooner than many small.
+ */
+struct interface_counters {
+	struct counter outcomes[OUTCOMES];
 };
 
 /* ---- the drop log ------------------------------------------------------------- */
@@ -389,9 +398,8 @@ _Static_assert(sizeof(struct interface_addresses) == 24 + 16 * ADDRESSES,
 _Static_assert(sizeof(struct counter) == 16, "struct counter");
 _Static_assert(sizeof(struct meta) == 80 + BLOB_BYTES, "struct meta");
 _Static_assert(POLICIES == INTERFACES * GENERATIONS, "each half has a slot for each interface");
-_Static_assert(REASON_COUNTERS == (INTERFACES + 1) * REASONS * VERDICTS,
-	       "one counter for each outcome");
-_Static_assert(HIT_COUNTERS == RULES + 1, "one counter for each rule slot");
+_Static_assert(OUTCOMES == REASONS * VERDICTS, "one counter for each outcome");
+_Static_assert(INTERFACE_COUNTERS == INTERFACES + 1, "UNKNOWN_SLOT has counters, too");
 _Static_assert(GROUP_BASE + GROUP_WORDS <= PAGE_WORDS, "a group directory lies in its page");
 _Static_assert((int)COVER4_DADDR_LOW == FIELD4_DADDR_LOW && (int)COVER4_DADDR_HIGH == FIELD4_DPORT,
 	       "a cover lookup has the upper half of the destination in place of the port");

@@ -29,9 +29,7 @@ static __always_inline int finish(struct __sk_buff *skb, struct pkt_ctx *ctx,
 		skb->cb[TRACE_RULE] = ctx->rule;
 		skb->cb[TRACE_ERROR] = ctx->error;
 	} else {
-		count_packet(MAP(reasons),
-			     (ctx->interface_slot * REASONS + reason) * VERDICTS + verdict,
-			     skb->len);
+		count_outcome(ctx->interface_slot, reason, verdict, skb->len);
 		if (verdict != VERDICT_PASS)
 			note_drop(skb, ctx, flow, reason, verdict);
 	}
@@ -87,7 +85,7 @@ static __always_inline enum reason apply_rule(struct __sk_buff *skb, struct pkt_
 					      const struct flow *flow)
 {
 	if (!is_test_run(skb))
-		count_packet(MAP(hits), ctx->rule, skb->len);
+		count_hit(ctx->rule, skb->len);
 	switch (ctx->action->kind) {
 	case ACTION_TPROXY:
 		return redirect_to_proxy(skb, ctx, flow);

@@ -16,8 +16,6 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     MAPS,
     PAGE_BYTES,
     PAGE_WORDS,
-    REASONS,
-    VERDICTS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import InterfaceAddresses, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
@@ -61,6 +59,6 @@ def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
 
 def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:
     """Return how many packets of the interface the product counted under a reason and verdict."""
-    index = (home_slot(ifindex) * REASONS + reason) * VERDICTS + verdict
-    size = codec.size_of("counter") * bpf.possible_cpus()
-    return codec.sum_counters(bpf.lookup(bench.maps["reasons"], codec.key(index), size))["packets"]
+    size = codec.size_of("interface_counters") * bpf.possible_cpus()
+    raw = bpf.lookup(bench.maps["reasons"], codec.key(home_slot(ifindex)), size)
+    return codec.sum_outcomes(raw)[reason, verdict]["packets"]

@@ -57,12 +57,12 @@ FLAGS = {
     "layer3": layout.POLICY_LAYER3,
 }
 TRACK = {"none": 0, "own": layout.POLICY_TRACK, "all": layout.POLICY_TRACK | layout.POLICY_TRACK_ALL}
+COUNTERS = {"reasons": "interface_counters", "hits": "counter"}  # the struct of an entry
+THE_RULE = ()  # the only outcome of a rule
 FLOW_MAPS = ("flows_own", "flows_forwarded", "flows_outside")
 UNSPEC, MAP_GET_NEXT_KEY = 0xFFFFFFFF, 4
 REASONS = {
-    number: name[len("REASON_") :].lower()
-    for name, number in vars(layout).items()
-    if name.startswith("REASON_") and name != "REASON_COUNTERS"
+    number: name[len("REASON_") :].lower() for name, number in vars(layout).items() if name.startswith("REASON_")
 }
 DEFAULT_ACTIONS = {"drop": 0, "pass": layout.POLICY_DEFAULT_PASS, "audit": layout.POLICY_AUDIT}
 VERDICTS = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}
@@ -247,22 +247,20 @@ class Program:
     # ---- what it counts ----------------------------------------------------------------
 
     def _expect(self, interface: str, trace: int, rule: int, size: int, reason: str) -> None:
-        at = (self._slots[interface] * layout.REASONS + (trace & 0xFF)) * layout.VERDICTS + (trace >> 8)
-        self._count("reasons", at, size)
+        self._count("reasons", self._slots[interface], (trace & 0xFF, trace >> 8), size)
         if reason in COUNTED_BY_RULE:
-            self._count("hits", rule, size)
+            self._count("hits", rule, THE_RULE, size)
 
-    def _count(self, name: str, index: int, size: int) -> None:
-        self._expected[name][index, "packets"] += 1
-        self._expected[name][index, "bytes"] += size
+    def _count(self, name: str, slot: int, outcome: tuple, size: int) -> None:
+        self._expected[name][slot, outcome, "packets"] += 1
+        self._expected[name][slot, outcome, "bytes"] += size
 
     def _start_counters(self) -> None:
-        used = {name: {index for index, _what in counters} for name, counters in self._expected.items()}
-        zero = structs.no_counters(self._cpus)
-        for name, indexes in used.items():
-            for index in indexes:
-                bpf.update(self.maps[name], structs.key(index), zero, name)
-            self._expected[name].clear()
+        for name, counters in self._expected.items():
+            zero = bytes(structs.size_of(COUNTERS[name]) * self._cpus)
+            for slot in {slot for slot, _outcome, _what in counters}:
+                bpf.update(self.maps[name], structs.key(slot), zero, name)
+            counters.clear()
 
     def miscounted(self) -> list:
         """Return sentences about counters that differ from the sum of the program's own results.
@@ -270,14 +268,17 @@ class Program:
         Test runs count nothing. So each packet is also run as if it had been received, where the kernel can do that.
         Such a run leaves no trace in the packet.
         """
-        size = structs.size_of("counter") * self._cpus
         found, self._faults = self._faults, []
         for name, counters in self._expected.items():
-            for (index, what), expected in counters.items():
-                counted = structs.sum_counters(bpf.lookup(self.maps[name], structs.key(index), size))[what]
+            for (slot, outcome, what), expected in counters.items():
+                counted = self._counted(name, slot)[outcome][what]
                 if counted != expected:
-                    found.append(f"{name}[{index}] counts {counted} {what}, not {expected}")
+                    found.append(f"{name}[{slot}]{outcome} counts {counted} {what}, not {expected}")
         return found
+
+    def _counted(self, name: str, slot: int) -> dict:
+        raw = bpf.lookup(self.maps[name], structs.key(slot), structs.size_of(COUNTERS[name]) * self._cpus)
+        return structs.sum_outcomes(raw) if name == "reasons" else {THE_RULE: structs.sum_counters(raw)}
 
 
 class TestRun:

@@ -231,22 +231,21 @@ class Splicer:
     def counted(self, slot: int) -> dict:
         """Return {(reason, verdict): (packets, bytes)} of a policy slot, where not zero."""
         found = {}
-        for reason, name in REASON_NAMES.items():
-            for verdict, word in VERDICT_NAMES.items():
-                index = (slot % (layout.INTERFACES + 1) * layout.REASONS + reason) * layout.VERDICTS + verdict
-                counter = self._counter("reasons", index)
-                if any(counter):
-                    found[name, word] = counter
+        for (reason, verdict), counter in self._outcomes(slot % layout.INTERFACE_COUNTERS).items():
+            if any(counter.values()):
+                found[REASON_NAMES[reason], VERDICT_NAMES[verdict]] = tuple(counter.values())
         return found
 
     def packets(self) -> int:
         """Return the packets that the program has counted, on all interfaces."""
-        return sum(self._counter("reasons", index)[0] for index in range(layout.REASON_COUNTERS))
+        slots = range(layout.INTERFACE_COUNTERS)
+        return sum(counter["packets"] for slot in slots for counter in self._outcomes(slot).values())
 
     def hits(self, slot: int) -> tuple:
         """Return (packets, bytes) of a rule."""
-        return self._counter("hits", slot)
-
-    def _counter(self, name: str, index: int) -> tuple:
         size = structs.size_of("counter") * self._cpus
-        return tuple(structs.sum_counters(bpf.lookup(self.maps[name], structs.key(index), size)).values())
+        return tuple(structs.sum_counters(bpf.lookup(self.maps["hits"], structs.key(slot), size)).values())
+
+    def _outcomes(self, slot: int) -> dict:
+        size = structs.size_of("interface_counters") * self._cpus
+        return structs.sum_outcomes(bpf.lookup(self.maps["reasons"], structs.key(slot), size))

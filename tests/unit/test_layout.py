@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -191,7 +192,15 @@ META = """
 
 def test_counters_are_summed_over_the_cpus():
     assert codec.sum_counters(golden(COUNTER, 32)) == {"packets": 2**32 + 2, "bytes": 2**32 + 300}
-    assert codec.no_counters(3) == bytes(48)
+
+
+def test_outcomes_are_summed_over_the_cpus():
+    numbers = {1: (1, 60), layout.VERDICTS * layout.REASON_ARP + layout.VERDICT_DROP: (2, 120)}
+    raw = b"".join(struct.pack("=2Q", *numbers.get(outcome, (0, 0))) for outcome in range(layout.OUTCOMES))
+    found = codec.sum_outcomes(raw * 3)
+    assert found[layout.REASON_OTHER, layout.VERDICT_DROP] == {"packets": 3, "bytes": 180}
+    assert found[layout.REASON_ARP, layout.VERDICT_DROP] == {"packets": 6, "bytes": 360}
+    assert sum(each["packets"] for each in found.values()) == 9
 
 
 def test_meta():

@@ -374,8 +374,8 @@ MUTANTS = (
     ),
     Mutant(
         PROGRAM,
-        "count_packet(MAP(hits), ctx->rule, skb->len);",
-        "count_packet(MAP(hits), ctx->rule, 1);",
+        "count_hit(ctx->rule, skb->len);",
+        "count_hit(ctx->rule, 1);",
         "bytes of a rule",
     ),
     Mutant(CTX, "return !skb->ingress_ifindex;", "return true;", "received packets are taken for test runs"),

@@ -91,12 +91,12 @@ def _remove_maps(path: pathlib.Path) -> None:
 
 
 def _remove_reasons(path: pathlib.Path) -> None:
-    """Remove the reasons and the verdict that 0.1 lacks, and their counters."""
-    counters = str(layout.REASON_COUNTERS)
-    _set_back(path, ("REASONS", 16), ("REASON_COUNTERS", 8224), ("VERDICTS", 2))
+    """Remove the reasons and the verdict that 0.1 lacks, and give each outcome and each rule its own counter."""
+    _set_back(path, ("REASONS", 16), ("OUTCOMES", 32), ("VERDICTS", 2))
     _replace(path, "REASON_WRONG_LISTENER = 16\n", "")
     _replace(path, "REASON_SESSION = 19\n", "")
-    _replace(path, f", {counters}, ", ", 8224, ")
+    _replace(path, "6, 4, 960, 257, ", "6, 4, 16, 8224, ")
+    _replace(path, "6, 4, 16, 1024, ", "6, 4, 16, 131072, ")
 
 
 def _remove_listener(path: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ import socket
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import HIT_COUNTERS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.divert import collect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.helper import Helper
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
@@ -20,7 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.o
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.nodes import FullCompileNeeded
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import journal, mapped_array
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs, journal, mapped_array
 from ansible_collections.netedge.tproxy.tests.kernel.traffic.test_changes import SPLICED, Stream
 from ansible_collections.netedge.tproxy.tests.support.router import transparent
 
@@ -109,6 +110,19 @@ def test_counters_of_rules_outlive_the_helper_and_a_new_rule_begins_with_none(ro
         ask(helper, words("-I", 1, 80))
     hits = {rule["destination"]: rule["hits"]["packets"] for rule in router.info()["rules"]}
     assert hits == {"192.0.2.0/24": stream.sent + 1, "100.64.0.1/32": 0}
+
+
+def test_a_call_for_which_there_is_no_counter_makes_more(router, client, helper):
+    router.rules(*({**SPLICED, "ports": str(2000 + number)} for number in range(HIT_COUNTERS - 3)))
+    counters = []
+    with Stream(client) as stream:
+        for host in range(3):
+            assert ask(helper, words("-I", host, 80)) == (0, "")
+            with splicer_pins(bpf, bpffs, router.pin_dir) as pins:
+                counters.append(bpf.map_info(pins.fd("hits")).entries)
+    stream.judge(1)
+    assert counters == [HIT_COUNTERS, 2 * HIT_COUNTERS, 2 * HIT_COUNTERS]
+    assert router.info()["attachments"][0]["drift"] == []
 
 
 @pytest.mark.parametrize("left", range(6))

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import HIT_COUNTERS
 from ansible_collections.netedge.tproxy.tests.support.router import (
     BUFFER_BYTES,
     OWN,
@@ -152,6 +153,23 @@ def test_an_image_outgrows_its_map_and_the_filters_move_to_a_bigger_one(splicing
     assert after["attachments"][0]["addresses"] == [OWN, *after["attachments"][0]["addresses"][1:]]
     assert splicing.reasons()["spliced", "passed"] == stream.sent + 1
     assert not splicing.rules(SPLICED, *rules)["changed"]
+
+
+def test_rules_that_outgrow_their_counters_keep_the_counts(splicing, client):
+    with Stream(client) as stream:
+        pass
+    many = [rule(str(2000 + number)) for number in range(HIT_COUNTERS)]
+    before = splicing.info()["attachments"][0]["program_id"]
+    assert splicing.rules(*many)["changed"]
+    with transparent(socket.SOCK_DGRAM, PROXY_PORT) as proxy, client.socket(socket.SOCK_DGRAM) as asking:
+        asking.sendto(b"last", (SERVER, 2000 + HIT_COUNTERS - 1))
+        assert proxy.recv(9) == b"last"
+    after = splicing.info()
+    counted = {each["ports"]: each["hits"]["packets"] for each in after["rules"] if each["hits"]["packets"]}
+    assert counted == {"53": stream.sent + 1, str(2000 + HIT_COUNTERS - 1): 1}
+    assert after["attachments"][0]["program_id"] != before
+    assert after["attachments"][0]["drift"] == []
+    assert not splicing.rules(*many)["changed"]
 
 
 def test_a_killed_proxy_comes_back_under_traffic(splicing, client):

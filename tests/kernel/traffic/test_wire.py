@@ -21,9 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
     REASON_ICMP,
     REASON_OTHER,
     REASON_SSH,
-    REASONS,
     UNKNOWN_SLOT,
-    VERDICTS,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, bpffs
@@ -209,11 +207,7 @@ def test_ssh_reaches_such_an_interface_when_its_policy_was_removed_by_hand(route
 
 def unknown_reasons(pins) -> dict:
     """Return {reason: packets} of interfaces without a policy."""
-    size = structs.size_of("counter") * bpf.possible_cpus()
-    first = UNKNOWN_SLOT * REASONS * VERDICTS
-    found = {}
-    for index in range(REASONS * VERDICTS):
-        packets = structs.sum_counters(bpf.lookup(pins.fd("reasons"), structs.key(first + index), size))["packets"]
-        if packets and index // VERDICTS not in (REASON_ICMP, REASON_OTHER):
-            found[index // VERDICTS] = packets
-    return found
+    size = structs.size_of("interface_counters") * bpf.possible_cpus()
+    counted = structs.sum_outcomes(bpf.lookup(pins.fd("reasons"), structs.key(UNKNOWN_SLOT), size))
+    packets = {reason: counter["packets"] for (reason, _verdict), counter in counted.items() if counter["packets"]}
+    return {reason: count for reason, count in packets.items() if reason not in (REASON_ICMP, REASON_OTHER)}

@@ -176,8 +176,9 @@ VERDICT_WOULD_DROP = 2
 VERDICTS = 3
 
 # enum counters
-REASON_COUNTERS = 15420
-HIT_COUNTERS = 131072
+OUTCOMES = 60
+INTERFACE_COUNTERS = 257
+HIT_COUNTERS = 1024
 
 # enum drop_log
 DROPS = 8192
@@ -297,6 +298,12 @@ STRUCTS = {
         {
             "packets": (0, 8),
             "bytes": (8, 8),
+        },
+    ),
+    "interface_counters": (
+        960,
+        {
+            "outcomes": (0, 960),
         },
     ),
     "drop_key": (
@@ -421,8 +428,8 @@ MAPS = {
     "fragments": (2130706443, (9, 44, 16, 16384, 0)),
     "listeners": (2130706444, (18, 32, 8, 4096, 0)),
     "wanted_sockets": (2130706445, (9, 32, 8, 256, 0)),
-    "hits": (2130706446, (6, 4, 16, 131072, 0)),
-    "reasons": (2130706447, (6, 4, 16, 15420, 0)),
+    "hits": (2130706446, (6, 4, 16, 1024, 0)),
+    "reasons": (2130706447, (6, 4, 960, 257, 0)),
     "drops": (2130706448, (9, 48, 32, 8192, 0)),
     "drop_budget": (2130706449, (6, 4, 16, 1, 0)),
     "meta": (2130706450, (2, 4, 262224, 1, 0)),

@@ -62,15 +62,18 @@ def sum_counters(raw: bytes) -> dict[str, int]:
     return {"packets": sum(numbers[0::2]), "bytes": sum(numbers[1::2])}
 
 
-def no_counters(cpus: int) -> bytes:
-    """Return the value that sets a per-CPU counter to zero."""
-    return bytes(size_of("counter") * cpus)
+def sum_outcomes(raw: bytes) -> dict[tuple[int, int], dict[str, int]]:
+    """Return {(reason, verdict): {packets, bytes}} summed over the CPUs of one entry of the map `reasons`."""
+    per_cpu = struct.iter_unpack(f"={2 * layout.OUTCOMES}Q", raw)
+    numbers = [sum(column) for column in zip(*per_cpu)]
+    return {
+        divmod(outcome, layout.VERDICTS): {"packets": numbers[2 * outcome], "bytes": numbers[2 * outcome + 1]}
+        for outcome in range(layout.OUTCOMES)
+    }
 
 
 REASON_NAMES = {
-    number: name[len("REASON_") :].lower()
-    for name, number in vars(layout).items()
-    if name.startswith("REASON_") and name != "REASON_COUNTERS"
+    number: name[len("REASON_") :].lower() for name, number in vars(layout).items() if name.startswith("REASON_")
 }
 
 VERDICT_NAMES = {layout.VERDICT_PASS: "pass", layout.VERDICT_DROP: "drop", layout.VERDICT_WOULD_DROP: "would_drop"}

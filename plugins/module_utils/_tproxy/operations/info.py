@@ -259,17 +259,13 @@ def reasons(system: System, pins: Pins, slot: int) -> Answer:
     """Return {reason: {passed, dropped, would_drop}} of the reasons with packets; each has packets and bytes."""
     if not pins.has("reasons"):
         return {}
-    descriptor, size = pins.fd("reasons"), codec.size_of("counter") * system.bpf.possible_cpus()
-    found = {}
-    for number, name in REASON_NAMES.items():
-        first = (slot * layout.REASONS + number) * layout.VERDICTS
-        counted = {
-            counter: codec.sum_counters(system.bpf.lookup(descriptor, codec.key(first + verdict), size) or bytes(size))
-            for verdict, counter in COUNTER_NAMES.items()
-        }
-        if any(each["packets"] for each in counted.values()):
-            found[name] = counted
-    return found
+    size = codec.size_of("interface_counters") * system.bpf.possible_cpus()
+    counted = codec.sum_outcomes(system.bpf.lookup(pins.fd("reasons"), codec.key(slot), size) or bytes(size))
+    found = {
+        name: {counter: counted[number, verdict] for verdict, counter in COUNTER_NAMES.items()}
+        for number, name in REASON_NAMES.items()
+    }
+    return {name: each for name, each in found.items() if any(one["packets"] for one in each.values())}
 
 
 def _program(current: CurrentState) -> Answer | None:

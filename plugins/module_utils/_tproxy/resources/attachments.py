@@ -14,7 +14,7 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Callable, NamedTuple
 
@@ -357,7 +357,7 @@ def users(
 
 
 def is_moving(pins: Pins) -> bool:
-    """Return whether a run was killed while it moved programs to a bigger image."""
+    """Return whether a run was killed while it moved programs to bigger maps."""
     return pins.has_marker(MOVING)
 
 
@@ -371,8 +371,8 @@ def clsact_markers(pins: Pins) -> set[int]:
     return {int(name[len("clsact_") :]) for name in pins.names() if re.fullmatch("clsact_[0-9]+", name)}
 
 
-def move_to_image(bpf: Bpf, netlink: Netlink, programs: Programs, blob: Blob, image: int) -> None:
-    """Pin another image map, and replace each attached program by the program loaded on that map.
+def move_to_maps(bpf: Bpf, netlink: Netlink, programs: Programs, blob: Blob, maps: Mapping[str, int]) -> None:
+    """Pin other maps, and replace each attached program by the program loaded on these maps.
 
     Each replacement is in place. When one fails, all before it are undone. A run that is killed half way leaves the
     marker MOVING, and the next run moves again.
@@ -381,15 +381,16 @@ def move_to_image(bpf: Bpf, netlink: Netlink, programs: Programs, blob: Blob, im
     with ExitStack() as done, ExitStack() as undo:
         pins.set_marker(MOVING)
         undo.callback(pins.clear_marker, MOVING)
-        moved = programs.load(blob, image)
+        moved = programs.load(blob, maps)
         done.callback(os.close, moved)
         moved_id = bpf.program_info(moved).id
         attached = users(netlink, programs, blob.function)
-        old_image = bpf.open_pin(pins.path("image"))
-        if old_image is not None:
-            done.callback(os.close, old_image)
-            undo.callback(pins.replace, "image", old_image)
-        pins.replace("image", image)
+        for name, descriptor in maps.items():
+            old_map = bpf.open_pin(pins.path(name))
+            if old_map is not None:
+                done.callback(os.close, old_map)
+                undo.callback(pins.replace, name, old_map)
+            pins.replace(name, descriptor)
         for _link, hook, stood in attached:
             if stood.program_id is None:
                 continue

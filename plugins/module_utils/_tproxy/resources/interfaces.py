@@ -31,10 +31,8 @@ from ..abi.layout import (
     POLICY_PORT,
     POLICY_TRACK,
     POLICY_TRACK_ALL,
-    REASONS,
     TABLE_ADDRESSES,
     TABLE_POLICY,
-    VERDICTS,
 )
 from ..abi.structs import decode, encode, size_of
 from ..errors import InvalidInput, LimitExceeded
@@ -223,10 +221,8 @@ class PolicyTable(InterfaceTable[Policy]):
         """Set the slot's counters to zero. An interface that is new under a deadline was unfiltered before."""
         if entry.value.deadline:
             self.write_previous(entry.slot, entry.ifindex, UNFILTERED)
-        zero = codec.no_counters(self._bpf.possible_cpus())
-        first = entry.slot * REASONS * VERDICTS
-        for index in range(first, first + REASONS * VERDICTS):
-            self._bpf.update(self._pins.fd("reasons"), codec.key(index), zero, "reasons")
+        zero = bytes(codec.size_of("interface_counters") * self._bpf.possible_cpus())
+        self._bpf.update(self._pins.fd("reasons"), codec.key(entry.slot), zero, "reasons")
 
     def write_previous(self, slot: int, ifindex: int, policy: Policy) -> None:
         """Write the policy of an interface that applies past the deadline."""

@@ -22,7 +22,7 @@ from ..constants import FUNCTION, TRACKER
 from ..system.bpf import MapInfo
 from ..system.system import Bpf, Netlink, System
 from .hooks import is_fail_closed, programs_on, runs
-from .pins import Pins, splicer_pins
+from .pins import Pins, has_shape, splicer_pins
 from .programs import PROGRAM, TRACKER_PIN, Programs
 
 NAME_BYTES = 15  # of a map's name in the kernel, see system/bpf.py
@@ -115,7 +115,7 @@ def _maps_of(bpf: Bpf, program: int, pins: Pins, opened: ExitStack) -> dict[str,
 def _name_of(info: MapInfo, pins: Pins) -> str | None:
     """Return the name of the pin that a map can have, by its name and shape, or None."""
     for name, shape in pins.shapes.items():
-        if info.name == name[:NAME_BYTES] and tuple(info.shape) == tuple(shape):
+        if info.name == name[:NAME_BYTES] and has_shape(name, info.shape, shape):
             return name
     return None
 

@@ -22,12 +22,20 @@ from ..system.bpf import Shape
 from ..system.system import Bpf, Bpffs
 
 FIELDS = ("type", "key size", "value size", "entries", "flags")
+GROWING = ("hits",)  # maps that a run replaces by longer ones
 ASIDE = "_new"
 
 
 def inner_shape(pages: int) -> Shape:
     """Return the shape of the inner map of an image with this many pages."""
     return (TYPE_ARRAY, 4, PAGE_BYTES, pages, FLAG_MMAPABLE)
+
+
+def has_shape(name: str, found: Shape, wanted: Shape) -> bool:
+    """Return whether a map of this name can have this shape."""
+    if name in GROWING:
+        return found[3] >= wanted[3] and (*found[:3], *found[4:]) == (*wanted[:3], *wanted[4:])
+    return tuple(found) == tuple(wanted)
 
 
 class OpenMap(NamedTuple):
@@ -217,9 +225,14 @@ class Pins:
         finally:
             os.close(descriptor)
 
-    def create(self, name: str, pages: int = IMAGE_PAGES_MIN) -> int:
-        """Return the descriptor of a new map; a map of maps will hold arrays of `pages` pages."""
+    def create(self, name: str, pages: int = IMAGE_PAGES_MIN, entries: int = 0) -> int:
+        """Return the descriptor of a new map, of `entries` entries where it grows.
+
+        A map of maps will hold arrays of `pages` pages.
+        """
         shape = self.shapes[name]
+        if entries:
+            shape = (*shape[:3], entries, shape[4])
         if shape[0] != TYPE_ARRAY_OF_MAPS:
             return self._bpf.create_map(shape, name)
         template = self._bpf.create_map(inner_shape(pages), "pages")
@@ -246,7 +259,7 @@ class Pins:
         if not self._bpf.is_map(descriptor):
             raise self._mismatch(name, "it is a program or a link")
         found = self._bpf.map_info(descriptor).shape
-        if wanted != found:
+        if not has_shape(name, found, wanted):
             faults = [f"{f} {have} instead of {want}" for f, have, want in zip(FIELDS, found, wanted) if have != want]
             raise self._mismatch(name, ", ".join(faults))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 from ..abi import structs as codec
@@ -24,6 +25,7 @@ META = codec.key(0)
 TRACKER_PIN = "tracker"
 SK_LOOKUP_PIN = "sk_lookup"  # the pin of the link of the program for socket lookups
 PROGRAM = "program"  # the pin of the program
+NO_OTHERS: Mapping[str, int] = MappingProxyType({})
 
 
 def pin_of(function: str) -> str:
@@ -71,14 +73,12 @@ class Programs:
             os.close(found)
         return self.load(blob)
 
-    def load(self, blob: Blob, image: int | None = None) -> int:
-        """Load a blob on the pinned maps (or on another image map) and return its descriptor."""
-        descriptors = {name: self.pins.fd(name) for name in blob.maps}
-        if image is not None:
-            descriptors["image"] = image
+    def load(self, blob: Blob, others: Mapping[str, int] = NO_OTHERS) -> int:
+        """Load a blob on the pinned maps, or on `others` in their place, and return its descriptor."""
+        descriptors = {name: others[name] if name in others else self.pins.fd(name) for name in blob.maps}
         name = program_name(blob.function, blob.identity)
         program = self.bpf.load_program(blob.bind(descriptors), name, blob.function)
-        if "meta" in self.pins.shapes and blob.function != TRACKER:  # the image map of now can be replaced beside it
+        if "meta" in self.pins.shapes and blob.function != TRACKER:  # maps of now can be replaced beside it
             self._bind_unread(program, self.pins.shapes.keys() - descriptors.keys())
         return program
 

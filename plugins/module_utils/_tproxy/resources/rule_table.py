@@ -6,7 +6,8 @@
 
 1. A new image is filled aside, verified there, and put in force by one update of the outer map.
 2. A rule keeps its slot, and so its counters, as long as its identity exists.
-3. An image that outgrows its map gets a bigger outer map. The attached programs are moved to that map.
+3. An image that outgrows its map gets a bigger outer map, and rules that outgrow the counters get a longer map of hits.
+   The attached programs are moved to these maps. Packets that they count while the counters are copied count for none.
 4. Calls of OpenZiti routers may change the image in force while a run compiles. Then the run compiles an image with
    free space, in which it repeats the changes of later calls under the image lock.
 """
@@ -17,17 +18,17 @@ import os
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..abi import structs as codec
-from ..abi.layout import IMAGE_PAGES_MIN, PAGE_BYTES, PAGE_WORDS
+from ..abi.layout import PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded, TproxyError
 from ..model.rule import Identity, Rule
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..system.system import Bpf, System
-from .attachments import move_to_image
+from .attachments import move_to_maps
 from .pins import Pins, inner_shape
 from .programs import Programs
 from .reconcile import Changes, diff
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
 class CompiledRules:
     """A verified image that is not in force yet. `new_slots` are those of rules that the image before did not have.
 
-    `image` is the compiled form of an image with free space, or None.
+    `slots` is the number of counters that its rules need. `image` is the compiled form of an image with free space, or
+    None.
     """
 
     words: array[int]
     new_slots: tuple[int, ...]
+    slots: int
     image: RuleImage | None = None
 
     @property
@@ -64,7 +67,7 @@ class Prediction(NamedTuple):
 
 
 class RuleTable(RuleReader):
-    """The rules in the image map. `move` pins another image map and moves the attached programs to it.
+    """The rules in the image map. `move` pins other maps and moves the attached programs to them.
 
     `predicted` keeps the image that the prediction of a change has compiled, for the change itself.
     """
@@ -74,7 +77,7 @@ class RuleTable(RuleReader):
         bpf: Bpf,
         pins: Pins,
         ifindex_of: Callable[[str], int | None],
-        move: Callable[[int], None],
+        move: Callable[[Mapping[str, int]], None],
         ignore_damage: bool = False,
         empty: ImageContents = EMPTY,
         predicted: MutableMapping[str, Any] | None = None,
@@ -109,7 +112,8 @@ class RuleTable(RuleReader):
             verify_image(words, slotted, ifindexes)
             if self._predicted is not None and image is None:
                 self._predicted["image"] = Prediction(slotted, ifindexes, generation, words)
-        return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept), image)
+        new = tuple(slot for identity, slot in slots.items() if identity not in kept)
+        return CompiledRules(words, new, counters_for(slots.values()), image)
 
     def _known(self, rules: list[SlottedRule], ifindexes: dict[str, int], generation: int) -> array[int] | None:
         """Return the verified image of the prediction, if it was compiled from the same."""
@@ -146,14 +150,15 @@ class RuleTable(RuleReader):
         except FullCompileNeeded:
             return None
         work.image.set_generation(now.contents.generation + 1)
-        new = (slot for identity, (_rule, slot) in work.image.rules.items() if identity not in slots)
-        return CompiledRules(work.image.words, tuple(new), work.image)
+        taken = {identity: slot for identity, (_rule, slot) in work.image.rules.items()}
+        new = tuple(slot for identity, slot in taken.items() if identity not in slots)
+        return CompiledRules(work.image.words, new, counters_for(taken.values()), work.image)
 
     def apply(self, work: CompiledRules) -> None:
         """Put the whole set in force with one update."""
         self._pins.ensure()
         self.zero(work.new_slots)
-        self.commit(work.words)
+        self.commit(work.words, work.slots)
 
     def restore(self, snapshot: RuleSnapshot) -> None:
         """Put the image of a snapshot back, if another one is in force. A refusal does not hide the first error."""
@@ -184,14 +189,15 @@ class RuleTable(RuleReader):
             want = desired(had.rules)
             changes = diff(had.rules, want)
             if changes:
-                self.commit(self.prepare(had, changes, want).words, PREVIOUS)
+                work = self.prepare(had, changes, want)
+                self.commit(work.words, work.slots, PREVIOUS)
         return had
 
     def restore_previous(self, had: RuleSnapshot) -> None:
         """Put the previous image back that change_previous() returned. A refusal does not hide the first error."""
         with suppress(TproxyError):
             if had.words is not None and self.number(PREVIOUS) != had.version.number:
-                self.commit(had.words, PREVIOUS)
+                self.commit(had.words, entry=PREVIOUS)
 
     def wait_for_programs(self, entry: bytes) -> None:
         """Wait until each program has ended that runs now.
@@ -206,29 +212,52 @@ class RuleTable(RuleReader):
                 os.close(inner)
 
     def zero(self, slots: Iterable[int]) -> None:
-        """Set the counters of these slots to zero."""
-        descriptor, zero = self._pins.fd("hits"), codec.no_counters(self._bpf.possible_cpus())
+        """Set the counters of these slots to zero. Those that the map lacks begin with zero."""
+        descriptor, counters = self._pins.fd("hits"), self.counters()
+        zero = bytes(codec.size_of("counter") * self._bpf.possible_cpus())
         for slot in slots:
-            self._bpf.update(descriptor, codec.key(slot), zero, "hits")
+            if slot < counters:
+                self._bpf.update(descriptor, codec.key(slot), zero, "hits")
 
-    def commit(self, words: array[int] | memoryview, entry: bytes = CURRENT) -> None:
-        """Put an image in a new inner map, and that map in force or beside the one in force."""
+    def commit(self, words: array[int] | memoryview, slots: int = 0, entry: bytes = CURRENT) -> None:
+        """Put an image in a new inner map, and that map in force or beside the one in force.
+
+        `slots` is the number of counters that its rules need; 0 if the map of hits has had them before.
+        """
         pages = len(words) // PAGE_WORDS
-        capacity = self.capacity()
-        if pages <= capacity:
+        capacity, counters = self.capacity(), self.counters()
+        if pages <= capacity and slots <= counters:
             self._fill(self._pins.fd("image"), words, capacity, entry)
             return
-        capacity = _pages_for(pages)
-        outer = self._pins.create("image", capacity)
-        try:
+        capacity = _next_power(capacity, pages)
+        with ExitStack() as opened:
+            maps = {}
+            if slots > counters:
+                maps["hits"] = self._longer_hits(_next_power(counters, slots))
+                opened.callback(os.close, maps["hits"])
+            outer = maps["image"] = self._pins.create("image", capacity)
+            opened.callback(os.close, outer)
             other = CURRENT if entry == PREVIOUS else PREVIOUS
             kept = self._open(other)
             if kept is not None:
                 self._copy(kept, outer, capacity, other)
             self._fill(outer, words, capacity, entry)
-            self._move(outer)
-        finally:
-            os.close(outer)
+            self._move(maps)
+
+    def counters(self) -> int:
+        """Return the number of rules that the pinned map of hits can count."""
+        return self._bpf.map_info(self._pins.fd("hits")).entries if self._pins.has("hits") else 0
+
+    def _longer_hits(self, entries: int) -> int:
+        """Return the descriptor of a longer map of hits, with a copy of the counters."""
+        longer = self._pins.create("hits", entries=entries)
+        descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
+        zero = bytes(size)
+        for slot in range(self.counters()):
+            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
+            if raw is not None and raw != zero:
+                self._bpf.update(longer, codec.key(slot), raw, "hits")
+        return longer
 
     def _copy(self, inner: int, outer: int, capacity: int, entry: bytes = PREVIOUS) -> None:
         """Put a copy of an image, which it closes, into a map; all in a map have the same capacity."""
@@ -248,12 +277,16 @@ class RuleTable(RuleReader):
             os.close(inner)
 
 
-def _pages_for(pages: int) -> int:
-    """Return the number of pages for a new map: the next power of two, so that the image can grow."""
-    capacity = IMAGE_PAGES_MIN
-    while capacity < pages:
-        capacity *= 2
-    return capacity
+def counters_for(slots: Iterable[int]) -> int:
+    """Return the number of counters that rules in these slots need."""
+    return max(slots, default=0) + 1
+
+
+def _next_power(size: int, needed: int) -> int:
+    """Return the size of a new map, doubled until it suffices, so that the map can take more later."""
+    while size < needed:
+        size *= 2
+    return size
 
 
 def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: ImageContents = EMPTY) -> RuleTable:
@@ -262,7 +295,7 @@ def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: I
         system.bpf,
         pins,
         system.ifindex_of,
-        lambda image: _move(system, pins, image),
+        lambda maps: _move(system, pins, maps),
         ignore_damage,
         empty,
         system.predicted,
@@ -270,16 +303,17 @@ def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: I
 
 
 def finish_move(system: System, pins: Pins) -> None:
-    """Move the programs to the pinned image, which a killed run has begun."""
-    _move(system, pins, pins.fd("image"))
+    """Move the programs to the pinned maps, which a killed run has begun."""
+    _move(system, pins, {name: pins.fd(name) for name in ("hits", "image")})
 
 
-def _move(system: System, pins: Pins, image: int) -> None:
-    """Pin a bigger image map. Where a program runs, move it to that map."""
+def _move(system: System, pins: Pins, maps: Mapping[str, int]) -> None:
+    """Pin bigger maps, the image last: its rules need the counters. Where a program runs, move it to these maps."""
     programs = Programs(system.bpf, pins)
     blob = programs.blob()
     if blob is None:
-        pins.replace("image", image)
+        for name, descriptor in maps.items():
+            pins.replace(name, descriptor)
         return
     with system.netlink() as netlink:
-        move_to_image(system.bpf, netlink, programs, blob, image)
+        move_to_maps(system.bpf, netlink, programs, blob, maps)

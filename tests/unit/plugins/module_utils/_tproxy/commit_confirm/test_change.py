@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A change that waits for confirmation: a process may die at any step, the change stays whole or is undone whole.
 
-The tests try some steps of each run, and `make failures` all of them. The clock is the fake machine's. The maps are read past the deadline as bpf/tproxy_splicer.c reads them.
+The tests try some steps of each run, and `make failures` all of them. The clock is the fake machine's. The maps are
+read past the deadline as bpf/tproxy_splicer.c reads them.
 """
 
 from __future__ import annotations

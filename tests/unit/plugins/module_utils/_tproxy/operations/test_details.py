@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import INTERFACES, LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import HIT_COUNTERS, INTERFACES, LAYOUT
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Conflict,
     InvalidInput,
@@ -167,6 +167,17 @@ def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
     play(machine, ruling(MAIL))
     hits = {(one["destination"], one["ports"]): one["hits"]["packets"] for one in told(machine)["rules"]}
     assert hits == {("192.0.2.0/24", "443"): 7, ("10.0.0.0/8", "443"): 0, ("198.51.100.7/32", "25"): 0}
+
+
+def test_more_rules_than_counters_get_a_longer_map_of_hits():
+    machine = prepared(*BOTH, ruling(WEB))
+    pin, seven = "/sys/fs/bpf/tproxy_splicer/v3/hits", struct.pack("=4Q", 3, 9, 4, 8)
+    machine.files[pin].entries[struct.pack("=I", 1)] = seven
+    play(machine, ruling(*({**WEB, "ports": str(2000 + number)} for number in range(HIT_COUNTERS))))
+    assert machine.files[pin].shape[3] == 2 * HIT_COUNTERS
+    assert machine.files[pin].entries == {struct.pack("=I", 1): seven}
+    assert [one["hits"]["packets"] for one in told(machine)["rules"] if one["hits"]["packets"]] == [7]
+    assert all(entry["drift"] == [] for entry in told(machine)["attachments"])
 
 
 def test_faults_of_rules_are_told_all_at_once():
