@@ -126,7 +126,7 @@ CLANG_BLOB := $(CURDIR)/.work/clang/blob.json
 clang: bootstrap ## the same program from clang -target bpf: kernel tests, a slice of the fuzzer (needs root)
 	@$(STEP) clang-build "compile the program with clang" tests/matrix/clang/build_blob $(CLANG_BLOB)
 	@$(STEP) clang "data plane tests of clang's program" env TPROXY_BLOB=$(CLANG_BLOB) \
-		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz
+		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz/test_cases.py
 	@$(STEP) clang-fuzz "50,000 packets to clang's program" env TPROXY_BLOB=$(CLANG_BLOB) tests/fuzz/run --packets 50000
 
 mutants: bootstrap ## check that the fuzzer detects faults of one line (needs root)

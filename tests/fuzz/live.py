@@ -29,7 +29,7 @@ ON_ALL_INTERFACES = 0.8  # of the setups: a rule that names an interface is most
 
 
 class Maps:
-    """The maps of the program, in place of pins. An image that outgrows its map is a fault of this test."""
+    """The maps of the program, in place of pins. An image that outgrows its maps is a fault of this test."""
 
     def __init__(self, maps: dict):
         self._maps = maps
@@ -37,6 +37,10 @@ class Maps:
     def fd(self, name: str) -> int:
         """Return a map's descriptor."""
         return self._maps[name]
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a map."""
+        return name in self._maps
 
     def missing(self) -> list:
         """Return the names of the maps that are not there."""

@@ -31,7 +31,7 @@ def copy_package(folder: pathlib.Path) -> None:
     _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
     _shorten_tables(folder / "abi" / "layout.py")
     _remove_maps(folder / "abi" / "layout.py")
-    _remove_reasons(folder / "abi" / "layout.py")
+    _single_counters(folder / "abi" / "layout.py")
     _remove_listener(folder / "ruleset" / "records.py")
     package = types.ModuleType(PACKAGE)
     package.__path__ = [str(folder)]
@@ -90,13 +90,10 @@ def _remove_maps(path: pathlib.Path) -> None:
     path.write_text(above + "MAPS = {\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _remove_reasons(path: pathlib.Path) -> None:
-    """Remove the reasons and the verdict that 0.1 lacks, and give each outcome and each rule its own counter."""
-    _set_back(path, ("REASONS", 16), ("OUTCOMES", 32), ("VERDICTS", 2))
-    _replace(path, "REASON_WRONG_LISTENER = 16\n", "")
-    _replace(path, "REASON_SESSION = 19\n", "")
+def _single_counters(path: pathlib.Path) -> None:
+    """Give each outcome and each rule an entry of its own. Answers of the copy have no counts then."""
     _replace(path, "6, 4, 960, 257, ", "6, 4, 16, 8224, ")
-    _replace(path, "6, 4, 16, 1024, ", "6, 4, 16, 131072, ")
+    _replace(path, "6, 4, 16, 8192, ", "6, 4, 16, 131072, ")
 
 
 def _remove_listener(path: pathlib.Path) -> None:

@@ -178,7 +178,7 @@ VERDICTS = 3
 # enum counters
 OUTCOMES = 60
 INTERFACE_COUNTERS = 257
-HIT_COUNTERS = 1024
+HIT_COUNTERS = 8192
 
 # enum drop_log
 DROPS = 8192
@@ -428,7 +428,7 @@ MAPS = {
     "fragments": (2130706443, (9, 44, 16, 16384, 0)),
     "listeners": (2130706444, (18, 32, 8, 4096, 0)),
     "wanted_sockets": (2130706445, (9, 32, 8, 256, 0)),
-    "hits": (2130706446, (6, 4, 16, 1024, 0)),
+    "hits": (2130706446, (6, 4, 16, 8192, 0)),
     "reasons": (2130706447, (6, 4, 960, 257, 0)),
     "drops": (2130706448, (9, 48, 32, 8192, 0)),
     "drop_budget": (2130706449, (6, 4, 16, 1, 0)),

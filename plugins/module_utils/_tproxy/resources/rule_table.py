@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..abi import structs as codec
-from ..abi.layout import PAGE_BYTES, PAGE_WORDS
+from ..abi.layout import HEADER_SLOTS, PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded, TproxyError
 from ..model.rule import Identity, Rule
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
@@ -42,13 +42,11 @@ if TYPE_CHECKING:
 class CompiledRules:
     """A verified image that is not in force yet. `new_slots` are those of rules that the image before did not have.
 
-    `slots` is the number of counters that its rules need. `image` is the compiled form of an image with free space, or
-    None.
+    `image` is the compiled form of an image with free space, or None.
     """
 
     words: array[int]
     new_slots: tuple[int, ...]
-    slots: int
     image: RuleImage | None = None
 
     @property
@@ -112,8 +110,7 @@ class RuleTable(RuleReader):
             verify_image(words, slotted, ifindexes)
             if self._predicted is not None and image is None:
                 self._predicted["image"] = Prediction(slotted, ifindexes, generation, words)
-        new = tuple(slot for identity, slot in slots.items() if identity not in kept)
-        return CompiledRules(words, new, counters_for(slots.values()), image)
+        return CompiledRules(words, tuple(slot for identity, slot in slots.items() if identity not in kept), image)
 
     def _known(self, rules: list[SlottedRule], ifindexes: dict[str, int], generation: int) -> array[int] | None:
         """Return the verified image of the prediction, if it was compiled from the same."""
@@ -150,15 +147,14 @@ class RuleTable(RuleReader):
         except FullCompileNeeded:
             return None
         work.image.set_generation(now.contents.generation + 1)
-        taken = {identity: slot for identity, (_rule, slot) in work.image.rules.items()}
-        new = tuple(slot for identity, slot in taken.items() if identity not in slots)
-        return CompiledRules(work.image.words, new, counters_for(taken.values()), work.image)
+        new = (slot for identity, (_rule, slot) in work.image.rules.items() if identity not in slots)
+        return CompiledRules(work.image.words, tuple(new), work.image)
 
     def apply(self, work: CompiledRules) -> None:
         """Put the whole set in force with one update."""
         self._pins.ensure()
         self.zero(work.new_slots)
-        self.commit(work.words, work.slots)
+        self.commit(work.words)
 
     def restore(self, snapshot: RuleSnapshot) -> None:
         """Put the image of a snapshot back, if another one is in force. A refusal does not hide the first error."""
@@ -189,15 +185,14 @@ class RuleTable(RuleReader):
             want = desired(had.rules)
             changes = diff(had.rules, want)
             if changes:
-                work = self.prepare(had, changes, want)
-                self.commit(work.words, work.slots, PREVIOUS)
+                self.commit(self.prepare(had, changes, want).words, PREVIOUS)
         return had
 
     def restore_previous(self, had: RuleSnapshot) -> None:
         """Put the previous image back that change_previous() returned. A refusal does not hide the first error."""
         with suppress(TproxyError):
             if had.words is not None and self.number(PREVIOUS) != had.version.number:
-                self.commit(had.words, entry=PREVIOUS)
+                self.commit(had.words, PREVIOUS)
 
     def wait_for_programs(self, entry: bytes) -> None:
         """Wait until each program has ended that runs now.
@@ -219,12 +214,9 @@ class RuleTable(RuleReader):
             if slot < counters:
                 self._bpf.update(descriptor, codec.key(slot), zero, "hits")
 
-    def commit(self, words: array[int] | memoryview, slots: int = 0, entry: bytes = CURRENT) -> None:
-        """Put an image in a new inner map, and that map in force or beside the one in force.
-
-        `slots` is the number of counters that its rules need; 0 if the map of hits has had them before.
-        """
-        pages = len(words) // PAGE_WORDS
+    def commit(self, words: array[int] | memoryview, entry: bytes = CURRENT) -> None:
+        """Put an image in a new inner map, and that map in force or beside the one in force."""
+        pages, slots = len(words) // PAGE_WORDS, words[HEADER_SLOTS]
         capacity, counters = self.capacity(), self.counters()
         if pages <= capacity and slots <= counters:
             self._fill(self._pins.fd("image"), words, capacity, entry)
@@ -275,11 +267,6 @@ class RuleTable(RuleReader):
             self._bpf.update(outer, entry, struct.pack("=I", inner), "image")
         finally:
             os.close(inner)
-
-
-def counters_for(slots: Iterable[int]) -> int:
-    """Return the number of counters that rules in these slots need."""
-    return max(slots, default=0) + 1
 
 
 def _next_power(size: int, needed: int) -> int:

@@ -31,7 +31,7 @@ from ..ruleset.records import SlottedRule, assign_slots
 from ..ruleset.verify import verify_image
 from ..system.system import Bpf, Words
 from .operation import RuleChanges
-from .rule_table import RuleTable, counters_for
+from .rule_table import RuleTable
 from .rules import CURRENT
 
 COMPILED_EACH_TIME = 20_000  # rules; a call of a router then takes some seconds
@@ -141,10 +141,7 @@ class IncrementalTable:
             raise FullCompileNeeded("an interface is named for the first time")
         image, self._image = self._image, None  # after an error it is not used again
         writes = image.change(removes, puts)
-        slots = [image.rules[rule.identity].slot for rule in puts if rule.identity not in self._rules]
-        if counters_for(slots) > self._table.counters():
-            raise FullCompileNeeded("the counters of the rules are full")
-        self._zero(slots)
+        self._zero(image.rules[rule.identity].slot for rule in puts if rule.identity not in self._rules)
         fresh = [(at, image.words[at : at + count]) for at, count in writes.fresh]
         self._words.store(self._memory, writes.begin, fresh, writes.published)
         for identity in removes:
@@ -167,7 +164,7 @@ class IncrementalTable:
         words = self._compile(slotted, self._generation)
         verify_image(words, slotted, self._ifindexes)
         self._zero(slot for identity, slot in slots.items() if identity not in kept)
-        self._table.commit(words, counters_for(slots.values()), self._entry)
+        self._table.commit(words, self._entry)
         self._map(len(words) // PAGE_WORDS)
         self._rules, self._groups, self._named = {}, {}, {}
         for one in slotted:

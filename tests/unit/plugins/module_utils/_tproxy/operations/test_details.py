@@ -35,6 +35,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     routing,
     rule,
     ruling,
+    steering,
 )
 
 INET, INET6 = 2, 10
@@ -276,9 +277,7 @@ def test_any_interfaces_fit_and_one_more_is_refused_with_the_figures():
     for number, ifindex in enumerate(SAME_HOME):
         machine.plug(f"if{number}", ifindex)
     names = [f"if{number}" for number in range(INTERFACES)]
-    for name in names:
-        play(machine, attaching(name))
-    play(machine, recording(*names))
+    play(machine, steering(interfaces=tuple(names)))
     attachments = told(machine)["attachments"]
     assert sorted(entry["interface"] for entry in attachments) == sorted(names)
     assert not any(entry["drift"] for entry in attachments)
