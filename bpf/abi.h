@@ -305,7 +305,7 @@ enum verdict {
 };
 
 enum counters {
-	OUTCOMES = 60,		 /* REASONS * VERDICTS */
+	OUTCOMES = 60,		  /* REASONS * VERDICTS */
 	INTERFACE_COUNTERS = 257, /* INTERFACES + 1 */
 	/* Slots of rules in a new map of hits. It grows with the image, up to RULES + 1. */
 	HIT_COUNTERS = 8192,
