@@ -39,13 +39,21 @@ class Answered(NamedTuple):
     err: str
 
 
-class RouterProcess:
-    """A running router. `command` is the path of its diverter, `environment` that of the calls."""
+# AppArmor changes the profile of a process when it executes a program.
+CONFINED = 'echo "exec $0" > /proc/self/attr/exec && exec "$@"'
 
-    def __init__(self, command: str, environment: dict):
+
+class RouterProcess:
+    """A running router. `command` is the path of its diverter, `environment` that of the calls.
+
+    `profile` names the profile of AppArmor that confines it.
+    """
+
+    def __init__(self, command: str, environment: dict, profile: str = ""):
         self._command, self._environment = command, environment
+        before = ["/bin/sh", "-c", CONFINED, profile] if profile else []
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*before, sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tests of tests/kernel and tests/fuzz in the kernels of kernels.lock, one emulated machine each; see `run`.
+"""Tests of a kernel's interfaces in the kernels of kernels.lock, one emulated machine each; see `run`.
 
 Not all of them: see ASKING.
 
@@ -38,7 +38,8 @@ CACHE, LOGS = WORK / "kernels", WORK / "log"
 AT_ONCE = 2
 FAULTS_SHOWN = 20
 COLUMNS = "{:8} {:28} {:8} {:>6} {:>8} {:>8} {:>10} {:>8}"
-PLACES = "tests/kernel", "tests/fuzz"
+APPARMOR = "tests/contract/test_apparmor.py"  # the kernel of a developer's machine may lack it
+PLACES = "tests/kernel", "tests/fuzz", APPARMOR
 # The tests that depend on the kernel: adapters, program, real packets, the fuzzer's cases. The others are left out: new
 # setups of the fuzzer, the choice of a rule (classify: arithmetic), the operations (attach, pins, refusals, ...). They
 # make the same kernel calls, and each of their tests loads the program, which takes 5 s on an emulated processor.
@@ -48,6 +49,7 @@ ASKING = (
     "tests/kernel/program/test_confirm_deadline.py",
     *(f"tests/kernel/traffic/test_{name}.py" for name in ("sessions", "path", "link", "wire", "splice", "reasons")),
     "tests/kernel/operations/test_clock.py",
+    APPARMOR,
     "tests/fuzz/test_cases.py::test_case",
 )
 
@@ -79,7 +81,9 @@ def _options() -> argparse.Namespace:
         "tests/matrix/kernels/run", description="Run the tests against the kernel in other kernels."
     )
     parser.add_argument("--only", metavar="KERNEL", action="append", nargs="+", help="these kernels of kernels.lock")
-    parser.add_argument("--tests", metavar="FILE", nargs="+", default=[], help="these files of tests/kernel alone")
+    parser.add_argument(
+        "--tests", metavar="FILE", nargs="+", default=[], help="these files alone, of tests/kernel without a folder"
+    )
     parser.add_argument("--all", action="store_true", help="leave nothing out (some 10 minutes for each kernel)")
     parser.add_argument("--keep", action="store_true", help="keep what was booted, and say how to boot it again")
     parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
@@ -141,7 +145,7 @@ def _run_all(kernels: dict, options: argparse.Namespace) -> list:
 def _tests(options: argparse.Namespace) -> list:
     """Return the files or folders with the tests that run in a guest."""
     if options.tests:
-        return [f"tests/kernel/{name}" for name in options.tests]
+        return [name if name.startswith("tests/") else f"tests/kernel/{name}" for name in options.tests]
     if options.all:
         return list(PLACES)
     return [found for pattern in ASKING for found in _found(*pattern.partition("::"))]

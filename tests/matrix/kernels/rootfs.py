@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import lzma
+import os
 import pathlib
 import re
 import shutil
@@ -24,6 +25,7 @@ from archive import Archive
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent
 TOOLS = ("ip", "tc", "bridge", "sleep")
+APPARMOR = pathlib.Path(os.environ["WORK"]) / "apparmor"  # by tools/debian_programs
 APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
 LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
@@ -47,9 +49,9 @@ MODULES += (
 )
 # Of the checkout.
 PARTS = ("bpf", "plugins/module_utils", "tests/matrix/kernels/guest")
-PARTS += ("tests/kernel", "tests/fuzz", "tests/support")
+PARTS += ("tests/kernel", "tests/contract", "tests/fuzz", "tests/support")
 SUFFIXES = (".py", ".c", ".h", ".json")
-FILES = ("pytest.ini", "tests/conftest.py")
+FILES = ("pytest.ini", "tests/conftest.py", "docs/openziti.md")
 # What iproute2 knows protocols by.
 PROTOCOLS = b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n"
 # Python's threads end through it, and no program links it.
@@ -77,11 +79,21 @@ def _base_files() -> dict:
     interpreter, stdlib = pathlib.Path(sys.executable).resolve(), pathlib.Path(sysconfig.get_path("stdlib"))
     found = {str(interpreter): interpreter, "/bin/busybox": _tool("busybox")}
     found.update({f"/usr/sbin/{tool}": _tool(tool) for tool in TOOLS})
+    found["/usr/bin/perl"] = _tool("perl")  # tproxy-splicer begins with it
+    found.update(_apparmor())
     found.update(_tree(stdlib, str(stdlib), (".py", ".so")))
     found.update(_shared_libraries([path for path in found.values() if path.suffix != ".py"]))
     for name in LIBRARIES:
         found.update(_library(name))
     return found
+
+
+def _apparmor() -> dict:
+    """Return the parser of AppArmor and its abstractions: of this machine, as unpacked, or none without a mirror."""
+    top = pathlib.Path("/") if shutil.which("apparmor_parser") else APPARMOR
+    parsers = [path for path in (top / "usr/sbin/apparmor_parser", top / "sbin/apparmor_parser") if path.exists()]
+    about = [path for path in (top / "etc/apparmor.d").rglob("*") if path.is_file()]
+    return {f"/{path.relative_to(top)}": path for path in about} | {f"/usr/sbin/{each.name}": each for each in parsers}
 
 
 def _tree(top: pathlib.Path, inside: str, suffixes: tuple) -> dict:
@@ -128,12 +140,15 @@ def _packed(files: dict) -> bytes:
     archive = Archive()
     for folder in ("/proc", "/sys", "/dev", "/run", "/tmp"):
         archive.folder(folder)
+    for folder in ("home", "multiarch", "xdg-user-dirs"):  # empty, and the parser of AppArmor opens them
+        archive.folder(f"/etc/apparmor.d/tunables/{folder}.d")
     for inside, outside in sorted(files.items()):
         archive.add(inside, outside.read_bytes(), 0o755 if outside.suffix != ".py" else 0o644)
     for applet in APPLETS:
         archive.link(f"/bin/{applet}", "busybox")
     archive.add("/etc/protocols", PROTOCOLS)
     archive.link("/usr/bin/python3", str(pathlib.Path(sys.executable).resolve()))
+    archive.link("/usr/lib/python3/dist-packages", "/site")  # tproxy-splicer runs Python without PYTHONPATH
     return archive.closed()
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 from typing import Callable, NamedTuple
 
+from ..errors import KernelRefused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the module with these types imports every adapter, and a router waits
     from ..system.system import Requests
@@ -54,9 +56,17 @@ def _told(reached: Reach, path: str, is_privileged: Callable[[], bool], read: Ca
     why = _reason(reached, path, read)
     if reached.step == "answer" or reached.error in NO_ANSWER:  # a call waits for it
         return f"not reachable, {why}"
-    if is_privileged():
+    if _is_sure(is_privileged):
         return f"not reachable, {why}; calls of this user work without it, in some 0.2 s each"
     return f"not reachable, {why}; calls of this user are refused"
+
+
+def _is_sure(is_privileged: Callable[[], bool]) -> bool:
+    """Return whether this user has the rights. A profile of AppArmor may forbid the question."""
+    try:
+        return is_privileged()
+    except KernelRefused:
+        return False
 
 
 def _reason(reached: Reach, path: str, read: Callable[[str], str | None]) -> str:

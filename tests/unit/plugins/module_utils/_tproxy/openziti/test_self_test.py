@@ -10,6 +10,7 @@ import errno
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import VERSION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.self_test import Reach
 from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
@@ -60,6 +61,18 @@ def test_a_user_without_the_helper_has_no_effect_unless_it_has_rights(run, reach
 @pytest.mark.parametrize("reached", [Reach("answer", errno.ETIMEDOUT), Reach("connect", errno.EAGAIN)])
 def test_a_helper_without_an_answer_blocks_every_user(run, reached):
     assert said(run, reached) == said(run, reached, privileged=True) == f"not reachable, {JOURNAL}"
+
+
+def test_a_process_that_may_not_read_its_rights_has_none(run):
+    """As in a profile of AppArmor."""
+    run.machine.reached = Reach("connect", errno.ENOENT)
+    run.machine.sysctl.has_capability = refuse
+    answer = run("-V")[1]
+    assert "not reachable, no process listens" in answer and answer.endswith("; calls of this user are refused\n")
+
+
+def refuse(_number):
+    raise KernelRefused(errno.EACCES, "read", "/proc/thread-self/status")
 
 
 def test_a_helper_can_be_turned_off(run, monkeypatch):
