@@ -190,6 +190,9 @@ report: bootstrap ## the page of the playbook `report` in a real browser, at two
 		$(TOOLS)/debian_programs chromium chromium-headless-shell
 	@$(STEP) report "the report in a browser" pytest tests/system/report $(PYTEST)
 
+docs: bootstrap ## the documentation site, .work/site/html, without a warning of antsibull-docs and Sphinx
+	@$(STEP) site "documentation site: .work/site/html/index.html" $(TOOLS)/docs_site
+
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) boot "boot, repair and failure policy" tests/system/boot/run
