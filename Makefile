@@ -49,6 +49,7 @@ lint: bootstrap english-check ## style and types of Python; style of YAML, C, sh
 	@$(STEP) clang-format "clang-format" $(TOOLS)/clang_format
 	@$(STEP) shellcheck "shellcheck" $(TOOLS)/shellcheck
 	@$(STEP) codespell "codespell" codespell
+	@$(STEP) reuse "licences and copyright (REUSE)" reuse lint
 	@$(STEP) changelog "changelog fragments" antsibull-changelog lint
 	@$(STEP) docs "documentation of plugins and role" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self .
 	@$(STEP) ansible-lint "ansible-lint" ansible-lint
