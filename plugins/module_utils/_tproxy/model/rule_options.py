@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Callable, NamedTuple, TypeVar
 
@@ -25,7 +25,7 @@ from ..errors import InvalidInput
 from .long_list import LongList
 from .prefix import Prefix, format_address, parse_address
 from .protocol import has_ports, parse_protocol
-from .rule import ACTIONS, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number
+from .rule import ACTIONS, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number, ports_text
 from .text import fault_of_interface_name, fault_of_text, misleading_characters, utf8_bytes
 
 DEFAULT_TPROXY_IP = {4: "127.0.0.1", 6: "::1"}
@@ -84,7 +84,7 @@ def _read_all(
     for index, item in enumerate(items):
         if isinstance(item, Rule):
             found.append((index, item))
-            continue
+            continue  # the list was read before, and its warnings are known
         reader = _Reader(item, None if single else index, owner)
         found += [(index, each) for each in read(reader)]
         faults += reader.faults
@@ -92,13 +92,16 @@ def _read_all(
     faults += _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
-    return [each for _index, each in found], _grouped(warnings)
+    was_read = any(isinstance(item, Rule) for item in items[:1])
+    overlaps: list[str] = [] if was_read else list(_overlaps(items, found))
+    grouped = [*_grouped(warnings, "prefixes with host bits set"), *_grouped(overlaps, "rules that overlap")]
+    return [each for _index, each in found], grouped
 
 
-def _grouped(warnings: list[str]) -> list[str]:
-    """Return the warnings about host bits, the only ones of a reader. Many become one, with the first of them."""
+def _grouped(warnings: list[str], what: str) -> list[str]:
+    """Return warnings of one kind. Many become one, with the first of them."""
     more = len(warnings) - WARNED
-    return warnings if more <= 0 else [f"{'; '.join(warnings[:WARNED])}; and {more} more prefixes with host bits set"]
+    return warnings if more <= 0 else [f"{'; '.join(warnings[:WARNED])}; and {more} more {what}"]
 
 
 def place_of(item: Mapping[str, Any], index: int) -> str:
@@ -119,6 +122,34 @@ def _duplicates(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule
             both = f"{place_of(items[index], index)} and {place_of(items[earlier], earlier)}"
             faults.append(f"{both} are the same rule ({identity}); keep one of them")
     return faults
+
+
+def _overlaps(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule]]) -> Iterator[str]:
+    """Yield a warning for each range of ports that laps over another one of the same flows with another outcome.
+
+    A range within another one is no mistake: it is an exception from the other one.
+    """
+    ranges: dict[tuple[object, ...], list[tuple[int, Rule]]] = {}
+    for index, each in found:
+        if isinstance(each, Rule) and each.low < each.high:
+            ranges.setdefault((each.destination, each.source, each.protocol, each.interfaces), []).append((index, each))
+    for alike in ranges.values():
+        alike.sort(key=lambda pair: (pair[1].low, -pair[1].high))
+        index, one = alike[0]
+        for other_index, other in alike[1:]:
+            if other.low <= one.high < other.high and _outcome(one) != _outcome(other):
+                winner = min(one, other, key=lambda rule: rule.precedence)
+                yield (
+                    f"{place_of(items[index], index)} and {place_of(items[other_index], other_index)} overlap in ports"
+                    f" {ports_text(other.low, one.high)} of {one.destination} and have different outcomes; there"
+                    f" {ports_text(winner.low, winner.high)} decides; separate the ranges"
+                )
+            if other.high > one.high:
+                index, one = other_index, other
+
+
+def _outcome(rule: Rule) -> tuple[object, ...]:
+    return rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.user
 
 
 class _Reader:

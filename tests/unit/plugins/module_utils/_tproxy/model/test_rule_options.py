@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import InvalidInput
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.long_list import LongList
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
@@ -166,6 +167,41 @@ def test_many_masked_host_bits_are_one_warning():
     _rules, (warning,) = rules_from_params(items)
     assert warning.startswith("rule number 1: destination: 10.0.0.1/16 has host bits set; it means 10.0.0.0/16; rule")
     assert warning.endswith("it means 10.4.0.0/16; and 29 more prefixes with host bits set")
+
+
+def test_ranges_that_overlap_with_different_outcomes_warn():
+    one = {**GOOD, "ports": "80-100"}
+    exception = {**one, "ports": "85-86", "action": "drop", "tproxy_port": None}
+    other = {**one, "ports": "90-105", "tproxy_port": 5999, "name": "voice"}
+    _rules, warnings = rules_from_params([one, other, exception])
+    assert warnings == [
+        "rule number 1 and rule 'voice' (number 2) overlap in ports 90-100 of 10.0.0.0/8 and have different outcomes;"
+        " there 90-105 decides; separate the ranges"
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ports": "90-105"},
+        {"ports": "101-105", "tproxy_port": 5999},
+        {"ports": "90-95", "tproxy_port": 5999},
+        {"ports": "80-105", "tproxy_port": 5999},
+        {"ports": "90-105", "tproxy_port": 5999, "destination": "10.0.0.0/9"},
+        {"ports": "90-105", "tproxy_port": 5999, "protocol": "udp"},
+        {"ports": "90-105", "tproxy_port": 5999, "interfaces": ["lan0"]},
+    ],
+)
+def test_an_exception_and_flows_of_another_kind_do_not_warn(other):
+    one = {**GOOD, "ports": "80-100", "protocol": "tcp"}
+    assert rules_from_params([one, {**one, **other}])[1] == []
+
+
+def test_a_long_list_warns_of_an_overlap_once():
+    items = LongList([{**GOOD, "ports": "80-100"}, {**GOOD, "ports": "90-105", "tproxy_port": 5999}])
+    _rules, first = rules_from_params(items)
+    assert len(first) == 1
+    assert rules_from_params(items)[1] == first
 
 
 FAULTS = [
