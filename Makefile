@@ -31,8 +31,8 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Ansible, and those that leave a core idle for a while.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel pyroute2-slice contract fuzz-slice clang" \
-		"integration molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
+		"unit kernel-slice pyroute2-slice contract fuzz-slice clang" \
+		"integration-slice molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
 		sanity kernels-slice bench-slice storm-slice"
 
 bench: bootstrap ## measure the data plane (needs root)
@@ -92,6 +92,9 @@ coverage: bootstrap ## lines and branches of plugins/ that the unit tests run, a
 
 kernel: bootstrap ## tests of program, adapters and operations on the kernel of this machine (needs root)
 	@$(STEP) kernel "tests on this kernel" $(PRIVATE) pytest tests/kernel tests/fuzz $(PYTEST)
+
+kernel-slice: bootstrap ## the same without variants of a test that another one covers (needs root)
+	@$(STEP) kernel "tests on this kernel" $(PRIVATE) pytest tests/kernel tests/fuzz -m "not long" $(PYTEST)
 
 dataplane: kernel # its name until the tests moved to tests/kernel
 
@@ -239,6 +242,11 @@ sanity: bootstrap ## ansible-test sanity
 
 integration: bootstrap ## ansible-test integration: the modules on the kernel of this machine (needs root)
 	@$(STEP) integration "ansible-test integration" $(PRIVATE) $(TOOLS)/integration $(TARGETS)
+
+# Each of its faults costs a run of a module; tests/unit has the faults of input.
+TARGETS_OF_SLICE = $(filter-out bad_input setup_%,$(notdir $(wildcard tests/integration/targets/*)))
+integration-slice: bootstrap ## the same without the target bad_input
+	@$(STEP) integration "ansible-test integration" $(PRIVATE) $(TOOLS)/integration $(TARGETS_OF_SLICE)
 
 molecule: build ## the installed role on lab routers over SSH (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
