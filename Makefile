@@ -31,9 +31,9 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Ansible, and those that leave a core idle for a while.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel-slice pyroute2-slice contract fuzz-slice clang" \
+		"unit kernel-slice pyroute2-slice contract fuzz-slice clang sanity" \
 		"integration-slice molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
-		sanity kernels-slice bench-slice storm-slice"
+		kernels-slice bench-slice storm-slice"
 
 bench: bootstrap ## measure the data plane (needs root)
 	@$(ENV) tests/bench/run
