@@ -21,12 +21,20 @@ html_title = f"netedge.tproxy {release}"
 # Headings have the anchors that GitHub gives them, so each link works here and there.
 myst_heading_anchors = 6
 exclude_patterns = ["collections/environment_variables.rst"]
+# furo shows the sections of a page beside it, and an error in place of a table of contents within the page.
+_CONTENTS = re.compile(r"^\.\. contents::.*\n(?:   :.*\n)*", re.MULTILINE)
 _LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 
 
 def setup(app: object) -> None:
-    """Register the step that changes links."""
+    """Register the steps that change pages before they are parsed."""
     app.connect("source-read", _lead_outside)  # type: ignore[attr-defined] # Sphinx is not in .work/venv of mypy
+    app.connect("source-read", _drop_contents)  # type: ignore[attr-defined]
+
+
+def _drop_contents(_app: object, _page: str, source: list[str]) -> None:
+    """Remove the tables of contents that antsibull-docs puts into its pages."""
+    source[0] = _CONTENTS.sub("", source[0])
 
 
 def _lead_outside(_app: object, page: str, source: list[str]) -> None:
