@@ -157,7 +157,7 @@ kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lo
 # Without a kernel the target reports this and passes; see tests/matrix/kernels/matrix.py.
 kernels-slice: bootstrap ## some of these tests in one kernel
 	@$(ENV) tests/matrix/kernels/run --only 6.1 --tests \
-		$(foreach name,sessions splice link reasons listeners,traffic/test_$(name).py)
+		$(foreach name,splice reasons,traffic/test_$(name).py)
 
 commit-confirm: bootstrap ## changes that lock the controller out, over real SSH, and their roll-back (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
