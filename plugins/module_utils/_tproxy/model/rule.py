@@ -118,9 +118,11 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         """Return one line for a person, e.g. in a diff."""
         name = f"{self.name}, " if self.name else ""
-        return f"{self.identity}: {self._outcome()} ({name}owner {self.owner})"
+        return f"{self.identity}: {self.outcome} ({name}owner {self.owner})"
 
-    def _outcome(self) -> str:
+    @property
+    def outcome(self) -> str:
+        """What becomes of a packet, in words. Rules with the same words do the same."""
         if self.action != "tproxy":
             return self.action
         user = "" if self.user is None else f" of user {self.user}"

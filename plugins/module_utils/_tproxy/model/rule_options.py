@@ -84,7 +84,7 @@ def _read_all(
     for index, item in enumerate(items):
         if isinstance(item, Rule):
             found.append((index, item))
-            continue  # the list was read before, and its warnings are known
+            continue
         reader = _Reader(item, None if single else index, owner)
         found += [(index, each) for each in read(reader)]
         faults += reader.faults
@@ -92,7 +92,7 @@ def _read_all(
     faults += _duplicates(items, found)
     if faults:
         raise InvalidInput(faults)
-    was_read = any(isinstance(item, Rule) for item in items[:1])
+    was_read = bool(items) and isinstance(items[0], Rule)  # then the warnings are known
     overlaps: list[str] = [] if was_read else list(_overlaps(items, found))
     grouped = [*_grouped(warnings, "prefixes with host bits set"), *_grouped(overlaps, "rules that overlap")]
     return [each for _index, each in found], grouped
@@ -137,7 +137,7 @@ def _overlaps(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule]]
         alike.sort(key=lambda pair: (pair[1].low, -pair[1].high))
         index, one = alike[0]
         for other_index, other in alike[1:]:
-            if other.low <= one.high < other.high and _outcome(one) != _outcome(other):
+            if other.low <= one.high < other.high and one.outcome != other.outcome:
                 winner = min(one, other, key=lambda rule: rule.precedence)
                 yield (
                     f"{place_of(items[index], index)} and {place_of(items[other_index], other_index)} overlap in ports"
@@ -146,10 +146,6 @@ def _overlaps(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule]]
                 )
             if other.high > one.high:
                 index, one = other_index, other
-
-
-def _outcome(rule: Rule) -> tuple[object, ...]:
-    return rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, rule.user
 
 
 class _Reader:
