@@ -29,7 +29,7 @@ from ..model.rule import Identity, Rule
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..system.system import Bpf, System
 from .attachments import move_to_maps
-from .pins import Pins, inner_shape
+from .pins import GROWING, Pins, inner_shape
 from .programs import Programs
 from .reconcile import Changes, diff
 from .rules import CURRENT, EMPTY, PREVIOUS, RuleReader, RuleSnapshot
@@ -208,8 +208,8 @@ class RuleTable(RuleReader):
 
     def zero(self, slots: Iterable[int]) -> None:
         """Set the counters of these slots to zero. Those that the map lacks begin with zero."""
-        descriptor, counters = self._pins.fd("hits"), self.counters()
-        zero = bytes(codec.size_of("counter") * self._bpf.possible_cpus())
+        descriptor, zero = self._pins.fd("hits"), bytes(self._hit_bytes())
+        counters = self._bpf.map_info(descriptor).entries
         for slot in slots:
             if slot < counters:
                 self._bpf.update(descriptor, codec.key(slot), zero, "hits")
@@ -225,8 +225,9 @@ class RuleTable(RuleReader):
         with ExitStack() as opened:
             maps = {}
             if slots > counters:
-                maps["hits"] = self._longer_hits(_next_power(counters, slots))
+                maps["hits"] = self._pins.create("hits", entries=_next_power(counters, slots))
                 opened.callback(os.close, maps["hits"])
+                self._copy_hits(maps["hits"], counters)
             outer = maps["image"] = self._pins.create("image", capacity)
             opened.callback(os.close, outer)
             other = CURRENT if entry == PREVIOUS else PREVIOUS
@@ -240,16 +241,14 @@ class RuleTable(RuleReader):
         """Return the number of rules that the pinned map of hits can count."""
         return self._bpf.map_info(self._pins.fd("hits")).entries if self._pins.has("hits") else 0
 
-    def _longer_hits(self, entries: int) -> int:
-        """Return the descriptor of a longer map of hits, with a copy of the counters."""
-        longer = self._pins.create("hits", entries=entries)
-        descriptor, size = self._pins.fd("hits"), codec.size_of("counter") * self._bpf.possible_cpus()
+    def _copy_hits(self, longer: int, counters: int) -> None:
+        """Copy the counters of the pinned map of hits to a longer one."""
+        descriptor, size = self._pins.fd("hits"), self._hit_bytes()
         zero = bytes(size)
-        for slot in range(self.counters()):
+        for slot in range(counters):
             raw = self._bpf.lookup(descriptor, codec.key(slot), size)
             if raw is not None and raw != zero:
                 self._bpf.update(longer, codec.key(slot), raw, "hits")
-        return longer
 
     def _copy(self, inner: int, outer: int, capacity: int, entry: bytes = PREVIOUS) -> None:
         """Put a copy of an image, which it closes, into a map; all in a map have the same capacity."""
@@ -291,7 +290,7 @@ def rule_table(system: System, pins: Pins, ignore_damage: bool = False, empty: I
 
 def finish_move(system: System, pins: Pins) -> None:
     """Move the programs to the pinned maps, which a killed run has begun."""
-    _move(system, pins, {name: pins.fd(name) for name in ("hits", "image")})
+    _move(system, pins, {name: pins.fd(name) for name in (*GROWING, "image")})
 
 
 def _move(system: System, pins: Pins, maps: Mapping[str, int]) -> None:
