@@ -270,8 +270,9 @@ class Program:
         """
         found, self._faults = self._faults, []
         for name, counters in self._expected.items():
+            by_slot = {slot: self._counted(name, slot) for slot in {slot for slot, _outcome, _what in counters}}
             for (slot, outcome, what), expected in counters.items():
-                counted = self._counted(name, slot)[outcome][what]
+                counted = by_slot[slot][outcome][what]
                 if counted != expected:
                     found.append(f"{name}[{slot}]{outcome} counts {counted} {what}, not {expected}")
         return found
