@@ -11,6 +11,7 @@ A router has surprising habits (openziti/ziti, tunnel/intercept/tproxy/tproxy_li
    source without a length gets `-n 32`, also an IPv6 one.
 3. A delete does not name the OpenZiti service. The router has closed the sockets of that service before.
 4. One call is for one interface. The calls for one rule add up.
+5. If a service has a range of ports with its ends exchanged, so has the call.
 """
 
 from __future__ import annotations
@@ -138,11 +139,21 @@ def _params(given: _Arguments) -> list[dict[str, Any]]:
         "destination": f"{values['-c']}/{values['-m']}",
         "source": _source(values),
         "protocol": values["-p"],
-        "ports": f"{values['-l']}-{values['-h']}",
+        "ports": _ports(values),
         "owner": _owner(values),
         **_outcome(given),
     }
     return [{**params, "interfaces": names} for names in ([name] for name in given.interfaces)] or [params]
+
+
+def _ports(values: Mapping[str, str]) -> str:
+    """Return the range of ports, its ends in order: after a refusal the router would skip the calls that follow."""
+    ends = values["-l"], values["-h"]
+    try:
+        low, high = sorted(ends, key=int)
+    except ValueError:
+        low, high = ends  # the rule reports it
+    return f"{low}-{high}"
 
 
 def _outcome(given: _Arguments) -> dict[str, str | None]:
