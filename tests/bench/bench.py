@@ -14,12 +14,11 @@ import bench_images
 import bench_live
 import bench_program
 import bench_rules
-import bench_sessions
 import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "images", "program", "sessions", "update", "rules")
+SECTIONS = ("classify", "images", "program", "live", "update", "rules")
 
 
 class Extent(NamedTuple):
@@ -28,6 +27,7 @@ class Extent(NamedTuple):
     classify: tuple
     images: tuple
     program: tuple
+    live: tuple
     update: tuple
     rules: tuple
     rounds: int
@@ -38,12 +38,13 @@ FULL = Extent(
     (1, 10, 100, 1000, 10_000, 100_000),
     (10, 1000, 10_000),
     (10, 1000, 10_000),
+    (1, 10, 1000, 10_000),
     (1, 10, 100, 1000, 10_000, 100_000),
     (1000, 10_000, 131_071),
     15,
     5,
 )
-QUICK = Extent((1, 100), (10, 100), (100,), (1, 100, 1000), (1000,), 3, 1)
+QUICK = Extent((1, 100), (10, 100), (100,), (100,), (1, 100, 1000), (1000,), 3, 1)
 
 
 def main() -> int:
@@ -79,14 +80,13 @@ def _run(section: str, extent: Extent, report: Report, against: str | None) -> i
         return bench_classify.run(report, extent.classify, extent.rounds)
     if section == "images":
         return bench_images.run(report, extent.images, 4 * extent.rounds)
-    if section == "sessions":
-        return bench_sessions.run(report, extent.program, extent.rounds)
+    if section == "live":
+        return bench_live.run(report, extent.live, extent.rounds, extent is QUICK)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
     if section == "rules":
         return bench_rules.run(report, extent.rules, min(extent.rounds, 5), against)
-    wrong = bench_program.run(report, extent.program, extent.rounds)
-    return wrong + bench_live.run(report, extent.program, extent.rounds)
+    return bench_program.run(report, extent.program, extent.rounds)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,10 @@ class Samples:
         pairs = zip(self.over(slow, base), self.over(fast, base))
         return quartiles([slower / max(faster, 1.0) for slower, faster in pairs])
 
+    def times_of(self, variant: str, other: str) -> list:
+        """Return the ratios to another variant, round by round."""
+        return [one / two for one, two in zip(self.times[variant], self.times[other])]
+
 
 def quartiles(numbers: list) -> tuple:
     """Return (lower quartile, median, upper quartile)."""

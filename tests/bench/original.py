@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from ours import OWN_ADDRESS
+from ours import OWN_ADDRESSES
 from programs import NO_PREALLOC, PLACES_AS_PUBLISHED, PLACES_SHRUNK, TYPE_HASH, Bench
 from rules import PROXY_IP, PROXY_PORT, RANGES_MAX
 from targets import PROTOCOLS
@@ -63,7 +63,7 @@ def fill_original(bench: Bench, slotted: list, answer_is_slot: bool) -> None:
 
 def fill_original_address(bench: Bench, ifindex: int, name: str) -> None:
     """Make the map of interfaces and record the address that the product's has too."""
-    recorded = socket.inet_aton(OWN_ADDRESS) + name.encode().ljust(16, b"\0")
+    recorded = socket.inet_aton(OWN_ADDRESSES[4]) + name.encode().ljust(16, b"\0")
     bpf.update(bench.add_map("original_addresses"), struct.pack("=I", ifindex), recorded, "original_addresses")
 
 

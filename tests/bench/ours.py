@@ -29,7 +29,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.p
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.compile import compile_image
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
-OWN_ADDRESS = "192.0.2.2"
+OWN_ADDRESSES = {4: "192.0.2.2", 6: "2001:db8::2"}
 BESIDE_THE_IMAGE = tuple(name for name in MAPS if name not in ("image", "meta"))
 
 
@@ -46,15 +46,19 @@ def fill_image(bench: Bench, slotted: list) -> None:
     bpf.update(bench.maps["image"], codec.key(0), struct.pack("=I", inner), "image")
 
 
-def fill_interface(bench: Bench, ifindex: int, name: str) -> None:
-    """Make the other maps: the interface drops by default and has one recorded address."""
+def fill_interface(bench: Bench, ifindex: int, name: str, track: str = "none") -> None:
+    """Make the other maps: the interface drops by default and has a recorded address of each family."""
     for needed in BESIDE_THE_IMAGE:
         bench.add_map(needed, MAPS[needed][1])
-    own = InterfaceAddresses(name, (parse_address(OWN_ADDRESS),))
-    entries = {"policy": encode_policy(ifindex, Policy()), "ifindex_ip_map": encode_addresses(ifindex, own)}
+    addresses = tuple(map(parse_address, OWN_ADDRESSES.values()))
+    entries = {
+        "policy": encode_policy(ifindex, Policy(track=track)),
+        "ifindex_ip_map": encode_addresses(ifindex, InterfaceAddresses(name, addresses)),
+    }
     for map_name, entry in entries.items():
         bpf.update(bench.maps[map_name], codec.key(home_slot(ifindex)), entry, map_name)
-    bpf.update(bench.maps["own_addresses"], parse_address(OWN_ADDRESS), KIND.pack(ADDRESS_OWN), "own_addresses")
+    for address in addresses:
+        bpf.update(bench.maps["own_addresses"], address, KIND.pack(ADDRESS_OWN), "own_addresses")
 
 
 def counted(bench: Bench, ifindex: int, reason: int, verdict: int) -> int:

@@ -33,7 +33,7 @@ PRODUCT = HERE.parents[1] / "bpf"
 FIRST_SLOT = 0x7E000000  # below the product's own placeholders
 TYPE_HASH, NO_PREALLOC = 1, 1
 PROGRESS_BYTES = 16
-PACKET_BYTES = 64  # struct packet_of_table of c/replay.c
+PACKET_BYTES = 72  # struct packet_of_table of c/replay.c
 MAPPED_TARGET = struct.Struct("=16s16s2sBBI")  # struct mapped_target of c/images.c
 # A change of the product's source that leaves a part out: (file, text, replacement).
 UNCACHED = ("tproxy_splicer.c", "forget(skb, lookup_cache(skb, &ctx))", "CACHED_NOTHING")

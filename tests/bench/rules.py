@@ -21,6 +21,8 @@ MAPPED = 0xFFFF << 32
 PROXY_IPS, PROXY_PORT = {4: "127.0.0.1", 6: "::1"}, 15001
 PROXY_IP = PROXY_IPS[4]
 BITS = {4: 32, 6: 128}
+# The networks of host_rules(): 10/8 and a /104 of fd00::/8.
+HOSTS = {4: MAPPED | 10 << 24, 6: 0xFD << 120}
 PROTOCOLS = ("tcp", "udp")
 KINDS = ("hit", "port miss", "address miss")
 
@@ -63,11 +65,11 @@ def mixed_rules(count: int, seed: int = 1, family: int = 4) -> list:
     return rules
 
 
-def host_rules(count: int, seed: int = 1) -> list:
+def host_rules(count: int, seed: int = 1, family: int = 4) -> list:
     """Return UDP rules for single hosts, with one port or a narrow range each. Every peer can express them."""
     chance = random.Random(seed)
     hosts = chance.sample(range(1 << 24), count)
-    return [_rule(Prefix(MAPPED | 10 << 24 | host, 128), "udp", *_ports(chance, wide=False)) for host in hosts]
+    return [_rule(Prefix(HOSTS[family] | host, 128), "udp", *_ports(chance, wide=False)) for host in hosts]
 
 
 def traffic(rules: list, kind: str, count: int, seed: int = 2) -> list:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import struct
 
+from packets import PAYLOAD, PROTOCOLS, checksum
 from rules import Flow
 
 COUNT = 16384
-RECORD = struct.Struct("=4s4s2s2sBxxxII")
+RECORD = struct.Struct("=4s4s2s2sB7xI")
 BYTES = COUNT * RECORD.size
-ANSWER_OFFSET = 16
-PROTOCOLS = {"tcp": 6, "udp": 17}
-PAYLOAD = bytes(18)
+ANSWER_OFFSET = 20
 
 
 def table(flows: list) -> bytes:
@@ -38,24 +37,20 @@ def frame(flow: Flow, mac: bytes = bytes(6)) -> bytes:
         transport = ports + struct.pack(">IIBBHHH", 1, 0, 0x50, 2, 64000, 0, 0) + PAYLOAD
     else:
         transport = ports + struct.pack(">HH", 8 + len(PAYLOAD), 0) + PAYLOAD
-    return mac + bytes.fromhex("0200000000010800") + ipv4_header(flow, len(transport)) + transport
+    return mac + bytes.fromhex("0200000000010800") + _ipv4_header(flow, len(transport)) + transport
 
 
 def _record(flow: Flow) -> bytes:
-    # Live frames are UDP with PAYLOAD; nobody looks at the checksum of the others.
-    checksum = struct.unpack_from("=H", ipv4_header(flow, 8 + len(PAYLOAD)), 10)[0]
     ports = (struct.pack(">H", port) for port in (flow.port, flow.source_port))
-    return RECORD.pack(_ipv4(flow.destination), _ipv4(flow.source), *ports, PROTOCOLS[flow.protocol], 0, checksum)
+    return RECORD.pack(_ipv4(flow.destination), _ipv4(flow.source), *ports, PROTOCOLS[flow.protocol], 0)
 
 
 def _ipv4(address: int) -> bytes:
     return (address & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def ipv4_header(flow: Flow, length: int) -> bytes:
+def _ipv4_header(flow: Flow, length: int) -> bytes:
     """Return the header with its checksum (RFC 791), `length` bytes to follow."""
     fixed = struct.pack(">BBHHHBB", 0x45, 0, 20 + length, 1, 0x4000, 64, PROTOCOLS[flow.protocol])
     addresses = _ipv4(flow.source) + _ipv4(flow.destination)
-    total = sum(struct.unpack(">9H", fixed + addresses))
-    total = (total & 0xFFFF) + (total >> 16)
-    return fixed + struct.pack(">H", ~(total + (total >> 16)) & 0xFFFF) + addresses
+    return fixed + checksum(fixed + addresses) + addresses

@@ -20,9 +20,8 @@ struct target {
 	__be16 port;
 	__be16 source_port;
 	__u8 protocol;
-	__u8 padding[3];
-	__u32 answer;	/* of the measured program */
-	__u32 checksum; /* of the IPv4 header, network order */
+	__u8 padding[7]; /* elements of a mapped array have a multiple of 8 bytes */
+	__u32 answer;	 /* of the measured program */
 };
 
 struct progress {
