@@ -13,15 +13,15 @@ from pathlib import Path
 
 
 class Helper:
-    """A helper for one pin folder. Any user may connect."""
+    """A helper for one pin folder. Any user may connect, unless the mode of the socket says otherwise."""
 
-    def __init__(self, folder: Path, pin_dir: str, path: Path):
+    def __init__(self, folder: Path, pin_dir: str, path: Path, mode: int = 0o666):
         self.path = path
         self._command, self._pin_dir = folder / "tproxy-splicer", pin_dir
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen(64)
-        path.chmod(0o666)
+        path.chmod(mode)
 
     def start(self) -> None:
         """Start it with the listening socket as descriptor 3 (sd_listen_fds(3))."""

@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.launcher import START
 from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Service, in_force
+from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
 from ansible_collections.netedge.tproxy.tests.support.router import eventually, original_destination, transparent
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -267,6 +271,30 @@ def test_an_insert_without_rights_fails_with_one_line(command, attached_router):
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "CAP_NET_ADMIN" in done.stderr and "a member of the helper's group" in done.stderr
     assert in_force(attached_router) == []
+
+
+@pytest.mark.parametrize("language", ["perl", "python"])
+def test_a_call_waits_while_the_socket_is_replaced(installed, helper, attached_router, language):
+    """As the role does: the old socket is closed, and the new one refuses all users until it has its group."""
+    (flow,) = FARM._replace(protocols=("tcp",)).flows()
+    helper.close_socket()
+    asked = [str(installed / "tproxy-splicer"), "-I", *flow.words, "-t", "33401", "-s", FARM.id]
+    if language == "python":
+        asked = ["/usr/bin/python3", "-I", "-c", START, *asked]
+    environment = {"TPROXY_SPLICER_PIN_DIR": attached_router.pin_dir, "TPROXY_SPLICER_HELPER": str(helper.path)}
+    waiting = subprocess.Popen(asked, env=environment, user=NOBODY, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.5)
+    helper.path.unlink()
+    successor = Helper(installed, attached_router.pin_dir, helper.path, mode=0o600)
+    try:
+        successor.start()
+        time.sleep(0.2)
+        helper.path.chmod(0o666)
+        assert waiting.communicate() == (None, "")
+        assert waiting.returncode == 0
+        assert [rule["owner"] for rule in attached_router.info()["rules"]] == [f"ziti:{FARM.id}"]
+    finally:
+        successor.close()
 
 
 def test_a_delete_of_an_unknown_rule_succeeds(edge):

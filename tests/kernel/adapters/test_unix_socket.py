@@ -115,7 +115,7 @@ def test_a_client_whose_request_is_too_long_gets_the_answer(queue, path, size):
 
     served = threading.Thread(target=serve)
     served.start()
-    answer = unix_socket.ask(path, ["-I", "x" * size])
+    answer = unix_socket.ask(path, ["-I", "x" * size], "")
     served.join()
     assert answer == (2, f"the request is too long: expected at most 4096 bytes, got {size + 3}")
 
@@ -157,12 +157,12 @@ def test_an_answer_to_a_disconnected_client_raises_nothing(queue, connect):
 def test_a_client_in_python_gets_the_answer_of_perls_client(queue, path):
     served = threading.Thread(target=lambda: queue.next(60).answer("2 wrong\n"))
     served.start()
-    assert unix_socket.ask(path, ["-I", "-c"]) == (2, "wrong")
+    assert unix_socket.ask(path, ["-I", "-c"], "") == (2, "wrong")
     served.join()
 
 
 def test_a_client_without_a_server_gets_none(path):
-    assert unix_socket.ask(path, ["-I"]) is None
+    assert unix_socket.ask(path, ["-I"], "") is None
 
 
 def test_a_self_test_ends_in_time_and_says_where_it_ended(path):

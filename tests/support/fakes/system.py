@@ -286,7 +286,7 @@ class FakeRequests(Adapter):
     `reached` is the end of a self-test.
     """
 
-    def ask(self, path, words):
+    def ask(self, path, words, unit):
         return self.kernel.helper and self.kernel.helper(path, words)
 
     def reach(self, path, seconds):

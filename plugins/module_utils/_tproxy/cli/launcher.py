@@ -6,7 +6,9 @@
 
 1. A router calls its diverter once for each rule, and waits. Python starts in 10 to 20 ms, perl in 1 ms. So if there is
    a helper, perl sends the call to it. That needs no perl module. Without perl, Python sends it (unix_socket.ask).
-2. Each call is idempotent. So the script repeats a call without an answer, which a killed helper leaves.
+2. Each call is idempotent. So the script repeats a call without an answer, which a killed helper leaves. It waits for a
+   socket that is closed while its unit is there: the role is replacing it. The new socket refuses all users until
+   systemd gives it its group. Root needs no helper, and waits for none.
 3. Without a helper the script passes the archive and the function to Python: `python3 ARCHIVE` would need 7 ms more to
    find them. Isolated (-I), Python reads neither the environment nor the current folder of the caller.
 4. Every Debian system has perl, so there the script is a perl script. On other systems an operator may remove perl, and
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ..constants import HELPER_SOCKET
+from ..constants import HELPER_SOCKET, HELPER_SOCKET_UNIT, UNIT_FOLDER
 
 PERL_IS_ESSENTIAL = "/var/lib/dpkg/info/perl-base.list"  # dpkg refuses to remove this package
 START = (
@@ -27,19 +29,24 @@ START = (
 )
 
 PERL = (
-    """\
+    (
+        """\
 #!/usr/bin/perl
 my $socket = $ENV{TPROXY_SPLICER_HELPER} // "SOCKET";
 if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
     $SIG{PIPE} = "IGNORE";  # the loop repeats a call to a killed helper
     for my $try (1 .. 5) {
-        socket(S, 1, 1, 0) && connect(S, pack("S a108", 1, $socket)) or last;  # AF_UNIX, SOCK_STREAM
-        syswrite(S, join("\\0", @ARGV));
-        shutdown(S, 1);
-        my ($status, $line) = split(/ /, join("", <S>), 2);
-        if (defined $line) {
-            print({$status ? *STDERR : *STDOUT} "tproxy-splicer: $line") if $line =~ /\\S/;
-            exit $status;
+        socket(S, 1, 1, 0) or last;  # AF_UNIX, SOCK_STREAM
+        if (connect(S, pack("S a108", 1, $socket))) {
+            syswrite(S, join("\\0", @ARGV));
+            shutdown(S, 1);
+            my ($status, $line) = split(/ /, join("", <S>), 2);
+            if (defined $line) {
+                print({$status ? *STDERR : *STDOUT} "tproxy-splicer: $line") if $line =~ /\\S/;
+                exit $status;
+            }
+        } elsif (!$> || !($! == 111 || $! == 2 && -e "UNIT" || $! == 13 && ++$denied < 3)) {
+            last;  # but for ECONNREFUSED, ENOENT, EACCES of a socket that is being replaced
         }
         select(undef, undef, undef, 0.2 * $try);
     }
@@ -48,7 +55,10 @@ if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
 exec("/usr/bin/python3", "-I", "-c", 'START', $0, @ARGV) or die "tproxy-splicer: /usr/bin/python3: $!\\n";
 __END__
 """
-).replace("SOCKET", HELPER_SOCKET, 1)
+    )
+    .replace("SOCKET", HELPER_SOCKET, 1)
+    .replace("UNIT", f"{UNIT_FOLDER}/{HELPER_SOCKET_UNIT}", 1)
+)
 SHELL = """\
 #!/bin/sh
 case $1 in -I | -D) [ -x /usr/bin/perl ] && exec /usr/bin/perl -x "$0" "$@" ;; esac

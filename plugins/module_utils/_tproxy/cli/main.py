@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..constants import HELPER_SOCKET, PIN_DIR, VERSION
+from ..constants import HELPER_SOCKET, HELPER_SOCKET_UNIT, PIN_DIR, UNIT_FOLDER, VERSION
 from ..errors import Busy, InvalidInput, TproxyError, Unconfirmed
 from ..model.text import escaped
 
@@ -127,7 +127,8 @@ def _divert(words: list[str]) -> int:
     from ..openziti.diverter_args import parse
 
     socket = _helper_socket()
-    answer = _system().requests.ask(socket, words) if socket and words[0] in ("-I", "-D") else None
+    unit = f"{UNIT_FOLDER}/{HELPER_SOCKET_UNIT}"
+    answer = _system().requests.ask(socket, words, unit) if socket and words[0] in ("-I", "-D") else None
     if answer:
         status, line = answer
         text = f"{NAME}: {line}" if line else ""

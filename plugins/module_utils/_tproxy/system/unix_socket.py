@@ -30,7 +30,7 @@ REQUEST_SECONDS = 2.0
 DROPPED_BYTES = 1 << 22  # of a request that is too long: twice what execve(2) accepts
 CLIENTS_MAX = 128
 CREDENTIALS = struct.Struct("=iii")  # struct ucred: pid, uid, gid
-TRIES = 5
+TRIES, DENIED_MAX = 5, 3
 
 
 class Request(NamedTuple):
@@ -158,14 +158,20 @@ class Reply(NamedTuple):
     line: str
 
 
-def ask(path: str, words: Iterable[str]) -> Reply | None:
-    """Send a request as the script of cli/launcher.py does. Return None if no process answers at the socket."""
+def ask(path: str, words: Iterable[str], unit: str) -> Reply | None:
+    """Send a request as the script of cli/launcher.py does. Return None if no process answers at the socket.
+
+    It waits for a socket that is being replaced. Root needs no helper, and waits for none.
+    """
+    denied = 0
     for number in range(1, TRIES + 1):
         with socket.socket(socket.AF_UNIX) as channel:
             try:
                 channel.connect(path)
-            except OSError:
-                return None
+            except OSError as refusal:
+                denied += refusal.errno == errno.EACCES
+                if not os.geteuid() or not _may_come(refusal.errno, denied, unit):
+                    return None
             with contextlib.suppress(OSError):  # a killed process sends no answer
                 channel.sendall("\0".join(words).encode("utf-8", "surrogateescape"))
                 channel.shutdown(socket.SHUT_WR)
@@ -174,6 +180,13 @@ def ask(path: str, words: Iterable[str]) -> Reply | None:
                     return Reply(int(status), line.strip())
         time.sleep(0.2 * number)
     return None
+
+
+def _may_come(fault: int | None, denied: int, unit: str) -> bool:
+    """Return whether a socket may be about to come. Until systemd gives it its group, it refuses all users."""
+    if fault == errno.EACCES:
+        return denied < DENIED_MAX
+    return fault == errno.ECONNREFUSED or (fault == errno.ENOENT and os.path.exists(unit))
 
 
 def reach(path: str, seconds: float) -> tuple[str, int, int]:
