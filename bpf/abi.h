@@ -307,8 +307,13 @@ enum verdict {
 enum counters {
 	OUTCOMES = 60,		  /* REASONS * VERDICTS */
 	INTERFACE_COUNTERS = 257, /* INTERFACES + 1 */
-	/* Slots of rules in a new map of hits. It grows with the image, up to RULES + 1. */
+	/* Slots of rules in a new map of hits, for each CPU. It grows with the image, up to RULES + 1. */
 	HIT_COUNTERS = 8192,
+	/*
+	 * The entry of hits whose `packets` are the slots of one CPU: slot 0, which no rule has.
+	 * The counter of a rule is entry CPU * slots + slot.
+	 */
+	HITS_LENGTH = 0,
 };
 
 /*

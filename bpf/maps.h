@@ -4,7 +4,8 @@
  * flags. The program refers to each by a placeholder (enum map_slot), which the
  * loader replaces by a file descriptor. bpf/gen_layout.py reads the list for
  * user space, which creates, checks and pins the maps. So the compiler creates
- * no map and needs no privilege. A map of hits may have more entries than here.
+ * no map and needs no privilege. A map of hits has these entries for each
+ * CPU, or more.
  */
 #ifndef TPROXY_MAPS_H
 #define TPROXY_MAPS_H
@@ -47,7 +48,7 @@ enum map_flag {
 	MAP(listeners, TYPE_SOCKHASH, sizeof(struct listener_key), 8, LISTENERS, FLAG_NONE)       \
 	MAP(wanted_sockets, TYPE_LRU_HASH, sizeof(struct listener_key), 8, LISTENERS_WANTED,      \
 	    FLAG_NONE)                                                                            \
-	MAP(hits, TYPE_PERCPU_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_NONE)          \
+	MAP(hits, TYPE_ARRAY, 4, sizeof(struct counter), HIT_COUNTERS, FLAG_MMAPABLE)             \
 	MAP(reasons, TYPE_PERCPU_ARRAY, 4, sizeof(struct interface_counters), INTERFACE_COUNTERS, \
 	    FLAG_NONE)                                                                            \
 	MAP(drops, TYPE_LRU_HASH, sizeof(struct drop_key), sizeof(struct drop), DROPS, FLAG_NONE) \

@@ -12,6 +12,7 @@ from programs import Bench
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi import structs as codec
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import (
     ADDRESS_OWN,
+    HIT_COUNTERS,
     IMAGE_PAGES_MIN,
     MAPS,
     PAGE_BYTES,
@@ -19,6 +20,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout 
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import InterfaceAddresses, Policy
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import parse_address
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import hit_counters
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import KIND
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     encode_addresses,
@@ -30,7 +32,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.com
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 
 OWN_ADDRESSES = {4: "192.0.2.2", 6: "2001:db8::2"}
-BESIDE_THE_IMAGE = tuple(name for name in MAPS if name not in ("image", "meta"))
+BESIDE_THE_IMAGE = tuple(name for name in MAPS if name not in ("image", "meta", "hits"))
 
 
 def fill_image(bench: Bench, slotted: list) -> None:
@@ -50,6 +52,7 @@ def fill_interface(bench: Bench, ifindex: int, name: str, track: str = "none") -
     """Make the other maps: the interface drops by default and has a recorded address of each family."""
     for needed in BESIDE_THE_IMAGE:
         bench.add_map(needed, MAPS[needed][1])
+    bench.maps["hits"] = bench.adopt(hit_counters.create(bpf, "hits", MAPS["hits"][1], 2 * HIT_COUNTERS))
     addresses = tuple(map(parse_address, OWN_ADDRESSES.values()))
     entries = {
         "policy": encode_policy(ifindex, Policy(track=track)),

@@ -11,14 +11,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import RuleTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rules_incremental import IncrementalTable
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, mapped_array
 
 from .host import INTERFACES
 from .packets import Packets
-from .program import Program, params_of
+from .program import Program, read_rules
 from .setup import FIRST, draw_setup
 from .trial import Trial
 
@@ -60,7 +59,7 @@ class LiveProgram(Program):
 
     def change(self, removes: list, puts: list) -> None:
         """Remove rules and put others, given as the setup has them."""
-        gone, come = (rules_from_params([params_of(rule) for rule in rules])[0] for rules in (removes, puts))
+        gone, come = read_rules(removes), read_rules(puts)
         self._live.refresh()
         self._live.change([rule.identity for rule in gone], come)
         self.anew += self._table.number() != self._number
@@ -69,7 +68,7 @@ class LiveProgram(Program):
     def slots(self, rules: list) -> list:
         """Return the slots of rules, as the image in force records them."""
         have = {rule.identity: slot for rule, slot in self._table.load().contents.rules}
-        wanted = [rule.identity for rule in rules_from_params([params_of(rule) for rule in rules])[0]]
+        wanted = [rule.identity for rule in read_rules(rules)]
         assert have.keys() == set(wanted)
         return [have[identity] for identity in wanted]
 

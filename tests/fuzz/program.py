@@ -28,6 +28,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     blob_from_object,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.select import compiled_object
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import hit_counters
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
@@ -41,9 +42,11 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.ver
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf, libc
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
+from ansible_collections.netedge.tproxy.tests.support.maps import new_maps
 
 from .frames import LINK, LONGEST
 from .host import INTERFACES
+from .model.rules import names_listener
 from .packets import Arrived
 from .setup import FIRST, SECOND, own_of
 from .tagging import load_tagger
@@ -57,7 +60,6 @@ FLAGS = {
     "layer3": layout.POLICY_LAYER3,
 }
 TRACK = {"none": 0, "own": layout.POLICY_TRACK, "all": layout.POLICY_TRACK | layout.POLICY_TRACK_ALL}
-COUNTERS = {"reasons": "interface_counters", "hits": "counter"}  # the struct of an entry
 THE_RULE = ()  # the only outcome of a rule
 FLOW_MAPS = ("flows_own", "flows_forwarded", "flows_outside")
 UNSPEC, MAP_GET_NEXT_KEY = 0xFFFFFFFF, 4
@@ -71,6 +73,7 @@ RETURNED = {0: "ok", 2: "shot", 0xFFFFFFFF: "unspec"}  # TC_ACT_OK, _SHOT, _UNSP
 COUNTED_BY_RULE = {"rule", "local", "undeliverable", "no_listener", "assign_error"}
 
 MARK_BEFORE = 0x55
+A_LISTENER = 1  # a test run compares no cookie
 # struct __sk_buff: mark, ingress_ifindex, ifindex, cb[1] (see tagging)
 CONTEXT = struct.Struct("=8xI24xII8xI136x")
 ANSWER = struct.Struct("=8xI36xIIi")  # mark, cb[0..2]: enum trace_word
@@ -91,13 +94,7 @@ class Program:
 
     def __init__(self):
         blob = _compiled()
-        bpf.raise_memory_limit()
-        template = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
-        self.maps = {
-            name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
-            for name, shape in {**blob.maps, **blob.tracker.maps}.items()
-        }
-        os.close(template)
+        self.maps = new_maps(blob, IMAGE_PAGES)
         self._blob = blob
         self._tracker = TestRun(bpf.load_program(blob.tracker.bind(self.maps), blob.tracker.function))
         self._plain = TestRun(bpf.load_program(blob.bind(self.maps), blob.function))
@@ -134,8 +131,7 @@ class Program:
                 self._tell_policy(slot, INTERFACES[name], told, setup["image"])
             self._marks[name] = tuple(told["mark"]) if told else (layout.DEFAULT_MARK, layout.DEFAULT_MARK_MASK)
             self._clears[name] = not (told and told["loopback"])
-        rules, _warnings = rules_from_params([params_of(rule) for rule in setup["rules"]])
-        self._slotted = list(zip(rules, setup["slots"]))
+        self._slotted = list(zip(read_rules(setup["rules"]), setup["slots"]))
         self._image = compile_image(self._slotted, INTERFACES, 1)
         self._put_image(int(setup["image"] == SECOND), self._image)
         self._put_image(int(setup["image"] != SECOND), self._nothing)
@@ -256,11 +252,13 @@ class Program:
         self._expected[name][slot, outcome, "bytes"] += size
 
     def _start_counters(self) -> None:
-        for name, counters in self._expected.items():
-            zero = bytes(structs.size_of(COUNTERS[name]) * self._cpus)
-            for slot in {slot for slot, _outcome, _what in counters}:
-                bpf.update(self.maps[name], structs.key(slot), zero, name)
-            counters.clear()
+        zero = bytes(self._interface_bytes())
+        for slot in {slot for slot, _outcome, _what in self._expected["reasons"]}:
+            bpf.update(self.maps["reasons"], structs.key(slot), zero, "reasons")
+        with hit_counters.opened(bpf, self.maps["hits"]) as counters:
+            counters.zero({slot for slot, _outcome, _what in self._expected["hits"]})
+        for expected in self._expected.values():
+            expected.clear()
 
     def miscounted(self) -> list:
         """Return sentences about counters that differ from the sum of the program's own results.
@@ -278,8 +276,20 @@ class Program:
         return found
 
     def _counted(self, name: str, slot: int) -> dict:
-        raw = bpf.lookup(self.maps[name], structs.key(slot), structs.size_of(COUNTERS[name]) * self._cpus)
-        return structs.sum_outcomes(raw) if name == "reasons" else {THE_RULE: structs.sum_counters(raw)}
+        if name == "reasons":
+            return structs.sum_outcomes(bpf.lookup(self.maps[name], structs.key(slot), self._interface_bytes()))
+        with hit_counters.opened(bpf, self.maps[name]) as counters:
+            return {THE_RULE: counters.read([slot])[slot]}
+
+    def _interface_bytes(self) -> int:
+        """Return the size of the counters of an interface, of all CPUs."""
+        return structs.size_of("interface_counters") * self._cpus
+
+
+def read_rules(rules: list) -> list:
+    """Return the product's rules of options. A rule of a router names its listener, as those of the helper do."""
+    found, _warnings = rules_from_params([params_of(rule) for rule in rules])
+    return [rule._replace(listener=A_LISTENER) if names_listener(rule) else rule for rule in found]
 
 
 class TestRun:

@@ -34,6 +34,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blo
     source_digest,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.select import compiled_object
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import hit_counters
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.host_addresses import written
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     displaced_key,
@@ -46,6 +47,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset.com
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
 from ansible_collections.netedge.tproxy.tests.support.collection import ROOT
+from ansible_collections.netedge.tproxy.tests.support.maps import new_maps
 
 ENTRY = "tproxy_splicer.c"
 CACHE = ROOT / ".work" / "cache" / "blobs"
@@ -95,18 +97,6 @@ class Told(NamedTuple):
 def told(answer: Told) -> tuple:
     """Return the part of an answer that a user sees."""
     return answer.action, answer.reason
-
-
-def new_maps(blob: Blob, pages: int = layout.IMAGE_PAGES_MIN) -> dict:
-    """Return {name: descriptor} of maps for a program; an image may have so many pages."""
-    bpf.raise_memory_limit()
-    template = bpf.create_map(inner_shape(pages), "pages")
-    found = {
-        name: bpf.create_map(shape, name, template if shape[0] == layout.TYPE_ARRAY_OF_MAPS else 0)
-        for name, shape in {**blob.maps, **(blob.tracker.maps if blob.tracker else {})}.items()
-    }
-    os.close(template)
-    return found
 
 
 class Splicer:
@@ -243,8 +233,8 @@ class Splicer:
 
     def hits(self, slot: int) -> tuple:
         """Return (packets, bytes) of a rule."""
-        size = structs.size_of("counter") * self._cpus
-        return tuple(structs.sum_counters(bpf.lookup(self.maps["hits"], structs.key(slot), size)).values())
+        with hit_counters.opened(bpf, self.maps["hits"]) as counters:
+            return tuple(counters.read([slot])[slot].values())
 
     def _outcomes(self, slot: int) -> dict:
         size = structs.size_of("interface_counters") * self._cpus

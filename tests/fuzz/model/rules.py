@@ -56,6 +56,11 @@ class Rule:
         return not self.interfaces or interface in self.interfaces
 
 
+def names_listener(rule: Rule) -> bool:
+    """Whether a rule leads to one socket alone: those of OpenZiti routers ("Proxy")."""
+    return rule.action == "tproxy" and rule.owner.startswith("ziti:")
+
+
 def rule_from_options(options: Mapping) -> Rule:
     """Return a rule as a user writes it: prefixes as text, `ports` as (low, high), all given but the proxy.
 

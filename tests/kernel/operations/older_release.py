@@ -31,7 +31,7 @@ def copy_package(folder: pathlib.Path) -> None:
     _set_back(folder / "ruleset" / "groups.py", ("GOLDEN", 1))
     _shorten_tables(folder / "abi" / "layout.py")
     _remove_maps(folder / "abi" / "layout.py")
-    _single_counters(folder / "abi" / "layout.py")
+    _single_counters(folder)
     _remove_listener(folder / "ruleset" / "records.py")
     package = types.ModuleType(PACKAGE)
     package.__path__ = [str(folder)]
@@ -90,10 +90,15 @@ def _remove_maps(path: pathlib.Path) -> None:
     path.write_text(above + "MAPS = {\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _single_counters(path: pathlib.Path) -> None:
-    """Give each outcome and each rule an entry of its own. Answers of the copy have no counts then."""
-    _replace(path, "6, 4, 960, 257, ", "6, 4, 16, 8224, ")
-    _replace(path, "6, 4, 16, 8192, ", "6, 4, 16, 131072, ")
+def _single_counters(folder: pathlib.Path) -> None:
+    """Give each outcome and each rule a per-CPU entry of its own. Answers of the copy have no counts then."""
+    layout = folder / "abi" / "layout.py"
+    _replace(layout, "6, 4, 960, 257, ", "6, 4, 16, 8224, ")
+    _replace(layout, "2, 4, 16, 8192, 1024", "6, 4, 16, 131072, 0")
+    _replace(folder / "resources" / "pins.py", 'GROWING = ("hits",)', "GROWING = ()")
+    counters, mapped = folder / "resources" / "hit_counters.py", "bpf.window(descriptor, size, True) as memory, "
+    _replace(counters, mapped, "")
+    _replace(counters, "memoryview(memory) as octets", "memoryview(bytearray(b'\\xff' * 16 + bytes(size))) as octets")
 
 
 def _remove_listener(path: pathlib.Path) -> None:

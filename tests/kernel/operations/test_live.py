@@ -16,7 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.openziti.he
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import confirm_change
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import apply_rules
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import rules_incremental
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import hit_counters, rules_incremental
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.rule_table import rule_table
@@ -115,7 +115,7 @@ def test_counters_of_rules_outlive_the_helper_and_a_new_rule_begins_with_none(ro
 def counters_of(router) -> int:
     """Return the number of rules that the map of hits can count."""
     with splicer_pins(bpf, bpffs, router.pin_dir) as pins:
-        return bpf.map_info(pins.fd("hits")).entries
+        return hit_counters.slots_of(bpf, pins.fd("hits"))
 
 
 def test_a_call_for_which_there_is_no_counter_makes_more(router, client, helper):

@@ -16,6 +16,7 @@ HELPER(void *, map_lookup_elem, void *map, const void *key);
 HELPER(long, map_update_elem, void *map, const void *key, const void *value, __u64 flags);
 HELPER(__u64, ktime_get_ns, void);
 HELPER(__u64, jiffies64, void);
+HELPER(__u32, get_smp_processor_id, void);
 HELPER(long, skb_load_bytes, const struct __sk_buff *skb, __u32 offset, void *to, __u32 length);
 HELPER(long, skb_change_type, struct __sk_buff *skb, __u32 type);
 HELPER(long, fib_lookup, void *ctx, struct bpf_fib_lookup *params, int size, __u32 flags);

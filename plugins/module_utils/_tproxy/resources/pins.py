@@ -16,10 +16,20 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import NamedTuple
 
-from ..abi.layout import FLAG_MMAPABLE, IMAGE_PAGES_MIN, LAYOUT, MAPS, PAGE_BYTES, TYPE_ARRAY, TYPE_ARRAY_OF_MAPS
+from ..abi.layout import (
+    FLAG_MMAPABLE,
+    HIT_COUNTERS,
+    IMAGE_PAGES_MIN,
+    LAYOUT,
+    MAPS,
+    PAGE_BYTES,
+    TYPE_ARRAY,
+    TYPE_ARRAY_OF_MAPS,
+)
 from ..errors import LayoutMismatch
 from ..system.bpf import Shape
 from ..system.system import Bpf, Bpffs
+from . import hit_counters
 
 FIELDS = ("type", "key size", "value size", "entries", "flags")
 GROWING = ("hits",)  # maps that a run replaces by longer ones
@@ -225,14 +235,14 @@ class Pins:
         finally:
             os.close(descriptor)
 
-    def create(self, name: str, pages: int = IMAGE_PAGES_MIN, entries: int = 0) -> int:
-        """Return the descriptor of a new map, of `entries` entries where it grows.
+    def create(self, name: str, pages: int = IMAGE_PAGES_MIN, slots: int = HIT_COUNTERS) -> int:
+        """Return the descriptor of a new map.
 
-        A map of maps will hold arrays of `pages` pages.
+        A map of maps will hold arrays of `pages` pages. A map of hits counts rules in `slots` slots.
         """
         shape = self.shapes[name]
-        if entries:
-            shape = (*shape[:3], entries, shape[4])
+        if name in GROWING:
+            return hit_counters.create(self._bpf, name, shape, slots)
         if shape[0] != TYPE_ARRAY_OF_MAPS:
             return self._bpf.create_map(shape, name)
         template = self._bpf.create_map(inner_shape(pages), "pages")

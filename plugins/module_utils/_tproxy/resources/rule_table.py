@@ -22,12 +22,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..abi import structs as codec
 from ..abi.layout import HEADER_SLOTS, PAGE_BYTES, PAGE_WORDS
 from ..errors import LimitExceeded, TproxyError
 from ..model.rule import Identity, Rule
 from ..ruleset.records import ImageContents, SlottedRule, assign_slots
 from ..system.system import Bpf, System
+from . import hit_counters
 from .attachments import move_to_maps
 from .pins import GROWING, Pins, inner_shape
 from .programs import Programs
@@ -208,11 +208,8 @@ class RuleTable(RuleReader):
 
     def zero(self, slots: Iterable[int]) -> None:
         """Set the counters of these slots to zero. Those that the map lacks begin with zero."""
-        descriptor, zero = self._pins.fd("hits"), bytes(self._hit_bytes())
-        counters = self._bpf.map_info(descriptor).entries
-        for slot in slots:
-            if slot < counters:
-                self._bpf.update(descriptor, codec.key(slot), zero, "hits")
+        with hit_counters.opened(self._bpf, self._pins.fd("hits")) as counters:
+            counters.zero(slots)
 
     def commit(self, words: array[int] | memoryview, entry: bytes = CURRENT) -> None:
         """Put an image in a new inner map, and that map in force or beside the one in force."""
@@ -225,9 +222,9 @@ class RuleTable(RuleReader):
         with ExitStack() as opened:
             maps = {}
             if slots > counters:
-                maps["hits"] = self._pins.create("hits", entries=_next_power(counters, slots))
+                maps["hits"] = self._pins.create("hits", slots=_next_power(counters, slots))
                 opened.callback(os.close, maps["hits"])
-                self._copy_hits(maps["hits"], counters)
+                self._copy_hits(maps["hits"])
             outer = maps["image"] = self._pins.create("image", capacity)
             opened.callback(os.close, outer)
             other = CURRENT if entry == PREVIOUS else PREVIOUS
@@ -238,17 +235,14 @@ class RuleTable(RuleReader):
             self._move(maps)
 
     def counters(self) -> int:
-        """Return the number of rules that the pinned map of hits can count."""
-        return self._bpf.map_info(self._pins.fd("hits")).entries if self._pins.has("hits") else 0
+        """Return the number of slots of rules that the pinned map of hits can count."""
+        return hit_counters.slots_of(self._bpf, self._pins.fd("hits")) if self._pins.has("hits") else 0
 
-    def _copy_hits(self, longer: int, counters: int) -> None:
+    def _copy_hits(self, longer: int) -> None:
         """Copy the counters of the pinned map of hits to a longer one."""
-        descriptor, size = self._pins.fd("hits"), self._hit_bytes()
-        zero = bytes(size)
-        for slot in range(counters):
-            raw = self._bpf.lookup(descriptor, codec.key(slot), size)
-            if raw is not None and raw != zero:
-                self._bpf.update(longer, codec.key(slot), raw, "hits")
+        pinned = self._pins.fd("hits")
+        with hit_counters.opened(self._bpf, pinned) as counters, hit_counters.opened(self._bpf, longer) as target:
+            counters.copy_to(target)
 
     def _copy(self, inner: int, outer: int, capacity: int, entry: bytes = PREVIOUS) -> None:
         """Put a copy of an image, which it closes, into a map; all in a map have the same capacity."""

@@ -25,6 +25,7 @@ from ..ruleset.digest import HEADER_BYTES, ImageDigest, is_changing, is_edited, 
 from ..ruleset.groups import interface_groups
 from ..ruleset.records import ImageContents, SlottedRule, read_image
 from ..system.system import Bpf
+from . import hit_counters
 from .pins import Pins, inner_shape
 
 COPIES = 8  # at most, until one was made between two changes
@@ -140,13 +141,8 @@ class RuleReader:
         """Return {slot: {packets, bytes}}; zeros while the map of counters is not pinned."""
         if not self._pins.has("hits"):
             return {slot: {"packets": 0, "bytes": 0} for slot in slots}
-        descriptor, size = self._pins.fd("hits"), self._hit_bytes()
-        found = {slot: self._bpf.lookup(descriptor, codec.key(slot), size) for slot in slots}
-        return {slot: codec.sum_counters(raw or bytes(size)) for slot, raw in found.items()}
-
-    def _hit_bytes(self) -> int:
-        """Return the size of the counters of one rule, of all CPUs."""
-        return codec.size_of("counter") * self._bpf.possible_cpus()
+        with hit_counters.opened(self._bpf, self._pins.fd("hits")) as counters:
+            return counters.read(slots)
 
     def ifindexes(self, rules: Iterable[Rule]) -> dict[str, int]:
         """Return {name: ifindex} of the interfaces that rules name and that exist."""

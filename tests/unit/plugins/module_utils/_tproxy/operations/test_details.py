@@ -21,6 +21,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.messages import RouteRule
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Program
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import FakeNetlink, Machine
+from ansible_collections.netedge.tproxy.tests.support.fakes.system import CPUS
 from ansible_collections.netedge.tproxy.tests.support.options import options
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     BOTH,
@@ -156,12 +157,20 @@ def test_an_interface_that_comes_later_is_bound_by_the_next_run(ifindexes):
         assert not play(machine, ruling(limited))["changed"]
 
 
+HITS = "/sys/fs/bpf/tproxy_splicer/v3/hits"
+
+
+def count_hits(machine, slot):
+    """Let the first CPU count 3 packets of 9 bytes, and the second one 4 of 8."""
+    memory = machine.files[HITS].memory
+    for cpu, counter in enumerate(((3, 9), (4, 8))):
+        struct.pack_into("=2Q", memory, 16 * (cpu * HIT_COUNTERS + slot), *counter)
+
+
 def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
     machine = prepared(*BOTH, ruling(WEB, MAIL))
     for slot in (1, 2):
-        machine.files["/sys/fs/bpf/tproxy_splicer/v3/hits"].entries[struct.pack("=I", slot)] = struct.pack(
-            "=4Q", 3, 9, 4, 8
-        )
+        count_hits(machine, slot)
     assert [one["hits"] for one in told(machine)["rules"]] == [{"packets": 7, "bytes": 17}] * 2
     play(machine, ruling({**WEB, "action": "drop", "tproxy_port": None}, rule("10.0.0.0/8")))
     play(machine, ruling(MAIL, state="absent"))
@@ -172,11 +181,9 @@ def test_a_rule_keeps_its_hits_for_as_long_as_it_lives():
 
 def test_more_rules_than_counters_get_a_longer_map_of_hits():
     machine = prepared(*BOTH, ruling(WEB))
-    pin, seven = "/sys/fs/bpf/tproxy_splicer/v3/hits", struct.pack("=4Q", 3, 9, 4, 8)
-    machine.files[pin].entries[struct.pack("=I", 1)] = seven
+    count_hits(machine, 1)
     play(machine, ruling(*({**WEB, "ports": str(2000 + number)} for number in range(HIT_COUNTERS))))
-    assert machine.files[pin].shape[3] == 2 * HIT_COUNTERS
-    assert machine.files[pin].entries == {struct.pack("=I", 1): seven}
+    assert machine.files[HITS].shape[3] == CPUS * 2 * HIT_COUNTERS
     assert [one["hits"]["packets"] for one in told(machine)["rules"] if one["hits"]["packets"]] == [7]
     assert all(entry["drift"] == [] for entry in told(machine)["attachments"])
 
