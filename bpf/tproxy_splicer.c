@@ -183,6 +183,19 @@ static __always_inline enum reason handle_flow(struct __sk_buff *skb, struct pkt
 	return default_action(ctx, REASON_DEFAULT);
 }
 
+/*
+ * Return whether the program must look for a socket of the flow itself. A proxy can connect a
+ * UDP socket for its client, under the address that the client asked. A rule that names its
+ * listener says that this proxy does not, so only sessions at own addresses are left to it.
+ */
+static __always_inline bool can_be_session(const struct pkt_ctx *ctx, const struct flow *flow)
+{
+	if (flow->protocol != IPPROTO_UDP || ctx->kind != PKT_FLOW || !is_intercept(ctx) ||
+	    !(ctx->action->flags & ACTION_CHECK_LISTENER))
+		return has_ports(flow->protocol);
+	return is_for_host(lookup_kind(&flow->daddr));
+}
+
 /* Give the verdict on a flow, a fragment or an ICMP error, by rules and sessions. */
 static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						struct flow *flow)
@@ -194,7 +207,7 @@ static __always_inline enum reason handle_rules(struct __sk_buff *skb, struct pk
 	match_rule(ctx, flow, skb->ifindex, forget(skb, word));
 	if (ctx->kind == PKT_FRAGMENT)
 		return handle_fragment(skb, ctx, flow);
-	session = has_ports(flow->protocol) ? lookup_session(skb, flow) : SESSION_NONE;
+	session = can_be_session(ctx, flow) ? lookup_session(skb, flow) : SESSION_NONE;
 	if (ctx->kind == PKT_ICMP_ERROR)
 		return handle_icmp_error(skb, ctx, flow, session);
 	return handle_flow(skb, ctx, flow, session);

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .packet import ARP, TRANSPORT, VLAN_ID, Flow, Packet, dissect, is_link_local
 from .policy import BITS, Host, Policy, is_dhcp, is_management, is_special, is_ssh
-from .rules import Rule, Rules
+from .rules import Rule, Rules, names_listener
 from .sessions import Sessions
 
 ETHERNET_HEADER = 14
@@ -165,13 +165,18 @@ class Router:
         if is_ssh(policy, flow, self._host):
             return Outcome("ssh", True)
         rule = self._rules.best(flow, interface)
-        if self._sockets.is_session(flow):
+        if self._sockets.is_session(flow) and not self._is_for_listener(flow, rule):
             return Outcome("established", True, rule, True)
         if rule is None:
             return Outcome("session", True) if self.sessions.has(policy, flow) else Outcome("default", None)
         if rule.action != "tproxy":
             return Outcome("rule", rule.action == "pass", rule)
         return self._splice(packet, flow, rule, policy)
+
+    def _is_for_listener(self, flow: Flow, rule: Rule | None) -> bool:
+        """Whether a datagram goes to the listener of its rule, though a socket is connected to its client ("Proxy")."""
+        is_named = flow.protocol == "udp" and rule is not None and names_listener(rule)
+        return is_named and not self._host.gets(flow.family, flow.destination)
 
     def _splice(self, packet: Packet, flow: Flow, rule: Rule, policy: Policy) -> Outcome:
         """Rows 10 and 11."""

@@ -23,7 +23,7 @@ CTX, ICMP, IPV4, IPV6 = LIB + "ctx.h", LIB + "icmp.h", LIB + "ipv4.h", LIB + "ip
 PARSE, PROTOCOL = LIB + "parse.h", LIB + "protocol.h"
 PACKET, POLICY, RULESET = LIB + "packet.h", LIB + "policy.h", LIB + "ruleset.h"
 SOCKET, TRIE, VLAN, ADDR = LIB + "socket.h", LIB + "trie.h", LIB + "vlan.h", LIB + "addr.h"
-TRACKER, SESSION = "bpf/tproxy_tracker.c", LIB + "session.h"
+TRACKER, SESSION, STATS = "bpf/tproxy_tracker.c", LIB + "session.h", LIB + "stats.h"
 
 MUTANTS = (
     Mutant(
@@ -377,6 +377,24 @@ MUTANTS = (
         "count_hit(ctx->rule, skb->len);",
         "count_hit(ctx->rule, 1);",
         "bytes of a rule",
+    ),
+    Mutant(
+        STATS,
+        "entry = bpf_get_smp_processor_id() * (__u32)counter->packets + rule;",
+        "entry = bpf_get_smp_processor_id() + rule;",
+        "a CPU counts for the rules of others",
+    ),
+    Mutant(
+        PROGRAM,
+        "return is_for_host(lookup_kind(&flow->daddr));",
+        "return true;",
+        "a connected socket hides the listener that a rule names",
+    ),
+    Mutant(
+        PROGRAM,
+        "return is_for_host(lookup_kind(&flow->daddr));",
+        "return false;",
+        "a rule with a listener takes sessions of own addresses",
     ),
     Mutant(CTX, "return !skb->ingress_ifindex;", "return true;", "received packets are taken for test runs"),
     Mutant(PROGRAM, "	if (!is_test_run(skb))\n		count", "		count", "test runs count for a rule"),

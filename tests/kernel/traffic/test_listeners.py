@@ -9,7 +9,7 @@ import os
 import random
 import selectors
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -153,6 +153,45 @@ def test_on_missing_does_not_let_a_wrong_listener_pass(splicing, helper, client)
             ask(client, ends, "udp", opened)
             eventually(lambda: splicing.reasons().get(WRONG))
             assert is_empty(wrong)
+
+
+@contextmanager
+def to_client(ends, near: socket.socket, address: str):
+    """Yield a socket that is bound to port 443 of an address, foreign or own, and connected to the client's one."""
+    with proxy(ends, UDP, 443, address) as made:
+        made.connect(near.getsockname()[:2])
+        made.setblocking(False)
+        yield made
+
+
+@pytest.mark.parametrize("names_listener", [False, True])
+def test_a_datagram_goes_to_the_socket_that_a_proxy_connected_or_to_the_named_listener(
+    splicing, helper, ends, client, names_listener
+):
+    with ExitStack() as opened, proxy(ends, UDP) as listener:
+        if names_listener:
+            insert(helper, ends.server, "udp")
+        else:
+            splicing.rules(splice_rule(ends, "udp"))
+        near = ask(client, ends, "udp", opened)
+        assert listener.recv(99) == b"secret"
+        with to_client(ends, near, ends.server) as own:
+            near.send(b"more")
+            eventually(lambda: not (is_empty(listener) and is_empty(own)))
+            assert (is_empty(listener), is_empty(own)) == (not names_listener, names_listener)
+
+
+def test_a_session_at_an_own_address_stays_with_its_socket_whatever_rule_a_router_has(splicing, helper, ends, client):
+    with ExitStack() as opened, proxy(ends, UDP) as listener:
+        near = opened.enter_context(asking(client, ends, UDP))
+        near.connect((ends.own, 443))
+        insert(helper, ends.own, "udp")
+        near.send(b"to the service")
+        assert listener.recv(99) == b"to the service"
+        with to_client(ends, near, ends.own) as own:
+            near.send(b"to the session")
+            eventually(lambda: not is_empty(own))
+            assert is_empty(listener)
 
 
 # ---- the user of an operator's proxy --------------------------------------------------------------------------------
