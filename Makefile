@@ -35,8 +35,10 @@ test: ## all checks and tests, cheap ones first (needs root)
 		"integration-slice molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
 		kernels-slice bench-slice storm-slice"
 
-bench: bootstrap ## measure the data plane (needs root)
-	@$(ENV) tests/bench/run
+bench: bootstrap ## measure the data plane, with plots in .work/bench (needs root)
+	@mkdir -p .work/bench
+	@$(ENV) tests/bench/run --json .work/bench/figures.json
+	@$(ENV) python tests/bench/plot.py .work/bench/figures.json .work/bench
 
 bootstrap: ## install missing Debian packages and build .work/venv; done by every other target
 	@$(TOOLS)/bootstrap

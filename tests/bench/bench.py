@@ -10,6 +10,7 @@ import sys
 from typing import NamedTuple
 
 import bench_classify
+import bench_cores
 import bench_images
 import bench_live
 import bench_program
@@ -18,7 +19,7 @@ import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "images", "program", "live", "update", "rules")
+SECTIONS = ("classify", "images", "program", "live", "cores", "update", "rules")
 
 
 class Extent(NamedTuple):
@@ -28,6 +29,7 @@ class Extent(NamedTuple):
     images: tuple
     program: tuple
     live: tuple
+    cores: tuple
     update: tuple
     rules: tuple
     rounds: int
@@ -39,12 +41,13 @@ FULL = Extent(
     (10, 1000, 10_000),
     (10, 1000, 10_000),
     (1, 10, 1000, 10_000),
+    (10, 10_000),
     (1, 10, 100, 1000, 10_000, 100_000),
     (1000, 10_000, 131_071),
     15,
     5,
 )
-QUICK = Extent((1, 100), (10, 100), (100,), (100,), (1, 100, 1000), (1000,), 3, 1)
+QUICK = Extent((1, 100), (10, 100), (100,), (100,), (100,), (1, 100, 1000), (1000,), 3, 1)
 
 
 def main() -> int:
@@ -54,8 +57,8 @@ def main() -> int:
     settle_on_one_cpu()
     for section in options.sections or SECTIONS:
         wrong += _run(section, extent, report, options.against)
-    if options.json:
-        report.write(options.json)
+        if options.json:
+            report.write(options.json)
     if wrong:
         print(f"{wrong} packets were not judged as they should be", file=sys.stderr)
     return 1 if wrong else 0
@@ -82,6 +85,8 @@ def _run(section: str, extent: Extent, report: Report, against: str | None) -> i
         return bench_images.run(report, extent.images, 4 * extent.rounds)
     if section == "live":
         return bench_live.run(report, extent.live, extent.rounds, extent is QUICK)
+    if section == "cores":
+        return bench_cores.run(report, extent.cores, extent.rounds, extent is QUICK)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
     if section == "rules":

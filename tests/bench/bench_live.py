@@ -15,14 +15,13 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 
 import kernel
-import targets
 from measure import Samples, interleave, quartiles
 from original import note_for, places_for
 from peers import Peer, peers_of
 from programs import UNCACHED, compile_all
 from report import Report
 from rows import LIVE, Row
-from stage import UNIT, Stage
+from stage import Stage
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unsupported
 
@@ -41,7 +40,7 @@ PROGRAMS = (
     ("bench/replay.c", "let_in"),
 )
 RUN_NS = 10_000_000
-COLUMNS = ["rules", "peer", "packet", "min", "over base", "quartiles", "min", "program", "of ours"]
+COLUMNS = ["rules", "peer", "each", "min", "over base", "quartiles", "min", "program", "1000/s", "of ours"]
 FAMILIES = (4, 6)
 
 
@@ -64,21 +63,21 @@ def _table(report: Report, row: Row, family: int, sizes: Sequence, rounds: int, 
     for size in sizes:
         with stages_of(row, family, size, peers_of(row, family, short), notes) as stages:
             for stage in stages:
-                stage.play(UNIT)
-            samples = interleave({stage.peer.name: stage.play for stage in stages}, rounds, UNIT, RUN_NS)
+                stage.play(row.unit)
+            samples = interleave({stage.peer.name: stage.play for stage in stages}, rounds, row.unit, RUN_NS)
             alone = _alone(stages, min(rounds, 5))
             found, lost = _lines(stages, samples, alone, notes)
         lines += [[f"{size:,}", *line] for line in found]
         astray += lost
     report.table(
-        f"LIVE {row.name}, IPv{family}: ns per packet of the whole receive path",
+        f"LIVE {row.name}, IPv{family}: ns of CPU time per {row.counted}, whole way",
         COLUMNS,
         lines,
         rounds,
         (
-            f"base: {row.base}; packet, over base, program, of ours: medians; min: minima; else quartiles of rounds",
+            f"base: {row.base}; each, over base, program, of ours: medians; min: minima; else quartiles of rounds",
             "program: the kernel's own run statistics (bpf_stats_enabled) of the peer's program alone",
-            f"of ours: the whole packet, as a multiple of that of {OURS!r}",
+            f"1000/s: thousands in a second of one processor; of ours: the whole, as a multiple of that of {OURS!r}",
             *([note_for(sizes)] if "original" in [line[1] for line in lines] else []),
             *dict.fromkeys(notes),
         ),
@@ -123,14 +122,17 @@ def _lines(stages: list, samples: Samples, alone: dict, notes: list) -> tuple:
             astray += lost
             continue
         over = samples.summary(name, base)
-        spread = _between(samples.over(name, base), "{:.0f}")
+        spread = between(samples.over(name, base), "{:.0f}")
         ratios = samples.times_of(name, OURS)
-        ratio = f"{quartiles(ratios)[1]:.2f} ({_between(ratios, '{:.2f}')})"
-        lines.append([name, *samples.summary(name), over.median, spread, over.minimum, alone.get(name, "-"), ratio])
+        ratio = f"{quartiles(ratios)[1]:.2f} ({between(ratios, '{:.2f}')})"
+        each = samples.summary(name)
+        parts = [over.median, spread, over.minimum, alone.get(name, "-"), 1e6 / each.median]
+        lines.append([name, *each, *parts, ratio])
     return lines, astray
 
 
-def _between(numbers: list, form: str) -> str:
+def between(numbers: list, form: str) -> str:
+    """Return the quartiles of numbers as text."""
     low, _middle, high = quartiles(numbers)
     return f"{form.format(low)}..{form.format(high)}"
 
@@ -151,6 +153,6 @@ def _alone(stages: list, rounds: int) -> dict:
 
 def _run_time(stage: Stage) -> float:
     before = kernel.run_statistics(stage.program)
-    stage.play(targets.COUNT)
+    stage.play(8 * stage.row.unit)
     after = kernel.run_statistics(stage.program)
     return (after[0] - before[0]) / (after[1] - before[1])

@@ -31,6 +31,16 @@ class Row(NamedTuple):
     egress: bool = False
     quick: tuple = ()  # families of the short bench
 
+    @property
+    def counted(self) -> str:
+        """The name of one of what is counted."""
+        return "connection" if self.packets == "connections" else "packet"
+
+    @property
+    def unit(self) -> int:
+        """How many packets or connections a run has at least."""
+        return 64 if self.packets == "connections" else 2048
+
     def slotted(self, size: int, family: int) -> list:
         """Return [SlottedRule] of single hosts."""
         rules = [rule._replace(protocol=self.protocol) for rule in rulesets.host_rules(size, family=family)]
@@ -51,5 +61,5 @@ DROP_ACK = Row("drop, ACK without a session", "tcp", "strangers", "none", base=D
 EGRESS = Row("tracker on egress", "udp", "forwarded", "wire", track="all", egress=True, quick=(4,))
 SET_UP = Row("connection set-up", "tcp", "connections", "proxy", quick=(4,))
 
-LIVE = (OWN_TCP, SPLICED_TCP, SPLICED_UDP, ANSWER_UDP, PASS, DROP_UDP, DROP_ACK, EGRESS)
+LIVE = (OWN_TCP, SPLICED_TCP, SPLICED_UDP, ANSWER_UDP, PASS, DROP_UDP, DROP_ACK, EGRESS, SET_UP)
 CORES = (OWN_TCP, SPLICED_TCP, SPLICED_UDP, ANSWER_UDP, PASS, DROP_UDP)

@@ -33,7 +33,6 @@ OUT, SINK = "out0", "sink0"  # of the row whose packets are forwarded
 PREFIX = {4: 24, 6: 64}
 GATEWAY, OUT_ADDRESS = {4: "198.51.100.1", 6: "2001:db8:1::1"}, {4: "198.51.100.2", 6: "2001:db8:1::2"}
 ALL_PACKETS = {4: "0.0.0.0/0", 6: "::/0"}
-UNIT = 2048
 PIN = "/sys/fs/bpf/bench_let_in"
 
 
@@ -57,7 +56,10 @@ class Stage:
         self.host.close()
 
     def play(self, count: int, cpu: int = 0) -> None:
-        """Let packets in."""
+        """Let packets in, or make connections."""
+        if self.row.packets == "connections":
+            self.host.connect_often(count)
+            return
         replay, frame = self._replays[cpu]
         with self.host.router.inside():
             kernel.inject(replay, frame, self._ifindex, count)
@@ -65,8 +67,10 @@ class Stage:
     def astray(self) -> int:
         """Return how many packets of one unit took another way than they should."""
         before = self._arrived()
-        self.play(UNIT)
-        return abs(self._arrived() - before - (0 if self.row.receiver == "none" else UNIT))
+        self.play(self.row.unit)
+        if self.row.packets == "connections":
+            return 0  # each of them was accepted
+        return abs(self._arrived() - before - (0 if self.row.receiver == "none" else self.row.unit))
 
     # ---- what the stage is made of -------------------------------------------------------
 
@@ -81,6 +85,7 @@ class Stage:
             site = Site(self._bench, blobs, slotted, self.row, self.family, interface)
             self.program = self.peer.set_up(site)
         if self.row.packets == "connections":
+            self.host.choose_destinations(size)
             return
         played = self.host.packets_of(size, INTERFACE)
         for cpu in range(cpus):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
@@ -86,6 +87,17 @@ class Host:
         far.connect((text_of(flow.destination, self.family), flow.port if self._spliced else WILDCARD_PORT))
         return self.listener.accept()[0], far
 
+    def choose_destinations(self, size: int) -> None:
+        """Choose the destinations of connect_often()."""
+        self._flows = rulesets.traffic(rules_of(self.row, size, self.family), "hit", SESSIONS)
+
+    def connect_often(self, count: int) -> None:
+        """Make connections of the client one after the other; each ends with a reset as soon as it is accepted."""
+        with self.client.inside():
+            for number in range(count):
+                for end in self.connect(self._flows[number % SESSIONS]):
+                    end.close()
+
     # ---- sessions ------------------------------------------------------------------------
 
     def _receiver(self, address: str, port: int) -> socket.socket:
@@ -97,6 +109,8 @@ class Host:
         made.setsockopt(*TRANSPARENT[self.family], 1)
         if stream:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets end with a reset and leave no TIME_WAIT.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         made.bind((address, port))
