@@ -32,8 +32,11 @@ RULE = {"destination": "192.0.2.0/24", "protocol": "tcp", "ports": "443", "tprox
 REUSEPORT_WORKS = kernel_version(os.uname().release) >= KERNEL_REUSEPORT
 
 
+NOT_OF_THESE_TESTS = {"kernel_without_reuseport", "not_persistent", "ssh_from_anywhere"}
+
+
 def codes(router) -> set:
-    return {finding["code"] for finding in router.info()["findings"]} - {"kernel_without_reuseport", "not_persistent"}
+    return {finding["code"] for finding in router.info()["findings"]} - NOT_OF_THESE_TESTS
 
 
 def setting(name: str, value: int) -> None:
@@ -114,6 +117,17 @@ def test_a_packet_socket_for_ipv4(whole, interface):
             opened.bind((interface, 0x0800))
         assert codes(whole) == {"packet_socket"}
         assert any("[packet_socket]" in line for line in whole.attach(check=True)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_told"), [({}, True), ({"allow_ssh": False}, False), ({"default_action": "pass"}, False)]
+)
+def test_ssh_to_a_closed_interface_from_any_source_is_a_note(whole, policy, is_told):
+    answer = whole.attach(policy=policy)
+    found = {finding["code"]: finding["severity"] for finding in whole.info()["findings"]}
+    assert found.get("ssh_from_anywhere") == ("note" if is_told else None)
+    assert not any("ssh_from_anywhere" in warning for warning in answer["warnings"])
+    whole.attach()
 
 
 def test_a_port_of_a_bridge(whole):

@@ -39,7 +39,7 @@ class Interface(NamedTuple):
     address takes, because the program runs there. `delivery` is None if it was not collected.
     `hardware` is its ARPHRD_ number. `layer3` means that its packets begin with their IP header. `is_port` means that
     it belongs to a bridge or bond, `vrf` that it is a VRF device or belongs to one. `untracked` is the reason why a
-    closed interface can have no tracker.
+    closed interface can have no tracker. `takes_ssh` means that it is closed, and its policy has `allow_ssh`.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Interface(NamedTuple):
     is_port: bool = False
     vrf: bool = False
     untracked: Obstacle | None = None
+    takes_ssh: bool = False
 
 
 class Listener(NamedTuple):

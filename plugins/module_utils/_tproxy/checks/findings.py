@@ -60,6 +60,7 @@ def findings(facts: Facts) -> list[Finding]:
         _links,
         _hooks,
         _trackers,
+        _ssh,
         _delivery,
         _input_chains,
         _marks,
@@ -220,6 +221,14 @@ def _trackers(facts: Facts) -> Iterator[Finding]:
             found = f"the table of tracked flows `{table.name}` has {table.flows} of {table.size} flows"
             remedy = f"a further flow pushes out the one that was not used for the longest time; {FULL[table.name]}"
             yield finding("warning", "flows_nearly_full", found, remedy)
+
+
+def _ssh(facts: Facts) -> Iterator[Finding]:
+    for interface in facts.interfaces:
+        if interface.takes_ssh:
+            found = f"{interface.name} is closed, and lets SSH (TCP port 22) to this router in from any source"
+            remedy = "add the networks of your operators to `management` of its policy, then set allow_ssh: false"
+            yield finding("note", "ssh_from_anywhere", found, remedy, interface.name)
 
 
 # ---- delivery to the local stack -------------------------------------------------------

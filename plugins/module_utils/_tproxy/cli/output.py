@@ -39,10 +39,12 @@ def show_text(answer: Answer, sections: Sequence[str], pin_dir: str, unused: boo
 
 
 def doctor_text(answer: Answer) -> str:
-    """Return the findings, each with its remedy."""
+    """Return the findings, each with its remedy. Notes are no faults."""
     blocks = [_finding(finding) for finding in answer["findings"]]
     nothing = "Nothing is wrong." if answer["attachments"] else "Nothing is wrong, but no interface has the splicer."
-    return "\n".join("\n".join(block) for block in blocks) or nothing
+    if all(finding["severity"] == "note" for finding in answer["findings"]):
+        blocks.insert(0, [nothing])
+    return "\n".join("\n".join(block) for block in blocks)
 
 
 def collected_text(answer: Answer) -> str:

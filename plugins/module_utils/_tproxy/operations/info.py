@@ -143,7 +143,9 @@ def _facts(
     filtered = {status.link.ifindex for status in statuses if status.policy}
     links = [status.link for status in statuses]
     looked_at = [
-        interface(system, status.link, _mark(status))._replace(untracked=_untracked(current, status))
+        interface(system, status.link, _mark(status))._replace(
+            untracked=_untracked(current, status), takes_ssh=_takes_ssh(status)
+        )
         for status in statuses
     ]
     if _finds_sockets(current):
@@ -174,6 +176,14 @@ def _router_facts(
     return router_facts(system, current.netlink, current.links, rules, enforcing, fragments, sockets)._replace(
         missing_group="" if not group or system.processes.has_group(group) else group, names=names
     )
+
+
+def _takes_ssh(status: InterfaceStatus) -> bool:
+    """Return whether a closed interface that runs our program lets SSH in from any source."""
+    policy = status.policy
+    if policy is None or status.ours is None or status.is_fail_closed:
+        return False
+    return policy.allow_ssh and policy.default_action == "drop" and not policy.loopback
 
 
 def _untracked(current: CurrentState, status: InterfaceStatus) -> Obstacle | None:

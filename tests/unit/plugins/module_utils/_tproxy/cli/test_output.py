@@ -57,6 +57,10 @@ def test_doctor_prints_finding_and_remedy():
         "error: lan1 has no filter of ours [no_filter]\n    run tc_bpf_attach again"
     )
     assert doctor_text({**answer_of_info(), "findings": []}) == "Nothing is wrong."
+    note = {"severity": "note", "code": "ssh_from_anywhere", "found": "lan0 lets SSH in", "remedy": "add the networks"}
+    assert doctor_text({**answer_of_info(), "findings": [note]}) == (
+        "Nothing is wrong.\nnote: lan0 lets SSH in [ssh_from_anywhere]\n    add the networks"
+    )
     assert doctor_text({"attachments": [], "findings": []}) == "Nothing is wrong, but no interface has the splicer."
 
 
