@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 import textwrap
 from typing import Any
@@ -14,19 +15,20 @@ import yaml
 from ansible_collections.netedge.tproxy.tests.system.openziti.lab import ROOT
 
 PAGE = ROOT / "docs" / "openziti.md"
+FILTER_PAGE = ROOT / "docs" / "reference" / "openziti.md"
 
 
-def _section(heading: str) -> str:
+def _section(heading: str, page: pathlib.Path = PAGE) -> str:
     """Return the text of a section."""
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     begin = text.index(f"\n## {heading}\n")
     return re.split(r"^## ", text[begin + 4 :], flags=re.MULTILINE)[0]
 
 
-def block(heading: str, language: str) -> str:
+def block(heading: str, language: str, page: pathlib.Path = PAGE) -> str:
     """Return the only fenced block of a language in a section."""
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", _section(heading), re.MULTILINE | re.DOTALL)
-    assert len(found) == 1, f"{PAGE.name}, {heading}: expected one block of {language}, got {len(found)}"
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", _section(heading, page), re.MULTILINE | re.DOTALL)
+    assert len(found) == 1, f"{page.name}, {heading}: expected one block of {language}, got {len(found)}"
     return textwrap.dedent(found[0])
 
 

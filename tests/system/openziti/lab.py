@@ -87,22 +87,24 @@ def socket_in(
 
 def play(playbook: pathlib.Path, *options: str) -> str:
     """Run a playbook on the routers and return its output."""
-    return _ansible("ansible-playbook", playbook, *options)
+    return run(ansible("ansible-playbook", playbook, *options))
 
 
 def module(name: str, **options: Any) -> str:
     """Run a module of the collection on the router under test and return its output."""
-    return _ansible("ansible", "r1", "-m", f"netedge.tproxy.{name}", "-a", json.dumps(options) if options else "")
+    given = json.dumps(options) if options else ""
+    return run(ansible("ansible", "r1", "-m", f"netedge.tproxy.{name}", "-a", given))
 
 
-def _ansible(program: str, *words: object) -> str:
+def ansible(program: str, *words: object) -> list[object]:
+    """Return a command of Ansible with the inventory of the lab."""
     environment = {
         "ANSIBLE_CONFIG": ROOT / "tests" / "system" / "ansible.cfg",
         "ANSIBLE_COLLECTIONS_PATH": ROOT / ".work" / "tree",
         "ANSIBLE_REMOTE_USER": "root",
     }
     settings = [f"{name}={value}" for name, value in environment.items()]
-    return run(["env", *settings, program, "-i", lab("inventory").strip(), *words])
+    return ["env", *settings, program, "-i", lab("inventory").strip(), *words]
 
 
 class Router:

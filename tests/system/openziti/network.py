@@ -18,7 +18,14 @@ import yaml
 
 from ansible_collections.netedge.tproxy.tests.system.openziti import guide, lab
 from ansible_collections.netedge.tproxy.tests.system.openziti.clients import Client
-from ansible_collections.netedge.tproxy.tests.system.openziti.management_api import ADDRESS, HOST, PORT, Api, Refused
+from ansible_collections.netedge.tproxy.tests.system.openziti.management_api import (
+    ADDRESS,
+    HOST,
+    PORT,
+    USER,
+    Api,
+    Refused,
+)
 
 HERE = pathlib.Path(__file__).parent
 UNIT = "ziti-router"
@@ -49,7 +56,7 @@ class EdgeRouter(lab.Router):
         listener = guide.tunnel_listener()
         listener["options"] |= changes
         config["listeners"].append(listener)
-        self.put("/var/lib/ziti-router/config.yml", json.dumps(config, indent=1))
+        self.put("/var/lib/ziti-router/config.yml", yaml.safe_dump(config, sort_keys=False))
         self.run("chown", "ziti-router:ziti-router", "/var/lib/ziti-router/config.yml")
 
     def enrol(self, token: str) -> None:
@@ -132,12 +139,31 @@ class Network:
 
     def start_controller(self, part: str = "ctl") -> None:
         """Start the controller. Its certificate holds for a name, not for an address, so it gets a file of hosts."""
-        hosts = self.folder / "hosts"
-        hosts.write_text(HOSTS, encoding="utf-8")
-        script = f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"'
         words = ["run", "quickstart", "--home", self.folder / "controller", "--no-router"]
         words += ["--ctrl-address", HOST, "--ctrl-port", PORT]
-        self._spawn(part, "controller.log", "unshare", "--mount", "sh", "-c", script, self.binary, *words)
+        self._spawn(part, "controller.log", *self._with_hosts(self.binary, *words))
+
+    def beside_controller(self, *words: object) -> str:
+        """Run a command of this machine where the controller has its name; return what it prints."""
+        return lab.run(["nsenter", f"--net=/run/netns/{lab.NAME}-ctl", *self._with_hosts(*words)])
+
+    def export(self, entities: str, form: str) -> str:
+        """Return what `ziti ops export` writes of these entities. Its progress goes to standard error."""
+        script = 'exec "$0" "$@" 2> /dev/null'
+        words = ["ops", "export", entities, "--output-format", form, "--controller-url", f"https://{HOST}:{PORT}"]
+        words += ["-u", USER["username"], "-p", USER["password"], "--ca", self.certificate, "--yes", "--ignore-config"]
+        return self.beside_controller("env", f"HOME={self.folder}", "sh", "-c", script, self.binary, *words)
+
+    @property
+    def certificate(self) -> pathlib.Path:
+        """Return the certificate of the controller's authority."""
+        return self.folder / "controller" / "pki" / "root-ca" / "certs" / "root-ca.cert"
+
+    def _with_hosts(self, *words: object) -> list[object]:
+        """Return a command that runs with a file of hosts of its own."""
+        hosts = self.folder / "hosts"
+        hosts.write_text(HOSTS, encoding="utf-8")
+        return ["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$0" "$@"', *words]
 
     def restart_controller(self, part: str = "ctl") -> None:
         """End the controller as systemd would, and start it on the same files, beside a router if `part` is one."""

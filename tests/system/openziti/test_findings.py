@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from ansible_collections.netedge.tproxy.tests.system.openziti import lab
+import pytest
+
+from ansible_collections.netedge.tproxy.tests.system.openziti import guide, lab
 from ansible_collections.netedge.tproxy.tests.system.openziti.findings import gone, obey, told
+from ansible_collections.netedge.tproxy.tests.system.openziti.management_api import ADDRESS
 from ansible_collections.netedge.tproxy.tests.system.openziti.network import UNIT
 from ansible_collections.netedge.tproxy.tests.system.openziti.services import (
     OTHER_WEB,
@@ -25,6 +28,8 @@ def test_a_refused_call(network, serve):
     service = serve("refused", intercept("172.16.61.1", 80), interfaces=[TOO_LONG, "lan0"], port=WEB)
     finding = told(network, "calls_refused")
     assert TOO_LONG in finding["found"] and f"systemctl restart {UNIT}" in finding["remedy"]
+    journal, restart = guide.commands("After a refused or lost call")
+    assert TOO_LONG in network.r1.shell(journal) and restart in finding["remedy"]
     assert network.client.silent("172.16.61.1", 80)
     service.change(network.api, "interfaces.v1", {"interfaces": ["lan0"]})  # the reason
     obey(network, finding)
@@ -45,6 +50,32 @@ def test_a_service_on_the_network_of_the_clients(network, serve):
     lab.eventually(lambda: owner not in {rule["owner"] for rule in network.r1.rules()})
     network.r1.control("restart")
     network.client.until_answered("172.16.61.2", 80)
+    gone(network, "lo_covers")
+
+
+@pytest.mark.parametrize(
+    ("taken", "covered"),
+    [
+        (ADDRESS, f"covers {ADDRESS}, the controller of ziti"),
+        ("10.0.0.0/8", "the subnet 10.1.1.0/24 of lan0"),
+        ("10.1.1.254", "the gateway 10.1.1.254 of lan0"),
+    ],
+)
+def test_a_service_on_a_neighbour(network, serve, taken, covered):
+    """It cuts the controller and Ansible off, so the console tells. A restart mends it without the service."""
+    network.r1.run("ip", "route", "replace", "203.0.113.0/24", "via", "10.1.1.254")
+    service = serve("neighbour", intercept(taken, 443), port=WEB)
+    try:
+        finding = lab.eventually(lambda: network.r1.findings().get("lo_covers"))
+        assert finding["severity"] == "error" and service.owner in finding["found"] and covered in finding["found"]
+    finally:
+        service.remove(network.api)
+        network.r1.control("restart")
+        network.r1.run("ip", "route", "del", "203.0.113.0/24")
+    lab.eventually(lambda: "lo_covers" not in network.r1.findings())
+    lab.eventually(network.all_online)
+    serve("after-neighbour", intercept("172.16.61.9", 80), port=WEB)
+    network.client.until_answered("172.16.61.9", 80)
     gone(network, "lo_covers")
 
 

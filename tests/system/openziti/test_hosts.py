@@ -85,6 +85,65 @@ def test_a_sandbox_without_unix_sockets(network, serve):
     gone(network, "listener_without_rule")
 
 
+def test_a_user_outside_the_group(network, serve):
+    """Each call is refused. The self-test tells the reason, and a finding tells the service."""
+    serve("no-member", intercept("172.16.50.6", 80), port=WEB)
+    network.client.until_answered("172.16.50.6", 80)
+    network.r1.run("groupadd", "--system", "--force", "others")
+    try:
+        network.role(tproxy_splicer_helper_group="others")
+        network.r1.control("restart")
+        told(network, "listener_without_rule")
+        assert network.client.silent("172.16.50.6", 80)
+        said = network.r1.shell(guide.commands("7. Start and prove")[1]).splitlines()[-1]
+        assert "helper: not reachable" in said and "group others" in said
+    finally:
+        network.role()
+        network.r1.run("groupdel", "others")
+        network.r1.control("restart")
+    network.client.until_answered("172.16.50.6", 80)
+    gone(network, "listener_without_rule")
+
+
+def test_a_router_of_root(network, serve):
+    """It needs no group: the helper serves root as well."""
+    serve("of-root", intercept("172.16.50.7", 80), port=WEB)
+    network.r1.put(DROP_IN, "[Service]\nUser=root\nGroup=root\n")
+    try:
+        network.role(tproxy_splicer_helper_group="")
+        network.r1.start()
+        network.client.until_answered("172.16.50.7", 80)
+        said = network.r1.shell(guide.commands("7. Start and prove")[1]).splitlines()[-1]
+        assert "helper: reachable" in said
+        assert network.r1.unit("tproxy-splicer-helper", "ActiveState") == "active"
+    finally:
+        network.r1.run("rm", DROP_IN)
+        network.r1.shell("chown -R ziti-router:ziti-router /var/lib/ziti-router")
+        network.role()
+        network.r1.start()
+    network.client.until_answered("172.16.50.7", 80)
+
+
+def test_names_need_the_management_entry(network, serve):
+    """Without it the default action drops the questions, and its counter shows them."""
+    serve("asked", intercept("asked.lab.ziti", 80), port=WEB)
+    lab.eventually(lambda: network.client.look_up(network.r1.lan, "asked.lab.ziti"))
+    try:
+        network.role(tproxy_splicer_management=[{"source": "10.99.0.0/24", "port": 22}])
+        before = dropped_by_default(network)
+        assert not network.client.look_up(network.r1.lan, "asked.lab.ziti")
+        assert dropped_by_default(network) > before
+    finally:
+        network.role()
+    assert network.client.look_up(network.r1.lan, "asked.lab.ziti")
+
+
+def dropped_by_default(network) -> int:
+    """Return the packets that the default action dropped on lan0."""
+    (attachment,) = network.r1.show("show", "rules")["attachments"]
+    return attachment["reasons"].get("default", {"dropped": {"packets": 0}})["dropped"]["packets"]
+
+
 def test_a_firewall_of_the_host(network, serve):
     """It drops spliced packets until it accepts the mark. A finding tells."""
     serve("input", intercept("172.16.50.3", 80), port=WEB)

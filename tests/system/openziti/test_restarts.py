@@ -207,25 +207,45 @@ def destinations(network) -> set[str]:
     return {rule["destination"].partition("/")[0] for rule in network.r1.rules()}
 
 
-def test_services_come_while_the_role_changes_a_rule(network, many):
-    """Eighty services come at 4 a second, during a role run whose change waits for its confirmation."""
+@pytest.mark.parametrize("confirm_timeout", [0, 90])
+def test_services_come_while_the_role_changes_a_rule(network, many, confirm_timeout):
+    """Eighty services come at 4 a second, during a role run whose change may wait for its confirmation."""
     network.role(tproxy_splicer_rules=[drop("172.16.200.1")])
     pace = threading.Thread(target=lambda: [many_at_a_pace(many, number) for number in range(80)])
     pace.start()
     time.sleep(2)  # a part of them comes before the run, a part after it
-    output = network.role(tproxy_splicer_rules=[drop("172.16.200.2")], tproxy_splicer_confirm_timeout=90)
+    changed = {"tproxy_splicer_rules": [drop("172.16.200.2")]}
+    output = network.role(tproxy_splicer_confirm_timeout=confirm_timeout, **changed)
     pace.join()
     assert "changed=1" in output
     wanted = {f"172.17.0.{number + 1}" for number in range(80)}
     lab.eventually(lambda: wanted <= destinations(network), 30)
+    assert "changed=0" in network.role(**changed)
+    assert wanted <= destinations(network)  # purge leaves the rules of routers
     network.role()
 
 
-def many_at_a_pace(many, number: int) -> None:
-    """Add one service in a quarter of a second."""
+def test_services_come_while_the_role_replaces_the_helper(network, many):
+    """The role mends a unit of the helper that differs, and starts the helper again."""
+    pace = threading.Thread(target=lambda: [many_at_a_pace(many, number, 0.1) for number in range(120)])
+    network.r1.shell(f"echo '# of the operator' >> /etc/systemd/system/{HELPER}; systemctl daemon-reload")
+    pace.start()
+    time.sleep(1)
+    before = network.r1.unit(HELPER, "ExecMainStartTimestampMonotonic")
+    output = network.role()
+    pace.join()
+    assert "changed=1" in output
+    assert network.r1.unit(HELPER, "ExecMainStartTimestampMonotonic") != before
+    wanted = {f"172.17.0.{number + 1}" for number in range(120)}
+    lab.eventually(lambda: wanted <= destinations(network), 30)
+    lab.eventually(lambda: not any(answer.fault for answer in network.client.sweep(sorted(wanted), 443).values()))
+
+
+def many_at_a_pace(many, number: int, seconds: float = 0.25) -> None:
+    """Add one service, and use up its time."""
     start = time.monotonic()
     many([number])
-    time.sleep(max(0.0, 0.25 - (time.monotonic() - start)))
+    time.sleep(max(0.0, seconds - (time.monotonic() - start)))
 
 
 def drop(destination: str) -> dict[str, object]:

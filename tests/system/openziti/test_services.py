@@ -43,6 +43,15 @@ def test_ranges_on_two_addresses(network, serve):
         assert network.client.silent(host, 8101)
 
 
+def test_a_range_with_exchanged_ends(network, serve):
+    """The router hands the ends to its diverter as they are."""
+    serve("ends", intercept("172.16.11.3", (100, 80)), port=WEB)
+    for port in (80, 90, 100):
+        network.client.until_answered("172.16.11.3", port)
+    for port in (79, 101):
+        assert network.client.silent("172.16.11.3", port)
+
+
 def test_a_network_with_host_bits(network, serve):
     serve("cidr", intercept("172.16.12.0/24", 80), port=WEB)
     serve("host-bits", intercept("172.16.19.5/24", 80), port=WEB)
@@ -83,6 +92,8 @@ def test_names_and_wildcards(network, serve):
         address = lab.eventually(lambda name=name: network.client.look_up(resolver, name))
         assert network.client.body(address, 80) == body
     assert network.client.silent(address, 443)
+    address = network.client.look_up(resolver, "new.wild.lab.ziti")
+    assert network.client.get(address, 80).body == OTHER_WEB_SAYS  # its rule is in force before the answer
 
 
 def test_allowed_sources(network, serve):
@@ -126,7 +137,7 @@ def test_two_services_share_a_flow(network, serve):
     second = serve("share-b", intercept("172.16.17.1", 80), port=OTHER_WEB)
     owners = {first.owner, second.owner}
     lab.eventually(lambda: owners <= {rule["owner"] for rule in network.r1.rules()})
-    body = network.client.get("172.16.17.1", 80).body
+    body = network.client.body("172.16.17.1", 80)
     winner, other = (first, second) if body == WEB_SAYS else (second, first)
     assert winner.owner == min(owners)
     winner.remove(network.api)
