@@ -9,9 +9,11 @@ import ctypes
 import os
 import platform
 import struct
+import subprocess
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.launcher import START
 from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Commands
 from ansible_collections.netedge.tproxy.tests.support.router import eventually
 
@@ -73,6 +75,18 @@ def test_a_unit_without_unix_sockets_is_told_of_its_setting(ask):
     assert said.startswith("not reachable, this process may not use AF_UNIX")
     assert said.endswith("calls of this user are refused")
     assert ask(preexec_fn=forbid_unix_sockets).endswith("calls of this user work without it, in some 0.2 s each")
+
+
+@pytest.mark.parametrize("start", [[], ["/usr/bin/python3", "-I", "-c", START]], ids=["perl", "python"])
+def test_a_call_from_such_a_unit_is_refused_in_one_line(installed, helper, start):
+    flow = ("-c", "192.0.2.7", "-m", "32", "-p", "tcp", "-l", "80", "-h", "80")
+    call = [*start, str(installed / "tproxy-splicer"), "-I", *flow, "-t", "33401"]
+    environment = {"TPROXY_SPLICER_HELPER": str(helper.path)}
+    done = subprocess.run(
+        call, env=environment, user=NOBODY, preexec_fn=forbid_unix_sockets, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "a member of the helper's group" in done.stderr
 
 
 def test_a_stopped_helper_is_told_in_time(ask, helper):

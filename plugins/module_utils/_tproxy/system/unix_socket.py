@@ -165,20 +165,28 @@ def ask(path: str, words: Iterable[str], unit: str) -> Reply | None:
     """
     denied = 0
     for number in range(1, TRIES + 1):
-        with socket.socket(socket.AF_UNIX) as channel:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX) as channel:
                 channel.connect(path)
-            except OSError as refusal:
-                denied += refusal.errno == errno.EACCES
-                if not os.geteuid() or not _may_come(refusal.errno, denied, unit):
-                    return None
-            with contextlib.suppress(OSError):  # a killed process sends no answer
-                channel.sendall("\0".join(words).encode("utf-8", "surrogateescape"))
-                channel.shutdown(socket.SHUT_WR)
-                status, space, line = b"".join(iter(lambda: channel.recv(REQUEST_BYTES), b"")).decode().partition(" ")
-                if space:
-                    return Reply(int(status), line.strip())
+                reply = _reply(channel, words)
+            if reply:
+                return reply
+        except OSError as refusal:
+            denied += refusal.errno == errno.EACCES
+            if not os.geteuid() or not _may_come(refusal.errno, denied, unit):
+                return None
         time.sleep(0.2 * number)
+    return None
+
+
+def _reply(channel: socket.socket, words: Iterable[str]) -> Reply | None:
+    """Return the answer to a request. A killed process sends none."""
+    with contextlib.suppress(OSError):
+        channel.sendall("\0".join(words).encode("utf-8", "surrogateescape"))
+        channel.shutdown(socket.SHUT_WR)
+        status, space, line = b"".join(iter(lambda: channel.recv(REQUEST_BYTES), b"")).decode().partition(" ")
+        if space:
+            return Reply(int(status), line.strip())
     return None
 
 
