@@ -47,7 +47,10 @@ ASKING = (
     "tests/kernel/adapters/test_*.py",
     *(f"tests/kernel/program/test_{name}.py" for name in ("packets", "always_allowed", "rules", "maps", "fail_closed")),
     "tests/kernel/program/test_confirm_deadline.py",
-    *(f"tests/kernel/traffic/test_{name}.py" for name in ("sessions", "path", "link", "wire", "splice", "reasons")),
+    *(
+        f"tests/kernel/traffic/test_{name}.py"
+        for name in ("sessions", "path", "link", "wire", "splice", "reasons", "listeners")
+    ),
     "tests/kernel/operations/test_clock.py",
     APPARMOR,
     "tests/fuzz/test_cases.py::test_case",
