@@ -16,6 +16,16 @@ description:
 author:
   - netedge.tproxy contributors (@netedge)
 options:
+  gather_subset:
+    description:
+      - The members to read and to return. V(all) reads every one.
+      - The other members are small, and are always returned.
+      - With 10,000 rules, a run without V(rules) and V(findings) returns some KiB in place of megabytes.
+    type: list
+    elements: str
+    choices: [all, attachments, program, rules, flows, drops, routes, findings]
+    default: [all]
+    version_added: 0.2.0
   drops:
     description:
       - The number of entries of the drop log to return, those that were seen last.
@@ -35,6 +45,11 @@ EXAMPLES = r"""
   netedge.tproxy.tproxy_info:
   register: splicer
 
+- name: Read the interfaces and the policy routes alone
+  netedge.tproxy.tproxy_info:
+    gather_subset: [attachments, routes]
+  register: interfaces
+
 - name: Show the rules with hits
   ansible.builtin.debug:
     msg: "{{ splicer.rules | selectattr('hits.packets', 'gt', 0) }}"
@@ -43,7 +58,7 @@ EXAMPLES = r"""
 RETURN = r"""
 attachments:
   description: One entry for each interface with the program or a policy of the splicer.
-  returned: success
+  returned: if O(gather_subset) has V(attachments) or V(all)
   type: list
   elements: dict
   contains:
@@ -100,7 +115,7 @@ attachments:
       elements: str
 program:
   description: The pinned program; null without one.
-  returned: success
+  returned: if O(gather_subset) has V(program) or V(all)
   type: dict
   contains:
     program_id:
@@ -129,7 +144,7 @@ rules:
     - All stored rules, as M(netedge.tproxy.tproxy_rule) returns them, each with its hits.
     - C(in_force) is true if an interface of the rule has our program, and the program reads these rules.
     - Its member C(service) is the name of the OpenZiti service, if C(/etc/tproxy_splicer/service_names.json) has it.
-  returned: success
+  returned: if O(gather_subset) has V(rules) or V(all)
   type: list
   elements: dict
   sample:
@@ -144,7 +159,7 @@ flows:
     - The tables of tracked flows by name. C(own) has flows of this router, C(forwarded) those that it forwards or
       masquerades, and C(outside) those that began outside. C(entries) counts the flows that have not expired, C(size)
       those that fit.
-  returned: success
+  returned: if O(gather_subset) has V(flows) or V(all)
   type: dict
   sample:
     own: {entries: 12, size: 65536}
@@ -170,7 +185,7 @@ drops:
   description:
     - The last distinct packets that the program dropped, or would have dropped but for V(audit), the last one first.
     - Each CPU notes a limited number of packets in a second, so the counts of a flood are samples.
-  returned: success
+  returned: if O(gather_subset) has V(drops) or V(all)
   type: list
   elements: dict
   contains:
@@ -241,7 +256,7 @@ image:
   sample: {pages: 548, bytes: 561152, rules: 3, capacity_bytes: 1048576}
 routes:
   description: The policy routes, as C(ip) commands.
-  returned: success
+  returned: if O(gather_subset) has V(routes) or V(all)
   type: list
   elements: str
 drift:
@@ -280,7 +295,7 @@ findings:
     - Conditions that cause or will cause a fault, errors first. C(severity) is V(error), V(warning) or V(note).
       C(code) is stable.
     - C(docs/reference/findings.md) of the collection lists all codes.
-  returned: success
+  returned: if O(gather_subset) has V(findings) or V(all)
   type: list
   elements: dict
   sample:

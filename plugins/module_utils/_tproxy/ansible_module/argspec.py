@@ -19,6 +19,7 @@ from ..constants import (
     FAMILY_NAMES,
     FUNCTION,
     HANDLE,
+    INFO_MEMBERS,
     MERGED,
     METRICS_INTERVAL,
     PIN_DIR,
@@ -281,7 +282,13 @@ def tproxy_cli() -> Arguments:
 
 def tproxy_info() -> Arguments:
     """Return the arguments of AnsibleModule for tproxy_info."""
-    return _copy(argument_spec={"drops": {"type": "int", "default": 20}, "pin_dir": PIN})
+    return _copy(
+        argument_spec={
+            "gather_subset": {"type": "list", "elements": "str", "choices": ["all", *INFO_MEMBERS], "default": ["all"]},
+            "drops": {"type": "int", "default": 20},
+            "pin_dir": PIN,
+        }
+    )
 
 
 def _copy(**arguments: Any) -> Arguments:

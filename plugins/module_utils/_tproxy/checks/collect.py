@@ -201,9 +201,14 @@ class WaitingSockets:
             raise
 
 
+def intercepts_of(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return the rules that splice."""
+    return tuple(rule for rule in rules if rule.action == "tproxy")
+
+
 def with_listeners(facts: Facts, system: System, rules: Iterable[Rule], sockets: WaitingSockets) -> Facts:
     """Return the facts with the rules that splice, and with the sockets that listen at their proxy addresses."""
-    intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
+    intercepts = intercepts_of(rules)
     targets: dict[_Target, list[Rule]] = {}
     for rule in intercepts:
         targets.setdefault(_Target(rule.protocol, rule.tproxy_ip, rule.tproxy_port), []).append(rule)

@@ -16,7 +16,17 @@ from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, run
 from ..resources.trackers import untracked
 from ..resources.transaction import RulePlan, Transaction, TransactionPlan
 from ..system.netlink.messages import Link
-from .collect import WaitingSockets, ahead, interface, machine, overtaken, with_listeners, with_networks, with_routing
+from .collect import (
+    WaitingSockets,
+    ahead,
+    intercepts_of,
+    interface,
+    machine,
+    overtaken,
+    with_listeners,
+    with_networks,
+    with_routing,
+)
 from .dry_run import affected, questions, rehearse
 from .facts import DriftFact, Facts, Interface
 from .findings import Finding, findings, format_finding, path_unknown, vrf_unsupported
@@ -132,7 +142,7 @@ def findings_of_router(transaction: Transaction, hooks: Mapping[Hook, Link], pla
     if not planned.changed:
         return findings(facts._replace(interfaces=tuple(looked_at)))
     facts = with_listeners(facts, system, planned.rules.plan.changes.puts.values(), WaitingSockets(system.sockets))
-    intercepts = tuple(rule for rule in planned.rules.plan.after.values() if rule.action == "tproxy")
+    intercepts = intercepts_of(planned.rules.plan.after.values())
     networks = with_networks(netlink, links, looked_at, policies) if intercepts else tuple(looked_at)
     facts = facts._replace(interfaces=networks, intercepts=intercepts)
     return findings(facts) + _cut_by_router(transaction, planned)

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from ..abi import layout
 from ..abi import structs as codec
@@ -18,6 +19,7 @@ from ..checks.collect import (
     change_drift,
     collect_status,
     daemons,
+    intercepts_of,
     interface,
     leftovers,
     machine,
@@ -31,14 +33,14 @@ from ..checks.findings import by_severity, findings
 from ..checks.flow_tables import flow_tables
 from ..checks.router_facts import helper_group, router_facts, service_names
 from ..checks.routers import RouterFacts, findings_of_routers, service_of
-from ..constants import STATE_FILE
+from ..constants import INFO_MEMBERS, STATE_FILE
 from ..model.policy import Mark
 from ..model.rule import Rule, is_routers, reading_order
 from ..persistence.state_file import saved_drift, watcher_changes
 from ..resources.attachments import Obstacle, hook_of
 from ..resources.current_state import CurrentState, DriftEntry
 from ..resources.hooks import CLSACT, HookProgram
-from ..resources.in_force import waiting_rules
+from ..resources.in_force import Waiting, waiting_rules
 from ..resources.lock import pending_change, refuse_without_capabilities
 from ..resources.older_release import older_attachments, pins_to_read
 from ..resources.operation import Answer, Operation, Options, Result
@@ -70,7 +72,11 @@ NOTHING: Answer = {
 
 
 def inspect(options: Options, system: System, _check: bool) -> Result:
-    """Return the values of tproxy_info, and of doctor without the rights. Raises LayoutMismatch for foreign pins."""
+    """Return the values of tproxy_info, and of doctor without the rights. Raises LayoutMismatch for foreign pins.
+
+    The option `gather_subset` names the members of INFO_MEMBERS to read, all of them by default.
+    """
+    wanted = _wanted(options.get("gather_subset"))
     facts = machine(system, options["pin_dir"])
     if facts.missing_capabilities or facts.foreign_parts:
         return Result(False, {**NOTHING, "findings": findings(facts)})
@@ -82,43 +88,52 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
         current = CurrentState(system, lambda: netlink, pins, ignore_damage=True)
         statuses = collect_status(current, older)
         names, sockets = service_names(system), WaitingSockets(system.sockets)
-        facts = _facts(facts, current, statuses, names, sockets)
+        facts = _facts(facts, current, statuses, names, sockets if "findings" in wanted else None)
         drift = {status.link.name: _drift(status, facts, current.routes) for status in statuses}
         saved = [] if older else saved_drift(current, options["pin_dir"])
         of_machine = [*change_drift(system, options["pin_dir"]), *leftovers(current), *_image_drift(current), *saved]
         everything = [DriftFact(name, *each) for name, found in drift.items() for each in found]
         everything += [DriftFact(None, *each) for each in of_machine]
-        attached = any(status.ours for status in statuses)
         enforcing = {status.link.name for status in statuses if status.enforces}
-        waiting = waiting_rules(
-            (rule for rule, _slot in current.rules.contents.rules if not is_routers(rule.owner)), enforcing
-        )
-        tables = tuple(flow_tables(system, pins))
+        tables = tuple(flow_tables(system, pins)) if wanted & {"flows", "findings"} else ()
         facts = facts._replace(
             drift=tuple(everything),
-            attached=attached,
+            attached=any(status.ours for status in statuses),
             daemons=daemons(system),
-            waiting=waiting,
+            waiting=_waiting(current, enforcing),
             flow_tables=tables,
         )
-        about_routers = _router_facts(current, statuses, enforcing, names, sockets)
         pending = pending_change(system, options["pin_dir"])
+        members: dict[str, Callable[[], Any]] = {
+            "attachments": lambda: [_attachment(current, status, drift[status.link.name]) for status in statuses],
+            "program": lambda: _program(current),
+            "rules": lambda: _rules(current, names, enforcing),
+            "flows": lambda: {table.name: {"entries": table.flows, "size": table.size} for table in tables},
+            "drops": lambda: drop_log(
+                system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules
+            ),
+            "routes": lambda: lines(current.routes.entries),
+            "findings": lambda: by_severity(
+                [
+                    *findings(facts),
+                    *findings_of_routers(_router_facts(current, statuses, enforcing, names, sockets)),
+                ]
+            ),
+        }
         data = {
-            "attachments": [_attachment(current, status, drift[status.link.name]) for status in statuses],
-            "program": _program(current),
-            **_rules(current, names, enforcing),
-            "routes": lines(current.routes.entries),
-            "drops": drop_log(system, netlink, pins, options.get("drops", 0), lambda: current.rules.contents.rules),
-            "flows": {table.name: {"entries": table.flows, "size": table.size} for table in tables},
-            "reserved_ports": [
-                {"protocol": protocol, "port": port} for protocol, port in sorted(reserved_ports(system.bpf, pins))
-            ],
+            **{name: read() for name, read in members.items() if name in wanted},
+            "generation": current.rules.contents.generation,
+            "image": _image(current),
+            "reserved_ports": _reserved_ports(current),
             "drift": _codes(of_machine),
             "daemons": _daemons(facts.daemons, system),
             "pending_change": pending and pending.shown(system),
-            "findings": by_severity([*findings(facts), *findings_of_routers(about_routers)]),
         }
         return Result(False, data)
+
+
+def _wanted(subset: Collection[str] | None) -> frozenset[str]:
+    return frozenset(INFO_MEMBERS if subset is None or "all" in subset else subset)
 
 
 def look(options: Options, system: System, check_mode: bool) -> Result:
@@ -136,9 +151,12 @@ def _facts(
     current: CurrentState,
     statuses: list[InterfaceStatus],
     names: Mapping[str, str],
-    sockets: WaitingSockets,
+    sockets: WaitingSockets | None,
 ) -> Facts:
-    """Return the facts with interfaces, policy routing and listeners. Rules of routers have the names of services."""
+    """Return the facts with interfaces and policy routing, and with sockets also with listeners.
+
+    Rules of routers have the names of services.
+    """
     system, netlink = current.system, current.netlink
     filtered = {status.link.ifindex for status in statuses if status.policy}
     links = [status.link for status in statuses]
@@ -154,7 +172,10 @@ def _facts(
     rules = [
         rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
     ]
-    return with_listeners(with_routing(facts, system, netlink), system, rules, sockets)
+    facts = with_routing(facts, system, netlink)
+    if sockets is None:
+        return facts._replace(intercepts=intercepts_of(rules))
+    return with_listeners(facts, system, rules, sockets)
 
 
 def _router_facts(
@@ -298,30 +319,42 @@ def _finds_sockets(current: CurrentState) -> bool:
     return SK_LOOKUP_PIN in current.pins.names()
 
 
-def _rules(current: CurrentState, names: Mapping[str, str], enforcing: Collection[str]) -> Answer:
+def _rules(current: CurrentState, names: Mapping[str, str], enforcing: Collection[str]) -> list[Answer]:
     table, contents = current.rule_reader, current.rules.contents
     hits = table.hits([slot for _rule, slot in contents.rules]) if contents.rules else {}
     ordered = sorted(contents.rules, key=lambda pair: reading_order(pair[0]))
+    return [
+        {
+            **rule.to_params(),
+            "service": service_of(rule.owner, names),
+            "hits": hits[slot],
+            "in_force": _is_in_force(rule, enforcing),
+        }
+        for rule, slot in ordered
+    ]
+
+
+def _waiting(current: CurrentState, enforcing: Collection[str]) -> tuple[Waiting, ...]:
+    """Return the rules of operators that are not in force yet."""
+    rules = (rule for rule, _slot in current.rules.contents.rules if not is_routers(rule.owner))
+    return waiting_rules(rules, set(enforcing))
+
+
+def _reserved_ports(current: CurrentState) -> list[Answer]:
+    found = sorted(reserved_ports(current.system.bpf, current.pins))
+    return [{"protocol": protocol, "port": port} for protocol, port in found]
+
+
+def _image(current: CurrentState) -> Answer:
+    contents = current.rules.contents
     image: dict[str, int] = {
         "pages": contents.pages,
         "bytes": contents.pages * layout.PAGE_BYTES,
         "rules": len(contents.rules),
     }
     if current.pins.complete:
-        image["capacity_bytes"] = table.capacity() * layout.PAGE_BYTES
-    return {
-        "rules": [
-            {
-                **rule.to_params(),
-                "service": service_of(rule.owner, names),
-                "hits": hits[slot],
-                "in_force": _is_in_force(rule, enforcing),
-            }
-            for rule, slot in ordered
-        ],
-        "generation": contents.generation,
-        "image": image,
-    }
+        image["capacity_bytes"] = current.rule_reader.capacity() * layout.PAGE_BYTES
+    return image
 
 
 def _is_in_force(rule: Rule, enforcing: Collection[str]) -> bool:

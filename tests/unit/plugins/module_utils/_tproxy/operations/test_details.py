@@ -10,6 +10,7 @@ import struct
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import HIT_COUNTERS, INTERFACES, LAYOUT
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import INFO_MEMBERS
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
     Conflict,
     InvalidInput,
@@ -186,6 +187,18 @@ def test_more_rules_than_counters_get_a_longer_map_of_hits():
     assert machine.files[HITS].shape[3] == CPUS * 2 * HIT_COUNTERS
     assert [one["hits"]["packets"] for one in told(machine)["rules"] if one["hits"]["packets"]] == [7]
     assert all(entry["drift"] == [] for entry in told(machine)["attachments"])
+
+
+@pytest.mark.parametrize(
+    "subset", [[name] for name in INFO_MEMBERS] + [["rules", "findings"], ["all"], ["rules", "all"]]
+)
+def test_an_answer_has_the_members_that_were_asked_for_as_a_whole_answer_has_them(subset):
+    machine = prepared(*BOTH, ruling(WEB))
+    whole = told(machine)
+    part = play(machine, (inspect, options("tproxy_info", gather_subset=subset)))
+    assert (set(INFO_MEMBERS) & set(part)) == set(INFO_MEMBERS if "all" in subset else subset)
+    assert part == {name: whole[name] for name in part}
+    assert set(whole) - set(part) <= set(INFO_MEMBERS)
 
 
 def test_faults_of_rules_are_told_all_at_once():
