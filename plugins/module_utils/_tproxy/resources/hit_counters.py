@@ -34,13 +34,11 @@ class HitCounters(NamedTuple):
     def read(self, slots: Iterable[int]) -> dict[int, dict[str, int]]:
         """Return {slot: {packets, bytes}}. Those that the map lacks are zero."""
         wanted = list(slots)
-        end = COUNTER_WORDS * min(self.slots, max(wanted, default=0) + 1)
-        sums = [0] * end
+        sums = [0] * (COUNTER_WORDS * (max(wanted, default=0) + 1))
         for part in self.parts():
-            sums = list(map(add, sums, part[:end]))
+            sums[: len(part)] = map(add, sums, part)
         return {
-            slot: dict(zip(("packets", "bytes"), sums[COUNTER_WORDS * slot :][:COUNTER_WORDS] or (0, 0)))
-            for slot in wanted
+            slot: {"packets": sums[COUNTER_WORDS * slot], "bytes": sums[COUNTER_WORDS * slot + 1]} for slot in wanted
         }
 
     def zero(self, slots: Iterable[int]) -> None:
