@@ -70,7 +70,7 @@ HOOKS = {"clsact": attach_clsact, "TCX": attach_tcx}
 
 
 def peers_of(row: Row, family: int, short: bool = False) -> tuple:
-    """Return the peers that can do the job of a row, the base first."""
+    """Return the peers that can do the job of a row."""
     names = {"ours": "tproxy_tracker" if row.egress else "tproxy_splicer"}
     floors = {"drop at once": "floor_drop"} if row.receiver == "none" else {"empty program": "floor_empty"}
     if row.protocol == "tcp" and row != SET_UP and not short:
