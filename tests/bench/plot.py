@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pygal
+from pygal.etree import etree
 from pygal.style import Style
 
 PREFIX = "LIVE "
@@ -91,8 +92,13 @@ def plot(table: Mapping[str, Any]) -> str:
     chart.range = (chart.y_labels[0], chart.y_labels[-1])
     for name, points in lines.items():
         chart.add(name, points)
-    drawing = chart.render(is_unicode=True)
-    return f"{drawing}\n"
+    drawing = chart.render_tree()
+    # A script would hold pygal's settings only.
+    for parent in list(drawing.iter()):
+        for script in parent.findall("script"):
+            parent.remove(script)
+    text = etree.tostring(drawing)
+    return f"{text if isinstance(text, str) else text.decode()}\n"
 
 
 def series(rows: Sequence[Sequence[Any]], peer: int, value: int) -> dict[str, list[tuple[int, float]]]:
