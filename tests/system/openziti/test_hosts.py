@@ -271,8 +271,7 @@ def test_a_controller_and_a_router_on_one_host(network, serve):
         entries = [{"source": "10.1.1.0/24", "port": port} for port in (22, 1280)]
         entries += [{"source": "10.1.1.0/24", "protocol": "udp", "port": 53}]
         lab.module("tc_bpf_attach", interface="lan0", policy={"management": entries})
-        with pytest.raises(ConnectionRefusedError):  # the packet arrives; this controller listens on mgmt0 only
-            network.client.connect(network.r1.lan, 1280)
+        network.client.connect(network.r1.lan, 1280).close()
     finally:
         network.restart_controller("ctl")
         for router in (network.r1, network.r2):
