@@ -268,18 +268,20 @@ class Program:
         """
         found, self._faults = self._faults, []
         for name, counters in self._expected.items():
-            by_slot = {slot: self._counted(name, slot) for slot in {slot for slot, _outcome, _what in counters}}
+            by_slot = self._counted(name, {slot for slot, _outcome, _what in counters})
             for (slot, outcome, what), expected in counters.items():
                 counted = by_slot[slot][outcome][what]
                 if counted != expected:
                     found.append(f"{name}[{slot}]{outcome} counts {counted} {what}, not {expected}")
         return found
 
-    def _counted(self, name: str, slot: int) -> dict:
+    def _counted(self, name: str, slots: set) -> dict:
+        """Return {slot: {outcome: counter}} of a map."""
         if name == "reasons":
-            return structs.sum_outcomes(bpf.lookup(self.maps[name], structs.key(slot), self._interface_bytes()))
-        with hit_counters.opened(bpf, self.maps[name]) as counters:
-            return {THE_RULE: counters.read([slot])[slot]}
+            size, reasons = self._interface_bytes(), self.maps["reasons"]
+            return {slot: structs.sum_outcomes(bpf.lookup(reasons, structs.key(slot), size)) for slot in slots}
+        with hit_counters.opened(bpf, self.maps["hits"]) as counters:
+            return {slot: {THE_RULE: counter} for slot, counter in counters.read(slots).items()}
 
     def _interface_bytes(self) -> int:
         """Return the size of the counters of an interface, of all CPUs."""

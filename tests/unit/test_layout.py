@@ -26,6 +26,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.polic
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.hit_counters import HitCounters
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.interfaces import (
     decode_addresses,
     decode_policy,
@@ -191,7 +192,8 @@ META = """
 
 
 def test_counters_are_summed_over_the_cpus():
-    assert codec.sum_counters(golden(COUNTER, 32)) == {"packets": 2**32 + 2, "bytes": 2**32 + 300}
+    words = memoryview(golden(COUNTER, 32)).cast("Q")
+    assert HitCounters(words, slots=1, cpus=2).read([0]) == {0: {"packets": 2**32 + 2, "bytes": 2**32 + 300}}
 
 
 def test_outcomes_are_summed_over_the_cpus():

@@ -98,7 +98,7 @@ def _single_counters(folder: pathlib.Path) -> None:
     _replace(folder / "resources" / "pins.py", 'GROWING = ("hits",)', "GROWING = ()")
     counters, mapped = folder / "resources" / "hit_counters.py", "bpf.window(descriptor, size, True) as memory, "
     _replace(counters, mapped, "")
-    _replace(counters, "memoryview(memory) as octets", "memoryview(bytearray(b'\\xff' * 16 + bytes(size))) as octets")
+    _replace(counters, "memoryview(memory) as octets", "memoryview(bytearray(size)) as octets")
 
 
 def _remove_listener(path: pathlib.Path) -> None:

@@ -56,12 +56,6 @@ def key(index: int) -> bytes:
     return struct.pack("=I", index)
 
 
-def sum_counters(raw: bytes) -> dict[str, int]:
-    """Return {packets, bytes} summed over the CPUs of one per-CPU entry."""
-    numbers = struct.unpack(f"={len(raw) // 8}Q", raw)
-    return {"packets": sum(numbers[0::2]), "bytes": sum(numbers[1::2])}
-
-
 def sum_outcomes(raw: bytes) -> dict[tuple[int, int], dict[str, int]]:
     """Return {(reason, verdict): {packets, bytes}} summed over the CPUs of one entry of the map `reasons`."""
     per_cpu = struct.iter_unpack(f"={2 * layout.OUTCOMES}Q", raw)

@@ -51,7 +51,7 @@ def findings_of_hook(transaction: Transaction, link: Link, hook: Hook, planned: 
         untracked=untracked(transaction.netlink, current.programs, hook, policy)
     )
     rules = current.rules.rules.values() if planned.changed else []
-    intercepts = tuple(rule for rule in rules if rule.action == "tproxy")
+    intercepts = intercepts_of(rules)
     networks: tuple[Interface, ...] = (looked_at,)
     if intercepts:
         networks = with_networks(transaction.netlink, [link], [looked_at], current.policies.entries)
@@ -173,7 +173,7 @@ def _cut_by_router(transaction: Transaction, planned: TransactionPlan) -> list[F
 def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Finding]:
     """Return the findings about new and changed rules, and about connections that the new image would cut off."""
     system, current = transaction.system, transaction.current
-    intercepts = [rule for rule in planned.plan.changes.puts.values() if rule.action == "tproxy"]
+    intercepts = intercepts_of(planned.plan.changes.puts.values())
     if planned.compiled is None or not (intercepts or current.blob):
         return []
     found = findings(_facts_of_rules(transaction, intercepts)) if intercepts else []

@@ -18,7 +18,7 @@ from ..model.rule import UNKNOWN_LISTENER, Rule, is_routers
 from ..resources.interfaces import RECORDED_SCOPES
 from ..system.netlink.messages import Link
 from ..system.system import ListeningSocket, Netlink, Process, System
-from .collect import FAMILIES, WaitingSockets, subnet_of
+from .collect import FAMILIES, WaitingSockets, intercepts_of, subnet_of
 from .controllers import controllers
 from .refusals import refused_calls
 from .routers import IPV6_LOOPBACK, Neighbour, RouterFacts, Unruled
@@ -110,7 +110,7 @@ class _Leads(NamedTuple):
     @classmethod
     def of(cls, rules: Iterable[Rule]) -> _Leads:
         """Return those of rules."""
-        splicing = [rule for rule in rules if rule.action == "tproxy"]
+        splicing = intercepts_of(rules)
         any_socket = [rule for rule in splicing if rule.listener in (None, UNKNOWN_LISTENER)]
         return cls(
             frozenset(rule.listener for rule in splicing),

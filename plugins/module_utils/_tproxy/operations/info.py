@@ -169,13 +169,12 @@ def _facts(
     if _finds_sockets(current):
         looked_at = [each._replace(packet_sockets=0) for each in looked_at]
     facts = facts._replace(interfaces=with_networks(netlink, links, looked_at, filtered))
-    rules = [
-        rule._replace(name=rule.name or service_of(rule.owner, names)) for rule, _slot in current.rules.contents.rules
-    ]
     facts = with_routing(facts, system, netlink)
+    rules = [rule for rule, _slot in current.rules.contents.rules]
     if sockets is None:
         return facts._replace(intercepts=intercepts_of(rules))
-    return with_listeners(facts, system, rules, sockets)
+    named = [rule._replace(name=rule.name or service_of(rule.owner, names)) for rule in rules]
+    return with_listeners(facts, system, named, sockets)
 
 
 def _router_facts(

@@ -76,17 +76,15 @@ def create(bpf: Bpf, name: str, shape: Shape, slots: int) -> int:
 
 def slots_of(bpf: Bpf, descriptor: int) -> int:
     """Return the number of slots that a map of hits has for each CPU."""
-    with opened(bpf, descriptor) as counters:
-        return counters.slots
+    return bpf.map_info(descriptor).entries // bpf.possible_cpus()
 
 
 @contextmanager
 def opened(bpf: Bpf, descriptor: int) -> Iterator[HitCounters]:
     """Yield the counters of a map of hits. Raises KernelRefused."""
-    cpus = bpf.possible_cpus()
-    entries = bpf.map_info(descriptor).entries
-    with _words(bpf, descriptor, entries) as words:
-        yield HitCounters(words, min(words[COUNTER_WORDS * HITS_LENGTH], entries // cpus), cpus)
+    slots, cpus = slots_of(bpf, descriptor), bpf.possible_cpus()
+    with _words(bpf, descriptor, slots * cpus) as words:
+        yield HitCounters(words, slots, cpus)
 
 
 @contextmanager
