@@ -170,6 +170,9 @@ enum action_flag {
 	ACTION_CHECK_USER = 16, /* only sockets of the user `user` get packets */
 	/* a rule of a router for one address: reserved ports of this host stay with this host */
 	ACTION_SPARES_RESERVED = 32,
+	ACTION_DROP_FRAGMENTS = 64, /* fragments: drop */
+	/* fragments: always; user space keeps the listener in the map listeners */
+	ACTION_KEEP_LISTENER = 128,
 };
 
 /* The action of a rule, in the image, indexed by rule slot. */

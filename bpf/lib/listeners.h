@@ -37,8 +37,9 @@ static __always_inline void want_listener(const struct listener_key *key)
 }
 
 /*
- * Return whether a socket lookup will find the listener of the rule. If not, ask user
- * space for it. The lookup leaves own addresses to the sockets of this host.
+ * Return whether a socket lookup may find the listener of the rule, and will. If it only
+ * may, ask user space for the listener. The lookup leaves own addresses to the sockets of
+ * this host.
  */
 static __always_inline bool stack_finds_listener(struct __sk_buff *skb, const struct pkt_ctx *ctx,
 						 const struct flow *flow)
@@ -46,7 +47,7 @@ static __always_inline bool stack_finds_listener(struct __sk_buff *skb, const st
 	struct listener_key key;
 	struct bpf_sock *sk;
 
-	if (lookup_kind(&flow->daddr))
+	if (ctx->action->flags & ACTION_DROP_FRAGMENTS || lookup_kind(&flow->daddr))
 		return false;
 	set_listener_key(&key, ctx->action, flow->protocol);
 	sk = bpf_map_lookup_elem(MAP(listeners), &key);

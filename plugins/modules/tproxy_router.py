@@ -188,6 +188,11 @@ options:
       on_missing:
         description: Action while the proxy does not listen, V(drop) or V(pass). The default is V(drop).
         type: str
+      fragments:
+        description:
+          - When datagrams in fragments reach the proxy, V(on_demand), V(always) or V(drop), as
+            O(netedge.tproxy.tproxy_rule#module:fragments) tells. The default is V(on_demand).
+        type: str
       name:
         description: Free text of up to 63 bytes. Messages name the rule by it.
         type: str
@@ -420,6 +425,7 @@ gathered:
         tproxy_port: 58997
         tproxy_user: ""
         on_missing: drop
+        fragments: on_demand
         name: voice
         owner: ansible
     routes:

@@ -59,8 +59,8 @@ options:
     description:
       - V(tproxy) gives the flow to the socket that listens on O(tproxy_ip) and O(tproxy_port).
       - V(pass) passes the flow to the kernel, V(drop) drops it.
-      - A datagram in fragments gets the verdict on its first fragment, which has the ports. The program cannot splice
-        fragments, so it drops them if the rule has V(tproxy).
+      - A datagram in fragments gets the verdict on its first fragment, which has the ports. With V(tproxy),
+        O(fragments) tells when it reaches the proxy.
       - A fragment whose first fragment is not known is dropped if a rule with V(tproxy) or V(drop) has its protocol and
         its destination. For the others the default action of the interface decides.
       - The default is V(tproxy).
@@ -84,6 +84,16 @@ options:
   on_missing:
     description:
       - Action while the proxy does not listen, V(drop) or V(pass). The default is V(drop).
+    type: str
+  fragments:
+    description:
+      - When datagrams in fragments reach the proxy.
+      - With V(on_demand), which is the default, the first large datagram of a service is lost. It makes the watcher
+        look for the listener, and the next one arrives.
+      - With V(always) the watcher keeps the listener known, so the first one arrives, too. The rule must be part of the
+        saved state (O(netedge.tproxy.tproxy_router#module:persist) or M(netedge.tproxy.tproxy_state)).
+      - With V(drop) no datagram in fragments reaches the proxy.
+      - Both need Linux 5.17 and the watcher. Without them, such datagrams are dropped and counted as C(fragment).
     type: str
   name:
     description:
@@ -127,6 +137,9 @@ options:
         type: str
       on_missing:
         description: As O(on_missing).
+        type: str
+      fragments:
+        description: As O(fragments).
         type: str
       name:
         description: As O(name).
@@ -257,6 +270,7 @@ rules:
       tproxy_port: 58997
       tproxy_user: ""
       on_missing: drop
+      fragments: on_demand
       name: ""
       owner: ansible
 removed_rules:

@@ -147,6 +147,14 @@ ACTIONS = [
         {"tproxy_port": 65535, "destination": "2001:db8::/32"},
         "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 01   ff ff   03   00",
     ),
+    (
+        {"tproxy_port": 8443, "fragments": "drop"},
+        "00 00 00 00 00 00 00 00 00 00 ff ff 7f 00 00 01   20 fb   03   40",
+    ),
+    (
+        {"tproxy_port": 8443, "fragments": "always"},
+        "00 00 00 00 00 00 00 00 00 00 ff ff 7f 00 00 01   20 fb   03   80",
+    ),
 ]
 
 
@@ -156,7 +164,8 @@ def test_action(given, text):
     rule = rules_from_params([{**RULE, **given}])[0][0]
     raw = encode_action(rule)
     assert raw == golden(text, 32)
-    assert decode_action(raw) == (rule.action, rule.tproxy_ip, rule.tproxy_port, rule.on_missing, None, None)
+    proxy = (rule.tproxy_ip, rule.tproxy_port, rule.on_missing, None, None, rule.fragments)
+    assert decode_action(raw) == (rule.action, *proxy)
 
 
 def test_action_of_one_listener():

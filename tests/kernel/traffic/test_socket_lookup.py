@@ -19,6 +19,7 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.socket_lookups import SocketLookups
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.programs import SK_LOOKUP_PIN
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
@@ -184,6 +185,42 @@ def test_a_listener_that_closed_and_is_there_again_is_found_again(router, lookup
         router.count_anew()
         near.sendto(LARGE, (ends.server, 443))
         eventually(lambda: router.reasons().get(("no_listener", "dropped")) == 1)
+
+
+def test_the_first_large_datagram_of_a_rule_that_always_takes_them_is_spliced(router, lookups, client, ends):
+    rule = splice_rule(ends, "udp", fragments="always")
+    router.rules(rule)
+    lookups.keep(tuple(rules_from_params([rule])[0]))
+    with asking(client, ends, UDP) as near:
+        for _generation in range(2):
+            with proxy(ends, UDP) as listener:
+                assert lookups.have_work([])
+                serve(lookups)
+                assert not lookups.have_work([])
+                near.sendto(LARGE, (ends.server, 443))
+                listener.settimeout(SECONDS)
+                assert listener.recv(65535) == LARGE
+            lookups.keep(tuple(rules_from_params([rule])[0]))
+    lookups.keep(())
+    assert not lookups.have_work([])
+
+
+def test_a_rule_that_drops_fragments_wants_no_listener(router, lookups, client, ends):
+    """Beside a rule that has made the same listener known."""
+    router.rules(splice_rule(ends, "udp"), splice_rule(ends, "udp", ports="444", fragments="drop"))
+    with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
+        near.sendto(LARGE, (ends.server, 444))
+        eventually(lambda: drops(router) > len(LARGE) // 1500)
+        assert not lookups.have_work([])
+        make_known(near, ends, lookups)
+        sent_large(near, ends, listener)
+        router.count_anew()
+        near.sendto(LARGE, (ends.server, 444))
+        eventually(lambda: drops(router) > len(LARGE) // 1500)
+        assert is_empty(listener)
+        near.sendto(b"whole", (ends.server, 444))
+        listener.settimeout(SECONDS)
+        assert listener.recv(65535) == b"whole"
 
 
 def test_without_its_rule_no_fragment_reaches_the_proxy(router, lookups, client, ends):

@@ -52,6 +52,7 @@ RULE = {
     "tproxy_port": {"type": "str"},
     "tproxy_user": {"type": "str"},
     "on_missing": {"type": "str"},
+    "fragments": {"type": "str"},
     "name": {"type": "str"},
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..constants import DEFAULT_OWNER
 from ..model.flow import flow_text
 from ..model.prefix import Prefix
+from ..model.rule import ON_DEMAND
 
 SECTIONS = ("interfaces", "rules", "reasons", "flows", "routes")
 UNITS = ("", "K", "M", "G", "T", "P")
@@ -116,7 +117,9 @@ def outcome(rule: Answer) -> str:
         return str(rule["action"])
     host = f"[{rule['tproxy_ip']}]" if ":" in rule["tproxy_ip"] else rule["tproxy_ip"]
     user = f", user {rule['tproxy_user']}" if rule["tproxy_user"] else ""
-    return f"{host}:{rule['tproxy_port']}{user}" + (", or pass" if rule["on_missing"] == "pass" else "")
+    missing = ", or pass" if rule["on_missing"] == "pass" else ""
+    large = "" if rule["fragments"] == ON_DEMAND else f", fragments {rule['fragments']}"
+    return f"{host}:{rule['tproxy_port']}{user}{missing}{large}"
 
 
 def _reasons(answer: Answer) -> list[str]:

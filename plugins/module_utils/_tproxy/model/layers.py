@@ -28,6 +28,7 @@ OPTIONS = (
     "tproxy_port",
     "tproxy_user",
     "on_missing",
+    "fragments",
     "name",
     "owner",
 )

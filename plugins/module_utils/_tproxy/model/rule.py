@@ -8,7 +8,7 @@ The module defines a rule, the identity of rules and their precedence. It never 
 does), and never looks at other rules.
 
 1. A rule has one canonical form, so equality is equality of fields: `interfaces` sorted without doubles; tproxy_ip,
-   tproxy_port, on_missing and user empty unless the action is tproxy.
+   tproxy_port, on_missing and user empty unless the action is tproxy; `fragments` ON_DEMAND then.
 2. The identity is the match and the owner of a rule. A rule with a known identity changes that rule's action. It is
    never a second rule.
 3. Precedence is a total order of the rules that can match one packet. It never depends on the order of insertion.
@@ -25,6 +25,7 @@ from .protocol import has_ports, protocol_number, table_of
 
 ACTIONS = ("tproxy", "pass", "drop")
 ON_MISSING = ("drop", "pass")
+ON_DEMAND, ALWAYS, DROP = FRAGMENTS = ("on_demand", "always", "drop")
 PORT_MAX = 65535
 UNKNOWN_LISTENER = 0  # the kernel's cookies begin with 1 (__sock_gen_cookie() in net/core/sock_diag.c)
 
@@ -53,7 +54,8 @@ class Rule(NamedTuple):
     `protocol` is a canonical name. A protocol without ports has its number as `low` and `high`, as in the image.
     `listener` is the cookie (SO_COOKIE) of the only socket that gets packets, for a rule of a router. With
     UNKNOWN_LISTENER no socket gets any. None means each socket at the proxy address. `user` is the number of the only
-    user whose sockets get packets, None for all users.
+    user whose sockets get packets, None for all users. `fragments` tells when datagrams in fragments reach the proxy:
+    after the first of them, always, or never.
     """
 
     destination: Prefix
@@ -70,6 +72,7 @@ class Rule(NamedTuple):
     owner: str = "ansible"
     listener: int | None = None
     user: int | None = None
+    fragments: str = ON_DEMAND
 
     @property
     def identity(self) -> Identity:
@@ -111,6 +114,7 @@ class Rule(NamedTuple):
             "tproxy_port": self.tproxy_port,
             "tproxy_user": "" if self.user is None else str(self.user),
             "on_missing": self.on_missing,
+            "fragments": self.fragments if self.action == "tproxy" else "",
             "name": self.name,
             "owner": self.owner,
         }
@@ -126,7 +130,8 @@ class Rule(NamedTuple):
         if self.action != "tproxy":
             return self.action
         user = "" if self.user is None else f" of user {self.user}"
-        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}{user}, {self.on_missing} without a listener"
+        large = "" if self.fragments == ON_DEMAND else f", fragments {self.fragments}"
+        return f"tproxy {endpoint(self.tproxy_ip, self.tproxy_port)}{user}, {self.on_missing} without a listener{large}"
 
 
 @lru_cache(maxsize=1024)  # many rules have the same source

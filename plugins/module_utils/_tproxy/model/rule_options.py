@@ -25,7 +25,7 @@ from ..errors import InvalidInput
 from .long_list import LongList
 from .prefix import Prefix, format_address, parse_address
 from .protocol import has_ports, parse_protocol
-from .rule import ACTIONS, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number, ports_text
+from .rule import ACTIONS, FRAGMENTS, ON_DEMAND, ON_MISSING, PORT_MAX, Identity, Rule, ports_of_number, ports_text
 from .text import fault_of_interface_name, fault_of_text, misleading_characters, utf8_bytes
 
 DEFAULT_TPROXY_IP = {4: "127.0.0.1", 6: "::1"}
@@ -360,6 +360,16 @@ def _identities(reader: _Reader) -> list[Identity]:
     return [Identity(owner, destination, source, *each, interfaces) for each in matches]
 
 
+class _Proxy(NamedTuple):
+    """The options of a proxy, as Rule has them."""
+
+    ip: str = ""
+    port: int = 0
+    on_missing: str = ""
+    user: int | None = None
+    fragments: str = ON_DEMAND
+
+
 def _rules(users: Users, reader: _Reader) -> list[Rule]:
     """Return the rules that an entry stands for."""
     match = _match(reader)
@@ -368,28 +378,35 @@ def _rules(users: Users, reader: _Reader) -> list[Rule]:
     if action == "tproxy" and match and not has_ports(match.matches[0][0]):
         reader.fault("action", f"a proxy takes tcp and udp only; give pass or drop for {match.matches[0][0]}")
         return []
-    address: str | None = ""
-    port: int | None = 0
-    on_missing: str | None = ""
-    user: int | None = None
+    proxy: _Proxy | None = _Proxy()
     if action == "tproxy":
-        address, port = _tproxy_ip(reader), _tproxy_port(reader)
-        on_missing = reader.choice("on_missing", ON_MISSING, "drop")
-        user = _tproxy_user(reader, users)
+        proxy = _proxy(reader, users)
     else:
         _refuse_tproxy_options(reader, action)
-    if reader.faults or match is None or action is None or address is None or port is None or on_missing is None:
+    if reader.faults or match is None or action is None or proxy is None:
         return []
     owner, destination, source, matches, interfaces = match
+    ip, port, on_missing, user, fragments = proxy
     return [
-        Rule(destination, source, *each, interfaces, action, address, port, on_missing, name, owner, user=user)
+        Rule(destination, source, *each, interfaces, action, ip, port, on_missing, name, owner, None, user, fragments)
         for each in matches
     ]
 
 
+def _proxy(reader: _Reader, users: Users) -> _Proxy | None:
+    """Return the proxy of a rule, or None after a fault."""
+    ip, port = _tproxy_ip(reader), _tproxy_port(reader)
+    on_missing = reader.choice("on_missing", ON_MISSING, "drop")
+    user = _tproxy_user(reader, users)
+    fragments = reader.choice("fragments", FRAGMENTS, ON_DEMAND)
+    if ip is None or port is None or on_missing is None or fragments is None:
+        return None
+    return _Proxy(ip, port, on_missing, user, fragments)
+
+
 def _refuse_tproxy_options(reader: _Reader, action: str | None) -> None:
     """Fault a proxy where none is used. Empty ones, as Rule.to_params writes them, and on_missing do no harm."""
-    for option, empty in (("tproxy_ip", ""), ("tproxy_port", 0), ("tproxy_user", "")):
+    for option, empty in (("tproxy_ip", ""), ("tproxy_port", 0), ("tproxy_user", ""), ("fragments", "")):
         if action and reader.given(option) not in (None, "", empty):
             reader.fault(option, f"{reader.given(option)!r} has no meaning with action {action}; leave it out")
 

@@ -218,7 +218,7 @@ def _daemons(facts: Daemons, system: System) -> Answer:
     """Return the saved state, the unit of the boot, and the processes. None: not configured."""
     saved = system.files.changed_at(STATE_FILE)
     return {
-        "saved_at": "" if saved is None else time_of_day(saved * 10**9),
+        "saved_at": "" if saved is None else time_of_day(saved),
         "boots": facts.boots,
         "watcher": facts.watcher,
         "watcher_changes": watcher_changes(system),

@@ -4,9 +4,9 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The watcher's care for packets that lose their assigned socket (resources/socket_lookup.py).
 
-It attaches the program for socket lookups when a packet of an intercept came in fragments, or when an interface has a
-packet socket. It then looks for each listener that packets need. A listener that closed, and is there again, is wanted
-again by the next packet.
+It attaches the program for socket lookups when a packet of an intercept came in fragments, when an interface has a
+packet socket, or for a rule with `fragments: always`. It then looks for each listener that packets need, and for those
+of such rules. A listener that closed, and is there again, is wanted again by the next packet, or by its rule.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ..errors import KernelRefused, TproxyError
+from ..model.rule import Rule
 from ..resources.pins import Pins, splicer_pins
 from ..resources.programs import Programs
-from ..resources.socket_lookup import SocketLookup, WantedListener, listening
+from ..resources.socket_lookup import SocketLookup, WantedListener, kept_listeners, listening
 from ..system.system import System
 
 AGAIN_NS = 5 * 10**9  # until it looks again for a listener that it did not find: it reads the descriptors of all
@@ -31,6 +32,13 @@ class SocketLookups:
         self._system, self._pin_dir = system, pin_dir
         self._missed: dict[bytes, int] = {}
         self._rests_until = 0
+        self._rules: tuple[Rule, ...] = ()
+        self._kept: dict[bytes, WantedListener] = {}
+
+    def keep(self, rules: tuple[Rule, ...]) -> None:
+        """Keep the listeners of the rules with `fragments: always`, in place of those of other rules before."""
+        if rules is not self._rules:
+            self._rules, self._kept = rules, kept_listeners(rules)
 
     def have_work(self, ifindexes: Iterable[int]) -> bool:
         """Return whether a listener is wanted, or packets need the program, which is not attached."""
@@ -85,7 +93,8 @@ class SocketLookups:
     def _due(self, lookup: SocketLookup) -> dict[bytes, WantedListener]:
         since = self._system.background.monotonic_ns() - AGAIN_NS
         self._missed = {key: missed for key, missed in self._missed.items() if missed > since}
-        return {key: each for key, each in lookup.wanted().items() if key not in self._missed}
+        kept = {key: self._kept[key] for key in lookup.missing(self._kept)}
+        return {key: each for key, each in {**kept, **lookup.wanted()}.items() if key not in self._missed}
 
     def _is_needed(self, lookup: SocketLookup, ifindexes: Iterable[int]) -> bool:
         """Return whether packets already depend on the program: its link was lost, or a packet socket takes them."""

@@ -72,6 +72,15 @@ class Said(NamedTuple):
 WAITS_FOR_CONFIRMATION = Said(UNCONFIRMED)
 
 
+class Kept(NamedTuple):
+    """The memory between two looks. `saved` is the time of the last change of the state file before it was read."""
+
+    cache: RestoreCache
+    lookups: SocketLookups
+    ports: ReservedPortsWatch
+    saved: int | None
+
+
 def watch(
     options: Options, system: System, _check_mode: bool, finish: Callable[[], Iterable[str]] = tuple
 ) -> Iterator[str]:
@@ -86,8 +95,10 @@ def watch(
         _follow_addresses(options["pin_dir"], system)
         while True:
             ports.follow()
+            saved = system.files.changed_at(options["path"])
             began = system.background.monotonic_ns()
             found = list(_repair(options, system, cache, finish))
+            lookups.keep(cache.state.rules if cache.state else ())
             found += [Said(line) for line in lookups.work(_indexes(system, cache))]
             ended = system.background.monotonic_ns()
             _count_changes(system, found)
@@ -96,7 +107,7 @@ def watch(
             if WAITS_FOR_CONFIRMATION in found or system.files.exists(REFUSED_STATE):
                 events.wait(LOOK_AGAIN_SECONDS)
             else:
-                _wait(events, options, system, cache, lookups, ports)
+                _wait(events, options, system, Kept(cache, lookups, ports, saved))
             _follow_addresses(options["pin_dir"], system)
             _rest(events, options["pin_dir"], system, ended + min(REST * (ended - began), REST_MAX))
 
@@ -131,21 +142,15 @@ def _follow_addresses(pin_dir: str, system: System) -> None:
         system.background.sleep_until(ended + min(ADDRESSES_REST * (ended - began), ADDRESSES_REST_MAX))
 
 
-def _wait(
-    events: Events,
-    options: Options,
-    system: System,
-    cache: RestoreCache,
-    lookups: SocketLookups,
-    ports: ReservedPortsWatch,
-) -> None:
-    """Wait for an event, for another list of TCX programs, for a change past its deadline, or for socket lookups."""
+def _wait(events: Events, options: Options, system: System, kept: Kept) -> None:
+    """Wait for an event, another list of TCX programs, a change past its deadline, socket lookups or a saved state."""
+    cache, lookups, ports, saved = kept
     before = _tcx_lists(system, cache)
     while not events.wait(LOOK_SECONDS):
         ports.follow()
         if _tcx_lists(system, cache) != before or _has_overdue_change(options["pin_dir"], system):
             break
-        if lookups.have_work(_indexes(system, cache)):
+        if lookups.have_work(_indexes(system, cache)) or system.files.changed_at(options["path"]) != saved:
             break
 
 

@@ -7,7 +7,7 @@
 The stack forgets the assigned socket of a packet that came in fragments, or that it clones for a packet socket. The
 program for socket lookups gives such packets to the listener of their rule. It belongs to the network namespace, and it
 stays as long as the pin of its link. It costs each socket lookup of the machine some time, so it is attached when the
-first packet needs it.
+first packet needs it, or for a rule with `fragments: always`.
 
 The program on ingress notes the listeners that are wanted. A program of its hook can put no socket into a map (Linux
 7.3), and this process has no descriptor of a proxy's socket, so it duplicates the proxy's.
@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..abi import structs as codec
 from ..abi.layout import ACTION_CHECK_LISTENER, ACTION_CHECK_USER, LISTENERS_WANTED
+from ..abi.layout import LISTENERS as LISTENERS_MAX
 from ..constants import SK_LOOKUP
 from ..errors import Unsupported
 from ..model.prefix import parse_address
-from ..model.protocol import PROTOCOL_NAMES
+from ..model.protocol import PROTOCOL_NAMES, protocol_number
+from ..model.rule import ALWAYS, Rule
 from ..program.blob import Blob, program_name
 from ..system.bpf import SK_LOOKUP as SK_LOOKUP_TYPE
 from ..system.system import Bpf, ListeningSocket, Sockets
@@ -119,6 +121,14 @@ class SocketLookup:
         keys = self._bpf.keys(self._pins.fd(WANTED), codec.size_of("listener_key"), LISTENERS_WANTED)
         return {key: _decoded(key) for key in keys}
 
+    def missing(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return the keys without a listener in the map. A listener that closed is not in it."""
+        wanted = list(keys)
+        if not wanted:
+            return []
+        there = set(self._bpf.keys(self._pins.fd(LISTENERS), codec.size_of("listener_key"), LISTENERS_MAX))
+        return [key for key in wanted if key not in there]
+
     def has_listeners(self) -> bool:
         """Return whether listeners are there. The program on ingress then passes fragments for the stack to find them.
 
@@ -133,6 +143,28 @@ class SocketLookup:
     def forget_wanted(self, key: bytes) -> None:
         """Forget that packets needed a listener."""
         self._bpf.delete(self._pins.fd(WANTED), key, WANTED)
+
+
+def kept_listeners(rules: Iterable[Rule]) -> dict[bytes, WantedListener]:
+    """Return the listeners of rules with `fragments: always`, by their keys in the maps."""
+    return {key: _decoded(key) for key in {_key_of(rule) for rule in rules if rule.fragments == ALWAYS}}
+
+
+def _key_of(rule: Rule) -> bytes:
+    """Return the key of a rule's listener: set_listener_key() in bpf/lib/listeners.h."""
+    checks = 0 if rule.listener is None else ACTION_CHECK_LISTENER
+    checks |= 0 if rule.user is None else ACTION_CHECK_USER
+    return codec.encode(
+        "listener_key",
+        {
+            "address": parse_address(rule.tproxy_ip),
+            "cookie": rule.listener or 0,
+            "user": rule.user or 0,
+            "port": rule.tproxy_port,
+            "protocol": protocol_number(rule.protocol),
+            "checks": checks,
+        },
+    )
 
 
 def listening(sockets: Sockets, wanted: Mapping[bytes, WantedListener]) -> dict[bytes, int]:

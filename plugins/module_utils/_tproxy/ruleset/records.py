@@ -28,6 +28,8 @@ from ..abi.layout import (
     ACTION_CHECK_LISTENER,
     ACTION_CHECK_USER,
     ACTION_DROP,
+    ACTION_DROP_FRAGMENTS,
+    ACTION_KEEP_LISTENER,
     ACTION_ONE_ADDRESS,
     ACTION_PASS,
     ACTION_PASS_WHEN_MISSING,
@@ -55,7 +57,7 @@ from ..abi.structs import decode, encode
 from ..errors import LayoutMismatch, LimitExceeded, VerificationFailed
 from ..model.prefix import ADDRESS_BITS, Prefix, format_address, parse_address
 from ..model.protocol import protocol_name, protocol_number
-from ..model.rule import Identity, Rule, is_routers
+from ..model.rule import ALWAYS, DROP, ON_DEMAND, Identity, Rule, is_routers
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -63,12 +65,15 @@ if TYPE_CHECKING:
 KINDS = {"pass": ACTION_PASS, "drop": ACTION_DROP, "tproxy": ACTION_TPROXY}
 KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 MISSING_FLAGS = {"": 0, "drop": 0, "pass": ACTION_PASS_WHEN_MISSING}
+FRAGMENTS_FLAGS = {ON_DEMAND: 0, ALWAYS: ACTION_KEEP_LISTENER, DROP: ACTION_DROP_FRAGMENTS}
 # The ranges of addr_kind() in bpf/lib/addr.h; ::/127 is :: and ::1.
 SPECIAL_RANGES = tuple(
     Prefix.parse(text)[0]
     for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32", "::/127", "ff00::/8")
 )
 MISSING_NAMES = {flag: name for name, flag in MISSING_FLAGS.items() if name}
+FRAGMENTS_NAMES = {flag: name for name, flag in FRAGMENTS_FLAGS.items()}
+FRAGMENTS_MASK = ACTION_KEEP_LISTENER | ACTION_DROP_FRAGMENTS
 
 
 def encode_action(rule: Rule) -> bytes:
@@ -94,7 +99,8 @@ def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener:
 
 def _flags(rule: Rule) -> int:
     listener = 0 if rule.listener is None else ACTION_CHECK_LISTENER
-    return MISSING_FLAGS[rule.on_missing] | listener | (0 if rule.user is None else ACTION_CHECK_USER)
+    user = 0 if rule.user is None else ACTION_CHECK_USER
+    return MISSING_FLAGS[rule.on_missing] | FRAGMENTS_FLAGS[rule.fragments] | listener | user
 
 
 def _reach_flags(rule: Rule) -> int:
@@ -118,6 +124,7 @@ class Action(NamedTuple):
     on_missing: str
     listener: int | None
     user: int | None
+    fragments: str = ON_DEMAND
 
 
 @lru_cache(maxsize=4096)
@@ -130,7 +137,9 @@ def decode_action(raw: bytes) -> Action:
     on_missing = MISSING_NAMES[values["flags"] & ACTION_PASS_WHEN_MISSING]
     listener = values["listener"] if values["flags"] & ACTION_CHECK_LISTENER else None
     user = values["user"] if values["flags"] & ACTION_CHECK_USER else None
-    return Action(action, format_address(values["tproxy_ip"]), values["tproxy_port"], on_missing, listener, user)
+    fragments = FRAGMENTS_NAMES.get(values["flags"] & FRAGMENTS_MASK, "")
+    address = format_address(values["tproxy_ip"])
+    return Action(action, address, values["tproxy_port"], on_missing, listener, user, fragments)
 
 
 # ---- the canonical rules ----------------------------------------------------------------------
@@ -260,6 +269,7 @@ def _rule(
         texts[record.owner],
         record.listener if record.flags & ACTION_CHECK_LISTENER else None,
         record.user if record.flags & ACTION_CHECK_USER else None,
+        FRAGMENTS_NAMES[record.flags & FRAGMENTS_MASK],
     )
     return SlottedRule(rule, record.slot)
 

@@ -124,9 +124,9 @@ def mode_of(path: str) -> int | None:
 
 
 def changed_at(path: str) -> int | None:
-    """Return the time of the last change of a file, in seconds since 1970, or None without such a file."""
+    """Return the time of the last change of a file, in ns since 1970, or None without such a file."""
     with kernel_refusals("look at", path), suppress(FileNotFoundError):
-        return int(os.stat(path).st_mtime)
+        return os.stat(path).st_mtime_ns
     return None
 
 

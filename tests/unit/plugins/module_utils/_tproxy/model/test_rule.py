@@ -101,6 +101,7 @@ def test_params():
         "tproxy_port": 8080,
         "tproxy_user": "",
         "on_missing": "pass",
+        "fragments": "on_demand",
         "name": "web",
         "owner": "ansible",
     }

@@ -15,7 +15,18 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_
 )
 
 # As Ansible passes a rule: every option is there, None if it was left out.
-OPTIONS = ("source", "interfaces", "action", "tproxy_ip", "tproxy_port", "tproxy_user", "on_missing", "name", "owner")
+OPTIONS = (
+    "source",
+    "interfaces",
+    "action",
+    "tproxy_ip",
+    "tproxy_port",
+    "tproxy_user",
+    "on_missing",
+    "fragments",
+    "name",
+    "owner",
+)
 LEFT_OUT = dict.fromkeys(OPTIONS)
 GOOD = {**LEFT_OUT, "destination": "10.0.0.0/8", "protocol": "tcp", "ports": "80", "tproxy_port": 8080}
 
@@ -132,6 +143,15 @@ def test_rules_without_proxy_have_one_form(action, on_missing):
 def test_the_user_of_a_proxy_is_a_number(given, user):
     (rule,), _warnings = rules_from_params([{**GOOD, "tproxy_user": given}], users={"proxy": 13}.get)
     assert rule.user == user
+    assert rules_from_params([rule.to_params()])[0] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("given", "fragments"), [(None, "on_demand"), ("", "on_demand"), ("always", "always"), ("drop", "drop")]
+)
+def test_fragments_have_one_form(given, fragments):
+    (rule,), _warnings = rules_from_params([{**GOOD, "fragments": given}])
+    assert rule.fragments == rule.to_params()["fragments"] == fragments
     assert rules_from_params([rule.to_params()])[0] == [rule]
 
 
@@ -260,6 +280,8 @@ FAULTS = [
     ({"tproxy_ip": "224.0.0.1"}, "tproxy_ip", "names no socket"),
     ({"destination": "fd00::/8", "tproxy_ip": "::"}, "tproxy_ip", "names no socket"),
     ({"destination": "fd00::/8", "tproxy_ip": "ff02::1"}, "tproxy_ip", "names no socket"),
+    ({"fragments": "pass"}, "fragments", "'pass' is not one of on_demand, always, drop"),
+    ({"action": "pass", "tproxy_port": None, "fragments": "drop"}, "fragments", "no meaning with action pass"),
     ({"on_missing": "reject"}, "on_missing", "'reject' is not one of drop, pass"),
     ({"name": "n" * 64}, "name", "64 bytes"),
     ({"name": "\u00e4" * 32}, "name", "64 bytes"),

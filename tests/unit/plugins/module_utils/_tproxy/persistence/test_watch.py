@@ -16,6 +16,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.state import save_state
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence import watch as watch_module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.socket_lookups import SocketLookups
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.state_file import REFUSED_STATE
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.watch import UNCONFIRMED, watch
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources import restore
@@ -324,6 +325,19 @@ def test_after_a_change_beside_a_damaged_file_a_watcher_reverts_nothing():
     assert any("which a run had not saved" in line for line in said)
     assert [entry["interface"] for entry in readable(machine)["attachments"]] == ["lan1"]
     assert [entry.interface for entry in saved(machine).attachments] == ["lan1"]
+
+
+def test_a_watcher_keeps_the_listeners_of_a_state_that_is_saved_without_an_event(monkeypatch):
+    machine, heard = machine_after(*SAVED), []
+    monkeypatch.setattr(SocketLookups, "keep", lambda _lookups, rules: heard.append(rules))
+
+    def save():
+        kept(machine, ruling({**WEB, "fragments": "always"}))
+
+    machine.silent = [save]
+    watched(machine, save)
+    before, after = ({rule.fragments for rule in rules if rule.action == "tproxy"} for rules in (heard[0], heard[-1]))
+    assert ("always" in before, "always" in after) == (False, True)
 
 
 def in_force(machine: Machine) -> tuple:

@@ -48,14 +48,16 @@ def test_order_does_not_matter():
 def test_bytes_by_hand():
     """One rule as it lies behind the nodes, so that a change of format is seen here first."""
     plain = (4, (0x0A000000, 8), (0, 0), "udp", 53, 54, ("eth0", "wan"), "ansible")
-    rule = rule_sets.to_rule(plain, 2)._replace(name="dns", tproxy_port=5353, on_missing="pass", listener=258, user=999)
+    rule = rule_sets.to_rule(plain, 2)._replace(
+        name="dns", tproxy_port=5353, on_missing="pass", listener=258, user=999, fragments="always"
+    )
     assert (
         encode_source([(rule, 9)])
         == bytes.fromhex(
             "01000000 4c000000"  # one record of 76 bytes
             "00000000000000000000 ffff 0a000000 68"  # destination, 96 + 8
             "00000000000000000000 ffff 00000000 60"  # source, 96 + 0
-            "3500 3600 e914 11 03 13 00"  # low, high, tproxy_port; udp, tproxy, pass when missing and both checks, pad
+            "3500 3600 e914 11 03 93 00"  # low, high, tproxy_port; udp, tproxy, flags: pass, checks, always; pad
             "09000000 00000000 01000000 02000000 03000000"  # slot; numbers of the texts
             "0201000000000000 e7030000"  # listener, user
         )
