@@ -112,7 +112,7 @@ def _run_confirmable(operation: Operation, options: Options, system: System, che
     seconds, token = options.get("confirm_timeout") or 0, options.get("confirm_token")
     by_default = bool(options.get("confirm_by_default"))
     if by_default and options.get("function", FUNCTION) != FUNCTION:
-        seconds = 0
+        seconds, options = 0, {**options, "confirm_token": None}
     if seconds:
         _refuse_bad_options(options, seconds)
     _finish_expired(options["pin_dir"], system, check_mode)

@@ -68,7 +68,7 @@ def test_a_detach_is_not(before):
 def test_the_program_of_another_is_not():
     machine = prepared(*BOTH, FOREIGN)
     function, given = attaching("lan0", "table 2", function=OTHER, priority=20)
-    given = {**given, "confirm_timeout": 60, "confirm_by_default": True}
+    given = {**given, "confirm_timeout": 60, "confirm_by_default": True, "confirm_token": "of the action plugin"}
     assert function is ATTACH.function and ATTACH.execute(given, machine.system(), False).changed
 
 
