@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from ..errors import Conflict, InvalidInput
 from ..operations.execute import execute
 from ..resources.operation import Diff, Operation, Options, Result
+from ..system.open_changes import open_for_changes
 from ..system.system import System
 from . import main
 from .zipapp import executable, fingerprint, is_current, is_executable, is_intact
@@ -178,4 +179,4 @@ def _source(module: str) -> bytes:
     return loader.get_data(os.path.join(os.path.dirname(os.path.dirname(__file__)), f"{module}.py"))
 
 
-INSTALL = Operation("tproxy_cli", install, execute)
+INSTALL = Operation("tproxy_cli", install, execute, opens=open_for_changes)

@@ -17,6 +17,7 @@ from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState
 from ..system.netlink.messages import Link
+from ..system.open_changes import open_for_changes
 from ..system.system import System
 from .execute import execute
 
@@ -97,4 +98,4 @@ def _text(table: Mapping[int, InterfaceAddresses]) -> str:
     return "".join(f"{e['interface']} ({e['ifindex']}): {' '.join(e['addresses'])}\n" for e in _entries(table))
 
 
-RECORD_ADDRESSES = Operation("ifindex_ip", record_addresses, execute, confirmable=True)
+RECORD_ADDRESSES = Operation("ifindex_ip", record_addresses, execute, confirmable=True, opens=open_for_changes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..commit_confirm.change import BEGUN, begin, confirm, rollback
 from ..resources.lock import CONFIRMED, ROLLED_BACK
 from ..resources.operation import Operation, Options, Result
+from ..system.open_changes import open_for_changes
 from ..system.system import System
 from .execute import execute
 
@@ -19,6 +20,6 @@ def confirm_change(options: Options, system: System, check: bool) -> Result:
     return operation(options, system, check)
 
 
-CONFIRM_CHANGE = Operation("tproxy_confirm", confirm_change, execute)
+CONFIRM_CHANGE = Operation("tproxy_confirm", confirm_change, execute, opens=open_for_changes)
 CONFIRM = Operation("confirm", confirm, execute)
 ROLL_BACK = Operation("rollback", rollback, execute)

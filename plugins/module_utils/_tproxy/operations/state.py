@@ -17,6 +17,7 @@ from ..persistence.state_file import (
     write_texts,
 )
 from ..resources.operation import Diff, Operation, Options, Result
+from ..system.open_changes import open_for_changes
 from ..system.system import System
 from .execute import execute
 
@@ -44,4 +45,4 @@ def save_state(options: Options, system: System, check: bool) -> Result:
     return Result(want != texts, data, diff, tuple(warnings), replaces_state_file=path == STATE_FILE)
 
 
-SAVE_STATE = Operation("tproxy_state", save_state, execute)
+SAVE_STATE = Operation("tproxy_state", save_state, execute, opens=open_for_changes)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
-"""The adapters of operations that check before they change something: sockets, and the path of a packet."""
+"""The adapters of operations that check before they change something: also the path of a packet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from . import sock_diag
-from .open_core import open_core
+from .open_changes import open_for_changes
 from .system import System
 
 
 def open_for_checks() -> System:
     """Return the adapters of checks. Few runs ask about the path of a packet, so its adapters are imported then."""
     return replace(
-        open_core(),
-        sockets=sock_diag,
+        open_for_changes(),
         conntrack=_Late(_conntrack),
         ipsec=_Late(_ipsec),
         nftables=_Late(_nftables),
