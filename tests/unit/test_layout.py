@@ -174,7 +174,7 @@ def test_action_of_one_listener():
     for cookie in (1, 2**40 + 7, 0):
         raw = encode_action(rule._replace(listener=cookie))
         assert raw == golden(f"{ACTIONS[2][1][:-2]} 02 00 00 00 00 {cookie.to_bytes(8, 'little').hex()}", 32)
-        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", cookie, None)
+        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", cookie, None, "on_demand")
 
 
 def test_action_of_one_user():
@@ -183,7 +183,7 @@ def test_action_of_one_user():
     for user in (0, 998, 2**32 - 2):
         raw = encode_action(rule._replace(user=user))
         assert raw == golden(f"{ACTIONS[2][1][:-2]} 10 {user.to_bytes(4, 'little').hex()}", 32)
-        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", None, user)
+        assert decode_action(raw) == ("tproxy", "127.0.0.1", 8443, "drop", None, user, "on_demand")
 
 
 # ---- struct counter, struct meta, keys -------------------------------------------------------------------------
