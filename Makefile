@@ -12,6 +12,9 @@ PYTEST ?=
 TARGETS ?=
 SANITY ?=
 N ?= 1000000
+# The emulated processor of `make kernels`, and the Debian releases of `make bcc` and `make platforms`.
+ARCH ?= amd64
+SUITES ?= trixie sid
 # Processes of the unit tests. `make test` sets 0, which is none beside pytest: its lanes use all processors already.
 JOBS ?= auto
 # What tools/check_english.py accepts: percent of texts with indirect words, and a number of metaphors.
@@ -31,7 +34,7 @@ demo: bootstrap ## a demonstration: routers in namespaces, rules by Ansible, rea
 # Ansible, and those that leave a core idle for a while.
 test: ## all checks and tests, cheap ones first (needs root)
 	@$(TOOLS)/run_tests "bootstrap lint layout-check blob-check pythons" \
-		"unit kernel-slice pyroute2-slice contract fuzz-slice clang sanity" \
+		"unit kernel-slice pyroute2-slice contract fuzz-slice clang bcc-slice sanity" \
 		"integration-slice molecule commit-confirm-slice rollout-slice proxies daemons-slice boot helper openziti-slice \
 		kernels-slice bench-slice storm-slice"
 
@@ -135,6 +138,18 @@ clang: bootstrap ## the same program from clang -target bpf: kernel tests, a sli
 		$(PRIVATE) pytest $(OF_THE_PROGRAM) tests/fuzz/test_cases.py
 	@$(STEP) clang-fuzz "50,000 packets to clang's program" env TPROXY_BLOB=$(CLANG_BLOB) tests/fuzz/run --packets 50000
 
+# The compilers of routers with other Debian releases. Of the tests of the program, those that load all its parts.
+OF_ALL_PARTS := $(foreach name,socket_lookup sessions,tests/kernel/traffic/test_$(name).py)
+bcc: bootstrap ## the same program from BCC of other Debian releases; make bcc SUITES=sid (needs root)
+	@for suite in $(SUITES); do blob=.work/bcc/$$suite.json; \
+		$(STEP) bcc-build-$$suite "compile the program with BCC of $$suite" tests/matrix/bcc/build_blob $$suite $$blob && \
+		if [ ! -e $$blob ]; then echo "    SKIPPED: no mirror has Debian $$suite"; else \
+		$(STEP) bcc-$$suite "data plane tests of that program" env TPROXY_BLOB=$(CURDIR)/$$blob \
+			$(PRIVATE) pytest $(OF_THE_PROGRAM) $(OF_ALL_PARTS) $(PYTEST); fi || exit; done
+
+bcc-slice: ## the same with those tests that load all its parts
+	@$(MAKE) bcc OF_THE_PROGRAM=
+
 mutants: bootstrap ## check that the fuzzer detects faults of one line (needs root)
 	@$(ENV) tests/fuzz/mutants/run
 
@@ -153,8 +168,8 @@ storm-slice: bootstrap ## the same with 300 calls
 beside: bootstrap ## diverter calls beside a run of 131,071 rules, some minutes (needs root)
 	@$(ENV) tests/bench/beside
 
-kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lock, under QEMU
-	@$(ENV) tests/matrix/kernels/run --jobs 1
+kernels: bootstrap ## the tests that need a kernel, in each kernel of kernels.lock, under QEMU; make kernels ARCH=arm64
+	@$(ENV) tests/matrix/kernels/run --arch $(ARCH) --jobs 1
 
 # Without a kernel the target reports this and passes; see tests/matrix/kernels/matrix.py.
 kernels-slice: bootstrap ## some of these tests in one kernel
@@ -198,6 +213,16 @@ report: bootstrap ## the page of the playbook `report` in a real browser, at two
 
 docs: bootstrap ## the documentation site, .work/site/html, without a warning of antsibull-docs and Sphinx
 	@$(STEP) site "documentation site: .work/site/html/index.html" $(TOOLS)/docs_site
+
+# One after the other: each is a lab of its own.
+platforms: build ## demo, boot, helper, proxies and molecule on routers of other Debian releases; SUITES="trixie sid"
+	@for LAB_SUITE in $(SUITES); do export LAB_SUITE; \
+		$(STEP) lab-base-$$LAB_SUITE "base folder of routers with Debian $$LAB_SUITE" tests/lab/lab base && \
+		$(STEP) demo-$$LAB_SUITE "demonstration on $$LAB_SUITE" tests/system/demo/run && \
+		$(STEP) boot-$$LAB_SUITE "boot and repair on $$LAB_SUITE" tests/system/boot/run && \
+		$(STEP) helper-$$LAB_SUITE "the helper on $$LAB_SUITE" tests/system/helper/run && \
+		$(STEP) proxies-$$LAB_SUITE "proxies on $$LAB_SUITE" tests/system/proxies/run && \
+		$(STEP) molecule-$$LAB_SUITE "molecule on $$LAB_SUITE" $(TOOLS)/molecule || exit; done
 
 boot: bootstrap ## a lab router boots, loses objects and gets a damaged state, under traffic (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base

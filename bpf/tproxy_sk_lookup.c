@@ -13,25 +13,37 @@
 #include "lib/policy.h"
 #include "lib/ruleset.h"
 
+/*
+ * Read a word of the context. LLVM 19 joins the loads of both families into one at a
+ * computed offset, which the verifier refuses. It never joins inline assembly.
+ */
+static __always_inline __u32 context_word(const __u32 *field)
+{
+	__u32 word = *field;
+
+	barrier_var(word);
+	return word;
+}
+
 static __always_inline void set_flow(struct flow *flow, struct bpf_sk_lookup *lookup)
 {
 	flow->protocol = lookup->protocol;
 	flow->sport = bpf_ntohs(lookup->remote_port);
 	flow->dport = lookup->local_port;
 	if (lookup->family == FAMILY_INET) {
-		addr_set_v4mapped(&flow->saddr, lookup->remote_ip4);
-		addr_set_v4mapped(&flow->daddr, lookup->local_ip4);
+		addr_set_v4mapped(&flow->saddr, context_word(&lookup->remote_ip4));
+		addr_set_v4mapped(&flow->daddr, context_word(&lookup->local_ip4));
 		return;
 	}
 	flow->ipv6 = 1;
-	flow->saddr.addr32[0] = lookup->remote_ip6[0];
-	flow->saddr.addr32[1] = lookup->remote_ip6[1];
-	flow->saddr.addr32[2] = lookup->remote_ip6[2];
-	flow->saddr.addr32[3] = lookup->remote_ip6[3];
-	flow->daddr.addr32[0] = lookup->local_ip6[0];
-	flow->daddr.addr32[1] = lookup->local_ip6[1];
-	flow->daddr.addr32[2] = lookup->local_ip6[2];
-	flow->daddr.addr32[3] = lookup->local_ip6[3];
+	flow->saddr.addr32[0] = context_word(&lookup->remote_ip6[0]);
+	flow->saddr.addr32[1] = context_word(&lookup->remote_ip6[1]);
+	flow->saddr.addr32[2] = context_word(&lookup->remote_ip6[2]);
+	flow->saddr.addr32[3] = context_word(&lookup->remote_ip6[3]);
+	flow->daddr.addr32[0] = context_word(&lookup->local_ip6[0]);
+	flow->daddr.addr32[1] = context_word(&lookup->local_ip6[1]);
+	flow->daddr.addr32[2] = context_word(&lookup->local_ip6[2]);
+	flow->daddr.addr32[3] = context_word(&lookup->local_ip6[3]);
 }
 
 /* Set the rule of the flow, unless its interface has no policy or its destination is no rule's. */
