@@ -16,7 +16,7 @@ LIMIT = 94
 LIMITS = {
     "tproxy_rule": 92,
     "tproxy_route": 86,
-    "tproxy_info": 75,
+    "tproxy_info": 76,
     **dict.fromkeys(("ifindex_ip", "tproxy_confirm", "tproxy_state"), 74),
     "tproxy_verdict": 49,
 }

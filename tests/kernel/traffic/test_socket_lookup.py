@@ -14,17 +14,22 @@ import os
 import platform
 import socket
 import threading
+import time
 from contextlib import ExitStack, closing, suppress
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import endpoint
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.persistence.socket_lookups import SocketLookups
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.pins import splicer_pins
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.programs import SK_LOOKUP_PIN
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.socket_lookup import SocketLookup
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import bpf
 from ansible_collections.netedge.tproxy.tests.support.ends import (
     ENDS,
+    PROXY_PORT,
     TCP,
     UDP,
     asking,
@@ -99,6 +104,14 @@ def link_pin(router) -> str:
     return f"{os.path.dirname(found)}/{SK_LOOKUP_PIN}"
 
 
+def unfound(router, rule: dict) -> list:
+    """Return the listeners of a rule that fragments cannot reach, as a finding names them."""
+    system = router.system()
+    with splicer_pins(system.bpf, system.bpffs, router.pin_dir) as pins:
+        found = SocketLookup(system.bpf, pins).unfound(rules_from_params([rule])[0], time.monotonic_ns())
+    return list(map(str, found))
+
+
 def serve(lookups) -> list:
     """Let the watcher do its work; return its lines."""
     return list(lookups.work([socket.if_nametoindex(LAN)]))
@@ -144,13 +157,18 @@ def drops(router) -> int:
 
 
 def test_the_second_large_datagram_of_a_service_is_spliced(router, lookups, client, ends):
-    router.rules(splice_rule(ends, "udp"))
+    rule = splice_rule(ends, "udp")
+    router.rules(rule)
     with proxy(ends, UDP) as listener, asking(client, ends, UDP) as near:
         assert not lookups.have_work([])
+        assert unfound(router, rule) == []
         near.sendto(LARGE, (ends.server, 443))
         eventually(lambda: lookups.have_work([]))
+        assert unfound(router, rule) == [f"udp {endpoint(ends.loopback, PROXY_PORT)}"]
+        assert unfound(router, {**rule, "tproxy_port": 1}) == []
         assert is_empty(listener)
         (line,) = serve(lookups)
+        assert unfound(router, rule) == []
         assert line.startswith("the program for socket lookups is attached")
         assert not lookups.have_work([])
         assert sent_large(near, ends, listener) == (LARGE, (ends.server, 443))
@@ -190,6 +208,7 @@ def test_a_listener_that_closed_and_is_there_again_is_found_again(router, lookup
 def test_the_first_large_datagram_of_a_rule_that_always_takes_them_is_spliced(router, lookups, client, ends):
     rule = splice_rule(ends, "udp", fragments="always")
     router.rules(rule)
+    assert len(unfound(router, rule)) == 1
     lookups.keep(tuple(rules_from_params([rule])[0]))
     with asking(client, ends, UDP) as near:
         for _generation in range(2):

@@ -116,7 +116,8 @@ class Facts(NamedTuple):
     address family) that delivers all packets to this host. `input_chains` are the chains of nftables that see them.
     `networkd_prunes` means that systemd-networkd deletes foreign policy rules. `intercepts` are the rules with action
     tproxy, `listeners` their proxy addresses. `attached` means that an interface has the program. `waiting` are the
-    rules that are not in force yet. `flow_tables` are the tables of tracked flows.
+    rules that are not in force yet. `flow_tables` are the tables of tracked flows. `unfound` are the proxy addresses
+    that datagrams in fragments cannot reach, because the program for socket lookups is not attached.
     """
 
     release: str
@@ -136,3 +137,4 @@ class Facts(NamedTuple):
     daemons: Daemons = Daemons()
     waiting: tuple[Waiting, ...] = ()
     flow_tables: tuple[FlowTable, ...] = ()
+    unfound: tuple[str, ...] = ()

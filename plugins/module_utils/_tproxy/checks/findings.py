@@ -68,6 +68,7 @@ def findings(facts: Facts) -> list[Finding]:
         _own_networks,
         _waiting,
         _listeners,
+        _unfound,
     )
     return by_severity(finding for check in checks for finding in check(facts))
 
@@ -421,6 +422,13 @@ def not_in_force(waiting: Waiting) -> Finding:
     found = f"{word} {listed(names)} {verb} stored, not in force until {name or 'an interface'} has the program"
     remedy = f"run tc_bpf_attach for {name}" if name else "run tc_bpf_attach, or tproxy_router with its interfaces"
     return finding("warning", "rule_not_in_force", found, remedy, name)
+
+
+def _unfound(facts: Facts) -> Iterator[Finding]:
+    if facts.unfound:
+        found = f"datagrams in fragments for {listed(facts.unfound)} are dropped: no program looks for their socket"
+        remedy = f"start {WATCH_UNIT}, which needs Linux 5.17 for it; if it runs, its journal has the reason"
+        yield finding("warning", "fragments_not_spliced", found, remedy)
 
 
 def _listeners(facts: Facts) -> Iterator[Finding]:

@@ -48,12 +48,14 @@ from ..resources.pins import Pins
 from ..resources.programs import SK_LOOKUP_PIN
 from ..resources.reserved_ports import reserved_ports
 from ..resources.routes import FAMILIES, LocalKey, RouteSnapshot, lines
+from ..resources.socket_lookup import SocketLookup
 from ..resources.trackers import untracked
 from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .drops import entries as drop_log
 from .drops import time_of_day
 
+WATCHER_NS = 5 * 10**9  # in which a watcher has seen what a packet wants, and has looked for it
 # The return values where the state cannot be read, or another user could have written it.
 NOTHING: Answer = {
     "attachments": [],
@@ -102,6 +104,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             daemons=daemons(system),
             waiting=_waiting(current, enforcing),
             flow_tables=tables,
+            unfound=_unfound(current) if "findings" in wanted else (),
         )
         pending = pending_change(system, options["pin_dir"])
         members: dict[str, Callable[[], Any]] = {
@@ -311,6 +314,13 @@ def _program(current: CurrentState) -> Answer | None:
         "layout": meta["layout"],
         "socket_lookup": _finds_sockets(current),
     }
+
+
+def _unfound(current: CurrentState) -> tuple[str, ...]:
+    """Return the proxy addresses that datagrams in fragments cannot reach. A watcher has a while to see to it."""
+    rules = [rule for rule, _slot in current.rules.contents.rules]
+    since = current.system.background.monotonic_ns() - WATCHER_NS
+    return tuple(map(str, SocketLookup(current.system.bpf, current.pins).unfound(rules, since)))
 
 
 def _finds_sockets(current: CurrentState) -> bool:

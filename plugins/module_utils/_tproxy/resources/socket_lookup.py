@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..abi import structs as codec
@@ -25,7 +25,7 @@ from ..abi.layout import ACTION_CHECK_LISTENER, ACTION_CHECK_USER, LISTENERS_WAN
 from ..abi.layout import LISTENERS as LISTENERS_MAX
 from ..constants import SK_LOOKUP
 from ..errors import Unsupported
-from ..model.prefix import parse_address
+from ..model.prefix import endpoint, format_address, parse_address
 from ..model.protocol import PROTOCOL_NAMES, protocol_number
 from ..model.rule import ALWAYS, Rule
 from ..program.blob import Blob, program_name
@@ -34,7 +34,7 @@ from ..system.system import Bpf, ListeningSocket, Sockets
 from .pins import Pins
 from .programs import SK_LOOKUP_PIN
 
-DESCRIPTOR = struct.Struct("=Q")
+DESCRIPTOR = TIME = struct.Struct("=Q")
 LISTENERS, WANTED = "listeners", "wanted_sockets"
 ANYWHERE_IPV4, ANYWHERE = parse_address("0.0.0.0"), parse_address("::")
 
@@ -47,6 +47,10 @@ class WantedListener(NamedTuple):
     port: int
     cookie: int | None
     user: int | None
+
+    def __str__(self) -> str:
+        """Return protocol, address and port, for messages."""
+        return f"{self.protocol} {endpoint(format_address(self.address), self.port)}"
 
     def is_met_by(self, found: ListeningSocket) -> bool:
         """Return whether a socket is one that rules give packets to."""
@@ -120,6 +124,19 @@ class SocketLookup:
         """Return the listeners that packets needed, by their keys in the maps."""
         keys = self._bpf.keys(self._pins.fd(WANTED), codec.size_of("listener_key"), LISTENERS_WANTED)
         return {key: _decoded(key) for key in keys}
+
+    def unfound(self, rules: Sequence[Rule], since: int) -> list[WantedListener]:
+        """Return the listeners of rules that datagrams in fragments cannot reach, as the program is not attached.
+
+        They are the kept ones, and those that a packet needed at a time or before (CLOCK_MONOTONIC ns).
+        """
+        if not self.is_possible or self.is_attached():
+            return []
+        wanted = self._pins.fd(WANTED)
+        times = {key: self._bpf.lookup(wanted, key, TIME.size) for key in self.wanted()}
+        late = {key for key, time in times.items() if time is not None and TIME.unpack(time)[0] <= since}
+        known = {_key_of(rule) for rule in rules if late and rule.action == "tproxy"}
+        return [_decoded(key) for key in sorted((late & known) | set(kept_listeners(rules)))]
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return the keys without a listener in the map. A listener that closed is not in it."""

@@ -353,6 +353,11 @@ def test_a_router_that_the_next_boot_opens_and_a_process_that_is_missing_are_fou
 # ---- rules that are not in force -------------------------------------------------------------------------------
 
 
+def test_listeners_that_fragments_cannot_reach():
+    assert codes() == []
+    assert codes(unfound=("udp 127.0.0.1:5353",)) == [("warning", "fragments_not_spliced", None)]
+
+
 def test_rules_that_no_packet_meets_are_found_with_the_interface_that_they_wait_for():
     waiting = (Waiting("wan0", ("web", "mail")), Waiting(None, tuple(f"rule{number}" for number in range(9))))
     assert codes(waiting=waiting) == [("warning", "rule_not_in_force", "wan0"), ("warning", "rule_not_in_force", None)]
