@@ -10,7 +10,7 @@
 #    descriptor 9, inherited by its supervisor). So it is made once, and never replaced under a router's feet.
 # 3. The stamp in it is a hash of the recipe below: other packages or other presets make a new base.
 
-BASE_SUITE=bookworm
+BASE_SUITE=${LAB_SUITE:-bookworm}
 BASE_PACKAGES=(
   systemd-sysv udev dbus openssh-server python3 python3-apt iproute2 nftables python3-bpfcc python3-pyroute2 bpftool
   ca-certificates procps kmod iputils-ping netcat-openbsd curl tcpdump haproxy squid unbound
