@@ -14,6 +14,24 @@
 #include "lib/ruleset.h"
 
 /*
+ * The context, struct bpf_sk_lookup of Linux 5.17 (include/uapi/linux/bpf.h). BCC 0.18 has
+ * that of Linux 5.10, which has no interface.
+ */
+struct socket_lookup {
+	__u64 socket;
+	__u32 family;
+	__u32 protocol;
+	__u32 remote_ip4;
+	__u32 remote_ip6[4];
+	__be16 remote_port;
+	__u16 reserved;
+	__u32 local_ip4;
+	__u32 local_ip6[4];
+	__u32 local_port; /* in host order */
+	__u32 ingress_ifindex;
+};
+
+/*
  * Read a word of the context. LLVM 19 joins the loads of both families into one at a
  * computed offset, which the verifier refuses. It never joins inline assembly.
  */
@@ -25,7 +43,7 @@ static __always_inline __u32 context_word(const __u32 *field)
 	return word;
 }
 
-static __always_inline void set_flow(struct flow *flow, struct bpf_sk_lookup *lookup)
+static __always_inline void set_flow(struct flow *flow, struct socket_lookup *lookup)
 {
 	flow->protocol = lookup->protocol;
 	flow->sport = bpf_ntohs(lookup->remote_port);
@@ -57,7 +75,7 @@ static __always_inline void find_rule(struct pkt_ctx *ctx, struct flow *flow, __
 		match_rule(ctx, flow, ifindex, first_word(ctx, flow));
 }
 
-int tproxy_sk_lookup(struct bpf_sk_lookup *lookup)
+int tproxy_sk_lookup(struct socket_lookup *lookup)
 {
 	struct listener_key key;
 	struct pkt_ctx ctx = {};

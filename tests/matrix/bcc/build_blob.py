@@ -1,35 +1,30 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write the blob of bpf/ as the BCC of this Python compiles it: a router of that release gets the same."""
+"""Write the blob of bpf/ as the BCC of another Python compiles it: build_blob.py PYTHON FILE."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import pathlib
 import sys
 
-CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
-
-
-def builder():
-    """Import bpf/build_blob.py."""
-    spec = importlib.util.spec_from_file_location("build_blob_of_bpf", CHECKOUT / "bpf" / "build_blob.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import FUNCTION
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.blob import blob_from_object, source_digest
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.program.select import compiled_object
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.bcc import Compiler
+from ansible_collections.netedge.tproxy.tests.support.program_source import ENTRY, program_source
 
 
 def main() -> None:
-    """Write the blob to the file of the first argument; print its compiler."""
-    build = builder()
-    shipped = build.shipper()
-    text = build.build_splicer(shipped, shipped.source_files(shipped.DEFAULT_SOURCE))
-    target = pathlib.Path(sys.argv[1])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
-    print(json.loads(text)["compiler"])
+    """Write the blob, print the name of its compiler."""
+    python, target = sys.argv[1:]
+    files = program_source()
+    made = compiled_object(Compiler([python]), files, ENTRY, FUNCTION, {})
+    blob = blob_from_object(made, FUNCTION, source_digest(files, ENTRY, FUNCTION, {}))
+    path = pathlib.Path(target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(blob.to_json(), encoding="utf-8")
+    print(f"{blob.compiler}: {blob.count} instructions")
 
 
 if __name__ == "__main__":
