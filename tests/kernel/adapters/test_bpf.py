@@ -17,6 +17,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system impo
 # one call; several calls with a last one that is not full; a number of entries that is a multiple of that of a call
 @pytest.mark.parametrize(("size", "entries"), [(8, 100), (1568, 512), (bpf.BATCH_BYTES // 8 - 4, 32)])
 def test_the_values_of_an_array_come_in_the_order_of_its_keys(size, entries):
+    bpf.raise_memory_limit()
     descriptor = bpf.create_map((TYPE_ARRAY, 4, size, entries, 0), "test")
     try:
         for index in (0, 3, entries - 1):

@@ -24,7 +24,7 @@ PATIENCE = 5
 def lan(netns):
     """Return the ifindex of lan0, on a kernel with TCX."""
     if bpf.tcx_programs(1, "ingress") is None:
-        pytest.skip("no TCX before Linux 6.6")
+        pytest.skip("this kernel has no TCX, as those before Linux 6.6")
     return netns.veth()
 
 

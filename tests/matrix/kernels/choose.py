@@ -17,23 +17,38 @@ KERNELS = {
     "6.12": ("6.12.", ("trixie-security", "trixie")),
     "newest": ("", ("trixie-backports", "sid")),
 }
-FLAVOUR = "-cloud-amd64"
+# Of this suite are the programs of a guest whose processor is not that of this machine.
+USERLAND_SUITE = "bookworm"
+USERLAND = (
+    *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libc6", "libgcc-s1", "zlib1g", "libffi8"),
+    *("libssl3", "libsqlite3-0", "libexpat1", "libuuid1", "liblzma5", "libbz2-1.0", "libcrypt1", "libncursesw6"),
+    *("libtinfo6", "iproute2", "libbpf1", "libelf1", "libmnl0", "libcap2", "libdb5.3", "libxtables12", "libbsd0"),
+    *("libmd0", "libtirpc3", "libgssapi-krb5-2", "libkrb5-3", "libk5crypto3", "libcom-err2", "libkrb5support0"),
+    *("libkeyutils1", "libselinux1", "libpcre2-8-0", "busybox-static"),
+    *("nftables", "libnftables1", "libnftnl11", "libjansson4", "libedit2", "libgmp10", "iptables", "libip4tc2"),
+    *("libip6tc2", "libnetfilter-conntrack3", "libnfnetlink0"),
+)
 
 
-def newest(mirror: Mirror) -> list:
+def newest(mirror: Mirror, flavour: str) -> list:
     """Return the candidates, all of them fetched. Raises Unreachable, WrongDigest."""
     suites = [suite for _beginning, group in KERNELS.values() for suite in group]
-    index, found = mirror.index(suites), []
+    index, found = mirror.index(suites, "linux-"), []
     for kernel, (beginning, group) in KERNELS.items():
-        of_suites = [_first_there(mirror, _candidates(kernel, beginning, suite, index)) for suite in group]
+        of_suites = [_first_there(mirror, _candidates(kernel, beginning, suite, index, flavour)) for suite in group]
         found += sorted((one for one in of_suites if one), key=_age)
     return found
 
 
-def _candidates(kernel: str, beginning: str, suite: str, index: list) -> list:
+def userland(mirror: Mirror) -> list:
+    """Return the packages of USERLAND. Raises Unreachable."""
+    return [package for package in mirror.index([USERLAND_SUITE], "") if package.name in USERLAND]
+
+
+def _candidates(kernel: str, beginning: str, suite: str, index: list, flavour: str) -> list:
     """Return the kernels of a suite, the newest first."""
     named = {package.name: package for package in index if package.suite == suite}
-    releases = [name[len("linux-image-") :] for name in named if re.fullmatch(rf"linux-image-\d.*{FLAVOUR}", name)]
+    releases = [name[len("linux-image-") :] for name in named if re.fullmatch(rf"linux-image-\d.*{flavour}", name)]
     groups = [Candidate(kernel, _parts(named, release)) for release in releases]
     return sorted((one for one in groups if one.packages and one.version.startswith(beginning)), key=_age)
 

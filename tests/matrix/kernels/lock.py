@@ -17,6 +17,10 @@ HEAD = """\
 # The first candidate of a kernel that the mirror still has is taken.
 # kernel suite package version sha256 path
 """
+USERLAND_HEAD = """\
+# The programs of a guest whose processor is not that of this machine. Written as kernels.lock is.
+# suite package version sha256 path
+"""
 
 
 class Package(NamedTuple):
@@ -49,6 +53,16 @@ def read_lock(text: str) -> dict:
         packages = tuple(Package(*row[1:]) for row in group)
         found.setdefault(kernel, []).append(Candidate(kernel, packages))
     return found
+
+
+def read_userland(text: str) -> list:
+    """Return the packages of a list without kernels."""
+    return [Package(*line.split()) for line in text.splitlines() if not line.startswith("#")]
+
+
+def write_userland(packages: list) -> str:
+    """Return the text of a list without kernels."""
+    return USERLAND_HEAD + "".join(f"{' '.join(package)}\n" for package in packages)
 
 
 def write_lock(candidates: list) -> str:

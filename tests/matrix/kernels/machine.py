@@ -21,21 +21,22 @@ import contextlib
 import pathlib
 import re
 import subprocess
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from architecture import Architecture
 
 MEMORY_MIB = 768
 # Each test says a line. The rest is for a guest that talks for ever.
 SILENCE_SECONDS, TIMEOUT_SECONDS, ROUND_SECONDS = 300, 3600, 5
-QEMU = (
-    *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg", "-m", str(MEMORY_MIB)),
-    # A plain processor: with all that qemu can emulate (-cpu max) the guest takes half as long again.
-    *("-cpu", "qemu64,+rdrand", "-smp", "1"),
+GUARD = ("setpriv", "--pdeathsig", "KILL")
+OPTIONS = (
+    *("-accel", "tcg", "-m", str(MEMORY_MIB)),
     *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"),
 )
-# No watchdog, and no check of the timer (check_timer() in arch/x86/kernel/apic/io_apic.c panics when it sees no tick):
-# on a busy machine an emulated processor may well stand still for a while.
+# No watchdog: on a busy machine an emulated processor may well stand still for a while.
 COMMAND_LINE = (
-    "console=ttyS0 quiet panic=-1 audit=0 random.trust_cpu=on nowatchdog no_timer_check"
+    "quiet panic=-1 audit=0 random.trust_cpu=on nowatchdog"
     " rcupdate.rcu_cpu_stall_suppress=1 nokaslr mitigations=off init_on_alloc=0 hardened_usercopy=off"  # time alone
 )
 # Why a test may stay out of a guest: it compiles, or the kernel or the mirror lacks what it is about.
@@ -53,9 +54,11 @@ class Outcome(NamedTuple):
     faults: list
 
 
-def command(image: pathlib.Path, initrd: pathlib.Path) -> list:
+def command(architecture: Architecture, processors: int, image: pathlib.Path, initrd: pathlib.Path) -> list:
     """Return the words that start a guest."""
-    return [*QEMU, "-kernel", str(image), "-initrd", str(initrd), "-append", COMMAND_LINE]
+    line = f"console={architecture.console} {COMMAND_LINE} {architecture.options}"
+    files = ("-kernel", str(image), "-initrd", str(initrd), "-append", line)
+    return [*GUARD, *architecture.qemu, *OPTIONS, "-smp", str(processors), *files]
 
 
 def boot(words: list, log: pathlib.Path) -> str:

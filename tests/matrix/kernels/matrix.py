@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import os
 import pathlib
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,12 +26,12 @@ from typing import NamedTuple
 import choose
 import machine
 import rootfs
-from lock import read_lock, write_lock
+from architecture import ARCHITECTURES, Architecture
+from lock import read_lock, read_userland, write_lock, write_userland
 from mirror import Mirror, Missing, Unreachable, WrongDigest
 
 from ansible_collections.netedge.tproxy.tests.support.splicer import our_blob
 
-LOCK = rootfs.HERE / "kernels.lock"
 WORK = pathlib.Path(os.environ["WORK"])
 CACHE, LOGS = WORK / "kernels", WORK / "log"
 AT_ONCE = 2
@@ -69,14 +68,23 @@ def main() -> int:
     """Run the tests that the options choose."""
     options = _options()
     CACHE.mkdir(parents=True, exist_ok=True)
+    architecture = ARCHITECTURES[options.arch]
     if options.update_lock:
-        _update_lock()
+        _update_lock(architecture)
         return 0
-    lock = read_lock(LOCK.read_text(encoding="utf-8"))
+    lock = read_lock(_lock_of(architecture).read_text(encoding="utf-8"))
     wanted = _wanted(lock, options.only)
-    kernels, absent = _fetched({kernel: lock[kernel] for kernel in wanted})
-    rows = _run_all(kernels, options) if kernels else []
+    kernels, absent = _fetched(architecture, {kernel: lock[kernel] for kernel in wanted})
+    rows = _run_all(architecture, kernels, options) if kernels else []
     return _report(rows, absent)
+
+
+def _lock_of(architecture: Architecture) -> pathlib.Path:
+    return rootfs.HERE / ("kernels.lock" if architecture.name == "amd64" else f"kernels-{architecture.name}.lock")
+
+
+def _userland_of(architecture: Architecture) -> pathlib.Path:
+    return rootfs.HERE / f"userland-{architecture.name}.lock"
 
 
 def _options() -> argparse.Namespace:
@@ -90,15 +98,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="leave nothing out (some 10 minutes for each kernel)")
     parser.add_argument("--keep", action="store_true", help="keep what was booted, and say how to boot it again")
     parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
+    parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="amd64", help="the processor (amd64)")
+    parser.add_argument("--processors", type=int, default=1, metavar="N", help="processors of a guest (1)")
     parser.add_argument("--update-lock", action="store_true", help="write kernels.lock anew from the mirror's indexes")
     return parser.parse_args()
 
 
-def _update_lock() -> None:
-    mirror = Mirror(CACHE)
-    candidates = choose.newest(mirror)
-    LOCK.write_text(write_lock(candidates), encoding="utf-8")
-    mirror.forget_all_but([package for one in candidates for package in one.packages])
+def _update_lock(architecture: Architecture) -> None:
+    mirror = Mirror(CACHE, architecture.name)
+    candidates = choose.newest(mirror, architecture.flavour)
+    _lock_of(architecture).write_text(write_lock(candidates), encoding="utf-8")
+    packages = [package for one in candidates for package in one.packages]
+    if not architecture.is_own:
+        userland = choose.userland(mirror)
+        _userland_of(architecture).write_text(write_userland(userland), encoding="utf-8")
+        packages += userland
+    mirror.forget_all_but(packages)
 
 
 def _wanted(lock: dict, only: list | None) -> list:
@@ -112,11 +127,13 @@ def _wanted(lock: dict, only: list | None) -> list:
 # ---- what is booted -----------------------------------------------------------------------------------
 
 
-def _fetched(lock: dict) -> tuple:
+def _fetched(architecture: Architecture, lock: dict) -> tuple:
     """Return ({kernel: its packages' files}, {kernel: why there is none})."""
-    if platform.machine() != "x86_64":
-        return {}, dict.fromkeys(lock, f"guests run this machine's Python, and {platform.machine()} is not x86_64")
-    mirror, found, absent = Mirror(CACHE), {}, {}
+    if not architecture.is_own and not _userland_of(architecture).exists():
+        return {}, dict.fromkeys(lock, f"guests run this machine's Python, which is not for {architecture.name}")
+    if not shutil.which(architecture.qemu[0]):
+        return {}, dict.fromkeys(lock, f"this machine has no {architecture.qemu[0]}")
+    mirror, found, absent = Mirror(CACHE, architecture.name), {}, {}
     for kernel, candidates in lock.items():
         for candidate in candidates:
             try:
@@ -127,22 +144,32 @@ def _fetched(lock: dict) -> tuple:
     return found, {kernel: why for kernel, why in absent.items() if kernel not in found}
 
 
-def _run_all(kernels: dict, options: argparse.Namespace) -> list:
+def _run_all(architecture: Architecture, kernels: dict, options: argparse.Namespace) -> list:
     tests = _tests(options)
-    expected, base, checkout = _expected(tests), rootfs.base(CACHE), rootfs.checkout(our_blob().to_json(), tests)
+    base = rootfs.base(CACHE, architecture, _userland(architecture))
+    expected, checkout = _expected(tests), rootfs.checkout(our_blob().to_json(), tests)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
 
     def run(kernel: str) -> Row:
         image, initrd = folder / f"vmlinuz-{kernel}", folder / f"initrd-{kernel}"
-        code, modules = rootfs.kernel(kernels[kernel])
+        code, modules = rootfs.kernel(kernels[kernel], architecture)
         image.write_bytes(code)
         initrd.write_bytes(base.read_bytes() + modules + checkout)
-        return _boot(kernel, machine.command(image, initrd), expected)
+        words = machine.command(architecture, options.processors, image, initrd)
+        return _boot(kernel, words, LOGS / f"kernels-{architecture.name}-{kernel}.log", expected)
 
     with contextlib.ExitStack() as end, ThreadPoolExecutor(options.jobs) as several:
         if not options.keep:
             end.callback(shutil.rmtree, folder)
         return list(several.map(run, kernels))
+
+
+def _userland(architecture: Architecture) -> list:
+    """Return the files of the packages with a guest's programs, none if they are those of this machine."""
+    if architecture.is_own:
+        return []
+    mirror = Mirror(CACHE, architecture.name)
+    return [mirror.fetch(package) for package in read_userland(_userland_of(architecture).read_text(encoding="utf-8"))]
 
 
 def _tests(options: argparse.Namespace) -> list:
@@ -160,8 +187,8 @@ def _found(pattern: str, *test: str) -> list:
     return ["".join((str(path), *test)) for path in paths]
 
 
-def _boot(kernel: str, words: list, expected: int) -> Row:
-    log, start = LOGS / f"kernels-{kernel}.log", time.monotonic()
+def _boot(kernel: str, words: list, log: pathlib.Path, expected: int) -> Row:
+    start = time.monotonic()
     print(f"{kernel}: booting; its words are in {log.relative_to(rootfs.CHECKOUT)}", flush=True)
     stopped = machine.boot(words, log)
     told = log.read_text(encoding="utf-8", errors="replace")

@@ -29,7 +29,7 @@ Dir::Etc::SourceParts "{0}/etc/sources.list.d";
 Dir::State "{0}/state";
 Dir::State::status "/var/lib/dpkg/status";
 Dir::Cache "{0}/cache";
-APT::Architecture "amd64";
+APT::Architecture "{1}";
 Acquire::Languages "none";
 Acquire::Check-Valid-Until "false";
 """
@@ -50,7 +50,8 @@ class Unreachable(Exception):
 class Mirror:
     """See above. `folder` holds the packages in debs/ and apt's private state in apt/."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, architecture: str):
+        self._architecture = architecture
         self._debs, self._apt = folder / "debs", folder / "apt"
         self._uris = None
         self._unreachable = None
@@ -68,7 +69,7 @@ class Mirror:
         return kept
 
     def _file(self, package: Package) -> pathlib.Path:
-        return self._debs / f"{package.name}_{package.version}.deb"
+        return self._debs / f"{package.name}_{package.version}_{self._architecture}.deb"
 
     def _download(self, package: Package, target: pathlib.Path) -> None:
         if self._unreachable:
@@ -96,8 +97,8 @@ class Mirror:
 
     # ---- what there is today -----------------------------------------------------------------------
 
-    def index(self, suites: list) -> list:
-        """Return the Package of every Linux package in these suites. Raises Unreachable."""
+    def index(self, suites: list, beginning: str) -> list:
+        """Return each Package in these suites whose name begins so. Raises Unreachable."""
         own = {**os.environ, "APT_CONFIG": str(self._configure(suites))}
         told = _quietly(["apt-get", *PATIENCE, "update"], own).stderr
         columns = ["--format", "$(RELEASE) $(FILENAME)", "Created-By: Packages"]
@@ -107,7 +108,7 @@ class Mirror:
             raise Unreachable(f"not every index could be had:\n{told}")
         found = []
         for suite, file in files:
-            found += _packages(suite, _quietly([HELPER, "cat-file", file], own).stdout)
+            found += _packages(suite, _quietly([HELPER, "cat-file", file], own).stdout, beginning)
         shutil.rmtree(self._apt)  # 400 MB
         return found
 
@@ -123,10 +124,11 @@ class Mirror:
             (self._apt / "etc" / folder).mkdir(parents=True, exist_ok=True)
         for folder in ("state/lists/partial", "cache/archives/partial"):
             (self._apt / folder).mkdir(parents=True, exist_ok=True)
-        lines = [f"deb [arch=amd64 signed-by={KEYS}] {self._first_uri(suite)} {suite} main\n" for suite in suites]
+        options = f"[arch={self._architecture} signed-by={KEYS}]"
+        lines = [f"deb {options} {self._first_uri(suite)} {suite} main\n" for suite in suites]
         (self._apt / "etc/sources.list").write_text("".join(lines), encoding="utf-8")
         configuration = self._apt / "apt.conf"
-        configuration.write_text(CONFIGURATION.format(self._apt), encoding="utf-8")
+        configuration.write_text(CONFIGURATION.format(self._apt, self._architecture), encoding="utf-8")
         return configuration
 
     def _first_uri(self, suite: str) -> str:
@@ -146,11 +148,11 @@ def _sources() -> list:
     return list(dict.fromkeys((uri, suite) for uri, suite in found if names.match(suite)))
 
 
-def _packages(suite: str, index: str) -> list:
+def _packages(suite: str, index: str, beginning: str) -> list:
     found = []
     for paragraph in index.split("\n\n"):
         fields = dict(re.findall(r"^(Package|Version|SHA256|Filename): (.*)$", paragraph, re.MULTILINE))
-        if fields.get("Package", "").startswith("linux-"):
+        if "Filename" in fields and fields["Package"].startswith(beginning):
             found.append(Package(suite, *(fields[name] for name in ("Package", "Version", "SHA256", "Filename"))))
     return found
 

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of a guest, one cpio archive each: this machine's Python and tools, a kernel's modules, the checkout.
+"""The parts of a guest, one cpio archive each: Python and tools, a kernel's modules, the checkout.
 
-The first is the same for every kernel and is kept until its sources change.
+The first is the same for every kernel of an architecture, and is kept until its sources change. Python and tools are
+those of this machine, or for another architecture those of Debian packages.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ import sys
 import sysconfig
 import tarfile
 
+from architecture import Architecture
 from archive import Archive
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[3]
 HERE = pathlib.Path(__file__).resolve().parent
-TOOLS = ("ip", "tc", "bridge", "sleep")
+TOOLS = ("ip", "tc", "bridge", "sleep", "nft", "iptables-nft")
 APPARMOR = pathlib.Path(os.environ["WORK"]) / "apparmor"  # by tools/debian_programs
-APPLETS = ("sh", "mount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
+APPLETS = ("sh", "mount", "umount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
 LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
 LIBRARIES += ("ansible/module_utils", "ansible/_vendor", "ansible/__init__.py", "ansible/release.py")
 UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distutils", "pydoc_data", "turtledemo"}
 UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
+NEEDLESS = UNUSED | {"doc", "man", "locale", "bash-completion"}  # of packages
 MODULES = ("sch_ingress", "sch_htb", "cls_bpf", "cls_u32", "veth", "dummy", "8021q", "tun", "bridge", "macvlan", "ifb")
 MODULES += ("tcp_diag", "udp_diag")
+MODULES += ("nf_tables", "nft_chain_nat", "nft_counter", "nft_ct", "nft_redir", "nft_socket")
+MODULES += ("nft_compat", "xt_mark", "xt_tcpudp")
 MODULES += (
     "vxlan",
     "geneve",
@@ -61,16 +66,23 @@ GCC_LIBRARY = "libgcc_s.so.1"
 # ---- the base ------------------------------------------------------------------------------------------
 
 
-def base(cache: pathlib.Path) -> pathlib.Path:
-    """Return the archive with everything but kernel and checkout."""
-    files = _base_files()
+def base(cache: pathlib.Path, architecture: Architecture, packages: list) -> pathlib.Path:
+    """Return the archive with everything but kernel and checkout.
+
+    `packages` have the programs for a processor that is not that of this machine.
+    """
+    links: dict = {}
+    if architecture.is_own:
+        files = _base_files()
+    else:
+        files, links = _foreign_files(_unpacked(packages, cache / f"userland-{architecture.name}"))
     key = hashlib.sha256(pathlib.Path(__file__).read_bytes() + (HERE / "archive.py").read_bytes())
     for inside, outside in sorted(files.items()):
         about = outside.stat()
         key.update(f"{inside} {about.st_size} {about.st_mtime_ns}\n".encode())
-    kept = cache / f"base-{key.hexdigest()[:16]}.cpio"
+    kept = cache / f"base-{architecture.name}-{key.hexdigest()[:16]}.cpio"
     if not kept.exists():
-        _replace(kept, _packed(files), "base-*.cpio")
+        _replace(kept, _packed(files, links), f"base-{architecture.name}-*.cpio")
     return kept
 
 
@@ -81,11 +93,45 @@ def _base_files() -> dict:
     found.update({f"/usr/sbin/{tool}": _tool(tool) for tool in TOOLS})
     found["/usr/bin/perl"] = _tool("perl")  # tproxy-splicer begins with it
     found.update(_apparmor())
+    for folder in pathlib.Path("/usr/lib").glob("*-linux-gnu/xtables"):  # of iptables-nft
+        found.update(_tree(folder, str(folder), (".so",)))
     found.update(_tree(stdlib, str(stdlib), (".py", ".so")))
     found.update(_shared_libraries([path for path in found.values() if path.suffix != ".py"]))
     for name in LIBRARIES:
         found.update(_library(name))
     return found
+
+
+def _unpacked(packages: list, folder: pathlib.Path) -> pathlib.Path:
+    """Return the folder with the files of the packages."""
+    stamp = folder / "packages"
+    names = "".join(f"{package.name}\n" for package in packages)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != names:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for package in packages:
+            subprocess.run(["dpkg-deb", "--extract", str(package), str(folder / "root")], check=True)
+        stamp.write_text(names, encoding="utf-8")
+    return folder / "root"
+
+
+def _foreign_files(top: pathlib.Path) -> tuple:
+    """Return ({path in the guest: path here}, {link in the guest: its target}) of unpacked packages and LIBRARIES."""
+    files, links = {}, {"/usr/bin/python3": next(top.glob("usr/bin/python3.*")).name}
+    for path in sorted(top.rglob("*")):
+        inside = path.relative_to(top)
+        if NEEDLESS & set(inside.parts):
+            continue
+        if path.is_symlink():
+            links[f"/{inside}"] = os.readlink(path)
+        elif path.is_file():
+            files[f"/{inside}"] = path
+    for tool in TOOLS:  # the PATH of the guest has no /sbin
+        links.update({f"/usr/sbin/{tool}": f"/sbin/{tool}"} if f"/sbin/{tool}" in files else {})
+    links["/bin/sleep"] = "busybox"
+    for name in LIBRARIES:
+        files.update(_library(name))
+    return files, links
 
 
 def _apparmor() -> dict:
@@ -136,18 +182,19 @@ def _tool(name: str) -> pathlib.Path:
     return pathlib.Path(found).resolve()
 
 
-def _packed(files: dict) -> bytes:
+def _packed(files: dict, links: dict) -> bytes:
     archive = Archive()
+    links = {"/usr/bin/python3": str(pathlib.Path(sys.executable).resolve()), **links}
     for folder in ("/proc", "/sys", "/dev", "/run", "/tmp"):
         archive.folder(folder)
     for folder in ("home", "multiarch", "xdg-user-dirs"):  # empty, and the parser of AppArmor opens them
         archive.folder(f"/etc/apparmor.d/tunables/{folder}.d")
     for inside, outside in sorted(files.items()):
         archive.add(inside, outside.read_bytes(), 0o755 if outside.suffix != ".py" else 0o644)
-    for applet in APPLETS:
-        archive.link(f"/bin/{applet}", "busybox")
+    links.update({f"/bin/{applet}": "busybox" for applet in APPLETS})
+    for inside, target in sorted(links.items()):
+        archive.link(inside, target)
     archive.add("/etc/protocols", PROTOCOLS)
-    archive.link("/usr/bin/python3", str(pathlib.Path(sys.executable).resolve()))
     archive.link("/usr/lib/python3/dist-packages", "/site")  # tproxy-splicer runs Python without PYTHONPATH
     return archive.closed()
 
@@ -163,11 +210,11 @@ def _replace(kept: pathlib.Path, data: bytes, older: str) -> None:
 # ---- the kernel ------------------------------------------------------------------------------------------
 
 
-def kernel(packages: list) -> tuple:
+def kernel(packages: list, architecture: Architecture) -> tuple:
     """Return (kernel image, archive of the modules in the order of their loading) of a kernel's packages."""
     image, modules = b"", {}
     for package in packages:
-        for path, data in _members(package):
+        for path, data in _members(package, architecture):
             if path.name.startswith("vmlinuz"):
                 image = data
             else:
@@ -178,9 +225,9 @@ def kernel(packages: list) -> tuple:
     return image, archive.closed()
 
 
-def _members(package: pathlib.Path):
+def _members(package: pathlib.Path, architecture: Architecture):
     """Yield (path, contents) of image and network modules."""
-    wanted = re.compile(r".*/(vmlinuz[^/]*|kernel/(net|drivers/net|crypto|lib|arch/x86/crypto)/.*)$")
+    wanted = re.compile(rf".*/(vmlinuz[^/]*|kernel/(net|drivers/net|crypto|lib|arch/{architecture.crypto}/crypto)/.*)$")
     with (
         subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as unpacking,
         tarfile.open(fileobj=unpacking.stdout, mode="r|") as members,
