@@ -32,6 +32,19 @@ def test_the_platforms_are_those_of_the_role(path):
         assert re.search(rf"{name} {'(?: and | or )'.join(map(re.escape, versions))}\b", text(path)), (name, versions)
 
 
+def test_each_platform_of_the_role_ran_or_is_told_to_be_by_parts():
+    platforms = yaml.safe_load(text("roles/tproxy_splicer/meta/main.yml"))["galaxy_info"]["platforms"]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text("docs/platforms.md").splitlines()]
+    told = {row[0]: row[1:] for row in rows if len(row) == 3 and row[1].startswith(("ran: ", "by parts"))}
+    for platform in platforms:
+        for version in platform["versions"]:
+            name = platform["name"]
+            (found,) = [key for key in told if re.match(rf"{name} (.*, )?{version}\b", key)]
+            how, command = told[found]
+            target = "" if how == "by parts" or "by parts;" in how else command.split()[1].strip("`")
+            assert not target or re.search(rf"^{target}:", text("Makefile"), re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "path",
     [
