@@ -82,6 +82,6 @@ def test_named_paths_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_named_targets_exist(page):
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
-    commands = re.findall(r"`make ([a-z -]+)", page.read_text(encoding="utf-8"))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    commands = re.findall(r"`make ([a-z0-9 -]+)", page.read_text(encoding="utf-8"))
     assert {target for command in commands for target in command.split()} <= targets
