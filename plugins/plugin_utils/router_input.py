@@ -36,7 +36,7 @@ def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the options in the form that the module takes, and every fault of them."""
     options, constants, errors = (load(name) for name in ("model.router_options", "constants", "errors"))
     specification = load("ansible_module.argspec").tproxy_router()["argument_spec"]
-    arguments = {**arguments}
+    arguments = plain(arguments)
     faults: list[str] = []
     if arguments.get("interfaces") is not None:
         arguments["interfaces"] = named(arguments["interfaces"])
@@ -54,6 +54,17 @@ def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if is_rendered:
         faults += _faults_of_saved(arguments.get("running_config"))
     return arguments, faults
+
+
+def plain(value: Any) -> Any:
+    """Return a value with plain dictionaries and lists.
+
+    A template gives the lazy containers of ansible-core 2.19. The validator copies each with the templar in it, which
+    has all variables: 3 s for ten rules.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _faults_of_saved(config: Any) -> list[str]:

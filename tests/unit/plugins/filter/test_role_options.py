@@ -56,6 +56,17 @@ def test_layers_are_options_of_their_own():
     assert [fault.partition(":")[0] for fault in found["faults"]] == ["layer 'site'", "layer 'ansible'"]
 
 
+class Lazy(dict):
+    """A container whose copy is expensive, as that of a template with all variables in it."""
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("a lazy container was copied")
+
+
+def test_the_containers_of_templates_are_not_copied():
+    assert read(rules=[Lazy(VOICE)], interfaces=[Lazy(name="lan0")])["faults"] == []
+
+
 def test_one_name_is_a_list_of_one():
     found = read(interfaces="lan0")
     assert found["faults"] == []
