@@ -257,6 +257,16 @@ rollout-slice: bootstrap ## the same on two good routers
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) rollout "a roll-out to two routers" tests/system/rollout/run --slice
 
+pull: bootstrap ## a lab router that pulls its state from a git repository, by the guide docs/guides/pull.md (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(STEP) pull "a router in pull mode" tests/system/pull/run
+
+# make fleet FLEET='--routers 8 --rtt 50'
+FLEET ?=
+fleet: bootstrap ## time, processor time and bytes of runs on 24 lab routers, about 20 minutes; options in FLEET (needs root)
+	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
+	@$(ENV) tests/bench/fleet $(FLEET)
+
 build: bootstrap ## build the collection, install it to .work/installed, read its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
 

@@ -26,7 +26,8 @@ options:
   details_dir:
     description: Folder for the details of each run. The callback makes it, and removes no file.
     type: path
-    default: '{{ ANSIBLE_HOME ~ "/tproxy_runs" }}'
+    # Without variables, ansible-core leaves a template in the default of a callback as it is.
+    default: ~/.ansible/tproxy_runs
     ini:
       - section: callback_fleet
         key: details_dir
