@@ -375,6 +375,10 @@ class FakeFiles(Adapter):
         return path in self.kernel.disk
 
     @reads
+    def is_regular(self, path):
+        return path in self.kernel.disk
+
+    @reads
     def mode_of(self, path):
         return 0o755 if path in self.kernel.disk else None
 

@@ -10,6 +10,7 @@ up in /etc/hosts only: a resolver behind a cut-off network takes long to fail.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 
@@ -19,8 +20,9 @@ from ..system.system import Process, System
 from .routers import Neighbour
 
 HOSTS = "/etc/hosts"
-SECTION = re.compile(r"(?ms)^ctrl:(.*?)(?=^\S|\Z)")
-ENDPOINT = re.compile(r"\b(?:tls|ws|wss|tcp|dtls|quic):(?://)?\[?([^\s\"',\]]+?)\]?:\d+")
+SECTIONS = ("ctrl", "ztAPI", "ztAPIs")  # of configurations in JSON
+SECTION = re.compile(r"""(?ms)^["']?ctrl["']?\s*:(.*?)(?=^\S|\Z)""")
+ENDPOINT = re.compile(r"\b(?:tls|ws|wss|tcp|dtls|quic|https):(?://)?\[?([^\s\"',\]]+?)\]?:\d+")
 
 
 def controllers(system: System, processes: Iterable[Process]) -> list[Neighbour]:
@@ -35,12 +37,26 @@ def controllers(system: System, processes: Iterable[Process]) -> list[Neighbour]
 
 
 def _endpoints(system: System, process: Process) -> Iterator[str]:
-    """Yield the hosts in section `ctrl` of each YAML file that the command line of a process names."""
-    for word in _text(system, f"/proc/{process.pid}/cmdline").split("\0"):
-        if word.endswith((".yml", ".yaml")):
-            path = word if word.startswith("/") else f"/proc/{process.pid}/cwd/{word}"
-            section = SECTION.search(_text(system, path))
-            yield from ENDPOINT.findall(section[1]) if section else ()
+    """Yield the hosts of controllers in each file that the command line of a process names, whatever its name is."""
+    _program, *words = _text(system, f"/proc/{process.pid}/cmdline").split("\0")
+    for word in words:
+        name = word.partition("=")[2] if word.startswith("-") else word
+        path = name if name.startswith("/") else f"/proc/{process.pid}/cwd/{name}"
+        if name and system.files.is_regular(path):
+            yield from ENDPOINT.findall(_section(_text(system, path)))
+
+
+def _section(text: str) -> str:
+    """Return the part of a configuration that names controllers, as JSON or as YAML; "" if there is none.
+
+    It is the section `ctrl` of a router, and the entries `ztAPI` and `ztAPIs` of the identity of a tunneller.
+    """
+    try:
+        given = json.loads(text)
+    except ValueError:
+        section = SECTION.search(text)
+        return section[1] if section else ""
+    return json.dumps([given.get(key) for key in SECTIONS]) if isinstance(given, dict) else ""
 
 
 def _addresses_of(system: System, host: str) -> Iterator[int]:

@@ -116,6 +116,11 @@ def exists(path: str) -> bool:
     return os.path.exists(path)
 
 
+def is_regular(path: str) -> bool:
+    """Return whether a regular file exists. To read another kind may block."""
+    return os.path.isfile(path)
+
+
 def mode_of(path: str) -> int | None:
     """Return the permission bits of a file, or None without such a file."""
     with kernel_refusals("look at", path), suppress(FileNotFoundError):

@@ -235,30 +235,52 @@ ctrl:
 link:
   dialers: [{{binding: transport, bind: tls:203.0.113.9:80}}]
 """
+LINK = {"dialers": [{"binding": "transport", "bind": "tls:203.0.113.9:80"}]}
 
 
 @pytest.mark.parametrize(
-    ("word", "endpoint"),
+    ("words", "path", "text"),
     [
-        ("config.yml", "endpoint: tls:10.66.0.1:6262"),
-        ("/etc/router.yaml", "endpoints: [\"tls:ctl.lab:1280\", 'tls:other:1']"),
-        ("config.yml", "endpoints:\n    - wss://ctl.lab:443"),
+        ("config.yml", "config.yml", CONFIGURATION.format(endpoint="endpoint: tls:10.66.0.1:6262")),
+        (
+            "/etc/router.yaml",
+            "/etc/router.yaml",
+            CONFIGURATION.format(endpoint="endpoints: [\"tls:ctl.lab:1280\", 'tls:other:1']"),
+        ),
+        ("config.yml", "config.yml", CONFIGURATION.format(endpoint="endpoints:\n    - wss://ctl.lab:443")),
+        ("router", "router", CONFIGURATION.format(endpoint="endpoint: tls:10.66.0.1:6262").replace("ctrl:", '"ctrl":')),
+        ("config.json", "config.json", json.dumps({"link": LINK, "ctrl": {"endpoint": "tls:ctl.lab:6262"}}, indent=4)),
+        ("router", "router", json.dumps({"ctrl": {"endpoints": ["tls:other:1", "tls:10.66.0.1:1"]}, "link": LINK})),
+        ("a.yml", "a.yml", json.dumps({"ctrl": {"endpoint": "tls://ctl.lab:1"}, "link": LINK}).replace("/", "\\/")),
+        ("-i\0me.json", "me.json", json.dumps({"ztAPI": "https://ctl.lab:1280/edge/client/v1", "id": {}})),
+        ("--identity=/etc/me", "/etc/me", json.dumps({"ztAPI": "", "ztAPIs": ["https://10.66.0.1:1280"], "id": {}})),
     ],
 )
-def test_a_prefix_on_lo_that_takes_the_controller_of_a_router_is_found(run, word, endpoint):
+def test_a_prefix_on_lo_that_takes_the_controller_of_a_router_is_found(run, words, path, text):
     machine = run.machine
     machine.plug("lo", 1, ())
     machine.processes.owner = ROUTER
     machine.listeners.add(("tcp", 33401))
-    path = word if word.startswith("/") else f"/proc/611/cwd/{word}"
-    machine.disk["/proc/611/cmdline"] = f"/opt/ziti\0router\0run\0{word}\0"
-    machine.disk[path] = CONFIGURATION.format(endpoint=endpoint)
+    path = path if path.startswith("/") else f"/proc/611/cwd/{path}"
+    machine.disk["/proc/611/cmdline"] = f"/opt/ziti\0router\0run\0{words}\0"
+    machine.disk[path] = text
     machine.disk["/etc/hosts"] = "127.0.0.1 localhost\n10.66.0.1 x ctl.lab # ours\nwrong ctl.lab\n"
     machine.addresses.append(on_lo("203.0.113.0", 24))
     assert "lo_covers" not in found_by_doctor(run)
     machine.addresses[-1] = on_lo("10.66.0.1", 32)
     assert "covers 10.66.0.1, the controller of ziti" in found_by_doctor(run)["lo_covers"]["found"]
     del machine.disk[path]
+    assert "lo_covers" not in found_by_doctor(run)
+
+
+def test_a_file_of_a_router_without_a_controller_is_skipped(run):
+    machine = run.machine
+    machine.plug("lo", 1, ())
+    machine.processes.owner = ROUTER
+    machine.listeners.add(("tcp", 33401))
+    machine.disk["/proc/611/cmdline"] = "/opt/ziti\0run\0list\0null\0text\0"
+    machine.disk |= {f"/proc/611/cwd/{name}": text for name, text in (("list", "[1]"), ("null", "{}"), ("text", "x"))}
+    machine.addresses.append(on_lo("10.66.0.1", 32))
     assert "lo_covers" not in found_by_doctor(run)
 
 
