@@ -16,6 +16,7 @@ from ansible_collections.netedge.tproxy.tests.system.openziti import lab
 HOST, ADDRESS, PORT = "ctl.lab", "10.99.0.1", 1280
 USER = {"username": "admin", "password": "admin"}
 PAGE = 500
+NO_LEADER = "CLUSTER_NO_LEADER"  # the code of the answer (503)
 
 
 class Refused(AssertionError):
@@ -48,22 +49,27 @@ class Api:
         self._token = self.call("POST", "authenticate?method=password", USER)["data"]["token"]
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Send one request and return its answer."""
+        """Send one request and return its answer. It waits for a restarted controller, which first elects a leader."""
+        status, data = lab.eventually(lambda: self._answer(method, path, body))
+        if status >= 300:
+            raise Refused(f"{method} {path}: {status} {data[:600]}")
+        return json.loads(data or "{}")
+
+    def _answer(self, method: str, path: str, body: object) -> tuple[int, str] | None:
+        """Send one request. Return status and text of the answer, or None from a controller that has no leader."""
         headers = {"Content-Type": "application/json", "zt-session": self._token}
         content = None if body is None else json.dumps(body)
         for last in (False, True):
             try:
                 self._connection.request(method, f"/edge/management/v1/{path}", content, headers)
                 answer = self._connection.getresponse()
-                data = answer.read()
+                data = answer.read().decode()
                 break
             except (http.client.HTTPException, OSError):
                 self._connection.close()  # the controller has closed an idle connection, or was restarted
                 if last:
                     raise
-        if answer.status >= 300:
-            raise Refused(f"{method} {path}: {answer.status} {data.decode()[:600]}")
-        return json.loads(data or b"{}")
+        return None if NO_LEADER in data else (answer.status, data)
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         """Return all entities of a kind, page by page."""
