@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.launcher import START
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import executable
 from ansible_collections.netedge.tproxy.tests.contract.edge_router import NOBODY, Service, in_force
 from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
 from ansible_collections.netedge.tproxy.tests.support.router import eventually, original_destination, transparent
@@ -25,6 +28,7 @@ NAMES = Service("1-a.B", (("100.64.0.2", "32"),), (("53", "53"), ("0", "0")), ("
 WIDE = Service("-D", (("10.20.30.40", "8"), ("fd00:5::7", "64")), (("0", "65535"),), interfaces=("lan0", "lan7"))
 PICKY = Service("picky", (("192.0.2.7", "32"),), (("80", "80"),), sources=(("10.1.0.0", "24"), ("10.9.9.9", "32")))
 ALL = (FARM, NAMES, WIDE, PICKY)
+PACKAGE = Path(__file__).resolve().parents[2] / "plugins" / "module_utils" / "_tproxy"
 REAL_CALLS = Path(__file__).resolve().parent / "real_calls.txt"
 
 
@@ -295,6 +299,38 @@ def test_a_call_waits_while_the_socket_is_replaced(installed, helper, attached_r
         assert [rule["owner"] for rule in attached_router.info()["rules"]] == [f"ziti:{FARM.id}"]
     finally:
         successor.close()
+
+
+@pytest.mark.parametrize("how", ["perl", "shell", "python"])
+def test_a_call_outlives_the_signal_that_stops_its_router(installed, helper, attached_router, how):
+    """systemd sends SIGTERM to the whole unit. The call has reached the socket, and the helper is slow."""
+    (flow,) = FARM._replace(protocols=("tcp",)).flows()
+    environment = {"TPROXY_SPLICER_PIN_DIR": attached_router.pin_dir, "TPROXY_SPLICER_HELPER": str(helper.path)}
+    command = installed / "tproxy-splicer"
+    if how != "perl":
+        content = executable(lambda module: (PACKAGE / f"{module}.py").read_bytes(), lambda path: False)
+        command = installed / f"started-by-{how}"
+        command.write_bytes(content if how == "shell" else content.replace(b"/usr/bin/perl", b"/usr/bin/none"))
+        command.chmod(0o755)
+    call = [str(command), "-I", *flow.words, "-t", "33401", "-s", FARM.id]
+    helper.pause()
+    waiting = subprocess.Popen(call, env=environment, user=NOBODY, stderr=subprocess.PIPE, text=True, process_group=0)
+    try:
+        eventually(lambda: is_connected(helper.path))
+        os.killpg(waiting.pid, signal.SIGTERM)
+        time.sleep(0.3)  # a process that is about to die has the time to do so
+        assert waiting.poll() is None
+    finally:
+        helper.resume()
+    assert waiting.communicate() == (None, "")
+    assert waiting.returncode == 0
+    assert [rule["owner"] for rule in attached_router.info()["rules"]] == [f"ziti:{FARM.id}"]
+
+
+def is_connected(path: Path) -> bool:
+    """Return whether a client has connected to a socket and waits to be accepted (unix_seq_show(), SS_CONNECTING)."""
+    lines = Path("/proc/net/unix").read_text(encoding="utf-8").splitlines()
+    return "02" in [line.split()[5] for line in lines if line.endswith(f" {path}")]
 
 
 def test_a_delete_of_an_unknown_rule_succeeds(edge):

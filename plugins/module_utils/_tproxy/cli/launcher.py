@@ -14,6 +14,9 @@
 4. Every Debian system has perl, so there the script is a perl script. On other systems an operator may remove perl, and
    a boot must restore without it. There the script is a shell script that looks for perl, which costs 0.4 ms. Perl
    skips the lines of the shell (-x).
+5. systemd sends SIGTERM to all processes of the unit, the calls of a stopping router too (KillMode=control-group in
+   systemd.kill(5)). A call that dies leaves its rule. So perl lets a call go on, for 10 s at most. Python goes on to
+   the end of the call, or of the time that systemd gives a unit to stop (execve(2) keeps ignored signals).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ PERL = (
 #!/usr/bin/perl
 my $socket = $ENV{TPROXY_SPLICER_HELPER} // "SOCKET";
 if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
+    $SIG{TERM} = sub { alarm 10 };  # a stop of the router is not the end of its call
     $SIG{PIPE} = "IGNORE";  # the loop repeats a call to a killed helper
     for my $try (1 .. 5) {
         socket(S, 1, 1, 0) or last;  # AF_UNIX, SOCK_STREAM
@@ -45,11 +49,12 @@ if ($socket && ($ARGV[0] eq "-I" || $ARGV[0] eq "-D")) {
                 print({$status ? *STDERR : *STDOUT} "tproxy-splicer: $line") if $line =~ /\\S/;
                 exit $status;
             }
-        } elsif (!$> || !($! == 111 || $! == 2 && -e "UNIT" || $! == 13 && ++$denied < 3)) {
-            last;  # but for ECONNREFUSED, ENOENT, EACCES of a socket that is being replaced
+        } elsif ($! != 4 && (!$> || !($! == 111 || $! == 2 && -e "UNIT" || $! == 13 && ++$denied < 3))) {
+            last;  # but for EINTR, and ECONNREFUSED, ENOENT, EACCES of a socket that is being replaced
         }
         select(undef, undef, undef, 0.2 * $try);
     }
+    $SIG{TERM} = "IGNORE";  # for Python
     $ENV{TPROXY_SPLICER_HELPER} = "";  # no helper: Python executes the call
 }
 exec("/usr/bin/python3", "-I", "-c", 'START', $0, @ARGV) or die "tproxy-splicer: /usr/bin/python3: $!\\n";
@@ -61,7 +66,7 @@ __END__
 )
 SHELL = """\
 #!/bin/sh
-case $1 in -I | -D) [ -x /usr/bin/perl ] && exec /usr/bin/perl -x "$0" "$@" ;; esac
+case $1 in -I | -D) trap "" TERM; [ -x /usr/bin/perl ] && exec /usr/bin/perl -x "$0" "$@" ;; esac
 exec /usr/bin/python3 -I -c 'START' "$0" "$@"
 """
 
