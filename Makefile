@@ -188,7 +188,8 @@ proxies: bootstrap ## HAProxy, Squid and a DNS server on a lab router, with real
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) proxies "real proxies and clients" tests/system/proxies/run
 
-DAEMONS := chrony dnsmasq-base iputils-ping mtr-tiny ntpsec traceroute unbound wireguard-go wireguard-tools
+DAEMONS := chrony dnsmasq-base iputils-ping mtr-tiny ntpsec traceroute unbound wireguard-go wireguard-tools \
+	frr charon-systemd strongswan-swanctl libcharon-extra-plugins systemd-timesyncd
 DEBIAN_DAEMONS := $(STEP) debian-daemons "unpack daemons of this release to .work/daemons (once)" \
 	$(TOOLS)/debian_programs daemons $(DAEMONS)
 daemons: bootstrap ## daemons of Debian on a router that drops by default: routing, names, time, tunnels, NAT (needs root)

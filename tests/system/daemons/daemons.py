@@ -22,7 +22,11 @@ import pytest
 PATIENCE = 20  # seconds; a busy machine may start a daemon slowly
 END = 5
 UNPACKED = pathlib.Path(os.environ.get("WORK", "")) / "daemons"  # by tools/debian_programs
-FOLDERS = [str(UNPACKED / folder) for folder in ("usr/sbin", "usr/bin", "bin")]
+FOLDERS = [
+    str(root / folder)
+    for root in (UNPACKED, pathlib.Path("/"))
+    for folder in ("usr/sbin", "usr/bin", "bin", "usr/lib/frr", "lib/systemd")
+]
 
 
 def program_of(name: str) -> str:

@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""keepalived (VRRP) and BIRD (OSPF, BGP) on a router whose lan0 drops by default, and the rules that let them in."""
+"""keepalived (VRRP), BIRD and FRR (OSPF, BGP) on a router whose lan0 drops by default, and their rules."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+
+import pytest
 
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN
+from ansible_collections.netedge.tproxy.tests.system.daemons import bird, frr
+from ansible_collections.netedge.tproxy.tests.system.daemons.bird import NETWORK, PEER
 
-PEER = f"{LAN}-peer"
-SHARED, NETWORK = "10.1.0.100", "198.51.100.0/24"
+SHARED = "10.1.0.100"
 VRRP = {"destination": "224.0.0.18", "source": CLIENT, "protocol": "vrrp", "interfaces": [LAN], "action": "pass"}
 OSPF = [
     {"destination": to, "source": CLIENT, "protocol": "ospf", "interfaces": [LAN], "action": "pass"}
@@ -36,29 +38,7 @@ vrrp_instance shared {{
   }}
 }}
 """
-
-BIRD = """
-router id {own};
-protocol device {{ scan time 1; }}
-protocol static {{ ipv4; {route} }}
-protocol kernel {{ ipv4 {{ export where source != RTS_STATIC; }}; }}
-{protocol}
-"""
-OSPF_PROTOCOL = """
-protocol ospf v2 neighbours {{
-  ipv4 {{ import all; export all; }};
-  area 0 {{ interface "{interface}" {{ hello 1; dead count 4; wait 2; }}; }};
-}}
-"""
-BGP_PROTOCOL = """
-protocol bgp neighbour {{
-  local {own} as {ours};
-  neighbor {other} as {theirs};
-  {direction}
-  connect delay time 1; connect retry time 1; error wait time 1, 2;
-  ipv4 {{ import all; export all; next hop self; }};
-}}
-"""
+OURS = pytest.mark.parametrize("ours", [bird, frr], ids=["bird", "frr"])
 
 
 # ---- VRRP ----------------------------------------------------------------------------------------
@@ -109,56 +89,44 @@ def test_without_the_rule_both_are_master(closed, client, daemons):
 # ---- OSPF and BGP -----------------------------------------------------------------------------------
 
 
-def bird(daemons, name: str, protocol: str, own: str, route: str = "", inside=None) -> None:
-    (path,) = daemons.files(**{f"{name}.conf": BIRD.format(own=own, route=route, protocol=protocol)})
-    words = ("-f", "-c", path, "-s", f"{daemons.folder}/{name}.ctl", "-P", f"{daemons.folder}/{name}.pid")
-    daemons.start(name, "bird", *words, inside=inside)
-
-
-def both_birds(daemons, client, protocol: str, of_router: str = "", of_client: str = "") -> None:
-    """Start both ends. The client has a network, which the router learns."""
-    mine = protocol.format(interface=LAN, own=OWN, other=CLIENT, direction=of_router, ours=65001, theirs=65002)
-    theirs = protocol.format(interface=PEER, own=CLIENT, other=OWN, direction=of_client, ours=65002, theirs=65001)
-    bird(daemons, "ours", mine, OWN)
-    bird(daemons, "theirs", theirs, CLIENT, route=f"route {NETWORK} blackhole;", inside=client)
-
-
 def learned(router) -> bool:
     """Return whether the kernel of the router has the route of the client's network."""
     return f"via {CLIENT}" in router.netns.run(f"ip route show {NETWORK}")
 
 
-def shown(daemons, name: str, what: str) -> str:
-    command = ["birdc", "-s", f"{daemons.folder}/{name}.ctl", "show", *what.split()]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def test_bird_learns_a_route_by_ospf(closed, client, daemons):
+@OURS
+def test_a_route_is_learnt_by_ospf(closed, client, daemons, ours):
     closed.rules(*OSPF)
-    both_birds(daemons, client, OSPF_PROTOCOL)
+    ours.ospf(daemons)
+    bird.ospf(daemons, client)
     daemons.until(lambda: learned(closed), "the route by OSPF")
-    assert "Full" in shown(daemons, "ours", "ospf neighbors")
     hits = {rule["destination"]: rule["hits"]["packets"] for rule in closed.info()["rules"]}
     assert hits["224.0.0.0/24"] > 0
     assert hits[f"{OWN}/32"] > 0
 
 
-def test_without_the_rules_ospf_has_no_neighbour(closed, client, daemons):
-    both_birds(daemons, client, OSPF_PROTOCOL)
+@OURS
+def test_without_the_rules_ospf_has_no_neighbour(closed, client, daemons, ours):
+    ours.ospf(daemons)
+    bird.ospf(daemons, client)
     daemons.until(lambda: closed.reasons().get(("other", "dropped"), 0) >= 5, "five dropped packets of OSPF")
-    assert "Full" not in shown(daemons, "ours", "ospf neighbors")
+    assert "Full" not in bird.shown(daemons, client, "ospf neighbors")
     assert not learned(closed)
 
 
-def test_bird_learns_a_route_by_bgp_that_the_peer_opens(closed, client, daemons):
+@OURS
+def test_a_route_is_learnt_by_bgp_that_the_peer_opens(closed, client, daemons, ours):
     closed.rules(BGP)
-    both_birds(daemons, client, BGP_PROTOCOL, of_router="passive;")
+    ours.bgp(daemons, passive=True)
+    bird.bgp(daemons, client, passive=False)
     daemons.until(lambda: learned(closed), "the route by BGP")
     assert closed.reasons()["rule", "passed"] >= 1
 
 
-def test_bgp_that_the_router_opens_needs_no_rule(closed, client, daemons):
+@OURS
+def test_bgp_that_the_router_opens_needs_no_rule(closed, client, daemons, ours):
     """The answers belong to a session of the router."""
-    both_birds(daemons, client, BGP_PROTOCOL, of_client="passive;")
+    ours.bgp(daemons, passive=False)
+    bird.bgp(daemons, client, passive=True)
     daemons.until(lambda: learned(closed), "the route by BGP")
     assert ("rule", "passed") not in closed.reasons()
