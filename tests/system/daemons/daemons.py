@@ -112,14 +112,14 @@ class Daemons:
         for name in list(self._running):
             self.stop(name)
 
-    def until(self, seen, what: str) -> None:
-        """Wait until something is so. A failure shows what the daemons wrote."""
+    def until(self, seen, what: str, pause: float = 0.05) -> None:
+        """Ask until something is so, with pauses in seconds. A failure shows what the daemons wrote."""
         deadline = time.monotonic() + PATIENCE
         while not seen():
             if time.monotonic() > deadline:
                 logs = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-2000:]}" for log in self._logs())
                 pytest.fail(f"expected {what} within {PATIENCE} s\n{logs}")
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def _logs(self) -> list:
         return sorted(self.folder.glob("*.log"))

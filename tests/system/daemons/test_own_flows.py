@@ -9,12 +9,15 @@ track: none, which lets no answer in.
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
 
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, lay_wire
 from ansible_collections.netedge.tproxy.tests.support.router import OWN as LAN_OWN
+from ansible_collections.netedge.tproxy.tests.system.daemons.daemons import UNPACKED, program_of
+from ansible_collections.netedge.tproxy.tests.system.daemons.merged import merged
 from ansible_collections.netedge.tproxy.tests.system.daemons.uplink import (
     DNSMASQ,
     FAR,
@@ -108,6 +111,29 @@ def follow_by_chrony(daemons) -> None:
 def follow_by_ntpsec(daemons) -> None:
     (path,) = daemons.files(**{"ntp.conf": NTPSEC.format(provider=PROVIDER)})
     daemons.start("ours", "ntpd", "-n", "-N", "-c", path)
+
+
+def follow_by_timesyncd(daemons) -> None:
+    """Start it as a user without capabilities, which cannot change the clock."""
+    (path,) = daemons.files(**{"timesyncd.conf": f"[Time]\nNTP={PROVIDER}\nFallbackNTP=\n"})
+    daemons.folder.chmod(0o755)
+    os.chmod(path, 0o644)
+    words = ["setpriv", "--reuid=nobody", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+    words += ["env", "SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console"]
+    words += [program_of("systemd-timesyncd").removeprefix(str(UNPACKED))]
+    daemons.start("ours", *merged(words, {"/etc/systemd/timesyncd.conf": path}))
+
+
+@WITH_AND_WITHOUT
+def test_timesyncd_gets_its_answers(uplink, client, provider, daemons, track):
+    close(uplink, track)
+    serve_time(daemons, provider)
+    follow_by_timesyncd(daemons)
+    if track is None:
+        daemons.until(lambda: f"Contacted time server {PROVIDER}:123" in daemons.log("ours"), "an answer")
+    else:
+        daemons.until(lambda: f"Timed out waiting for reply from {PROVIDER}" in daemons.log("ours"), "no answer")
+    assert set(judged(uplink)) == ({("session", "passed")} if track is None else {("default", "dropped")})
 
 
 @WITH_AND_WITHOUT

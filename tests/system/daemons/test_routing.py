@@ -5,59 +5,23 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN
 from ansible_collections.netedge.tproxy.tests.system.daemons import bird, frr
 from ansible_collections.netedge.tproxy.tests.system.daemons.bird import NETWORK, PEER
+from ansible_collections.netedge.tproxy.tests.system.daemons.vrrp import has_shared, keepalived
 
-SHARED = "10.1.0.100"
 VRRP = {"destination": "224.0.0.18", "source": CLIENT, "protocol": "vrrp", "interfaces": [LAN], "action": "pass"}
 OSPF = [
     {"destination": to, "source": CLIENT, "protocol": "ospf", "interfaces": [LAN], "action": "pass"}
     for to in ("224.0.0.0/24", OWN)
 ]
 BGP = {"destination": OWN, "source": CLIENT, "protocol": "tcp", "ports": "179", "interfaces": [LAN], "action": "pass"}
-
-KEEPALIVED = """
-global_defs {{
-  router_id {name}
-  vrrp_version 3
-  vrrp_garp_master_delay 0
-}}
-vrrp_instance shared {{
-  state BACKUP
-  interface {interface}
-  virtual_router_id 7
-  priority {priority}
-  advert_int 0.2
-  virtual_ipaddress {{
-    {shared}/24
-  }}
-}}
-"""
 OURS = pytest.mark.parametrize("ours", [bird, frr], ids=["bird", "frr"])
 
 
 # ---- VRRP ----------------------------------------------------------------------------------------
-
-
-def keepalived(daemons, name: str, interface: str, priority: int, inside=None) -> None:
-    (path,) = daemons.files(
-        **{f"{name}.conf": KEEPALIVED.format(name=name, interface=interface, priority=priority, shared=SHARED)}
-    )
-    pids = [f"{option}={daemons.folder}/{name}{option}.pid" for option in ("--pid", "--vrrp_pid")]
-    daemons.start(
-        name, "keepalived", "--dont-fork", "--log-console", "--vrrp", f"--use-file={path}", *pids, inside=inside
-    )
-
-
-def has_shared(router, interface: str) -> bool:
-    """Return whether an interface of the namespace of the caller has the virtual address."""
-    entries = json.loads(router.netns.run(f"ip -j address show dev {interface}"))
-    return any(address["local"] == SHARED for entry in entries for address in entry["addr_info"])
 
 
 def peer_has_shared(router, client) -> bool:

@@ -16,7 +16,8 @@
    skips the lines of the shell (-x).
 5. systemd sends SIGTERM to all processes of the unit, the calls of a stopping router too (KillMode=control-group in
    systemd.kill(5)). A call that dies leaves its rule. So perl lets a call go on, for 10 s at most. Python goes on to
-   the end of the call, or of the time that systemd gives a unit to stop (execve(2) keeps ignored signals).
+   the end of the call, or of the time that systemd gives a unit to stop (execve(2) keeps ignored signals). A signal
+   before the script runs still ends the call: KillMode=mixed prevents it.
 """
 
 from __future__ import annotations
