@@ -98,6 +98,7 @@ class CallbackModule(Default):
         self._host = self._address = ""
         self._path: pathlib.Path | None = None
         self._heading: str | None = None
+        self._order: list[str] = []  # the hosts of the batch
         self._batch: dict[str, set[str]] = {}
         self._task = ""
         self._column = 0
@@ -125,6 +126,7 @@ class CallbackModule(Default):
         batch, hosts = known.get("ansible_play_batch", []), known.get("ansible_play_hosts_all", [])
         part = f"{len(batch)} of {len(hosts)} hosts" if len(batch) < len(hosts) else f"{len(hosts)} hosts"
         self._heading = f"{play.get_name().strip()}, {part}: {names_of(list(batch))}"
+        self._order = list(batch)
         self._batch = {"hosts": set(batch), "changed": set(), "failed": set()}
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
@@ -227,10 +229,10 @@ class CallbackModule(Default):
 
     def _end_task(self) -> None:
         """Tell the messages and faults of a task behind its name."""
-        said = [text for _hosts, text in self._messages.take()]
+        said = [text for _hosts, text in self._messages.take(self._order)]
         left = [f"{len(said) - MOST_MESSAGES} other messages, in the details"] if said[MOST_MESSAGES:] else []
         found = [line for text in said[:MOST_MESSAGES] + left for line in wrapped(text)]
-        found += lines("FAILED", self._faults.take())
+        found += lines("FAILED", self._faults.take(self._order))
         if found:
             self._end_line()
         for line in found:
@@ -240,7 +242,7 @@ class CallbackModule(Default):
         """Tell the warnings and the sum of a batch."""
         self._end_task()
         self._end_line()
-        for line in lines("warning", self._warnings.take()):
+        for line in lines("warning", self._warnings.take(self._order)):
             self._console.display(line)
         if not self._heading and self._batch:
             numbers = {name: len(hosts) for name, hosts in self._batch.items()}

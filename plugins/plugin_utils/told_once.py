@@ -35,9 +35,19 @@ class ToldOnce:
         if host not in hosts:
             hosts.append(host)
 
-    def take(self) -> list[tuple[list[str], str]]:
-        """Return each text with its hosts, and forget all. A text of several hosts says <host> for name and address."""
-        found = [(hosts, self._first[kind] if len(hosts) == 1 else kind) for kind, hosts in self._hosts.items()]
+    def take(self, order: Iterable[str] = ()) -> list[tuple[list[str], str]]:
+        """Return each text with its hosts in this order, and forget all.
+
+        A text of several hosts says <host> for name and address.
+        """
+        places = {name: place for place, name in enumerate(order)}
+        found = [
+            (
+                sorted(hosts, key=lambda name: places.get(name, len(places))),
+                self._first[kind] if len(hosts) == 1 else kind,
+            )
+            for kind, hosts in self._hosts.items()
+        ]
         self._first, self._hosts = {}, {}
         return found
 

@@ -72,14 +72,14 @@ def run(tmp_path_factory) -> SimpleNamespace:
         "ANSIBLE_STDOUT_CALLBACK": "netedge.tproxy.fleet",
         "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".work" / "tree"),
         "ANSIBLE_FORKS": "4",
-        "TPROXY_DETAILS_DIR": str(folder / "details"),
+        "HOME": str(folder),
     }
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts", "change.yml"]
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (details,) = (folder / "details").iterdir()
+    (details,) = (folder / ".ansible" / "tproxy_runs").iterdir()
     return SimpleNamespace(console=done.stdout.splitlines(), errors=done.stderr, details=details)
 
 
