@@ -271,6 +271,9 @@ fleet: bootstrap ## time, processor time and bytes of runs on 24 lab routers, ab
 build: bootstrap ## build the collection, install it to .work/installed, read its documentation
 	@$(STEP) build "build and install the collection" $(TOOLS)/build
 
+importer: build ## import the built collection as Galaxy does; fails for a warning
+	@$(STEP) importer "galaxy-importer" $(TOOLS)/galaxy_importer
+
 tproxy-splicer: bootstrap ## build the command line for routers: .work/dist/tproxy-splicer, one file
 	@$(STEP) tproxy-splicer "build tproxy-splicer" \
 		/usr/bin/python3 -B $(TOOLS)/build_tproxy_splicer.py .work/dist/tproxy-splicer
