@@ -177,6 +177,8 @@ options:
   state:
     description:
       - V(present) adds or changes the rules, V(absent) removes them. V(absent) needs the identity of the rules only.
+      - A rule that is not there is no fault with V(absent). If another rule has its destination and protocol, a warning
+        names it.
     type: str
     choices: [present, absent]
     default: present

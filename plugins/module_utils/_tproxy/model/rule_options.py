@@ -94,11 +94,11 @@ def _read_all(
         raise InvalidInput(faults)
     was_read = bool(items) and isinstance(items[0], Rule)  # then the warnings are known
     overlaps: list[str] = [] if was_read else list(_overlaps(items, found))
-    grouped = [*_grouped(warnings, "prefixes with host bits set"), *_grouped(overlaps, "rules that overlap")]
-    return [each for _index, each in found], grouped
+    told = [*grouped(warnings, "prefixes with host bits set"), *grouped(overlaps, "rules that overlap")]
+    return [each for _index, each in found], told
 
 
-def _grouped(warnings: list[str], what: str) -> list[str]:
+def grouped(warnings: list[str], what: str) -> list[str]:
     """Return warnings of one kind. Many become one, with the first of them."""
     more = len(warnings) - WARNED
     return warnings if more <= 0 else [f"{'; '.join(warnings[:WARNED])}; and {more} more {what}"]

@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..abi.layout import RULES
 from ..constants import ALL, CHANGED, NONE
 from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.rule import Identity, Rule, sorted_rules
-from ..model.rule_options import Users, identities_from_params, rules_from_params
+from ..model.rule_options import Users, grouped, identities_from_params, rules_from_params
 from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
@@ -41,22 +41,23 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
 
     Raises InvalidInput, LimitExceeded, Refused, VerificationFailed; then nothing was changed.
     """
-    desired, wanted, warnings = _desired(options, system.processes.user_number)
+    wish = _wish(options, system.processes.user_number)
     touches_own = []
 
     def preflight(transaction: Transaction, planned: RulePlan) -> list[str]:
+        near = near_matches(wish.unwanted, transaction.current.rules.rules)
         if planned.compiled is None:  # the image stays
-            return []
+            return near
         from ..checks.findings import enforce
         from ..checks.own_addresses import may_touch_own_addresses
         from ..checks.preflight import findings_of_rules
 
         touches_own.append(may_touch_own_addresses(transaction.current, planned.plan.before, planned.plan.changes))
-        return enforce(findings_of_rules(transaction, planned), bool(options.get("force")))
+        return near + enforce(findings_of_rules(transaction, planned), bool(options.get("force")))
 
     is_present = options["state"] == "present"
     result = change_rules(
-        desired,
+        wish.desired,
         options["pin_dir"],
         system,
         check_mode,
@@ -67,13 +68,13 @@ def apply_rules(options: Options, system: System, check_mode: bool) -> Result:
         wants_diff=bool(options.get("wants_diff", True)),
         returns=options.get("return_rules", CHANGED),
     )
-    waiting = _waiting(wanted, options["pin_dir"], system)
+    waiting = _waiting(wish.rules, options["pin_dir"], system)
     if waiting:
         from ..checks.findings import format_finding, not_in_force
 
         result = result.with_warnings(format_finding(not_in_force(each)) for each in waiting)
     result = result.with_data(waits_for=[each.interface or ANY for each in waiting])
-    return replace(result, warnings=(*warnings, *result.warnings), may_cut_off=any(touches_own))
+    return replace(result, warnings=(*wish.warnings, *result.warnings), may_cut_off=any(touches_own))
 
 
 def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, ...]:
@@ -86,13 +87,33 @@ def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, 
         return waiting_rules(rules, enforcing_interfaces(rules, system, netlink, pins))
 
 
-def _desired(
-    options: Options, users: Users
-) -> tuple[Callable[[RulesByIdentity], RulesByIdentity], list[Rule], list[str]]:
-    """Return the function from the stored rules to the wanted rules, the rules of the options, and warnings.
+def near_matches(unwanted: Sequence[Identity], have: RulesByIdentity) -> list[str]:
+    """Return a warning for each unwanted rule that is not there, if another one has its destination and protocol."""
+    missing = [identity for identity in unwanted if identity not in have]
+    near: dict[tuple[object, str], list[str]] = {}
+    for other in have if missing else ():
+        near.setdefault((other.destination, other.protocol), []).append(f"{other} of owner {other.owner!r}")
+    warnings = [
+        f"expected the rule {identity} of owner {identity.owner!r}, got none; near it is {found[0]}"
+        + (f" and {len(found) - 1} more" if found[1:] else "")
+        + "; to remove that, give its owner, source, ports and interfaces"
+        for identity in missing
+        if (found := near.get((identity.destination, identity.protocol)))
+    ]
+    return grouped(warnings, "rules that are not there")
 
-    `users` returns the number of a user by name. Raises InvalidInput with every fault of the input.
-    """
+
+class _Wish(NamedTuple):
+    """The options, read. `desired` returns the wanted rules from the stored ones, `rules` are those of the options."""
+
+    desired: Callable[[RulesByIdentity], RulesByIdentity]
+    rules: list[Rule]
+    unwanted: list[Identity]
+    warnings: list[str]
+
+
+def _wish(options: Options, users: Users) -> _Wish:
+    """Read the options. `users` returns the number of a user by name. Raises InvalidInput with every fault."""
     single = options["destination"] is not None or (options["rules"] is None and options.get("layers") is None)
     items = [{name: options[name] for name in OPTIONS}] if single else options["rules"]
     owner, layers = options["owner"], options.get("layers")
@@ -105,12 +126,14 @@ def _desired(
             raise InvalidInput(["purge: goes with state=present only; it removes the rules that `rules` does not list"])
         identities, warnings = _both(items or [], single, owner, layers, owner_of_rules, identities_from_params)
         gone = set(identities)
-        return (lambda have: {key: rule for key, rule in have.items() if key not in gone}), [], warnings
+        return _Wish(
+            lambda have: {key: rule for key, rule in have.items() if key not in gone}, [], identities, warnings
+        )
     read = partial(rules_from_params, users=users)
     rules, warnings = _both(items or [], single, owner, layers, owner_of_rules, read)
     wanted = {rule.identity: rule for rule in rules}
     purged = {*(layers or ()), *([] if owner_of_rules is None else [owner])} if options["purge"] else set()
-    return (lambda have: {**_kept(have, purged), **wanted}), rules, warnings
+    return _Wish(lambda have: {**_kept(have, purged), **wanted}, rules, [], warnings)
 
 
 def _both(
