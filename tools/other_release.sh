@@ -6,7 +6,7 @@
 # Sourced. Unpacks packages of another Debian release. Nothing is installed: apt works on a state of its own, and each
 # program runs with the libc of its own release.
 #
-# begin_release SUITE FOLDER: asks the mirror; apt-cache then knows the packages of the release. 1: no mirror answers
+# begin_release SUITE FOLDER [ARCHITECTURE]: asks the mirror; apt-cache then knows the packages of the release. 1: no mirror answers
 # unpack PACKAGE...: unpacks them to FOLDER/root, with all that they depend on. 1: a package is missing
 # wrap NAME: lets a program of the release run here
 # end_release: renames FOLDER.new to FOLDER, so that there is never half of it
@@ -19,23 +19,23 @@ mirror() {
   apt-get update --print-uris | sed -n "s|^'\([^']*\)/dists/$release/InRelease'.*|\1|p" | head -n1
 }
 
-begin_release() { # SUITE FOLDER
+begin_release() { # SUITE FOLDER [ARCHITECTURE]
   local uri
   RELEASE_FOLDER=$2 RELEASE_ROOT=$2.new/root RELEASE_APT=$2.new/apt
   rm -rf "$2.new"
   uri=$(mirror)
   [ -n "$uri" ] || { echo "the apt sources name no mirror"; return 1; }
-  configure_apt "$uri" "$1"
+  configure_apt "$uri" "$1" "${3:-$(dpkg --print-architecture)}"
   apt-get update || { echo "$uri does not answer"; return 1; }
 }
 
 # With an empty list of installed packages apt resolves every dependency within the suite.
-configure_apt() { # MIRROR SUITE
+configure_apt() { # MIRROR SUITE ARCHITECTURE
   local apt=$RELEASE_APT
   mkdir -p "$apt"/etc/{sources.list.d,preferences.d,apt.conf.d,trusted.gpg.d} \
     "$apt"/state/lists/partial "$apt"/cache/archives/partial
   : > "$apt/status"
-  echo "deb [signed-by=$KEYS] $1 $2 main" > "$apt/etc/sources.list"
+  echo "deb [arch=$3 signed-by=$KEYS] $1 $2 main" > "$apt/etc/sources.list"
   cat > "$apt/apt.conf" << END
 Dir::Etc "$apt/etc";
 Dir::Etc::SourceList "$apt/etc/sources.list";
@@ -43,6 +43,7 @@ Dir::Etc::SourceParts "$apt/etc/sources.list.d";
 Dir::State "$apt/state";
 Dir::State::status "$apt/status";
 Dir::Cache "$apt/cache";
+APT::Architecture "$3";
 APT::Sandbox::User "";
 APT::Install-Recommends "false";
 Acquire::Languages "none";
