@@ -16,6 +16,7 @@ from ..abi.layout import RULES
 from ..constants import ALL, CHANGED, NONE
 from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
+from ..model.prefix import Prefix
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import Users, grouped, identities_from_params, rules_from_params
 from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
@@ -90,15 +91,17 @@ def _waiting(rules: list[Rule], pin_dir: str, system: System) -> tuple[Waiting, 
 def near_matches(unwanted: Sequence[Identity], have: RulesByIdentity) -> list[str]:
     """Return a warning for each unwanted rule that is not there, if another one has its destination and protocol."""
     missing = [identity for identity in unwanted if identity not in have]
-    near: dict[tuple[object, str], list[str]] = {}
+    near: dict[tuple[Prefix, str], list[Identity]] = {(each.destination, each.protocol): [] for each in missing}
     for other in have if missing else ():
-        near.setdefault((other.destination, other.protocol), []).append(f"{other} of owner {other.owner!r}")
+        if (found := near.get((other.destination, other.protocol))) is not None:
+            found.append(other)
     warnings = [
-        f"expected the rule {identity} of owner {identity.owner!r}, got none; near it is {found[0]}"
+        f"expected the rule {identity} of owner {identity.owner!r}, got none;"
+        f" near it is {found[0]} of owner {found[0].owner!r}"
         + (f" and {len(found) - 1} more" if found[1:] else "")
         + "; to remove that, give its owner, source, ports and interfaces"
         for identity in missing
-        if (found := near.get((identity.destination, identity.protocol)))
+        if (found := near[identity.destination, identity.protocol])
     ]
     return grouped(warnings, "rules that are not there")
 

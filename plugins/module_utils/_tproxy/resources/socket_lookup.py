@@ -29,6 +29,7 @@ from ..model.prefix import endpoint, format_address, parse_address
 from ..model.protocol import PROTOCOL_NAMES, protocol_number
 from ..model.rule import ALWAYS, Rule
 from ..program.blob import Blob, program_name
+from ..ruleset.records import listener_checks
 from ..system.bpf import SK_LOOKUP as SK_LOOKUP_TYPE
 from ..system.system import Bpf, ListeningSocket, Sockets
 from .pins import Pins
@@ -135,7 +136,7 @@ class SocketLookup:
         wanted = self._pins.fd(WANTED)
         times = {key: self._bpf.lookup(wanted, key, TIME.size) for key in self.wanted()}
         late = {key for key, time in times.items() if time is not None and TIME.unpack(time)[0] <= since}
-        known = {_key_of(rule) for rule in rules if late and rule.action == "tproxy"}
+        known = {_key_of(rule) for rule in rules if rule.action == "tproxy"} if late else set()
         return [_decoded(key) for key in sorted((late & known) | set(kept_listeners(rules)))]
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -169,8 +170,6 @@ def kept_listeners(rules: Iterable[Rule]) -> dict[bytes, WantedListener]:
 
 def _key_of(rule: Rule) -> bytes:
     """Return the key of a rule's listener: set_listener_key() in bpf/lib/listeners.h."""
-    checks = 0 if rule.listener is None else ACTION_CHECK_LISTENER
-    checks |= 0 if rule.user is None else ACTION_CHECK_USER
     return codec.encode(
         "listener_key",
         {
@@ -179,7 +178,7 @@ def _key_of(rule: Rule) -> bytes:
             "user": rule.user or 0,
             "port": rule.tproxy_port,
             "protocol": protocol_number(rule.protocol),
-            "checks": checks,
+            "checks": listener_checks(rule),
         },
     )
 

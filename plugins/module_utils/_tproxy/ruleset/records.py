@@ -98,9 +98,13 @@ def _encode(action: str, tproxy_ip: str, tproxy_port: int, flags: int, listener:
 
 
 def _flags(rule: Rule) -> int:
+    return MISSING_FLAGS[rule.on_missing] | FRAGMENTS_FLAGS[rule.fragments] | listener_checks(rule)
+
+
+def listener_checks(rule: Rule) -> int:
+    """Return the flags for what the program compares of a listener."""
     listener = 0 if rule.listener is None else ACTION_CHECK_LISTENER
-    user = 0 if rule.user is None else ACTION_CHECK_USER
-    return MISSING_FLAGS[rule.on_missing] | FRAGMENTS_FLAGS[rule.fragments] | listener | user
+    return listener | (0 if rule.user is None else ACTION_CHECK_USER)
 
 
 def _reach_flags(rule: Rule) -> int:
