@@ -127,7 +127,7 @@ class CallbackModule(Default):
         part = f"{len(batch)} of {len(hosts)} hosts" if len(batch) < len(hosts) else f"{len(hosts)} hosts"
         self._heading = f"{play.get_name().strip()}, {part}: {names_of(list(batch))}"
         self._order = list(batch)
-        self._batch = {"hosts": set(batch), "changed": set(), "failed": set()}
+        self._batch = {"changed": set(), "failed": set()}
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Name the file of the details."""
@@ -245,9 +245,9 @@ class CallbackModule(Default):
         for line in lines("warning", self._warnings.take(self._order)):
             self._console.display(line)
         if not self._heading and self._batch:
-            numbers = {name: len(hosts) for name, hosts in self._batch.items()}
-            good = numbers["hosts"] - numbers["failed"]
-            self._console.display(f"    {good} without a fault, {numbers['failed']} with, {numbers['changed']} changed")
+            failed, changed = (len(self._batch[name]) for name in ("failed", "changed"))
+            good = len(self._order) - failed
+            self._console.display(f"    {good} without a fault, {failed} with, {changed} changed")
         self._task, self._batch = "", {}
 
 
