@@ -113,9 +113,9 @@ class Mirror:
         return found
 
     def forget_all_but(self, packages: list) -> None:
-        """Remove the files of other packages."""
+        """Remove the files of other packages for the same processor."""
         kept = {self._file(package) for package in packages}
-        for path in self._debs.iterdir():
+        for path in self._debs.glob(f"*_{self._architecture}.deb"):
             if path not in kept:
                 path.unlink()
 

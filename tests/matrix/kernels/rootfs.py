@@ -71,9 +71,8 @@ def base(cache: pathlib.Path, architecture: Architecture, packages: list) -> pat
 
     `packages` have the programs for a processor that is not that of this machine.
     """
-    links: dict = {}
     if architecture.is_own:
-        files = _base_files()
+        files, links = _base_files(), {"/usr/bin/python3": str(pathlib.Path(sys.executable).resolve())}
     else:
         files, links = _foreign_files(_unpacked(packages, cache / f"userland-{architecture.name}"))
     key = hashlib.sha256(pathlib.Path(__file__).read_bytes() + (HERE / "archive.py").read_bytes())
@@ -184,15 +183,14 @@ def _tool(name: str) -> pathlib.Path:
 
 def _packed(files: dict, links: dict) -> bytes:
     archive = Archive()
-    links = {"/usr/bin/python3": str(pathlib.Path(sys.executable).resolve()), **links}
     for folder in ("/proc", "/sys", "/dev", "/run", "/tmp"):
         archive.folder(folder)
     for folder in ("home", "multiarch", "xdg-user-dirs"):  # empty, and the parser of AppArmor opens them
         archive.folder(f"/etc/apparmor.d/tunables/{folder}.d")
     for inside, outside in sorted(files.items()):
         archive.add(inside, outside.read_bytes(), 0o755 if outside.suffix != ".py" else 0o644)
-    links.update({f"/bin/{applet}": "busybox" for applet in APPLETS})
-    for inside, target in sorted(links.items()):
+    applets = {f"/bin/{applet}": "busybox" for applet in APPLETS}
+    for inside, target in sorted({**links, **applets}.items()):
         archive.link(inside, target)
     archive.add("/etc/protocols", PROTOCOLS)
     archive.link("/usr/lib/python3/dist-packages", "/site")  # tproxy-splicer runs Python without PYTHONPATH
