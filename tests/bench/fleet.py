@@ -182,7 +182,7 @@ def _lists(output: str) -> str:
     found = []
     for word in ("new state, verified", "failed, back in the old state", "failed, look at it", "untouched"):
         names = next(line for line in output.splitlines() if line.strip().startswith(f"{word}: ")).split(": ")[1]
-        found.append(f"{0 if names == 'none' else len(names.split())} {word.split(',')[0]}")
+        found.append(f"{0 if names == 'none' else len(names.split())} {word.partition(',')[0]}")
     return ", ".join(found)
 
 

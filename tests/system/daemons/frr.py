@@ -38,7 +38,7 @@ def _start(daemons, name: str, text: str) -> None:
         words = [daemon, "-u", "root", "-g", "root", "-f", path, "-z", f"{daemons.folder}/zebra.sock", "-P", "0"]
         words += ["-i", f"{daemons.folder}/{daemon}.pid", "--vty_socket", str(daemons.folder)]
         daemons.start(daemon, *merged(words, {"/etc/group": group}))
-        daemons.until(lambda: (daemons.folder / "zebra.sock").exists(), "the socket of zebra")
+        daemons.until((daemons.folder / "zebra.sock").exists, "the socket of zebra")
 
 
 def ospf(daemons) -> None:
