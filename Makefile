@@ -289,6 +289,15 @@ TARGETS_OF_SLICE = $(filter-out bad_input setup_%,$(notdir $(wildcard tests/inte
 integration-slice: bootstrap ## the same without the target bad_input
 	@$(STEP) integration "ansible-test integration" $(PRIVATE) $(TOOLS)/integration $(TARGETS_OF_SLICE)
 
+# The releases beside that of .work/venv, the oldest one that meta/runtime.yml allows first.
+CORES ?= 2.18 2.20 2.21
+cores: bootstrap ## sanity, and the examples of the documentation, by other releases of ansible-core (needs root)
+	@for core in $(CORES); do \
+		export CORE=$$core; \
+		$(STEP) sanity-$$core "ansible-test sanity of ansible-core $$core" $(TOOLS)/sanity && \
+		$(STEP) integration-$$core "examples with ansible-core $$core" $(PRIVATE) $(TOOLS)/integration examples tproxy_router || exit; \
+	done
+
 molecule: build ## the installed role on lab routers over SSH (needs root)
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(STEP) molecule "molecule" $(TOOLS)/molecule

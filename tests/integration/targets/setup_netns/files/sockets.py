@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 
-PROXIES = (5001, 5002)
+PROXIES = (5001, 5002, 33401)  # the last one for examples
 SERVICES = (22, 2323)
 # per family: level, IP_TRANSPARENT, IP_RECVORIGDSTADDR, bytes of the address in that message; linux/in.h, linux/in6.h
 OPTIONS = {socket.AF_INET: (socket.SOL_IP, 19, 20, slice(4, 8)), socket.AF_INET6: (41, 75, 74, slice(8, 24))}
