@@ -141,4 +141,6 @@ def _parse_number(text: str) -> tuple[int, int]:
             return int(ipaddress.IPv6Address(text)), 0
         return _MAPPED | int(ipaddress.IPv4Address(text)), MAPPED_BITS
     except ValueError:
-        raise InvalidInput([f"{text!r} is no IPv4 or IPv6 address; names are not resolved"]) from None
+        # Ansible writes a list for an option of type str as its text.
+        cure = "give one, not a list" if text.startswith("[") else "names are not resolved"
+        raise InvalidInput([f"{text!r} is no IPv4 or IPv6 address; {cure}"]) from None

@@ -98,9 +98,9 @@ def _read_all(
     return [each for _index, each in found], told
 
 
-def grouped(warnings: list[str], what: str) -> list[str]:
-    """Return warnings of one kind. Many become one, with the first of them."""
-    more = len(warnings) - WARNED
+def grouped(warnings: list[str], what: str, more: int = 0) -> list[str]:
+    """Return warnings of one kind. Many become one, with the first of them; `more` are those that have no text."""
+    more += len(warnings) - WARNED
     return warnings if more <= 0 else [f"{'; '.join(warnings[:WARNED])}; and {more} more {what}"]
 
 

@@ -18,7 +18,7 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.prefix import Prefix
 from ..model.rule import Identity, Rule, sorted_rules
-from ..model.rule_options import Users, grouped, identities_from_params, rules_from_params
+from ..model.rule_options import WARNED, Users, grouped, identities_from_params, rules_from_params
 from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
@@ -95,15 +95,26 @@ def near_matches(unwanted: Sequence[Identity], have: RulesByIdentity) -> list[st
     for other in have if missing else ():
         if (found := near.get((other.destination, other.protocol))) is not None:
             found.append(other)
-    warnings = [
-        f"expected the rule {identity} of owner {identity.owner!r}, got none;"
-        f" near it is {found[0]} of owner {found[0].owner!r}"
-        + (f" and {len(found) - 1} more" if found[1:] else "")
-        + "; to remove that, give its owner, source, ports and interfaces"
-        for identity in missing
-        if (found := near[identity.destination, identity.protocol])
-    ]
-    return grouped(warnings, "rules that are not there")
+    told = [identity for identity in missing if near[identity.destination, identity.protocol]]
+    # The nearest of them costs a comparison with each, so only those in the message are looked for.
+    warnings = [_near_match(each, near[each.destination, each.protocol]) for each in told[:WARNED]]
+    return grouped(warnings, "rules that are not there", more=len(told[WARNED:]))
+
+
+def _near_match(wanted: Identity, found: Sequence[Identity]) -> str:
+    """Return the warning for one rule that is not there."""
+    nearest = min(found, key=partial(_distance, wanted))
+    more = f" and {len(found) - 1} more" if found[1:] else ""
+    return (
+        f"expected the rule {wanted} of owner {wanted.owner!r}, got none; near it is {nearest} of owner"
+        f" {nearest.owner!r}{more}; to remove that, give its owner, source, ports and interfaces"
+    )
+
+
+def _distance(wanted: Identity, other: Identity) -> tuple[int, int]:
+    """Return the number of parts in which two rules differ, and how far their ports are apart."""
+    parts = sum(mine != theirs for mine, theirs in zip(wanted, other))
+    return parts, abs(wanted.low - other.low) + abs(wanted.high - other.high)
 
 
 class _Wish(NamedTuple):

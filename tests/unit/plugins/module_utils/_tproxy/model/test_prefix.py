@@ -39,6 +39,7 @@ BAD = [
     ("example.org", "names are not resolved"),
     ("10.0.0/8", "is no IPv4 or IPv6 address"),
     ("10.0.0.256", "is no IPv4 or IPv6 address"),
+    ("['10.0.0.0/8']", "is no IPv4 or IPv6 address; give one, not a list"),
     ("10.0.0.0/33", "give 0 to 32"),
     ("10.0.0.0/-1", "give 0 to 32"),
     ("10.0.0.0/08", "give 0 to 32"),

@@ -33,6 +33,21 @@ def test_the_near_rule_is_named(machine, item, owner, check):
 
 
 @pytest.mark.parametrize(
+    ("item", "owner", "nearest"),
+    [
+        (rule("192.0.2.0/24", ports="82-90"), "ansible", "ports 80-90 of owner 'ansible'"),
+        (rule("192.0.2.0/24", ports="700"), "another", "ports 700 of owner 'ansible'"),
+        (rule("192.0.2.0/24", ports="441"), "ansible", "ports 443 of owner 'ansible'"),
+    ],
+    ids=["one end of the ports differs", "the owner differs", "the next port"],
+)
+def test_the_nearest_of_several_is_named(machine, item, owner, nearest):
+    result_of(machine, ruling(*(rule("192.0.2.0/24", ports) for ports in ("1", "80-90", "700"))))
+    (warning,) = result_of(machine, ruling(item, owner=owner, state="absent")).warnings
+    assert f"near it is tcp 192.0.2.0/24 {nearest} and 3 more" in warning
+
+
+@pytest.mark.parametrize(
     "item",
     [WEB, {**WEB, "destination": "192.0.3.0/24"}, {**WEB, "protocol": "udp"}],
     ids=["the rule itself", "another destination", "another protocol"],
