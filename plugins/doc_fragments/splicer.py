@@ -77,6 +77,7 @@ options:
         M(netedge.tproxy.tproxy_router). It is 60 seconds for
         M(netedge.tproxy.tc_bpf_attach) if it attaches or changes a policy. It is 60 seconds for
         M(netedge.tproxy.tproxy_rule) if the change can drop packets to an address of the host, or give them to a proxy.
+        It is 60 seconds for M(netedge.tproxy.ifindex_ip) if an own address of the host is none from then on.
       - There is no default limit for a local connection (C(ansible-pull)), with C(async), or with O(confirm_token). A
         tool that runs the module without its action plugin must confirm by M(netedge.tproxy.tproxy_confirm). The
         module then warns, with the token of the change.

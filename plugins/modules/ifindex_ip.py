@@ -23,7 +23,7 @@ author:
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.changes
-  - netedge.tproxy.splicer.part
+  - netedge.tproxy.splicer.confirm
 options:
   interfaces:
     description: Names of the interfaces. The default is all interfaces with the splicer.
@@ -89,6 +89,31 @@ interfaces:
     - interface: lan0
       ifindex: 3
       addresses: [10.1.1.1, "fe80::1"]
+confirm:
+  description:
+    - The change with confirmation. The task has confirmed it if the state is V(confirmed).
+    - Null if nothing was changed, or if no packet meets the change because no program is attached.
+    - Null if O(confirm_by_default) is set and the change cannot cut the operator off.
+  returned: O(confirm_timeout) is not 0
+  type: dict
+  contains:
+    state:
+      description: V(confirmed), V(rolled_back), or V(pending) if no action plugin confirmed it.
+      type: str
+    token:
+      description: Token of the change.
+      type: str
+    seconds:
+      description: Time limit of the confirmation, in seconds.
+      type: int
+    seconds_left:
+      description: Seconds left; 0 if the change is not pending.
+      type: int
+  sample:
+    state: confirmed
+    token: 6f1c0a4be2d95a37
+    seconds: 60
+    seconds_left: 0
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import ifindex_ip

@@ -23,7 +23,7 @@ from ansible.utils.display import Display
 
 # The time limit in seconds of each module that is confirmed without being asked to. A single module leads to one change
 # of some seconds. tproxy_router compiles and saves as well.
-DEFAULT_SECONDS = {"tproxy_router": 300, "tc_bpf_attach": 60, "tproxy_rule": 60}
+DEFAULT_SECONDS = {"tproxy_router": 300, "tc_bpf_attach": 60, "tproxy_rule": 60, "ifindex_ip": 60}
 PATIENCE = 60  # seconds after the deadline until which the controller tries to reach the router again
 PAUSE = 1
 

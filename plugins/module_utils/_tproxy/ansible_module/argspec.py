@@ -203,7 +203,7 @@ def ifindex_ip() -> Arguments:
             "addresses": NAMES,
             "purge": {"type": "bool", "default": False},
             "state": STATE,
-            **TOKEN,
+            **CONFIRM,
             "pin_dir": PIN,
         },
     )

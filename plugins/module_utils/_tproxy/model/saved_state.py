@@ -57,6 +57,13 @@ class SavedRoute(NamedTuple):
     table: int
 
 
+class SavedAddresses(NamedTuple):
+    """The recorded addresses, 16 bytes each, of an interface without the splicer, such as lo."""
+
+    interface: str
+    addresses: tuple[bytes, ...]
+
+
 @dataclass(frozen=True)
 class SavedState:
     """All that is in force of our own program. `blob` is its text, "" where none runs; each tuple is sorted."""
@@ -67,6 +74,7 @@ class SavedState:
     attachments: tuple[SavedAttachment, ...] = ()
     routes: tuple[SavedRoute, ...] = ()
     failure: str = FAIL_OPEN
+    recorded: tuple[SavedAddresses, ...] = ()
 
 
 def encode_state(state: SavedState) -> str:
@@ -84,6 +92,7 @@ def body_of(state: SavedState) -> dict[str, Any]:
         "rules": [rule.to_params() for rule in state.rules],
         "attachments": [_attachment_params(entry) for entry in state.attachments],
         "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
+        "recorded": {name: list(map(format_address, addresses)) for name, addresses in state.recorded},
     }
 
 
@@ -104,9 +113,14 @@ def state_of(body: Mapping[str, Any]) -> SavedState:
             tuple(_attachment(entry) for entry in body["attachments"]),
             tuple(SavedRoute(**{**entry, "mark": parse_mark(entry["mark"])}) for entry in body["routes"]),
             body["failure"],
+            _recorded(body.get("recorded", {})),  # release 0.1 saved none
         )
     except (InvalidInput, KeyError, TypeError) as fault:
         raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
+
+
+def _recorded(params: Mapping[str, Iterable[str]]) -> tuple[SavedAddresses, ...]:
+    return tuple(SavedAddresses(name, tuple(map(parse_address, params[name]))) for name in sorted(params))
 
 
 def _readable(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +201,7 @@ def lines_of(state: SavedState | None) -> list[str]:
         *(json.dumps(_attachment_params(entry)) for entry in state.attachments),
         *(str(rule) for rule in state.rules),
         *(f"{entry.family} {entry.interface} {entry.mark} table {entry.table}" for entry in state.routes),
+        *(f"{name}: own addresses {' '.join(map(format_address, addresses))}" for name, addresses in state.recorded),
     ]
 
 

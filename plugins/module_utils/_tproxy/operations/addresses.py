@@ -6,20 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..errors import InvalidInput
 from ..model.policy import InterfaceAddresses, interface_addresses
 from ..model.prefix import parse_address
 from ..resources.current_state import CurrentState
+from ..resources.host_addresses import host_addresses
 from ..resources.interfaces import kernel_addresses, links_by_name
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.session import open_transaction
 from ..resources.transaction import HostState
-from ..system.netlink.messages import Link
+from ..system.netlink.messages import Address, Link
 from ..system.open_changes import open_for_changes
 from ..system.system import System
 from .execute import execute
+
+Recorded = Mapping[int, InterfaceAddresses]
 
 
 def record_addresses(options: Options, system: System, check_mode: bool) -> Result:
@@ -34,12 +37,14 @@ def record_addresses(options: Options, system: System, check_mode: bool) -> Resu
     ) as transaction:
         transaction.pins.check()
         planned = transaction.plan(desired_state(transaction.current, options, given))
+        if planned.addresses is None:
+            raise AssertionError("the plan of recorded addresses has no addresses")
+        before, after = planned.addresses.before, planned.addresses.after
+        loses_one = _loses_own_address(transaction.current.netlink.addresses(), before, after)
         if not check_mode:
             transaction.apply(planned)
-    if planned.addresses is None:
-        raise AssertionError("the plan of recorded addresses has no addresses")
-    before, after = planned.addresses.before, planned.addresses.after
-    return Result(planned.changed, {"interfaces": _entries(after)}, Diff(_text(before), _text(after)))
+    diff = Diff(_text(before), _text(after))
+    return Result(planned.changed, {"interfaces": _entries(after)}, diff, may_cut_off=loses_one)
 
 
 def _given_addresses(options: Options) -> list[bytes] | None:
@@ -90,11 +95,16 @@ def _stays(ifindex: int, entry: InterfaceAddresses, current: CurrentState, optio
     return not options["purge"]
 
 
-def _entries(table: Mapping[int, InterfaceAddresses]) -> list[Answer]:
+def _loses_own_address(addresses: Sequence[Address], before: Recorded, after: Recorded) -> bool:
+    """Return whether an own address is none from now on: it may be that of the operator's next SSH connection."""
+    return not host_addresses(addresses, before).keys() <= host_addresses(addresses, after).keys()
+
+
+def _entries(table: Recorded) -> list[Answer]:
     return [{"ifindex": ifindex, **table[ifindex].to_params()} for ifindex in sorted(table)]
 
 
-def _text(table: Mapping[int, InterfaceAddresses]) -> str:
+def _text(table: Recorded) -> str:
     return "".join(f"{e['interface']} ({e['ifindex']}): {' '.join(e['addresses'])}\n" for e in _entries(table))
 
 

@@ -130,8 +130,8 @@ def _leaving(current: CurrentState, wanted: WantedRouter, found: Iterable[Target
     """Return the interfaces that lose program, policy and addresses, by ifindex."""
     if not wanted.is_whole:
         return {link.ifindex for link in current.links if link.name in wanted.leaving}
-    have = {each.link.ifindex for each in current.attachments}
-    have |= set(current.policies.entries) | set(current.addresses.entries)
+    # No option names the recorded addresses of an interface without the program, such as lo. They stay.
+    have = {each.link.ifindex for each in current.attachments} | set(current.policies.entries)
     return have - {each.link.ifindex for each in found}
 
 

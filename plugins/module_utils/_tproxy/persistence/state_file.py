@@ -289,7 +289,8 @@ def _other_parts(had: SavedState, now: SavedState) -> list[str]:
     names = sorted({*saved, *stands})
     parts = [f"the attachment of {name}" for name in names if saved.get(name) != stands.get(name)]
     parts += ["the program"] if had.blob != now.blob else []
-    return parts + (["routes"] if had.routes != now.routes else [])
+    parts += ["routes"] if had.routes != now.routes else []
+    return parts + (["own addresses"] if had.recorded != now.recorded else [])
 
 
 def watcher_changes(system: System) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..constants import FUNCTION, HANDLE, PRIORITY, TRACKER
 from ..model.policy import InterfaceAddresses, Mark, Policy
-from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
+from ..model.saved_state import SavedAddresses, SavedAttachment, SavedRoute, SavedState
 from ..program.blob import Blob
 from ..ruleset.records import ImageContents
 from ..system.netlink.messages import Link
@@ -131,6 +131,20 @@ def observe_state(current: CurrentState, pin_dir: str) -> SavedState:
         tuple(sorted(rules, key=lambda rule: rule.identity)),
         _attachments(current),
         tuple(sorted(_route(key) for key in current.routes.rules)),
+        recorded=_recorded(current),
+    )
+
+
+def _recorded(current: CurrentState) -> tuple[SavedAddresses, ...]:
+    """Return the recorded addresses of interfaces without the program. An attachment has those of its interface."""
+    attached = {each.link.ifindex for each in current.attachments}
+    found = current.addresses.entries
+    return tuple(
+        sorted(
+            SavedAddresses(entry.name, entry.addresses)
+            for ifindex, entry in found.items()
+            if ifindex not in attached and current.names.get(ifindex) == entry.name
+        )
     )
 
 

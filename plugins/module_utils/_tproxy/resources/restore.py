@@ -22,7 +22,7 @@ from ..abi.layout import ADDRESSES
 from ..errors import LayoutMismatch, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule, is_of_a_service
-from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_state
+from ..model.saved_state import SavedAddresses, SavedAttachment, SavedRoute, SavedState, decode_state
 from ..program.blob import Attached, Wanted, blob_from_json, of_blob
 from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink, System
@@ -146,10 +146,11 @@ def restore(
         for target in targets:
             transaction.point(target.hook).refuse_foreign()
         rules_are_right = not is_moving(pins) and cache.is_right(current.rule_reader)
+        recorded = {links[each.interface].ifindex: each for each in state.recorded if each.interface in links}
         desired = HostState(
             rules=None if rules_are_right else _rules(state, current, exact),
             routes=_routes(routes, current, exact),
-            addresses=_addresses(targets, current, exact),
+            addresses=_addresses(targets, recorded, current, exact),
             policies=_policies(targets, current, exact),
             attachments=_attachments(targets, current, cache.wanted(state).attached if targets else None, exact),
             orders={target.hook: Order(before=target.entry.behind) for target in targets if target.entry.behind},
@@ -198,8 +199,11 @@ def _route_key(entry: SavedRoute) -> RouteKey:
     return RouteKey(FAMILIES[entry.family], entry.interface, entry.priority, mark.value, mark.mask, entry.table)
 
 
-def _addresses(targets: list[Target], current: CurrentState, exact: bool) -> dict[int, InterfaceAddresses]:
+def _addresses(
+    targets: list[Target], recorded: Mapping[int, SavedAddresses], current: CurrentState, exact: bool
+) -> dict[int, InterfaceAddresses]:
     kept = {} if exact else _of_existing(current, current.addresses.entries)
+    kept.update({ifindex: InterfaceAddresses(*entry) for ifindex, entry in recorded.items()})
     for entry, link, _hook in targets:
         addresses = _addresses_now(current, entry, link)
         if addresses is not None:
@@ -241,10 +245,10 @@ def _attachments(
 
 
 def _remains(state: SavedState, current: CurrentState, exact: bool) -> Remains:
-    """Return MAPS where the state had no program, and NOTHING where it had no rules either."""
+    """Return MAPS where the state had no program, and NOTHING where it had no rules and own addresses either."""
     if not exact or state.attachments:
         return Remains.EVERYTHING
-    return Remains.MAPS if _rules(state, current, True) else Remains.NOTHING
+    return Remains.MAPS if state.recorded or _rules(state, current, True) else Remains.NOTHING
 
 
 # ---- the changes as lines --------------------------------------------------------------------

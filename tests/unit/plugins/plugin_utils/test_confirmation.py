@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.netedge.tproxy.plugins.plugin_utils import confirmation
 
-MODULES = ("tproxy_router", "tc_bpf_attach", "tproxy_rule")
+MODULES = ("tproxy_router", "tc_bpf_attach", "tproxy_rule", "ifindex_ip")
 
 
 class Action:
@@ -42,7 +42,7 @@ def warned(monkeypatch) -> list:
 def test_a_remote_connection_gets_the_default_of_the_module(module, given, warned):
     action = Action()
     confirmation.run(action, module, {"owner": "a", **given}, None)
-    expected = {"tproxy_router": 300, "tc_bpf_attach": 60, "tproxy_rule": 60}[module]
+    expected = {"tproxy_router": 300}.get(module, 60)
     assert (action.sent["confirm_timeout"], action.sent["confirm_by_default"]) == (expected, True)
     assert action.sent["confirm_token"] and action.sent["owner"] == "a"
     assert warned == []

@@ -27,6 +27,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.l
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
 from ansible_collections.netedge.tproxy.tests.support.fakes.kernel import Killed
 from ansible_collections.netedge.tproxy.tests.support.options import options
+from ansible_collections.netedge.tproxy.tests.support.saved_machines import snapshot
 from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     BOTH,
     CLOSED,
@@ -38,7 +39,9 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     attaching,
     detaching,
     play,
+    prepared,
     readable,
+    recording,
     result_of,
     ruling,
 )
@@ -314,3 +317,27 @@ def test_what_a_confirmed_change_gave_up_is_said_to_whoever_saves():
     result = result_of(machine, BY_THE_GUARD[1].run)
     assert result.pending and not result.released_interfaces
     assert result_of(machine, saying("confirmed")).released_interfaces == ("lan0",)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        recording("lo", state="absent"),
+        recording("lo", addresses=["192.0.2.2"]),
+        ruling(MAIL),
+        attaching("lan0", policy=OPEN),
+        detaching("lan0"),
+    ],
+    ids=["removed", "replaced", "a rule", "a policy", "a detach"],
+)
+@pytest.mark.parametrize("attached", [BOTH, ()], ids=["attached", "nothing attached"])
+def test_a_roll_back_returns_to_the_own_addresses_of_lo(attached, run):
+    machine = prepared(*attached, recording("lo", addresses=["192.0.2.1"]))
+    before = snapshot(machine)
+    token = play(machine, saying("begun", confirm_timeout=SECONDS))["confirm"]["token"]
+    operation, given = run
+    play(machine, (operation, {**given, "confirm_token": token}))
+    assert snapshot(machine) != before
+    play(machine, saying("rolled_back"))
+    assert snapshot(machine) == before
+    assert [entry.interface for entry in before.recorded] == ["lo"]

@@ -15,15 +15,18 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.polic
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import (
+    SavedAddresses,
     SavedAttachment,
     SavedRoute,
     SavedState,
+    body_of,
     decode_closed,
     decode_state,
     encode_closed,
     encode_state,
     merge_lost,
     persistent,
+    state_of,
     verify_checksum,
     with_checksum,
 )
@@ -41,12 +44,19 @@ LAN = SavedAttachment(
 )
 WAN = SavedAttachment("wan0", 10, 1, Policy(), None, False)
 ROUTES = tuple(SavedRoute("ipv4", name, 1080, Mark(), 1080) for name in ("lan0", "wan0"))
-STATE = SavedState("/sys/fs/bpf/x", '{"blob": 1}\n', tuple(RULES), (LAN, WAN), ROUTES, "fail_closed")
+RECORDED = (SavedAddresses("lo", (parse_address("192.0.2.1"), parse_address("fd00::1"))),)
+STATE = SavedState("/sys/fs/bpf/x", '{"blob": 1}\n', tuple(RULES), (LAN, WAN), ROUTES, "fail_closed", RECORDED)
 
 
 def test_a_state_comes_back_as_it_was():
     assert decode_state(encode_state(STATE)) == STATE
     assert decode_closed(encode_closed(STATE)) == (STATE.pin_dir, STATE.attachments)
+
+
+def test_a_state_of_release_0_1_has_no_own_addresses():
+    body = body_of(STATE)
+    del body["recorded"]
+    assert state_of(body) == replace(STATE, recorded=())
 
 
 def test_a_name_that_release_0_1_saved_does_not_keep_a_boot_from_its_state():

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.commit_confirm import change
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.addresses import RECORD_ADDRESSES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.attach import ATTACH
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.rules import APPLY_RULES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ruleset import compile as compile_module
@@ -40,7 +41,7 @@ PASS = rule(OWN, 22, action="pass")
 def confirmed(machine, run: tuple, **more) -> bool:
     """Run with the options of the action plugin; return whether the change is pending."""
     function, given = run
-    operation = ATTACH if function is ATTACH.function else APPLY_RULES
+    operation = next(each for each in (ATTACH, APPLY_RULES, RECORD_ADDRESSES) if each.function is function)
     given = {**given, "confirm_timeout": 60, "confirm_by_default": True, "confirm_token": "0123", **more}
     result = operation.execute(given, machine.system(), False)
     assert result.changed and result.pending == bool(result.data["confirm"])
@@ -113,6 +114,35 @@ def test_a_rule_that_can_touch_packets_to_an_own_address_is(before, run):
 )
 def test_a_rule_that_cannot_is_not(before, run):
     assert not confirmed(prepared(*BOTH, *before), run, force=True)
+
+
+ON_LO = recording("lo", addresses=["192.0.2.1"])
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        recording("lo", state="absent"),
+        recording("lo", addresses=["192.0.2.2"]),
+        recording("lan0", purge=True),
+    ],
+    ids=["absent", "replaced", "purged"],
+)
+def test_an_own_address_that_is_none_any_more_is(run):
+    assert confirmed(prepared(*BOTH, ON_LO), run)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        recording("lo", addresses=["192.0.2.1", "192.0.2.2"]),
+        recording("lan0", state="absent"),
+        recording("lan0", addresses=["192.0.2.9"]),
+    ],
+    ids=["one more", "an interface still has it", "of an interface"],
+)
+def test_own_addresses_that_stay_are_not(run):
+    assert not confirmed(prepared(*BOTH, recording("lan0"), ON_LO), run)
 
 
 def test_a_rule_that_no_packet_meets_is_not_and_needs_no_warning():

@@ -126,6 +126,20 @@ def test_more_addresses_than_can_be_recorded_hinder_nothing_and_those_of_old_go_
     assert not play(machine, restoring())["changed"]
 
 
+def test_own_addresses_of_lo_come_back_and_go_with_their_removal():
+    machine = machine_after(*SAVED, recording("lo", addresses=["192.0.2.1"]), saving())
+    before = snapshot(machine).recorded
+    machine.reboot()
+    play(machine, restoring())
+    assert [entry.interface for entry in snapshot(machine).recorded] == ["lo"]
+    assert snapshot(machine).recorded == before
+    play(machine, recording("lo", state="absent"))
+    play(machine, saving())
+    machine.reboot()
+    play(machine, restoring())
+    assert snapshot(machine).recorded == ()
+
+
 def test_addresses_given_by_hand_stay():
     machine = machine_after(*SAVED, recording("lan0", addresses=["10.1.0.9"]), saving())
     machine.reboot()

@@ -1,0 +1,1 @@
+tproxy_rule.py
