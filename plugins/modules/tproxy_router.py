@@ -36,7 +36,7 @@ options:
       - V(merged) adds and changes the listed parts. Other parts stay.
       - V(replaced) makes the listed parts the whole state. Other interfaces, rules and routes are removed. It needs
         O(interfaces) and O(rules). Rules of OpenZiti routers, with an owner that begins with C(ziti:), stay. So do
-        addresses that M(netedge.tproxy.ifindex_ip) recorded for an interface without the splicer, such as V(lo).
+        the addresses that M(netedge.tproxy.ifindex_ip) recorded for V(lo).
       - V(gathered) changes nothing, and returns the state in force.
       - V(rendered) returns the state after a run with O(rendered_as) on a router with O(running_config), and the
         difference. It runs on the controller and needs no router, no root and no library of routers.

@@ -24,6 +24,7 @@ from ..program.blob import Attached, Wanted
 from ..resources.attachments import hook_of
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, TCX, Hook, Order, is_fail_closed, programs_on, runs
+from ..resources.host_addresses import LOOPBACK_IFINDEX
 from ..resources.interfaces import kernel_addresses
 from ..resources.operation import Answer
 from ..resources.routes import FAMILIES, RouteKey, Routes, with_local_routes
@@ -130,8 +131,9 @@ def _leaving(current: CurrentState, wanted: WantedRouter, found: Iterable[Target
     """Return the interfaces that lose program, policy and addresses, by ifindex."""
     if not wanted.is_whole:
         return {link.ifindex for link in current.links if link.name in wanted.leaving}
-    # No option names the recorded addresses of an interface without the program, such as lo. They stay.
-    have = {each.link.ifindex for each in current.attachments} | set(current.policies.entries)
+    have = {each.link.ifindex for each in current.attachments}
+    # No option names the recorded addresses of lo. They stay, because an operator's SSH may come to one of them.
+    have |= set(current.policies.entries) | (set(current.addresses.entries) - {LOOPBACK_IFINDEX})
     return have - {each.link.ifindex for each in found}
 
 

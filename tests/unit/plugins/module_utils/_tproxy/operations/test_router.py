@@ -50,6 +50,7 @@ ROUTER_RULE = rule("100.64.0.9", owner="ziti:a")
 NEIGHBOURS = {"destination": "224.0.0.0/24", "protocol": ["ospf", "253"], "action": "pass"}
 PARTS = ("interfaces", "rules", "routes")
 STATES = {
+    "an own address of lo": (*ALL, recording("lo", addresses=["192.0.2.1"])),
     "nothing": (),
     "all parts": ALL,
     "no addresses": (attaching("lan0", policy=OPEN), ruling(WEB)),
