@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, netedge.tproxy contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The action plugin of tproxy_rule and, by a link, of ifindex_ip: it confirms a change over a new connection."""
+"""The action plugin of tproxy_rule: it confirms a change over a new connection."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Run the module on the target."""
         super().run(tmp, task_vars)
-        module = self._task.action.rpartition(".")[2]
-        return confirmation().run(self, module, dict(self._task.args), task_vars)
+        return confirmation().run(self, "tproxy_rule", dict(self._task.args), task_vars)
 
 
 def confirmation() -> ModuleType:

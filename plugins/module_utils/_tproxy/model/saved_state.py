@@ -176,6 +176,7 @@ def merge_lost(state: SavedState, saved: SavedState, left: Iterable[str] = ()) -
     attached = {entry.interface for entry in state.attachments} | set(left)
     routed = {(entry.family, entry.interface) for entry in state.routes}
     lost = [entry for entry in saved.attachments if entry.interface not in attached]
+    without = {entry.interface for entry in lost}
     unrouted = [
         entry
         for entry in saved.routes
@@ -186,6 +187,8 @@ def merge_lost(state: SavedState, saved: SavedState, left: Iterable[str] = ()) -
         blob=state.blob or (saved.blob if lost else ""),
         attachments=tuple(sorted([*state.attachments, *lost], key=lambda entry: entry[:3])),
         routes=tuple(sorted([*state.routes, *unrouted])),
+        # The addresses of a lost program stay recorded, and its attachment has them.
+        recorded=tuple(entry for entry in state.recorded if entry.interface not in without),
     )
 
 
