@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ..constants import FAIL_OPEN
 from ..errors import InvalidInput, LayoutMismatch, VerificationFailed
-from .policy import Mark, Policy, parse_mark, policy_from_params
+from .policy import InterfaceAddresses, Mark, Policy, parse_mark, policy_from_params
 from .prefix import format_address, parse_address
 from .rule import Rule, is_of_a_service
 from .rule_options import rules_from_params
@@ -57,16 +57,12 @@ class SavedRoute(NamedTuple):
     table: int
 
 
-class SavedAddresses(NamedTuple):
-    """The recorded addresses, 16 bytes each, of an interface without the splicer, such as lo."""
-
-    interface: str
-    addresses: tuple[bytes, ...]
-
-
 @dataclass(frozen=True)
 class SavedState:
-    """All that is in force of our own program. `blob` is its text, "" where none runs; each tuple is sorted."""
+    """All that is in force of our own program. `blob` is its text, "" where none runs; each tuple is sorted.
+
+    `recorded` has the addresses of interfaces without the program, such as lo. An attachment has its own.
+    """
 
     pin_dir: str
     blob: str = ""
@@ -74,7 +70,7 @@ class SavedState:
     attachments: tuple[SavedAttachment, ...] = ()
     routes: tuple[SavedRoute, ...] = ()
     failure: str = FAIL_OPEN
-    recorded: tuple[SavedAddresses, ...] = ()
+    recorded: tuple[InterfaceAddresses, ...] = ()
 
 
 def encode_state(state: SavedState) -> str:
@@ -92,7 +88,7 @@ def body_of(state: SavedState) -> dict[str, Any]:
         "rules": [rule.to_params() for rule in state.rules],
         "attachments": [_attachment_params(entry) for entry in state.attachments],
         "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
-        "recorded": {name: list(map(format_address, addresses)) for name, addresses in state.recorded},
+        "recorded": {entry.name: entry.to_params()["addresses"] for entry in state.recorded},
     }
 
 
@@ -119,8 +115,8 @@ def state_of(body: Mapping[str, Any]) -> SavedState:
         raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
 
 
-def _recorded(params: Mapping[str, Iterable[str]]) -> tuple[SavedAddresses, ...]:
-    return tuple(SavedAddresses(name, tuple(map(parse_address, params[name]))) for name in sorted(params))
+def _recorded(params: Mapping[str, Iterable[str]]) -> tuple[InterfaceAddresses, ...]:
+    return tuple(InterfaceAddresses(name, tuple(map(parse_address, params[name]))) for name in sorted(params))
 
 
 def _readable(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +184,7 @@ def merge_lost(state: SavedState, saved: SavedState, left: Iterable[str] = ()) -
         attachments=tuple(sorted([*state.attachments, *lost], key=lambda entry: entry[:3])),
         routes=tuple(sorted([*state.routes, *unrouted])),
         # The addresses of a lost program stay recorded, and its attachment has them.
-        recorded=tuple(entry for entry in state.recorded if entry.interface not in without),
+        recorded=tuple(entry for entry in state.recorded if entry.name not in without),
     )
 
 
@@ -204,7 +200,7 @@ def lines_of(state: SavedState | None) -> list[str]:
         *(json.dumps(_attachment_params(entry)) for entry in state.attachments),
         *(str(rule) for rule in state.rules),
         *(f"{entry.family} {entry.interface} {entry.mark} table {entry.table}" for entry in state.routes),
-        *(f"{name}: own addresses {' '.join(map(format_address, addresses))}" for name, addresses in state.recorded),
+        *(f"{entry.name}: own addresses {' '.join(entry.to_params()['addresses'])}" for entry in state.recorded),
     ]
 
 

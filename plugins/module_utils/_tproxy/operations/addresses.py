@@ -40,7 +40,7 @@ def record_addresses(options: Options, system: System, check_mode: bool) -> Resu
         if planned.addresses is None:
             raise AssertionError("the plan of recorded addresses has no addresses")
         before, after = planned.addresses.before, planned.addresses.after
-        loses_one = _loses_own_address(transaction.current.netlink.addresses(), before, after)
+        loses_one = planned.changed and _loses_own_address(transaction.current.netlink.addresses(), before, after)
         if not check_mode:
             transaction.apply(planned)
     diff = Diff(_text(before), _text(after))

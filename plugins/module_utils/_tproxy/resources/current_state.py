@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..constants import FUNCTION, HANDLE, PRIORITY, TRACKER
 from ..model.policy import InterfaceAddresses, Mark, Policy
-from ..model.saved_state import SavedAddresses, SavedAttachment, SavedRoute, SavedState
+from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
 from ..program.blob import Blob
 from ..ruleset.records import ImageContents
 from ..system.netlink.messages import Link
@@ -135,17 +135,15 @@ def observe_state(current: CurrentState, pin_dir: str) -> SavedState:
     )
 
 
-def _recorded(current: CurrentState) -> tuple[SavedAddresses, ...]:
-    """Return the recorded addresses of interfaces without the program. An attachment has those of its interface."""
+def _recorded(current: CurrentState) -> tuple[InterfaceAddresses, ...]:
+    """Return the recorded addresses of interfaces without the program."""
     attached = {each.link.ifindex for each in current.attachments}
-    found = current.addresses.entries
-    return tuple(
-        sorted(
-            SavedAddresses(entry.name, entry.addresses)
-            for ifindex, entry in found.items()
-            if ifindex not in attached and current.names.get(ifindex) == entry.name
-        )
-    )
+    found = [
+        entry
+        for ifindex, entry in current.addresses.entries.items()
+        if ifindex not in attached and current.names.get(ifindex) == entry.name
+    ]
+    return tuple(sorted(found, key=lambda entry: entry.name))
 
 
 def _attachments(current: CurrentState) -> tuple[SavedAttachment, ...]:

@@ -22,7 +22,7 @@ from ..abi.layout import ADDRESSES
 from ..errors import LayoutMismatch, VerificationFailed
 from ..model.policy import InterfaceAddresses, Policy
 from ..model.rule import Identity, Rule, is_of_a_service
-from ..model.saved_state import SavedAddresses, SavedAttachment, SavedRoute, SavedState, decode_state
+from ..model.saved_state import SavedAttachment, SavedRoute, SavedState, decode_state
 from ..program.blob import Attached, Wanted, blob_from_json, of_blob
 from ..system.netlink.messages import Link
 from ..system.system import Bpf, Netlink, System
@@ -146,7 +146,7 @@ def restore(
         for target in targets:
             transaction.point(target.hook).refuse_foreign()
         rules_are_right = not is_moving(pins) and cache.is_right(current.rule_reader)
-        recorded = {links[each.interface].ifindex: each for each in state.recorded if each.interface in links}
+        recorded = {links[entry.name].ifindex: entry for entry in state.recorded if entry.name in links}
         desired = HostState(
             rules=None if rules_are_right else _rules(state, current, exact),
             routes=_routes(routes, current, exact),
@@ -200,10 +200,9 @@ def _route_key(entry: SavedRoute) -> RouteKey:
 
 
 def _addresses(
-    targets: list[Target], recorded: Mapping[int, SavedAddresses], current: CurrentState, exact: bool
+    targets: list[Target], recorded: Mapping[int, InterfaceAddresses], current: CurrentState, exact: bool
 ) -> dict[int, InterfaceAddresses]:
-    kept = {} if exact else _of_existing(current, current.addresses.entries)
-    kept.update({ifindex: InterfaceAddresses(*entry) for ifindex, entry in recorded.items()})
+    kept = {**({} if exact else _of_existing(current, current.addresses.entries)), **recorded}
     for entry, link, _hook in targets:
         addresses = _addresses_now(current, entry, link)
         if addresses is not None:

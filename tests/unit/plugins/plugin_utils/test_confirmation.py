@@ -42,7 +42,7 @@ def warned(monkeypatch) -> list:
 def test_a_remote_connection_gets_the_default_of_the_module(module, given, warned):
     action = Action()
     confirmation.run(action, module, {"owner": "a", **given}, None)
-    expected = {"tproxy_router": 300}.get(module, 60)
+    expected = {"tproxy_router": 300, "tc_bpf_attach": 60, "tproxy_rule": 60, "ifindex_ip": 60}[module]
     assert (action.sent["confirm_timeout"], action.sent["confirm_by_default"]) == (expected, True)
     assert action.sent["confirm_token"] and action.sent["owner"] == "a"
     assert warned == []

@@ -340,4 +340,4 @@ def test_a_roll_back_returns_to_the_own_addresses_of_lo(attached, run):
     assert snapshot(machine) != before
     play(machine, saying("rolled_back"))
     assert snapshot(machine) == before
-    assert [entry.interface for entry in before.recorded] == ["lo"]
+    assert [entry.name for entry in before.recorded] == ["lo"]

@@ -11,11 +11,15 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import LayoutMismatch, VerificationFailed
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import Management, Mark, Policy
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.policy import (
+    InterfaceAddresses,
+    Management,
+    Mark,
+    Policy,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.prefix import Prefix, parse_address
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.saved_state import (
-    SavedAddresses,
     SavedAttachment,
     SavedRoute,
     SavedState,
@@ -44,7 +48,7 @@ LAN = SavedAttachment(
 )
 WAN = SavedAttachment("wan0", 10, 1, Policy(), None, False)
 ROUTES = tuple(SavedRoute("ipv4", name, 1080, Mark(), 1080) for name in ("lan0", "wan0"))
-RECORDED = (SavedAddresses("lo", (parse_address("192.0.2.1"), parse_address("fd00::1"))),)
+RECORDED = (InterfaceAddresses("lo", (parse_address("192.0.2.1"), parse_address("fd00::1"))),)
 STATE = SavedState("/sys/fs/bpf/x", '{"blob": 1}\n', tuple(RULES), (LAN, WAN), ROUTES, "fail_closed", RECORDED)
 
 

@@ -131,7 +131,7 @@ def test_own_addresses_of_lo_come_back_and_go_with_their_removal():
     before = snapshot(machine).recorded
     machine.reboot()
     play(machine, restoring())
-    assert [entry.interface for entry in snapshot(machine).recorded] == ["lo"]
+    assert [entry.name for entry in snapshot(machine).recorded] == ["lo"]
     assert snapshot(machine).recorded == before
     play(machine, recording("lo", state="absent"))
     play(machine, saving())
