@@ -57,9 +57,9 @@ ENDS = {
 
 def lay_ipv6(netns, client) -> None:
     """Give both ends of the wire their IPv6 addresses, which are good at once."""
-    netns.run(f"ip address add {ENDS[6].own}/64 dev {LAN} nodad")
+    netns.address(f"{ENDS[6].own}/64", LAN)
     with client.inside():
-        netns.run(f"ip address add {ENDS[6].client}/64 dev {LAN}-peer nodad")
+        netns.address(f"{ENDS[6].client}/64", f"{LAN}-peer")
         netns.run(f"ip route add default via {ENDS[6].own}")
 
 

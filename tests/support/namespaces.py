@@ -15,6 +15,7 @@ import platform
 import struct
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -23,6 +24,7 @@ CLONE_NEWNET = 0x40000000
 BPF_PROG_LOAD, BPF_OBJ_GET_INFO_BY_FD = 5, 15
 BPF_PROG_TYPE_SCHED_CLS = 3
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+ROUTED_SECONDS = 30
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,6 +58,20 @@ class Namespace:
             [tool, "-batch", "-"], input="\n".join(lines), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{tool}: {done.stderr}"
+
+    def address(self, prefix: str, interface: str) -> None:
+        """Give an interface that is up an address that is good at once, without a look for duplicates.
+
+        A worker of the kernel adds the local route of an IPv6 address (addrconf_dad_work). On a busy machine a test is
+        faster and gets ENETUNREACH.
+        """
+        if ":" not in prefix:
+            self.run(f"ip address add {prefix} dev {interface}")
+            return
+        self.run(f"ip address add {prefix} dev {interface} nodad")
+        address, deadline = prefix.partition("/")[0], time.monotonic() + ROUTED_SECONDS
+        while not self.run(f"ip -6 route show table local {address}"):
+            assert time.monotonic() < deadline, f"the kernel adds no local route for {address}; set {interface} up"
 
     def judge(self, command: str) -> list:
         """Return the parsed output of `ip -j ...` or `tc -j ...`."""

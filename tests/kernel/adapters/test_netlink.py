@@ -279,7 +279,7 @@ def test_addresses_are_those_of_ip_address(netns, netlink):
     ifindex = netns.veth()
     for address in ("10.1.0.1/24", "10.1.0.2/24", "10.9.0.1 peer 10.9.0.2/32", "169.254.3.3/16 scope link"):
         netns.run(f"ip address add {address} dev lan0")
-    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.address("fd00::1/64", "lan0")
     # an interface that is down cannot end duplicate address detection, so the address stays tentative
     netns.run("ip link set lan0-peer down")
     netns.run("ip address add fd00::2/64 dev lan0-peer")

@@ -36,7 +36,7 @@ def events(netns):
         with open(f"/proc/sys/net/ipv6/conf/{device}/accept_dad", "w", encoding="ascii") as setting:
             setting.write("0")  # or the kernel tells of an address a second later
     netns.veth()
-    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.address("fd00::1/64", "lan0")
     netns.run("ip address add 10.9.0.1/24 dev lo")
     netns.run("ip route add 203.0.113.0/24 dev lan0")
     netns.run("tc qdisc add dev lan0 clsact")

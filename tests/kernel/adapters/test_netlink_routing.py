@@ -217,7 +217,7 @@ def test_rule_and_route_deliver_marked_packets_to_this_host(netns, netlink, fami
 
     source = "10.1.0.2" if family == socket.AF_INET else "fd00::2"
     netns.run("ip address add 10.1.0.1/24 dev lan0")
-    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.address("fd00::1/64", "lan0")
     netlink.add_rule(rule(family))
     netlink.add_local_default(TABLE, family)
     assert route_of(f"mark {MARK}") == "local"
@@ -260,7 +260,7 @@ def test_the_way_back_to_a_client_is_the_one_that_the_kernel_takes(netlink, netn
         socket.AF_INET: ("10.1.0.1", "10.1.0.2", "203.0.113.5"),
         socket.AF_INET6: ("fd00::1", "fd00::2", "2001:db8::5"),
     }[family]
-    netns.run(f"ip {OPTION[family]} address add {own}/{24 if family == socket.AF_INET else 64} dev lan0")
+    netns.address(f"{own}/{24 if family == socket.AF_INET else 64}", "lan0")
     assert netlink.route_to(far, own) is None
     netns.run(f"ip {OPTION[family]} route add default via {client}")
     shown = netns.judge(f"ip {OPTION[family]} route get {far} from {own}")[0]

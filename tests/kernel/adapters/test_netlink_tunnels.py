@@ -112,7 +112,7 @@ def test_the_route_has_next_hop_and_source_and_heeds_the_mark(netns, netlink):
 def test_a_next_hop_of_the_other_family(netns, netlink):
     netns.veth()
     netns.run("ip address add 10.1.0.1/24 dev lan0")
-    netns.run("ip address add fd00::1/64 dev lan0 nodad")
+    netns.address("fd00::1/64", "lan0")
     netns.run("ip route add 203.0.113.0/24 via inet6 fd00::2 dev lan0")
     assert netlink.route_to("203.0.113.9", "").gateway == REMOTE6
 

@@ -81,7 +81,7 @@ def sessions(request, netns, splicer):
         link = f"if{ifindex} index {ifindex} address {ROUTER_LINK.hex(':')}"
         netns.run(f"ip link add {link} type veth peer name peer{ifindex}")
     for address in (here, there):
-        netns.run(f"ip address add {address}/{'32' if family == 4 else '128'} dev lo {'' if family == 4 else 'nodad'}")
+        netns.address(f"{address}/{32 if family == 4 else 128}", "lo")
     for ifindex in (LAN, OTHER):
         splicer.policy(ifindex, allow_ssh=False)
     with ExitStack() as opened, socket.socket(FAMILIES[family], socket.SOCK_STREAM) as listening:

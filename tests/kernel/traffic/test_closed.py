@@ -51,11 +51,11 @@ def forwarding(router, client):
     run = router.netns.run
     host = lay_wire(router.netns, "lan1", "10.2.0.1", BEHIND)
     for address, interface in ((f"{OWN6}/64", LAN), ("fd00:2::1/64", "lan1")):
-        run(f"ip address add {address} dev {interface} nodad")
+        router.netns.address(address, interface)
     for name in ("ipv4.ip_forward", "ipv6.conf.all.forwarding"):
         set_sysctl(name, 1)
     with host.inside():
-        run("ip address add fd00:2::2/64 dev lan1-peer nodad")
+        router.netns.address("fd00:2::2/64", "lan1-peer")
         link = link_address("lan1-peer").hex(":")
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         raw.bind(("lan1-peer", ETH_P_ALL))

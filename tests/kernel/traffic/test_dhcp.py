@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import threading
+from contextlib import closing, suppress
 
 import pytest
 
@@ -21,6 +22,7 @@ from ansible_collections.netedge.tproxy.tests.support.packets import UDP, ipv4
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, eventually, lay_wire
 
 LEASED, COOKIE, SECONDS = "10.1.0.55", b"\x63\x82\x53\x63", 30
+POLL_SECONDS = 0.1
 DISCOVER, OFFER, REQUEST, ACK = 1, 2, 3, 5
 CLIENTS = {
     "udhcpc": ["udhcpc", "-f", "-n", "-q", "-i", LAN, "-s", "/bin/true"],
@@ -34,16 +36,19 @@ class Server:
 
     def __init__(self, raw: socket.socket):
         self._raw, self.acknowledged = raw, threading.Event()
-        raw.settimeout(SECONDS)
+        raw.settimeout(POLL_SECONDS)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def close(self) -> None:
+        """End, also if no client has asked."""
+        self.acknowledged.set()
+        self._thread.join()
+
     def _serve(self) -> None:
-        try:
-            while not self.acknowledged.is_set():
+        while not self.acknowledged.is_set():
+            with suppress(TimeoutError):
                 self._answer(self._raw.recv(2048))
-        except TimeoutError:
-            return
 
     def _answer(self, frame: bytes) -> None:
         if frame[12:14] != b"\x08\0" or frame[23] != UDP or frame[36:38] != b"\0\x43":
@@ -75,8 +80,8 @@ def uplink(router, client):
     with client.inside():
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
         raw.bind((f"{LAN}-peer", 0x0800))
-    with raw:
-        yield router, Server(raw)
+    with raw, closing(Server(raw)) as server:
+        yield router, server
     other.close()
 
 

@@ -28,7 +28,7 @@ NARROW = 1280  # bytes: the least that IPv6 allows
 PAYLOAD = bytes(range(256)) * 4096
 FAR = {4: ("10.2.0.1", "10.2.0.2"), 6: ("fd00:2::1", "fd00:2::2")}
 BEHIND = {4: "192.0.2.254", 6: "2001:db8::fe"}
-LENGTHS, NODAD = {4: 24, 6: 64}, {4: "", 6: "nodad"}
+LENGTHS = {4: 24, 6: 64}
 HOSTS = itertools.count(3)
 IP_MTU, IPV6_MTU = 14, 24
 IP_RECVERR, IPV6_RECVERR, MSG_ERRQUEUE = 11, 25, 0x2000
@@ -60,10 +60,10 @@ def far(lasting):
     with client.inside():
         netns.run(f"ip link set far0 up mtu {NARROW}")
         for version, (gateway, _address) in FAR.items():
-            netns.run(f"ip address add {gateway}/{LENGTHS[version]} dev far0 {NODAD[version]}")
+            netns.address(f"{gateway}/{LENGTHS[version]}", "far0")
             set_sysctl(f"ipv{version}.conf.all.forwarding", 1)
     with made.inside():
-        netns.run(f"ip address add {FAR[6][1]}/64 dev far0-peer nodad")
+        netns.address(f"{FAR[6][1]}/64", "far0-peer")
         netns.run(f"ip route add default via {FAR[6][0]}")
     netns.run(f"ip route add 10.2.0.0/24 via {ENDS[4].client}")
     netns.run(f"ip route add fd00:2::/64 via {ENDS[6].client}")
@@ -77,7 +77,7 @@ def far_ends(request, far, splicing):
     number = next(HOSTS)
     address = FAR[request.param][0][:-1] + f"{number:x}"
     with far.inside():
-        splicing.netns.run(f"ip address add {address}/{LENGTHS[request.param]} dev far0-peer {NODAD[request.param]}")
+        splicing.netns.address(f"{address}/{LENGTHS[request.param]}", "far0-peer")
     return ENDS[request.param]._replace(client=address)
 
 
@@ -130,10 +130,10 @@ def behind(lasting):
     netns.run("ip link set wan0 up")
     made = Client(netns, "wan0-peer", "wan0", ENDS[4].server, BEHIND[4])
     for version, address in BEHIND.items():
-        netns.run(f"ip address add {address}/{LENGTHS[version]} dev wan0 {NODAD[version]}")
+        netns.address(f"{address}/{LENGTHS[version]}", "wan0")
         set_sysctl(f"ipv{version}.conf.all.forwarding", 1)
     with made.inside():
-        netns.run(f"ip address add {ENDS[6].server}/64 dev wan0-peer nodad")
+        netns.address(f"{ENDS[6].server}/64", "wan0-peer")
         netns.run(f"ip route add default via {BEHIND[6]}")
     yield made
     made.close()

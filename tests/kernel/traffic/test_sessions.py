@@ -155,11 +155,11 @@ def test_a_listener_that_dies_is_missed_and_its_sessions_and_successor_are_not(s
 @contextmanager
 def another_address(netns):
     """Give the interface more addresses for a while. The kernel then drops its cached routes."""
-    addresses = ("10.77.0.1/24", ""), ("fd00:77::1/64", "nodad")
-    for address, flag in addresses:
-        netns.run(f"ip address add {address} dev {LAN} {flag}")
+    addresses = "10.77.0.1/24", "fd00:77::1/64"
+    for address in addresses:
+        netns.address(address, LAN)
     yield
-    for address, _flag in addresses:
+    for address in addresses:
         netns.run(f"ip address delete {address} dev {LAN}")
 
 
