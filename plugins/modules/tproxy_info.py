@@ -181,6 +181,27 @@ reserved_ports:
       type: int
   sample:
     - {protocol: tcp, port: 22}
+own_addresses:
+  description:
+    - The recorded addresses of interfaces without the program, such as C(lo).
+    - M(netedge.tproxy.ifindex_ip) records them.
+    - The program takes them for addresses of this host, too. C(attachments[].addresses) has the others.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    interface:
+      description: Name of the interface.
+      type: str
+    ifindex:
+      description: Its index.
+      type: int
+    addresses:
+      description: Its addresses.
+      type: list
+      elements: str
+  sample:
+    - {interface: lo, ifindex: 1, addresses: [192.0.2.7]}
 drops:
   description:
     - The last distinct packets that the program dropped, or would have dropped but for V(audit), the last one first.

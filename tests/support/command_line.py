@@ -49,6 +49,7 @@ def answer_of_info() -> dict:
         "daemons": {"saved_at": "2026-01-05T10:00:00Z", "boots": True, "watcher": False, "helper": None}
         | {"watcher_changes": 3},
         "pending_change": {"state": "pending", "token": "0123", "seconds": 60, "seconds_left": 41},
+        "own_addresses": [{"interface": "lo", "ifindex": 1, "addresses": ["192.0.2.7"]}],
         "routes": ["ip rule iif lan0 fwmark 0x1/0x1 lookup 1080"],
         "findings": [{**found, "remedy": "run tc_bpf_attach again"}],
     }

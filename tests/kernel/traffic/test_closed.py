@@ -134,4 +134,5 @@ def test_an_address_of_lo_counts_only_if_it_is_recorded(router, client):
     asked = {"interface": LAN, "source": CLIENT, "destination": "10.9.0.1", "protocol": "tcp", "port": 22}
     assert router.verdict(**asked)["reason"] == "default"
     router.record(interfaces=["lo"], addresses=["10.9.0.1"])
+    assert router.info()["own_addresses"] == [{"interface": "lo", "ifindex": 1, "addresses": ["10.9.0.1"]}]
     assert router.verdict(**asked)["reason"] == "ssh"

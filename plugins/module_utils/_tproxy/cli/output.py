@@ -62,7 +62,9 @@ def _section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def _interfaces(answer: Answer) -> list[str]:
     heads = ("NAME", "STATE", "PROGRAM", "DEFAULT", "ALSO PASSES", "ADDRESSES")
-    return _section("Interfaces", heads, [_interface(entry) for entry in answer["attachments"]])
+    lines = _section("Interfaces", heads, [_interface(entry) for entry in answer["attachments"]])
+    others = [(entry["interface"], ", ".join(entry["addresses"])) for entry in answer["own_addresses"]]
+    return lines + (_section("Own addresses of other interfaces", ("NAME", "ADDRESSES"), others) if others else [])
 
 
 def _interface(entry: Answer) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ NOTHING: Answer = {
     "drops": [],
     "flows": {},
     "reserved_ports": [],
+    "own_addresses": [],
     "drift": [],
     "daemons": None,
     "pending_change": None,
@@ -128,6 +129,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             "generation": current.rules.contents.generation,
             "image": _image(current),
             "reserved_ports": _reserved_ports(current),
+            "own_addresses": _own_addresses(current, {status.link.ifindex for status in statuses}),
             "drift": _codes(of_machine),
             "daemons": _daemons(facts.daemons, system),
             "pending_change": pending and pending.shown(system),
@@ -352,6 +354,12 @@ def _waiting(current: CurrentState, enforcing: Collection[str]) -> tuple[Waiting
 def _reserved_ports(current: CurrentState) -> list[Answer]:
     found = sorted(reserved_ports(current.system.bpf, current.pins))
     return [{"protocol": protocol, "port": port} for protocol, port in found]
+
+
+def _own_addresses(current: CurrentState, attached: Collection[int]) -> list[Answer]:
+    """Return the recorded addresses of interfaces without the program, such as lo. An attachment has its own."""
+    others = sorted(current.addresses.entries.items())
+    return [{"ifindex": ifindex, **entry.to_params()} for ifindex, entry in others if ifindex not in attached]
 
 
 def _image(current: CurrentState) -> Answer:

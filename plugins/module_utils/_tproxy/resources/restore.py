@@ -127,7 +127,8 @@ def restore(
 ) -> Restored:
     """Bring the router to a saved state, within the caller's lock.
 
-    `interface`: restore only the parts of this one. `exact`: remove the parts that are not in the state.
+    `interface`: restore only the attachment and the routes of this one, beside rules and recorded addresses, which
+    belong to no attachment. `exact`: remove the parts that are not in the state.
     Raises TproxyError; then nothing was changed.
     """
     cache = cache or RestoreCache()

@@ -25,7 +25,12 @@ def test_show_fits_80_columns_and_is_complete():
     for fact in ("lan0", "in force", "no_filter", "SSH, ping", "127.0.0.1:58997", "voice", "0123456789ab", "6120"):
         assert fact in text, fact
     assert "Rules: 2, generation 7, image 548 KiB of 1024 KiB" in text
+    assert "Own addresses of other interfaces\n  NAME  ADDRESSES\n  lo    192.0.2.7\n" in text
     assert "Findings: 1 error" in text
+
+
+def test_without_recorded_addresses_of_other_interfaces_there_is_no_such_table():
+    assert "Own addresses" not in show_text({**answer_of_info(), "own_addresses": []}, ["interfaces"], "/pins")
 
 
 @pytest.mark.parametrize("section", SECTIONS)
