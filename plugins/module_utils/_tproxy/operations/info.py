@@ -118,10 +118,7 @@ def inspect(options: Options, system: System, _check: bool) -> Result:
             ),
             "routes": lambda: lines(current.routes.entries),
             "findings": lambda: by_severity(
-                [
-                    *findings(facts),
-                    *findings_of_routers(_router_facts(current, statuses, enforcing, names, sockets)),
-                ]
+                findings(facts) + findings_of_routers(_router_facts(current, statuses, enforcing, names, sockets))
             ),
         }
         data = {
