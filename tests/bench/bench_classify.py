@@ -84,7 +84,7 @@ def _one_size(bench: Bench, blobs: dict, slotted: list, rounds: int) -> tuple:
     fill_original(bench, slotted, answer_is_slot=True)
     for name in ("targets", "progress", "exact"):
         bench.add_map(name)
-    table, packet = bench.window("targets"), bytes(64)
+    table, packet = bench.mapped_memory("targets"), bytes(64)
     runs = {name: bench.runner(blob, packet) for name, blob in blobs.items()}
     judge, rows, wrong = rulesets.Judge(slotted), [], 0
     for kind in rulesets.KINDS:

@@ -86,7 +86,7 @@ def _one_size(bench: Bench, blob, slotted: list, images: dict, rounds: int, fami
     outer = bench.maps["image"] = bench.adopt(bpf.create_map(layout.MAPS["image"][1], "image", first))
     for name in ("mapped_targets", "progress"):
         bench.add_map(name)
-    table, run_program = bench.window("mapped_targets"), bench.runner(blob, bytes(64))
+    table, run_program = bench.mapped_memory("mapped_targets"), bench.runner(blob, bytes(64))
     judge, rows, wrong = rulesets.Judge(slotted), [], 0
     for kind in rulesets.KINDS:
         flows = rulesets.traffic([rule for rule, _slot in slotted], kind, targets.COUNT)
@@ -149,7 +149,7 @@ def _row(times: dict, costs: list) -> list:
 def _map_of(words: array, pages: int) -> int:
     """Return the descriptor of a new inner map with an image."""
     inner = bpf.create_map(inner_shape(pages), "pages")
-    with bpf.window(inner, pages * layout.PAGE_BYTES, True) as memory:
+    with bpf.mapped_memory(inner, pages * layout.PAGE_BYTES, True) as memory:
         memory[: 4 * len(words)] = words.tobytes()
     return inner
 

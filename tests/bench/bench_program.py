@@ -82,7 +82,7 @@ def _one_size(bench: Bench, blobs: dict, slotted: list, rounds: int) -> tuple:
     fill_original_address(bench, ifindex, INTERFACE)
     for name in ("targets", "progress"):
         bench.add_map(name)
-    table = bench.window("targets")
+    table = bench.mapped_memory("targets")
     packet = targets.frame(rulesets.traffic(rulesets.mixed_rules(1), "hit", 1)[0], namespace.mac_of(INTERFACE))
     context = CONTEXT.pack(ifindex, ifindex)
     runs = {name: bench.runner(blob, packet, context) for name, blob in blobs.items()}

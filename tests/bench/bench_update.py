@@ -158,8 +158,8 @@ def _load_classifier(bench: Bench, table: RuleTable, pins: Pins, sets: list) -> 
     for name in ("targets", "progress", "either"):
         bench.add_map(name)
     flows = [flow for rules in sets for flow in rulesets.traffic(rules, "hit", targets.COUNT // 2)]
-    bench.window("targets")[:] = targets.table(flows)
-    bench.window("either")[:] = _right_answers(table, sets, flows)
+    bench.mapped_memory("targets")[:] = targets.table(flows)
+    bench.mapped_memory("either")[:] = _right_answers(table, sets, flows)
     bench.maps["image"] = bench.adopt(os.dup(pins.fd("image")))
     return bench.load(compile_all([("bench/classify.c", "classify_either")])["classify_either"])
 

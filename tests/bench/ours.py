@@ -42,7 +42,7 @@ def fill_image(bench: Bench, slotted: list) -> None:
     while pages < len(words) // PAGE_WORDS:
         pages *= 2
     inner = bench.adopt(bpf.create_map(inner_shape(pages), "pages"))
-    with bpf.window(inner, pages * PAGE_BYTES, True) as memory:
+    with bpf.mapped_memory(inner, pages * PAGE_BYTES, True) as memory:
         memory[: 4 * len(words)] = words.tobytes()
     bench.maps["image"] = bench.adopt(bpf.create_map(MAPS["image"][1], "image", inner))
     bpf.update(bench.maps["image"], codec.key(0), struct.pack("=I", inner), "image")

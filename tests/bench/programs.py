@@ -110,10 +110,10 @@ class Bench:
         self.maps[name] = self.adopt(bpf.create_map(shape or SHAPES[name], name))
         return self.maps[name]
 
-    def window(self, name: str):
+    def mapped_memory(self, name: str):
         """Return a mmapable map of SHAPES as memory."""
         _type, _key, size, entries, _flags = SHAPES[name]
-        return self._closing.enter_context(bpf.window(self.maps[name], size * entries, True))
+        return self._closing.enter_context(bpf.mapped_memory(self.maps[name], size * entries, True))
 
     def load(self, blob: Blob) -> int:
         """Return the descriptor of a program bound to the maps of their names."""

@@ -164,7 +164,7 @@ class Stage:
         played, length = list(played), len(played[0])
         random.Random(1).shuffle(played)
         padding = bytes(PACKET_BYTES - length)
-        self._bench.window("frames")[:] = b"".join(
+        self._bench.mapped_memory("frames")[:] = b"".join(
             played[number % len(played)] + padding for number in range(targets.COUNT)
         )
         code = blobs[f"replay_{length}"].bind(self._bench.maps)

@@ -204,7 +204,7 @@ class Program:
 
     def _put_image(self, generation: int, words) -> None:
         inner = bpf.create_map(inner_shape(IMAGE_PAGES), "pages")
-        with bpf.window(inner, IMAGE_PAGES * layout.PAGE_BYTES, True) as memory:
+        with bpf.mapped_memory(inner, IMAGE_PAGES * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
         bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)

@@ -165,7 +165,7 @@ class Splicer:
         """Put [(Rule, slot)] in force."""
         words = compile_image(slotted, interfaces, 1)
         inner = bpf.create_map(inner_shape(self._pages), "pages")
-        with bpf.window(inner, self._pages * layout.PAGE_BYTES, True) as memory:
+        with bpf.mapped_memory(inner, self._pages * layout.PAGE_BYTES, True) as memory:
             memory[: 4 * len(words)] = words.tobytes()
         bpf.update(self.maps["image"], structs.key(generation), struct.pack("=I", inner))
         os.close(inner)

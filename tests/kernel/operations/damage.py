@@ -117,7 +117,7 @@ def image_in_force(router):
     outer = bpf.open_pin(pin(router, "image"))
     inner = bpf.map_by_id(struct.unpack("=I", bpf.lookup(outer, structs.key(0), 4))[0])
     size = 4 * PAGE_WORDS * bpf.map_info(inner).entries
-    with bpf.window(inner, size, True) as memory, memoryview(memory) as raw, raw.cast("I") as words:
+    with bpf.mapped_memory(inner, size, True) as memory, memoryview(memory) as raw, raw.cast("I") as words:
         yield words
     os.close(inner)
     os.close(outer)

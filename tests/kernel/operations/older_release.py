@@ -96,7 +96,7 @@ def _single_counters(folder: pathlib.Path) -> None:
     _replace(layout, "6, 4, 960, 257, ", "6, 4, 16, 8224, ")
     _replace(layout, "2, 4, 16, 8192, 1024", "6, 4, 16, 131072, 0")
     _replace(folder / "resources" / "pins.py", 'GROWING = ("hits",)', "GROWING = ()")
-    counters, mapped = folder / "resources" / "hit_counters.py", "bpf.window(descriptor, size, True) as memory, "
+    counters, mapped = folder / "resources" / "hit_counters.py", "bpf.mapped_memory(descriptor, size, True) as memory, "
     _replace(counters, mapped, "")
     _replace(counters, "memoryview(memory) as octets", "memoryview(bytearray(size)) as octets")
 

@@ -166,7 +166,7 @@ class FakeBpf(Adapter):
         return self.kernel.give(self.kernel.by_id(number))
 
     @reads
-    def window(self, descriptor, size, writable):
+    def mapped_memory(self, descriptor, size, writable):
         found = self.kernel.get(descriptor)
         if not found.memory:
             found.memory.extend(bytes(size))

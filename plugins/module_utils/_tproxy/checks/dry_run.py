@@ -75,7 +75,7 @@ class Probe(NamedTuple):
 # ---- probes ------------------------------------------------------------------------------------
 
 
-def questions(netlink: Netlink, policies: Mapping[int, Policy], path: SessionPath) -> list[Probe]:
+def probes_of(netlink: Netlink, policies: Mapping[int, Policy], path: SessionPath) -> list[Probe]:
     """Return the probes of the interfaces that have these policies, by ifindex. Loopback has none."""
     probes = [_ssh_probe(each) for each in path.crossings if each.link.ifindex in policies and not each.link.loopback]
     for link in netlink.interfaces():
@@ -136,7 +136,7 @@ class New(NamedTuple):
 # ---- dry run -----------------------------------------------------------------------------------
 
 
-def rehearse(
+def dry_run(
     system: System,
     pins: Pins,
     blob: Blob,
@@ -261,7 +261,7 @@ class _Maps:
         inner = self._new(inner_shape(pages), "pages")
         outer = self._new(shape, "image", inner)
         if image is not None:
-            with self._bpf.window(inner, pages * PAGE_BYTES, True) as memory:
+            with self._bpf.mapped_memory(inner, pages * PAGE_BYTES, True) as memory:
                 memory[: 4 * len(image)] = image.tobytes()
             self._bpf.update(outer, codec.key(0), struct.pack("=I", inner), "image")
         return outer

@@ -27,7 +27,7 @@ from .collect import (
     with_networks,
     with_routing,
 )
-from .dry_run import affected, questions, rehearse
+from .dry_run import affected, dry_run, probes_of
 from .facts import DriftFact, Facts, Interface
 from .findings import Finding, findings, format_finding, path_unknown, vrf_unsupported
 from .session_path import SessionPath, session_path
@@ -101,13 +101,13 @@ def _cut_by_program(transaction: Transaction, link: Link, planned: TransactionPl
         return []
     policies: Mapping[int, Policy] = planned.policies.after
     path = session_path(system, netlink)
-    asked = questions(netlink, {link.ifindex: policies[link.ifindex]}, path)
+    asked = probes_of(netlink, {link.ifindex: policies[link.ifindex]}, path)
     image = None
     if planned.rules is not None and planned.rules.compiled is not None:
         image = planned.rules.compiled.words
         others = {ifindex: policy for ifindex, policy in policies.items() if ifindex != link.ifindex}
-        asked += affected(questions(netlink, others, path), planned.rules.snapshot.words, image)
-    return _unknown(path, [link]) + rehearse(system, transaction.pins, blob, asked, policies=policies, image=image)
+        asked += affected(probes_of(netlink, others, path), planned.rules.snapshot.words, image)
+    return _unknown(path, [link]) + dry_run(system, transaction.pins, blob, asked, policies=policies, image=image)
 
 
 def _unknown(path: SessionPath, links: Iterable[Link]) -> list[Finding]:
@@ -160,12 +160,12 @@ def _cut_by_router(transaction: Transaction, planned: TransactionPlan) -> list[F
     changed |= {*planned.addresses.changes.puts, *planned.addresses.changes.deletes} & set(policies)
     path = session_path(system, netlink)
     links = [link for link in transaction.current.links if link.ifindex in changed]
-    asked = questions(netlink, {key: policy for key, policy in policies.items() if key in changed}, path)
+    asked = probes_of(netlink, {key: policy for key, policy in policies.items() if key in changed}, path)
     if image is not None:
         others = {key: policy for key, policy in policies.items() if key not in changed}
-        asked += affected(questions(netlink, others, path), planned.rules.snapshot.words, image)
+        asked += affected(probes_of(netlink, others, path), planned.rules.snapshot.words, image)
     addresses = planned.addresses.after
-    return _unknown(path, links) + rehearse(
+    return _unknown(path, links) + dry_run(
         system, transaction.pins, blob, asked, policies=policies, image=image, addresses=addresses
     )
 
@@ -179,9 +179,9 @@ def findings_of_rules(transaction: Transaction, planned: RulePlan) -> list[Findi
     found = findings(_facts_of_rules(transaction, intercepts)) if intercepts else []
     if current.blob is None or not transaction.pins.complete:
         return found
-    asked = questions(transaction.netlink, current.policies.entries, session_path(system, transaction.netlink))
+    asked = probes_of(transaction.netlink, current.policies.entries, session_path(system, transaction.netlink))
     asked = affected(asked, planned.snapshot.words, planned.compiled.words)
-    return found + rehearse(system, transaction.pins, current.blob, asked, image=planned.compiled.words)
+    return found + dry_run(system, transaction.pins, current.blob, asked, image=planned.compiled.words)
 
 
 def _facts_of_rules(transaction: Transaction, intercepts: Iterable[Rule]) -> Facts:

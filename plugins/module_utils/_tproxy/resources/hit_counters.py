@@ -90,5 +90,5 @@ def opened(bpf: Bpf, descriptor: int) -> Iterator[HitCounters]:
 @contextmanager
 def _words(bpf: Bpf, descriptor: int, entries: int) -> Iterator[memoryview[int]]:
     size = entries * size_of("counter")
-    with bpf.window(descriptor, size, True) as memory, memoryview(memory) as octets, octets.cast("Q") as words:
+    with bpf.mapped_memory(descriptor, size, True) as memory, memoryview(memory) as octets, octets.cast("Q") as words:
         yield words

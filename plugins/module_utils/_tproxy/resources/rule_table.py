@@ -255,7 +255,7 @@ class RuleTable(RuleReader):
         """Write the words into a new inner map and put that in an entry of the outer map."""
         inner = self._bpf.create_map(inner_shape(capacity), "pages")
         try:
-            with self._bpf.window(inner, capacity * PAGE_BYTES, True) as memory:
+            with self._bpf.mapped_memory(inner, capacity * PAGE_BYTES, True) as memory:
                 memory[: 4 * len(words)] = words.tobytes()
             self._bpf.update(outer, entry, struct.pack("=I", inner), "image")
         finally:

@@ -118,7 +118,7 @@ class RuleReader:
             return None
         try:
             info = self._bpf.map_info(inner)
-            with self._bpf.window(inner, info.entries * PAGE_BYTES, False) as memory:
+            with self._bpf.mapped_memory(inner, info.entries * PAGE_BYTES, False) as memory:
                 return Stamp(info.id, bytes(memory[:HEADER_BYTES]), ImageDigest(memory).value)
         finally:
             os.close(inner)
@@ -170,7 +170,7 @@ class RuleReader:
             os.close(inner)
 
     def _version(self, inner: int) -> Version:
-        with self._bpf.window(inner, PAGE_BYTES, False) as memory:
+        with self._bpf.mapped_memory(inner, PAGE_BYTES, False) as memory:
             return Version(self._bpf.map_info(inner).id, bytes(memory[:HEADER_BYTES]))
 
     def _open(self, entry: bytes) -> int | None:
@@ -182,7 +182,7 @@ class RuleReader:
         info = self._bpf.map_info(inner)
         if info.shape != inner_shape(info.entries):
             raise LayoutMismatch(f"the image in {self._pins.path('image')} is no image of this release: remove the pin")
-        with self._bpf.window(inner, info.entries * PAGE_BYTES, False) as memory:
+        with self._bpf.mapped_memory(inner, info.entries * PAGE_BYTES, False) as memory:
             return memoryview(_settled(memory)).cast("I")
 
 

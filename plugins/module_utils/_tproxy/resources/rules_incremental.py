@@ -190,7 +190,7 @@ class IncrementalTable:
         if inner is None:
             return
         try:
-            self._memory = self._bpf.window(inner, pages * PAGE_BYTES, True) if self._image else None
+            self._memory = self._bpf.mapped_memory(inner, pages * PAGE_BYTES, True) if self._image else None
         finally:
             os.close(inner)
 

@@ -244,7 +244,7 @@ def possible_cpus() -> int:
         return int(listing.read().strip().split("-")[-1].split(",")[-1]) + 1
 
 
-def window(descriptor: int, size: int, writable: bool) -> mmap.mmap:
+def mapped_memory(descriptor: int, size: int, writable: bool) -> mmap.mmap:
     """Return the `size` bytes of an array with BPF_F_MMAPABLE as memory (Linux 5.5). Raises KernelRefused."""
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
     with kernel_refusals("map into memory", f"{size} bytes of an array"):

@@ -58,7 +58,7 @@ class Bpf(Protocol):
 
     def map_by_id(self, number: int, /) -> int: ...
 
-    def window(self, descriptor: int, size: int, writable: bool, /) -> Any:
+    def mapped_memory(self, descriptor: int, size: int, writable: bool, /) -> Any:
         """Return the memory of an array: an mmap, which has no type that a protocol can describe."""
 
     def load_program(self, instructions: bytes, name: str, function: str = "", kind: ProgramType = ..., /) -> int: ...
