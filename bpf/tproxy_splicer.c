@@ -52,6 +52,29 @@ static __always_inline bool leaves_own_address(const struct action *action, cons
 	return action->flags & ACTION_SPARES_RESERVED && is_reserved(flow);
 }
 
+/*
+ * Return whether the stack takes no packet from this source: a martian source, see
+ * ip_route_input_slow() and ip6_rcv_core(). A host without an address has 0.0.0.0, and
+ * asks a group. On loopback the stack looks at no source.
+ */
+static __always_inline bool has_martian_source(const struct pkt_ctx *ctx, const struct flow *flow)
+{
+	__u32 asks_group =
+		is_zero(flow->saddr.addr8[12]) & !!(addr_kind(&flow->daddr) & ADDRESS_GROUP);
+
+	return !!addr_kind(&flow->saddr) & !asks_group & !(ctx->flags & POLICY_LOOPBACK);
+}
+
+/*
+ * Return whether the stack gives the packet to a socket, if an address of this host
+ * were its destination. It sends a packet with a further hop on, and a port of a bridge
+ * gives its packets to the bridge.
+ */
+static __always_inline bool is_deliverable(const struct pkt_ctx *ctx, const struct flow *flow)
+{
+	return !(flow->has_next_hop | !!(ctx->flags & POLICY_PORT) | has_martian_source(ctx, flow));
+}
+
 static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, struct pkt_ctx *ctx,
 						     const struct flow *flow)
 {
@@ -60,8 +83,8 @@ static __always_inline enum reason redirect_to_proxy(struct __sk_buff *skb, stru
 
 	if (leaves_own_address(ctx->action, flow))
 		kind = lookup_kind(&flow->daddr);
-	/* The stack sends such a packet on, or drops it, and a port gives its packets to no socket. */
-	kind |= (flow->has_next_hop | !!(ctx->flags & POLICY_PORT)) * ADDRESS_SPECIAL;
+	if (!is_deliverable(ctx, flow))
+		kind |= ADDRESS_SPECIAL;
 	kind = forget(skb, kind);
 	if (is_own(kind))
 		return verdict_pass(ctx, REASON_LOCAL);

@@ -27,7 +27,7 @@ struct flow {
 	__u8 ipv6;
 	__u8 hop_limit;
 	__u8 fragment;	   /* enum fragment */
-	__u8 has_next_hop; /* 1: a routing header of IPv6 leads to a further address */
+	__u8 has_next_hop; /* 1: a routing header or a source route leads to a further address */
 	__u32 fragment_id;
 	__u32 l4_off; /* offset of the header after the IP headers */
 	/* end of the packet by its IP header; a short frame has padding after it */

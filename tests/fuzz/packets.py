@@ -16,6 +16,8 @@ from .frames import ICMP, ICMPV6, IGMP, TCP
 from .setup import LAYER3_INTERFACE
 
 ROUTES = (0, 0, 0x0400, 0x0001, 0x0403)  # type and addresses left of a routing header
+NOP, LOOSE, STRICT, RECORD, ALERT, END = b"\1", b"\x83\3\4", b"\x89\7\4" + bytes(4), b"\7\3\4", b"\x94\4\0\0", b"\0"
+OPTIONS = (NOP, NOP, LOOSE, STRICT, RECORD, ALERT, END, b"\x44", b"\x83", b"\7\0", b"\7\1", b"\7\xff")  # some are none
 EXTENSIONS = (frames.HOP_BY_HOP, frames.ROUTING, frames.AUTHENTICATION, frames.DESTINATION_OPTIONS)
 BEHIND_A_FRAGMENT = (frames.DESTINATION_OPTIONS, frames.DESTINATION_OPTIONS, frames.FRAGMENT)
 IDENTIFICATIONS = (0, 1, 7, 0xFFFF)
@@ -130,10 +132,14 @@ class Packets:
 
     def _dress(self, flow: Drawn, payload: bytes, fragment: int = 0) -> bytes:
         if flow.family == 4:
-            options = b"\1" * 4 * self._pick((0, 1, 5, 10))
-            return frames.ipv4(flow.source, flow.destination, flow.protocol, payload, options, fragment)
+            return frames.ipv4(flow.source, flow.destination, flow.protocol, payload, self._options(), fragment)
         protocol, payload = frames.chain(self._extensions(), flow.protocol, payload)
         return frames.ipv6(flow.source, flow.destination, protocol, payload)
+
+    def _options(self) -> bytes:
+        """Return up to 40 bytes of IPv4 options; some are cut, or continue in the transport header."""
+        drawn = b"".join(self._pick(OPTIONS) for _number in range(self._pick((0, 0, 1, 2, 3, 7, 8, 9, 40))))[:40]
+        return drawn + self._pick((NOP, END)) * (-len(drawn) % 4)
 
     def _extensions(self) -> list:
         """Return up to nine extension headers; some end near offset 2048."""

@@ -18,6 +18,29 @@ ETH_P_ALL = 3  # of a packet socket: all protocols
 MORE_FRAGMENTS, DONT_FRAGMENT = 0x2000, 0x4000
 SYN, ACK = 0x02, 0x10
 ROUTER_LINK = b"\x02\0\0\0\0\1"  # the link address of interfaces that tests make
+NOP, END, LOOSE, STRICT = b"\1", b"\0", b"\x83\3\4", b"\x89\3\4"
+RECORD, ALERT = b"\7\7\4" + bytes(4), b"\x94\4\0\0"
+# {source: whether the stack takes no packet from it}
+CLIENT_SOURCES = {
+    **dict.fromkeys(("10.1.0.2", "10.1.0.200"), False),
+    **dict.fromkeys(
+        ("0.0.0.0", "0.0.0.5", "127.0.0.1", "127.255.0.5", "224.0.0.5", "239.1.1.1", "255.255.255.255"), True
+    ),
+}
+# {name: (options, whether the stack sends the packet on, or drops it)}
+IPV4_OPTIONS = {
+    "no operation": (4 * NOP, False),
+    "a record of the route": (RECORD + NOP, False),
+    "a router alert and the end": (ALERT + 4 * END, False),
+    "a source route behind the end": (END + LOOSE, False),
+    "a loose source route": (LOOSE + END, True),
+    "a strict source route": (NOP + STRICT, True),
+    "a source route behind others": (ALERT + RECORD + NOP + 2 * NOP + STRICT + 3 * NOP, True),
+    "an option without a length": (3 * NOP + b"\7", True),
+    "an option of one byte": (b"\7\1\1\1", True),
+    "an option beyond the header": (b"\7\5\4\0", True),
+    "more options than the program reads": (12 * NOP, True),
+}
 
 
 def ethernet(payload: bytes, protocol: int = ETH_IP, destination: bytes = ROUTER_LINK) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .packet import ARP, TRANSPORT, VLAN_ID, Flow, Packet, dissect, is_link_local
-from .policy import BITS, Host, Policy, is_dhcp, is_management, is_special, is_ssh
+from .policy import BITS, Host, Policy, has_martian_source, is_dhcp, is_management, is_special, is_ssh
 from .rules import Rule, Rules, names_listener
 from .sessions import Sessions
 
@@ -186,7 +186,8 @@ class Router:
                 return Outcome("local", True, rule)
             if self._host.is_group(*destination) or is_special(*destination):
                 return Outcome("undeliverable", None, rule)
-        if packet.has_next_hop or policy.port:
+        is_martian = has_martian_source(flow) and not policy.loopback
+        if packet.has_next_hop or policy.port or is_martian:
             return Outcome("undeliverable", None, rule)
         if self._sockets.takes(flow, rule.proxy):
             is_whole = packet.begins is None

@@ -25,6 +25,8 @@ JUDGED_OTHERWISE = {*TRANSPORT, *ICMP_PROTOCOL.values(), *EXTENSIONS}
 EXTENSIONS_MAX = 8
 HEADERS_END = 2048
 OFFSET, MORE = 0xFFF8, 1  # of a fragment header: RFC 8200, section 4.5
+END_OF_OPTIONS, NO_OPERATION, SOURCE_ROUTES = 0, 1, {131, 137}  # RFC 791, section 3.1
+OPTIONS_MAX = 8
 MAPPED = 0xFFFF  # the upper 96 bits of ::ffff:a.b.c.d
 
 ERRORS = {4: {3, 11, 12}, 6: {1, 2, 3, 4}}
@@ -76,7 +78,7 @@ class Packet(NamedTuple):
     protocol: int = 0
     begins: Datagram | None = None
     continues: Datagram | None = None
-    has_next_hop: bool = False  # by a routing header
+    has_next_hop: bool = False  # by a routing header or a source route
 
 
 class Headers(NamedTuple):
@@ -128,7 +130,22 @@ def _ipv4(data: bytes, start: int) -> Packet:
     if fragment & 0x1FFF:  # an offset
         return Packet("fragment", 4, destination, protocol=protocol, continues=datagram)
     found = _upper(Headers(4, source, destination, protocol, 0, data[header:length], start + header))
+    found = found._replace(has_next_hop=_has_source_route(data[20:header]))
     return _begin(found, datagram, protocol) if fragment & 0x2000 else found
+
+
+def _has_source_route(options: bytes) -> bool:
+    """Return whether the stack sends such a packet on, or drops it for options that are none ("Source routes")."""
+    for _round in range(OPTIONS_MAX):
+        if not options or options[0] == END_OF_OPTIONS:
+            return False
+        if options[0] == NO_OPERATION:
+            options = options[1:]
+            continue
+        if options[0] in SOURCE_ROUTES or len(options) < 2 or not 2 <= options[1] <= len(options):
+            return True
+        options = options[options[1] :]
+    return bool(options)
 
 
 def _ipv6(data: bytes, start: int) -> Packet:

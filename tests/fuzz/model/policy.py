@@ -106,6 +106,15 @@ def is_special(family: int, address: int) -> bool:
     return any(prefix.holds(family, address) for prefix in SPECIAL)
 
 
+def has_martian_source(flow: Flow) -> bool:
+    """Whether the stack takes no packet from the source ("Martian sources")."""
+    begins_with_0 = flow.source >> 24 & 0xFF == 0
+    to_group = (flow.family, flow.destination) == LIMITED_BROADCAST or any(
+        prefix.holds(flow.family, flow.destination) for prefix in MULTICAST
+    )
+    return is_special(flow.family, flow.source) and not (begins_with_0 and to_group)
+
+
 def is_management(policy: Policy, flow: Flow, host: Host) -> bool:
     """Whether the allow-list names the flow, and this host gets it."""
     return host.gets(flow.family, flow.destination) and any(

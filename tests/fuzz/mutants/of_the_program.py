@@ -32,6 +32,12 @@ MUTANTS = (
         "if (ip->version != 4)",
         "IPv4 headers of less than 20 bytes",
     ),
+    Mutant(PROGRAM, "return !!addr_kind(&flow->saddr) & !asks_group &", "return 0 &", "martian sources"),
+    Mutant(PROGRAM, "!asks_group &", "1 &", "hosts without an address that ask a group"),
+    Mutant(IPV4, "is_zero(option.type ^ IPV4_OPTION_SSRR);", "0;", "strict source routes"),
+    Mutant(IPV4, "option.length = 1;", "option.length = 2;", "the byte behind an option of one byte"),
+    Mutant(IPV4, "found |= option.length < sizeof(option);", ";", "options shorter than their head"),
+    Mutant(IPV4, "return found | (at != flow->l4_off);", "return found;", "options beyond the header"),
     Mutant(IPV6, "if (!ip || ip->version != 6)", "if (!ip)", "IPv6 of another version"),
     Mutant(
         IPV4,

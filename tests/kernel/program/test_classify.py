@@ -62,19 +62,21 @@ def _crowded(chance, count: int) -> list:
     return chance.sample(range(1, 600), count // 2) + chance.sample(range(600, 65536), count // 2)
 
 
-def expected(slotted, number):
+def expected(slotted, number, source):
     """Return (action, reason, rule slot). Without a listener a rule that splices takes its on_missing action."""
     if number is None:
         return "drop", "default", 0
     rule, slot = slotted[number]
+    if rule.action == "tproxy" and not is_of_one_host(source):
+        return "drop", "undeliverable", slot
     action, reason = OUTCOMES.get(rule.action, (rule.on_missing, "no_listener"))
     return action, reason, slot
 
 
-def is_of_one_host(destination: int) -> bool:
-    """Return whether a rule for any wider prefix can splice packets to an IPv4 address (test_rules.py)."""
-    first = destination >> 24
-    return first not in (0, 127) and first >> 4 != 14 and destination != 0xFFFFFFFF
+def is_of_one_host(address: int) -> bool:
+    """Return whether a rule for any wider prefix can splice packets to an IPv4 address, or from it (test_rules.py)."""
+    first = address >> 24
+    return first not in (0, 127) and first >> 4 != 14 and address != 0xFFFFFFFF
 
 
 def frame_of(flow):
@@ -93,7 +95,7 @@ def judge(program, rules: list, seed: int, packets: int) -> None:
             continue
         answer = program.ask(frame_of(flow), INTERFACES[flow[5]])
         found = answer.action, answer.reason, answer.rule
-        wanted = expected(slotted, precedence.winner(rules, flow))
+        wanted = expected(slotted, precedence.winner(rules, flow), flow[2])
         assert found == wanted, f"seed {seed}, {len(rules)} rules, flow {flow}"
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from ansible_collections.netedge.tproxy.tests.support.packets import (
     ACK,
+    CLIENT_SOURCES,
     ETH_ARP,
     ETH_IPV6,
     ICMP,
+    IPV4_OPTIONS,
     MORE_FRAGMENTS,
     TCP,
     UDP,
@@ -124,6 +126,34 @@ def test_a_packet_with_a_next_hop_in_its_routing_header_is_never_spliced(splicer
     behind_options = bytes((ROUTING, 0)) + bytes(6) + bytes((TCP, 0, 4, addresses_left)) + bytes(4) + tcp(443)
     frame = ethernet(ipv6(behind_options, 0, "fd00::2", "fd00::1"), ETH_IPV6)
     assert told(splicer.ask(frame, LAN)) == expected
+
+
+@pytest.mark.parametrize(("options", "undeliverable"), IPV4_OPTIONS.values(), ids=IPV4_OPTIONS)
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_packet_with_a_source_route_or_wrong_options_is_never_spliced(splicer, protocol, options, undeliverable):
+    """The stack drops it, or sends it on (ip_rcv_options() in net/ipv4/ip_input.c)."""
+    splicer.policy(LAN, default_action="drop")
+    rule = {"destination": SERVER, "ports": 443, "action": "tproxy", "tproxy_port": 1}
+    splicer.rules({**rule, "protocol": protocol})
+    number, payload = {"tcp": (TCP, tcp(443)), "udp": (UDP, udp(443))}[protocol]
+    frame = ethernet(ipv4(payload, number, "10.1.0.2", SERVER, options=options))
+    assert told(splicer.ask(frame, LAN)) == ("drop", "undeliverable" if undeliverable else "no_listener")
+
+
+@pytest.mark.parametrize(("source", "special"), CLIENT_SOURCES.items())
+def test_a_packet_from_a_special_address_is_never_spliced(splicer, source, special):
+    splicer.policy(LAN, default_action="drop")
+    splicer.rules({"destination": SERVER, "protocol": "tcp", "ports": 443, "action": "tproxy", "tproxy_port": 1})
+    expected = "undeliverable" if special else "no_listener"
+    assert told(splicer.ask(tcp_frame(SERVER, 443, source), LAN)) == ("drop", expected)
+
+
+@pytest.mark.parametrize("source", ["::", "::1", "ff02::1"])
+def test_a_packet_from_a_special_ipv6_address_is_never_spliced(splicer, source):
+    splicer.policy(LAN, default_action="drop")
+    splicer.rules(*PORTLESS)
+    frame = ethernet(ipv6(tcp(443), TCP, source, "fd00::1"), ETH_IPV6)
+    assert told(splicer.ask(frame, LAN)) == ("drop", "undeliverable")
 
 
 # ---- row 2: malformed ----------------------------------------------------------------------

@@ -192,7 +192,7 @@ WHY = {
     "session": "No rule matches it, but it answers a flow that began inside and left by a tracked interface.",
     "rule": "The rule's action is {action}.",
     "local": "A rule matches the flow, but it goes to an address of this host: the host itself receives it.",
-    "undeliverable": "A rule matches the flow, but no proxy gets packets to such an address: the default action of"
+    "undeliverable": "A rule matches the flow, but the host gives no proxy such a packet: the default action of"
     " the interface is {verdict}.",
     "link": "It is neither IPv4 nor IPv6 (link_protocols of the policy decides), or for another host on the link.",
     "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
