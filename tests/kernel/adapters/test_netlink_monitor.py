@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.netlink.monitor import Events
+from ansible_collections.netedge.tproxy.tests.support.router import eventually
 
 RULE = "rule add iif lan0 fwmark 1/1 lookup 1080 proto kernel priority 1080"
 CASES = {
@@ -36,6 +37,7 @@ def events(netns):
         with open(f"/proc/sys/net/ipv6/conf/{device}/accept_dad", "w", encoding="ascii") as setting:
             setting.write("0")  # or the kernel tells of an address a second later
     netns.veth()
+    eventually(lambda: is_settled(netns))
     netns.address("fd00::1/64", "lan0")
     netns.run("ip address add 10.9.0.1/24 dev lo")
     netns.run("ip route add 203.0.113.0/24 dev lan0")
@@ -49,6 +51,14 @@ def events(netns):
         while opened.wait(0.5):
             pass
         yield opened
+
+
+def is_settled(netns) -> bool:
+    """Return whether the kernel has told of both ends, of a carrier up to a second late (net/core/link_watch.c)."""
+    links = netns.judge("ip address show type veth")
+    routes = netns.judge("ip -6 route show table local type local")
+    local = [route for route in routes if route["dst"].startswith("fe80::")]
+    return len(local) == len(links) and all(link["operstate"] == "UP" for link in links)
 
 
 @pytest.mark.parametrize(("command", "relevant"), CASES.values(), ids=CASES)
