@@ -13,13 +13,14 @@ import bench_classify
 import bench_cores
 import bench_images
 import bench_live
+import bench_lookup
 import bench_program
 import bench_rules
 import bench_update
 from measure import settle_on_one_cpu
 from report import Report
 
-SECTIONS = ("classify", "images", "program", "live", "cores", "update", "rules")
+SECTIONS = ("classify", "images", "program", "live", "cores", "lookup", "update", "rules")
 
 
 class Extent(NamedTuple):
@@ -30,6 +31,7 @@ class Extent(NamedTuple):
     program: tuple
     live: tuple
     cores: tuple
+    lookup: tuple
     update: tuple
     rules: tuple
     rounds: int
@@ -42,12 +44,13 @@ FULL = Extent(
     (10, 1000, 10_000),
     (1, 10, 1000, 10_000),
     (10, 10_000),
+    (10, 1000, 10_000),
     (1, 10, 100, 1000, 10_000, 100_000),
     (1000, 10_000, 131_071),
     15,
     5,
 )
-QUICK = Extent((1, 100), (10, 100), (100,), (100,), (100,), (1, 100, 1000), (1000,), 3, 1)
+QUICK = Extent((1, 100), (10, 100), (100,), (100,), (100,), (100,), (1, 100, 1000), (1000,), 3, 1)
 
 
 def main() -> int:
@@ -87,6 +90,8 @@ def _run(section: str, extent: Extent, report: Report, against: str | None) -> i
         return bench_live.run(report, extent.live, extent.rounds, extent is QUICK)
     if section == "cores":
         return bench_cores.run(report, extent.cores, extent.rounds, extent is QUICK)
+    if section == "lookup":
+        return bench_lookup.run(report, extent.lookup, extent.rounds)
     if section == "update":
         return bench_update.run(report, extent.update, extent.seconds)
     if section == "rules":

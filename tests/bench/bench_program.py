@@ -124,14 +124,17 @@ def _flows(reason: int, slotted: list, sockets: ExitStack) -> list:
     return flows
 
 
-def open_listeners(sockets: ExitStack) -> None:
-    """Open the sockets to which the rules splice."""
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+def open_listeners(sockets: ExitStack) -> dict[str, socket.socket]:
+    """Open the sockets to which the rules splice; return them by protocol."""
+    found = {}
+    for protocol, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
         listener = sockets.enter_context(socket.socket(socket.AF_INET, kind))
         listener.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
         listener.bind((rulesets.PROXY_IP, rulesets.PROXY_PORT))
         if kind == socket.SOCK_STREAM:
             listener.listen()
+        found[protocol] = listener
+    return found
 
 
 def _sessions(flows: list, sockets: ExitStack) -> list:

@@ -50,6 +50,16 @@ def inject(generator: int, frame: bytes, ifindex: int, count: int) -> None:
         raise Unsupported(f"this kernel takes no live frames, as Linux 5.18 and later do: {refusal}") from refusal
 
 
+def run_lookup(program: int, context: bytes, count: int) -> tuple[bool, bool]:
+    """Run a program for socket lookups `count` times; return whether it passes, and whether it finds a socket."""
+    given, left = (ctypes.create_string_buffer(context, len(context)) for _buffer in range(2))
+    attribute = struct.pack("=IIIIQQII", program, 0, 0, 0, 0, 0, count, 0)
+    attribute += struct.pack("=IIQQ", len(context), len(context), ctypes.addressof(given), ctypes.addressof(left))
+    passed = ctypes.create_string_buffer(attribute, 144)
+    libc.bpf(PROG_TEST_RUN, passed)
+    return bool(struct.unpack_from("=I", passed, 4)[0]), any(left.raw[:8])
+
+
 def enable_statistics() -> int:
     """Have the kernel time every run of every program until the returned descriptor is closed (Linux 5.8)."""
     return _bpf(ENABLE_STATS, struct.pack("=I", 0))

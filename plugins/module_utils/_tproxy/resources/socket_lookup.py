@@ -136,7 +136,7 @@ class SocketLookup:
         wanted = self._pins.fd(WANTED)
         times = {key: self._bpf.lookup(wanted, key, TIME.size) for key in self.wanted()}
         late = {key for key, time in times.items() if time is not None and TIME.unpack(time)[0] <= since}
-        known = {_key_of(rule) for rule in rules if rule.action == "tproxy"} if late else set()
+        known = {key_of(rule) for rule in rules if rule.action == "tproxy"} if late else set()
         return [_decoded(key) for key in sorted((late & known) | set(kept_listeners(rules)))]
 
     def missing(self, keys: Iterable[bytes]) -> list[bytes]:
@@ -165,10 +165,10 @@ class SocketLookup:
 
 def kept_listeners(rules: Iterable[Rule]) -> dict[bytes, WantedListener]:
     """Return the listeners of rules with `fragments: always`, by their keys in the maps."""
-    return {key: _decoded(key) for key in {_key_of(rule) for rule in rules if rule.fragments == ALWAYS}}
+    return {key: _decoded(key) for key in {key_of(rule) for rule in rules if rule.fragments == ALWAYS}}
 
 
-def _key_of(rule: Rule) -> bytes:
+def key_of(rule: Rule) -> bytes:
     """Return the key of a rule's listener: set_listener_key() in bpf/lib/listeners.h."""
     return codec.encode(
         "listener_key",
