@@ -155,8 +155,9 @@ def _sessions(flows: list, sockets: ExitStack) -> list:
 
 
 def _is_unicast(flow: rulesets.Flow) -> bool:
-    """Whether one can connect to the address: not 0/8, not 127/8, nothing from 224/4 on."""
-    return flow.destination >> 24 & 0xFF not in (0, 127, *range(224, 256))
+    """Return whether the stack takes the flow: neither address is of 0/8 or 127/8, or from 224/4 on."""
+    special = (0, 127, *range(224, 256))
+    return all(address >> 24 & 0xFF not in special for address in (flow.destination, flow.source))
 
 
 def _row(samples) -> list:
