@@ -141,7 +141,12 @@ def _run(prepare: Callable[[], Callable[[], None]], writing: int) -> NoReturn:
 
 
 def _close_descriptors(kept: int) -> None:
-    """Close the caller's descriptors but one. An open one would keep the connection waiting, and a lock held."""
+    """Close the caller's descriptors but one. An open one would keep the connection waiting, and a lock held.
+
+    AnsibleModule has logged by then. The C library keeps the number of that socket, and would write the lines of the
+    daemon to whatever gets this number next, a netlink socket for example.
+    """
+    syslog.closelog()
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

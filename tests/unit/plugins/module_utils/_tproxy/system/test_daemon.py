@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import syslog
 
 import pytest
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system.daemon import who
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.system import daemon
 
 NAMELESS = 2**31 - 7  # no user of any machine
 
@@ -27,4 +28,16 @@ def test_the_calling_user_is_named_even_without_a_name(monkeypatch, environment,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "getuid", lambda: NAMELESS)
-    assert who() == user
+    assert daemon.who() == user
+
+
+def test_a_daemon_leaves_the_syslog_socket_of_its_caller_before_the_number_is_used_again(monkeypatch):
+    steps = []
+    monkeypatch.setattr(syslog, "closelog", lambda: steps.append("closelog"))
+    for name, answer in (("open", 9), ("dup2", None), ("close", None), ("chdir", None)):
+        monkeypatch.setattr(os, name, lambda *_given, name=name, answer=answer: steps.append(name) or answer)
+    monkeypatch.setattr(os, "listdir", lambda _path: ["0", "3", "4"])
+    daemon._close_descriptors(4)
+    monkeypatch.undo()
+    assert steps[0] == "closelog"
+    assert steps.count("close") == 1, "standard streams and the pipe stay"
