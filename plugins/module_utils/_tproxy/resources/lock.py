@@ -88,10 +88,14 @@ def record_path(pin_dir: str) -> str:
 def latest_change(system: System, pin_dir: str) -> Pending | None:
     """Return the latest change of this boot that had to be confirmed, with any outcome; None when there was none.
 
-    Raises VerificationFailed for a damaged record.
+    Raises VerificationFailed for a damaged record, and Unsupported without the rights to read it.
     """
     path = record_path(pin_dir)
-    text = system.files.read(path)
+    try:
+        text = system.files.read(path)
+    except KernelRefused:
+        refuse_without_capabilities(system)
+        raise
     if text is None:
         return None
     try:

@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import PIN_DIR
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import Unconfirmed
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import (
+    KernelRefused,
+    Unconfirmed,
+    Unsupported,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.execute import execute
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.lock import latest_change, record_path
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Operation
@@ -36,6 +42,19 @@ def test_who_waits_and_how_long_is_said(machine):
     machine.clock += 20 * 10**9
     with pytest.raises(Unconfirmed, match=r"a change by alice from 192\.0\.2\.9 waits for confirmation, for 40 s more"):
         play(machine, ruling(WEB))
+
+
+def test_a_user_without_rights_is_told_to_become_root(machine, monkeypatch):
+    def refuse(path):
+        raise KernelRefused(errno.EACCES, "read", path)
+
+    system = machine.system()
+    monkeypatch.setattr(system.files, "read", refuse)
+    with pytest.raises(KernelRefused, match="EACCES"):
+        latest_change(system, PIN_DIR)
+    machine.sysctl.has_capability = lambda _number: False
+    with pytest.raises(Unsupported, match="run it as root"):
+        latest_change(system, PIN_DIR)
 
 
 def test_each_pin_folder_has_a_record_of_its_own():
