@@ -29,7 +29,8 @@ def refusal(faults: Iterable[str]) -> str:
     """Return the message of a task that is refused for these faults."""
     faults = list(faults)
     count = f"{len(faults)} faults: " if len(faults) > 1 else ""
-    return f"{count}{'; '.join(faults)}. Nothing was changed"
+    text = f"{count}{'; '.join(faults)}"
+    return f"{text}{'' if text.endswith('?') else '.'} Nothing was changed"
 
 
 def checked(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -137,7 +138,25 @@ def _unknown_names(arguments: Mapping[str, Any], specification: Mapping[str, Any
             faults += unknown(entry, known, place)
             policy = entry.get("policy")
             if name == "interfaces" and isinstance(policy, Mapping):
-                faults += unknown(policy, known["policy"]["options"], f"{place}: policy")
+                options = known["policy"]["options"]
+                faults += unknown(policy, options, f"{place}: policy")
+                faults += _faults_of_management(policy.get("management"), options["management"]["options"], place)
+    return faults
+
+
+def _faults_of_management(entries: Any, known: Iterable[str], place: str) -> list[str]:
+    """Return a fault for each management entry that is no dictionary, and for each of its options that there is not."""
+    place, wanted = f"{place}: policy.management", f"with {', '.join(known)}"
+    if entries is None:
+        return []
+    if not isinstance(entries, (list, tuple)):
+        return [f"{place}: expected a list of dictionaries {wanted}, got {entries!r:.60}"]
+    faults = []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, Mapping):
+            faults += unknown(entry, known, f"{place}[{index}]")
+        else:
+            faults.append(f"{place}[{index}]: expected a dictionary {wanted}, got {entry!r:.60}")
     return faults
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidInput
 
+LIST = "['"  # Ansible writes a list for an option of type str as its text
 ADDRESS_BITS = 128
 MAPPED_BITS = 96
 _MAPPED = 0xFFFF << 32
@@ -41,6 +42,8 @@ class Prefix(NamedTuple):
 
         Raises InvalidInput with one sentence.
         """
+        if str(text).startswith(LIST):
+            raise InvalidInput([f"expected one address or prefix, got {text}; write a rule for each"])
         address, slash, length_text = str(text).partition("/")
         number, offset = _parse_number(address)
         if not slash:
@@ -132,6 +135,8 @@ def _parse_number(text: str) -> tuple[int, int]:
         first, second, third, fourth = map(int, octets.groups())
         if max(first, second, third, fourth) < 256:
             return _MAPPED | first << 24 | second << 16 | third << 8 | fourth, MAPPED_BITS
+    if text.startswith(LIST):
+        raise InvalidInput([f"expected one address, got {text}"])
     if "%" in text:
         raise InvalidInput([f"{text!r} carries a zone; give the address alone and name the interface in `interfaces`"])
     if _OCTET_WITH_LEADING_ZERO.search(text):
@@ -141,6 +146,4 @@ def _parse_number(text: str) -> tuple[int, int]:
             return int(ipaddress.IPv6Address(text)), 0
         return _MAPPED | int(ipaddress.IPv4Address(text)), MAPPED_BITS
     except ValueError:
-        # Ansible writes a list for an option of type str as its text.
-        cure = "give one, not a list" if text.startswith("[") else "names are not resolved"
-        raise InvalidInput([f"{text!r} is no IPv4 or IPv6 address; {cure}"]) from None
+        raise InvalidInput([f"{text!r} is no IPv4 or IPv6 address; names are not resolved"]) from None

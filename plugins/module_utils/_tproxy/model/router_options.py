@@ -21,7 +21,7 @@ from .layers import read_layers
 from .policy import CHOICES, Mark, WantedHook, masked_sources, parse_mark, policy_from_params, route_faults
 from .prefix import parse_address
 from .rule import Identity, Rule, is_routers
-from .rule_options import Users, no_user, rules_from_params
+from .rule_options import Users, no_user, rules_from_params, shared_flows
 
 Options = Mapping[str, Any]
 INTERVAL_MIN, INTERVAL_MAX = 5, 3600  # seconds between two writes of metrics
@@ -195,7 +195,8 @@ def _rules(options: Options, users: Users, faults: list[str]) -> tuple[Mapping[I
         faults += wrong.faults
     try:
         in_layers, warned = read_layers(layers, read, None if items is None else str(owner))
-        found, warnings = [*found, *in_layers], [*warnings, *warned]
+        found = [*found, *in_layers]
+        warnings = [*warnings, *warned, *(shared_flows(found) if in_layers else [])]
     except InvalidInput as wrong:
         faults += wrong.faults
     if options.get("state") == REPLACED:

@@ -148,6 +148,24 @@ def _overlaps(items: Sequence[Any], found: Iterable[tuple[int, Identity | Rule]]
                 index, one = other_index, other
 
 
+def shared_flows(found: Iterable[Identity | Rule]) -> list[str]:
+    """Return warnings of flows for which rules of several owners have different outcomes."""
+    first: dict[Identity, Rule] = {}
+    told = []
+    for each in found:
+        if not isinstance(each, Rule):
+            continue
+        other = first.setdefault(each.identity._replace(owner=""), each)
+        if other.owner != each.owner and other.outcome != each.outcome:
+            winner, loser = sorted((other, each), key=lambda rule: rule.precedence)
+            told.append(
+                f"rules of the owners {winner.owner!r} and {loser.owner!r} name one flow ({each.identity}) and have"
+                f" different outcomes; {winner.owner!r} sorts first, so its rule decides ({winner.outcome}); remove"
+                " one of them, or give one a longer prefix"
+            )
+    return grouped(told, "flows with rules of several owners")
+
+
 class _Reader:
     """Reads the options of one rule. Each method returns a canonical value, or None after noting a fault."""
 
@@ -415,7 +433,9 @@ def _tproxy_port(reader: _Reader) -> int | None:
     value = reader.given("tproxy_port")
     if value is None:
         reader.fault("tproxy_port", f"missing; {PORT_NEEDED}")
-    elif isinstance(value, bool) or not _PORT.fullmatch(str(value)) or not 1 <= int(value) <= PORT_MAX:
+    elif isinstance(value, bool) or not _PORT.fullmatch(str(value)):
+        reader.fault("tproxy_port", f"{value!r} is no port; {PORT_NEEDED}")
+    elif not 1 <= int(value) <= PORT_MAX:
         reader.fault("tproxy_port", f"{value!r} is out of range; {PORT_NEEDED}")
     else:
         return int(value)

@@ -18,7 +18,7 @@ from ..errors import InvalidInput, LimitExceeded
 from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.prefix import Prefix
 from ..model.rule import Identity, Rule, sorted_rules
-from ..model.rule_options import WARNED, Users, grouped, identities_from_params, rules_from_params
+from ..model.rule_options import WARNED, Users, grouped, identities_from_params, rules_from_params, shared_flows
 from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
@@ -170,6 +170,8 @@ def _both(
         in_layers, warned = read_layers(layers, read, owner_of_rules)
         found += in_layers
         warnings += warned
+        if in_layers:
+            warnings += shared_flows(found)
     except InvalidInput as wrong:
         faults += wrong.faults
     if faults:

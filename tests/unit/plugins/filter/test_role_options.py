@@ -96,6 +96,12 @@ def test_one_name_is_a_list_of_one():
             "lan0 is in both tproxy_splicer_interfaces and ",
         ),
         ({"management": [{"source": "10.0.0.0/33", "port": 22}]}, "interface 'lan0': policy.management[0].source: "),
+        ({"management": "10.0.0.0/8"}, "management: expected a list of dictionaries with source, protocol, port, got"),
+        ({"management": ["10.0.0.0/8"]}, "management[0]: expected a dictionary with source, protocol, port, got"),
+        (
+            {"management": [{"source": "10.0.0.0/8", "ports": 22}]},
+            "interface 'lan0': policy.management[0]: there is no option 'ports'; did you mean port?",
+        ),
         ({"mark": "0"}, "route number 1: mark: '0' must be above 0"),
         ({"table": 254}, "route number 1: table: 254 is reserved"),
     ],

@@ -39,7 +39,8 @@ BAD = [
     ("example.org", "names are not resolved"),
     ("10.0.0/8", "is no IPv4 or IPv6 address"),
     ("10.0.0.256", "is no IPv4 or IPv6 address"),
-    ("['10.0.0.0/8']", "is no IPv4 or IPv6 address; give one, not a list"),
+    ("['10.0.0.0/8']", "expected one address or prefix, got ['10.0.0.0/8']; write a rule for each"),
+    ("[fd00::1]", "is no IPv4 or IPv6 address; names are not resolved"),
     ("10.0.0.0/33", "give 0 to 32"),
     ("10.0.0.0/-1", "give 0 to 32"),
     ("10.0.0.0/08", "give 0 to 32"),
@@ -126,7 +127,7 @@ def test_addresses(text, raw, canonical):
     assert family_of(int.from_bytes(address, "big")) == (6 if ":" in canonical else 4)
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1/32", "fe80::1%eth0", "localhost", "010.0.0.1", ""])
+@pytest.mark.parametrize("text", ["10.0.0.1/32", "['10.0.0.1']", "fe80::1%eth0", "localhost", "010.0.0.1", ""])
 def test_parse_address_refuses(text):
     with pytest.raises(InvalidInput):
         parse_address(text)

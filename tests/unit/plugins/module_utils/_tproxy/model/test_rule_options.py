@@ -12,6 +12,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import (
     identities_from_params,
     rules_from_params,
+    shared_flows,
 )
 
 # As Ansible passes a rule: every option is there, None if it was left out.
@@ -217,6 +218,22 @@ def test_an_exception_and_flows_of_another_kind_do_not_warn(other):
     assert rules_from_params([one, {**one, **other}])[1] == []
 
 
+def test_one_flow_of_two_owners_with_different_outcomes_warns():
+    group, site = {**GOOD, "owner": "ansible"}, {**GOOD, "owner": "site", "tproxy_port": 5999}
+    (told,) = shared_flows(rules_from_params([site, group])[0])
+    assert told.startswith("rules of the owners 'ansible' and 'site' name one flow (")
+    assert "'ansible' sorts first, so its rule decides (tproxy 127.0.0.1:8080" in told
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"owner": "ansible", "tproxy_port": 5999, "ports": 81}, {"tproxy_port": 5999, "destination": "10.0.0.0/9"}],
+)
+def test_rules_of_several_owners_that_agree_or_differ_in_the_flow_do_not_warn(other):
+    rules, _warnings = rules_from_params([{**GOOD, "owner": "ansible"}, {**GOOD, "owner": "site", **other}])
+    assert shared_flows(rules) == []
+
+
 def test_a_long_list_warns_of_an_overlap_once():
     items = LongList([{**GOOD, "ports": "80-100"}, {**GOOD, "ports": "90-105", "tproxy_port": 5999}])
     _rules, first = rules_from_params(items)
@@ -265,7 +282,7 @@ FAULTS = [
     ({"tproxy_port": None}, "tproxy_port", "missing"),
     ({"tproxy_port": 0}, "tproxy_port", "0 is out of range"),
     ({"tproxy_port": 65536}, "tproxy_port", "1 to 65535"),
-    ({"tproxy_port": "80-81"}, "tproxy_port", "'80-81'"),
+    ({"tproxy_port": "80-81"}, "tproxy_port", "'80-81' is no port"),
     ({"tproxy_port": True}, "tproxy_port", "True"),
     ({"action": "pass"}, "tproxy_port", "8080 has no meaning with action pass"),
     ({"action": "drop", "tproxy_port": None, "tproxy_ip": "127.0.0.1"}, "tproxy_ip", "no meaning with action drop"),

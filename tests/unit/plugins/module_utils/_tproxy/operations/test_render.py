@@ -166,6 +166,11 @@ def test_a_rule_without_its_interface_is_a_warning():
     assert [("far" in text, "lan7" in text) for text in answer["warnings"]] == [(True, True)]
 
 
+def test_a_flow_of_two_layers_is_a_warning():
+    answer = validated({"interfaces": ["lan0"], "rules": [WEB], "layers": {"site": [{**WEB, "tproxy_port": 9443}]}})
+    assert any("rules of the owners 'ansible' and 'site' name one flow" in text for text in answer["warnings"])
+
+
 def test_a_router_that_a_boot_opens_is_a_warning():
     assert any("persist is off" in text for text in validated({"persist": False})["warnings"])
 
