@@ -195,7 +195,8 @@ WHY = {
     "undeliverable": "A rule matches the flow, but the host gives no proxy such a packet: the default action of"
     " the interface is {verdict}.",
     "link": "It is neither IPv4 nor IPv6 (link_protocols of the policy decides), or for another host on the link.",
-    "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there.",
+    "spliced": "The rule gives this flow to the proxy on {proxy}, and a socket listens there. If clients get no answer,"
+    " run `tproxy-splicer doctor`.",
     "wrong_listener": "The rule gives this flow to the proxy on {proxy}, but the socket there is not the one that the"
     " rule was made for, or belongs to another user: it gets nothing.",
     "no_listener": "The rule gives this flow to the proxy on {proxy}, but no socket listens there: its on_missing is"
@@ -216,6 +217,11 @@ REPLIES = {
     " all on {interface} before you drop.",
 }
 
+MANAGEMENT_ENTRY = "{{source: {source}, protocol: {protocol}, port: {port}}}"
+PASS_RULE = (
+    "{{destination: {destination}, protocol: {protocol}, ports: {port}, interfaces: [{interface}], action: pass}}"
+)
+
 VERDICT_TEXTS = {"would_drop": "audit, which passes it and counts a would-be drop"}
 
 
@@ -227,7 +233,20 @@ def explain_text(answer: Answer) -> str:
         lines += paragraph(f"rule:    {_rule_line(rule)}")
     reply = answer.get("reply")
     after = paragraph(REPLIES.get((reply["verdict"], reply["reason"]), REPLY).format(**reply)) if reply else []
-    return "\n".join([*lines, *paragraph(why(answer)), *after])
+    return "\n".join([*lines, *paragraph(why(answer)), *after, *_entries_for(answer)])
+
+
+def _entries_for(answer: Answer) -> list[str]:
+    """Return the lines with the entries that would let a flow in, for one that no rule matches."""
+    if answer["reason"] != "default" or answer["verdict"] == "pass":
+        return []
+    management, rule = (text.format(**answer["flows"][0]) for text in (MANAGEMENT_ENTRY, PASS_RULE))
+    return [
+        *paragraph("To let it in, add to `management` of the interface if the destination is this router:"),
+        *paragraph(management, NOTE_INDENT),
+        *paragraph("or, if the destination is another host, to the rules:"),
+        *paragraph(rule, NOTE_INDENT),
+    ]
 
 
 def why(answer: Answer) -> str:

@@ -18,6 +18,7 @@ LAYER = "tproxy_splicer_rules__observed"
 NOTHING = (
     "# No would-be drop has an answer. Expected an interface with `default_action: audit` and `track: own` or `all`,",
     "# and traffic. `tproxy-splicer drops` lists what was dropped; --all takes flows without an answer too.",
+    "# No entry comes from packets that were dropped: `tproxy-splicer explain` prints the entry for one of these.",
 )
 
 

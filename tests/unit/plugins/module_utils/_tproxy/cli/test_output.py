@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.structs import REASON_NAMES
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.output import (
@@ -16,6 +17,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.output 
     explain_text,
     show_text,
 )
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 from ansible_collections.netedge.tproxy.tests.support.command_line import answer_of_info
 
 
@@ -98,5 +100,16 @@ def test_an_explanation_names_flow_verdict_reason_and_rule(reason):
 def test_an_explanation_without_a_rule():
     flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 2}
     answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
-    assert explain_text(answer).endswith("No rule matches this flow: the default action of the interface is drop.")
-    assert "rule:" not in explain_text(answer)
+    text = explain_text(answer)
+    assert "\nNo rule matches this flow: the default action of the interface is drop.\n" in text
+    assert "rule:" not in text
+
+
+def test_an_explanation_has_the_entries_that_would_let_the_flow_in():
+    flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 161}
+    answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
+    lines = explain_text(answer).splitlines()
+    management, *rule = (line.strip() for line in lines if line.startswith("    "))
+    assert yaml.safe_load(management) == {"source": "10.0.0.1", "protocol": "udp", "port": 161}
+    assert rules_from_params([yaml.safe_load(" ".join(rule))])[1] == []
+    assert "To let it in" not in explain_text({**answer, "verdict": "pass"})
