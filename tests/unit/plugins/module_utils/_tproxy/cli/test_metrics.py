@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,9 @@ NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*"
 VALUE = r'"(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(rf"({NAME})(?:\{{((?:{NAME}={VALUE},?)*)\}})? ([0-9]+)")
 ESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
+
+
+TABLE = Path(__file__).resolve().parents[6] / "docs" / "monitoring" / "README.md"
 
 
 def samples(text: str) -> dict:
@@ -48,6 +52,13 @@ def value_of(found: dict, metric: str, **labels) -> int:
     ]
     assert len(values) == 1, f"{metric} {labels}: {values}"
     return values[0]
+
+
+def test_the_table_of_the_guide_has_each_metric_and_no_other():
+    rows = [line.split("|")[1] for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    listed = {f"tproxy_splicer_{name}" for row in rows for name in re.findall("`([a-z_]+)`", row)}
+    texts = metrics_text(answer_of_info(), False) + metrics_text(answer_of_info(), True)
+    assert listed == set(re.findall("^# HELP ([a-z_]+) ", texts, flags=re.MULTILINE))
 
 
 def test_metrics_of_rules_reasons_generation_image_and_drift():
