@@ -9,18 +9,14 @@ Debian's kernels have AppArmor. The paths of the lines are those of an installat
 from __future__ import annotations
 
 import pathlib
-import re
-import shutil
-import subprocess
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.cli.zipapp import executable
+from ansible_collections.netedge.tproxy.tests.contract.apparmor import ROOT, lines_of_the_guide, missing, parse
 from ansible_collections.netedge.tproxy.tests.contract.helper import Helper
 from ansible_collections.netedge.tproxy.tests.contract.router_process import RouterProcess
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SECURITY = pathlib.Path("/sys/kernel/security/apparmor")
 NAME = "netedge-tproxy-test-router"
 # What a router needs for itself. The process in its place takes the name of a router, too.
 PROFILE = """\
@@ -39,10 +35,8 @@ FLOW = ("-c", "192.0.2.7", "-m", "32", "-p", "tcp", "-o", "0.0.0.0", "-n", "0", 
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with tproxy-splicer as on a host with perl."""
-    if not SECURITY.is_dir():
-        pytest.skip("this kernel has no AppArmor")
-    if not shutil.which("apparmor_parser"):
-        pytest.skip("no apparmor_parser on this machine")
+    if missing():
+        pytest.skip(missing())
     package = ROOT / "plugins" / "module_utils" / "_tproxy"
     command = tmp_path / "tproxy-splicer"
     command.write_bytes(executable(lambda module: (package / f"{module}.py").read_bytes(), lambda _path: True))
@@ -60,7 +54,7 @@ def confined(folder, bare_router):
         text = text.replace("/usr/local/sbin", str(folder)).replace(
             "/run/tproxy-splicer-helper.sock", f"{folder}/socket"
         )
-        _parse("--replace", text)
+        parse("--replace", text)
         environment = {"TPROXY_SPLICER_PIN_DIR": bare_router.pin_dir, "TPROXY_SPLICER_HELPER": f"{folder}/socket"}
         started.append(RouterProcess(f"{folder}/tproxy-splicer", environment, NAME))
         return started[-1]
@@ -68,18 +62,7 @@ def confined(folder, bare_router):
     yield start
     for router in started:
         router.stop()
-    _parse("--remove", PROFILE.replace("NAME", NAME).replace("LINES", ""))
-
-
-def _parse(what: str, text: str) -> None:
-    subprocess.run(["apparmor_parser", what, "--skip-cache"], input=text, text=True, check=True)
-
-
-def lines_of_the_guide() -> list:
-    """Return the lines that docs/openziti.md gives to a profile."""
-    text = (ROOT / "docs" / "openziti.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```apparmor\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return block.splitlines()
+    parse("--remove", PROFILE.replace("NAME", NAME).replace("LINES", ""))
 
 
 def test_with_the_lines_of_the_guide_self_test_and_calls_reach_the_helper(confined, folder, attached_router):
