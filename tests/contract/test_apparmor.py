@@ -92,7 +92,7 @@ def findings(router) -> str:
     return "".join(each["found"] for each in router.info()["findings"] if each["code"] == "listener_without_rule")
 
 
-def test_without_python_the_self_test_fails_and_the_router_would_give_up(confined):
+def test_without_python_the_self_test_fails_and_a_router_would_end(confined):
     router = confined([line for line in lines_of_the_guide() if "python3" not in line])
     failed = router.call("-V")
     assert failed.status != 0
@@ -104,3 +104,9 @@ def test_without_a_helper_the_self_test_tells_although_it_may_not_read_its_capab
     assert (answer.status, answer.err) == (0, "")
     assert "helper: not reachable, no process listens at " in answer.out
     assert answer.out.endswith("; calls of this user are refused\n")
+
+
+def test_without_a_helper_a_call_tells_its_reason_although_it_may_not_read_its_capabilities(confined):
+    refused = confined(lines_of_the_guide()).call("-I", *FLOW, "-t", "8080", "-s", "web")
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err.startswith("tproxy-splicer: CAP_NET_ADMIN and CAP_SYS_ADMIN missing: call it as root, or as a")

@@ -52,6 +52,20 @@ def test_listening_sockets_are_listed_with_their_options(netns, kind):
         assert [found[inode(each)].transparent for each in (plain, one, six)] == [False, True, False]
 
 
+def test_a_parent_that_this_process_may_not_read_is_no_parent(monkeypatch):
+    """As in a profile of AppArmor."""
+    child = subprocess.Popen(["sleep", "60"])
+    assert procfs.parent_of(child.pid).pid == os.getpid()
+
+    def refuse(pid):
+        raise PermissionError(f"/proc/{pid}/stat")
+
+    monkeypatch.setattr(procfs, "started", refuse)
+    assert procfs.parent_of(child.pid) is None
+    child.kill()
+    child.wait()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_connected_socket_is_not_listed(netns, kind):
     with opened(kind) as waiting, opened(kind, "127.0.0.1", 8446) as other:

@@ -15,12 +15,12 @@ from dataclasses import replace
 
 from ..checks.listeners import Listeners
 from ..commit_confirm.change import finish_before_call
-from ..errors import Unsupported
+from ..errors import KernelRefused, Unsupported
 from ..model.rule import Identity, Rule, is_routers, reading_order
 from ..operations.execute import execute_unsaved
 from ..operations.rules import change_rules_of_calls
 from ..resources.in_force import AttachedInterfaces
-from ..resources.lock import missing_capabilities
+from ..resources.lock import CAPABILITIES, missing_capabilities
 from ..resources.lost_pins import living_pins
 from ..resources.operation import Operation, Options, Result
 from ..system.system import System
@@ -52,7 +52,10 @@ def divert(options: Options, system: System, check: bool) -> Result:
 
 def _refuse_without_rights(system: System) -> None:
     """Raise Unsupported if capabilities are missing. The message says how a router gets them."""
-    missing = missing_capabilities(system)
+    try:
+        missing = missing_capabilities(system)
+    except KernelRefused:  # a profile of AppArmor hides them, and allows no more than they would
+        missing = list(CAPABILITIES)
     if missing:
         raise Unsupported(
             f"{' and '.join(missing)} missing: call it as root, or as a member of the helper's group"

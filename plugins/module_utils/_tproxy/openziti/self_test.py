@@ -4,7 +4,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 """The self-test of the diverter: whether the calls of this user will be executed.
 
-A router calls `-V` once, when it starts, and logs the answer. It gives up its tunnel after another status than 0. So
+A router calls `-V` once, when it starts, and logs the answer. It ends after another status than 0. So
 the test only tells, changes nothing and ends in time.
 """
 
@@ -46,7 +46,7 @@ def self_test(
     try:
         reached = Reach(*requests.reach(path, SECONDS)) if path else Reach("connect", errno.ENOENT)
         return f"helper: {_told(reached, path, is_privileged, read)}"
-    except Exception as fault:  # pylint: disable=broad-exception-caught # a router would give up its tunnel
+    except Exception as fault:  # pylint: disable=broad-exception-caught # a router would end
         return f"helper: unknown, the self-test failed: {type(fault).__name__}: {fault}"
 
 

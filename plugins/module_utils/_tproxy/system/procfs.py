@@ -200,13 +200,15 @@ def _sockets_below(folder: str) -> Iterator[int]:
 
 
 def parent_of(pid: int) -> Process | None:
-    """Return the parent of a process. Return None for a child of the first process, and without such a process."""
+    """Return the parent of a process. Return None for a child of the first process, and without a visible process."""
     parent = _parent(str(pid))
     return _process(int(parent)) if parent else None
 
 
 def _process(pid: int) -> Process | None:
-    start = started(pid)
+    start = None
+    with contextlib.suppress(PermissionError):  # a profile of AppArmor hides other processes
+        start = started(pid)
     if start is None:
         return None
     name = _readable_bytes(f"/proc/{pid}/comm").decode(errors="replace").strip()

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import syslog
 
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.constants import HELPER_SOCKET
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors import KernelRefused
 from ansible_collections.netedge.tproxy.tests.support.command_line import CommandLine
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.scenarios import attaching, play, rule, ruling
@@ -57,6 +59,19 @@ def in_force(run) -> list:
 def test_an_insert_is_in_force_and_prints_nothing(run):
     assert insert(run, "a", 33401) == (0, "", "")
     assert in_force(run) == [("ziti:a", 33401, [])]
+
+
+def test_a_user_that_may_not_read_its_capabilities_is_refused_as_one_without_them(run, journal):
+    """As in a profile of AppArmor."""
+
+    def refuse(_number):
+        raise KernelRefused(errno.EACCES, "read", "/proc/thread-self/status")
+
+    run.machine.sysctl.has_capability = refuse
+    status, _out, err = insert(run, "a", 33401)
+    missing = "CAP_NET_ADMIN and CAP_SYS_ADMIN missing: call it as root, or as a member of"
+    assert status == 1
+    assert err.startswith(f"tproxy-splicer: {missing}") and journal[0].startswith(missing)
 
 
 def test_a_running_helper_executes_the_call(run, monkeypatch):
