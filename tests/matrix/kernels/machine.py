@@ -31,7 +31,7 @@ MEMORY_MIB = 768
 SILENCE_SECONDS, TIMEOUT_SECONDS, ROUND_SECONDS = 300, 3600, 5
 GUARD = ("setpriv", "--pdeathsig", "KILL")
 OPTIONS = (
-    *("-accel", "tcg", "-m", str(MEMORY_MIB)),
+    *("-accel", "tcg"),
     *("-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"),
 )
 # No watchdog: on a busy machine an emulated processor may well stand still for a while.
@@ -54,11 +54,13 @@ class Outcome(NamedTuple):
     faults: list
 
 
-def command(architecture: Architecture, processors: int, image: pathlib.Path, initrd: pathlib.Path) -> list:
+def command(
+    architecture: Architecture, processors: int, image: pathlib.Path, initrd: pathlib.Path, memory: int = MEMORY_MIB
+) -> list:
     """Return the words that start a guest."""
     line = f"console={architecture.console} {COMMAND_LINE} {architecture.options}"
     files = ("-kernel", str(image), "-initrd", str(initrd), "-append", line)
-    return [*GUARD, *architecture.qemu, *OPTIONS, "-smp", str(processors), *files]
+    return [*GUARD, *architecture.qemu, *OPTIONS, "-smp", str(processors), "-m", str(memory), *files]
 
 
 def boot(words: list, log: pathlib.Path) -> str:

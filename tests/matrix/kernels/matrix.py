@@ -100,6 +100,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, choices=range(1, AT_ONCE + 1), default=AT_ONCE, help="guests at a time")
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="amd64", help="the processor (amd64)")
     parser.add_argument("--processors", type=int, default=1, metavar="N", help="processors of a guest (1)")
+    parser.add_argument("--memory", type=int, default=machine.MEMORY_MIB, metavar="MIB", help="memory of a guest (768)")
+    parser.add_argument("--add", metavar="INSIDE=PATH", nargs="+", default=[], help="programs and folders")
     parser.add_argument("--update-lock", action="store_true", help="write kernels.lock anew from the mirror's indexes")
     return parser.parse_args()
 
@@ -148,6 +150,8 @@ def _run_all(architecture: Architecture, kernels: dict, options: argparse.Namesp
     tests = _tests(options)
     base = rootfs.base(CACHE, architecture, _userland(architecture))
     expected, checkout = _expected(tests), rootfs.checkout(our_blob().to_json(), tests)
+    for inside, _sign, path in (given.partition("=") for given in options.add):
+        checkout += rootfs.added(inside, pathlib.Path(path))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))
 
     def run(kernel: str) -> Row:
@@ -155,7 +159,7 @@ def _run_all(architecture: Architecture, kernels: dict, options: argparse.Namesp
         code, modules = rootfs.kernel(kernels[kernel], architecture)
         image.write_bytes(code)
         initrd.write_bytes(base.read_bytes() + modules + checkout)
-        words = machine.command(architecture, options.processors, image, initrd)
+        words = machine.command(architecture, options.processors, image, initrd, options.memory)
         return _boot(kernel, words, LOGS / f"kernels-{architecture.name}-{kernel}.log", expected)
 
     with contextlib.ExitStack() as end, ThreadPoolExecutor(options.jobs) as several:

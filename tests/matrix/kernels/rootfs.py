@@ -30,7 +30,7 @@ TOOLS = ("ip", "tc", "bridge", "sleep", "nft", "iptables-nft")
 APPARMOR = pathlib.Path(os.environ["WORK"]) / "apparmor"  # by tools/debian_programs
 APPLETS = ("sh", "mount", "umount", "insmod", "dmesg", "grep", "sed", "uname", "mkdir", "poweroff", "env")
 # Beside the standard library; of Ansible only what modules are made of.
-LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2")
+LIBRARIES = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments", "pyroute2", "yaml")
 LIBRARIES += ("ansible/module_utils", "ansible/_vendor", "ansible/__init__.py", "ansible/release.py")
 UNUSED = {"test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "distutils", "pydoc_data", "turtledemo"}
 UNUSED |= {"__pycache__", "site-packages", "dist-packages", "sphinxext"}
@@ -55,8 +55,9 @@ MODULES += (
 # Of the checkout.
 PARTS = ("bpf", "plugins/module_utils", "tests/matrix/kernels/guest")
 PARTS += ("tests/kernel", "tests/contract", "tests/fuzz", "tests/support")
+PARTS += ("tests/system/apparmor", "tests/system/openziti")
 SUFFIXES = (".py", ".c", ".h", ".json")
-FILES = ("pytest.ini", "tests/conftest.py", "docs/openziti.md")
+FILES = ("pytest.ini", "tests/conftest.py", "tests/system/openziti/router.yml", "docs/openziti.md")
 # What iproute2 knows protocols by.
 PROTOCOLS = b"icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n"
 # Python's threads end through it, and no program links it.
@@ -137,7 +138,8 @@ def _apparmor() -> dict:
     """Return the parser of AppArmor and its abstractions: of this machine, as unpacked, or none without a mirror."""
     top = pathlib.Path("/") if shutil.which("apparmor_parser") else APPARMOR
     parsers = [path for path in (top / "usr/sbin/apparmor_parser", top / "sbin/apparmor_parser") if path.exists()]
-    about = [path for path in (top / "etc/apparmor.d").rglob("*") if path.is_file()]
+    folders = ("etc/apparmor", "etc/apparmor.d", "usr/share/apparmor-features")  # what Debian has the kernel check, too
+    about = [path for folder in folders for path in (top / folder).rglob("*") if path.is_file()]
     return {f"/{path.relative_to(top)}": path for path in about} | {f"/usr/sbin/{each.name}": each for each in parsers}
 
 
@@ -251,6 +253,22 @@ def _in_order(modules: dict) -> list:
     for name in MODULES:
         add(name)
     return found
+
+
+# ---- what the caller adds ------------------------------------------------------------------------------
+
+
+def added(inside: str, path: pathlib.Path) -> bytes:
+    """Return the archive of a folder, or of a program and its shared libraries. `inside` is its path in the guest."""
+    archive = Archive()
+    if path.is_dir():
+        files = {f"{inside}/{each.relative_to(path)}": each for each in sorted(path.rglob("*")) if each.is_file()}
+    else:
+        is_dynamic = subprocess.run(["ldd", str(path)], capture_output=True, check=False).returncode == 0
+        files = {inside: path, **(_shared_libraries([path]) if is_dynamic else {})}
+    for name, outside in files.items():
+        archive.add(name, outside.read_bytes(), 0o755)
+    return archive.closed()
 
 
 # ---- the checkout ----------------------------------------------------------------------------------------
