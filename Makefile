@@ -240,6 +240,11 @@ openziti: bootstrap ## a real OpenZiti controller and real routers on lab router
 	@$(STEP) lab-base "base folder of the lab's routers (once, about a minute)" tests/lab/lab base
 	@$(ENV) tests/system/openziti/run -- $(PYTEST)
 
+# The same variable and the same ends. The kernel of this machine may lack AppArmor, so the router runs under QEMU.
+openziti-apparmor: export ZITI := $(or $(ZITI),$(shell command -v ziti))
+openziti-apparmor: bootstrap ## a real OpenZiti router that AppArmor confines, in Debian's kernel under QEMU; ZITI=path (needs root)
+	@$(ENV) tests/system/apparmor/run
+
 # Only where the environment offers an executable. Otherwise the target reports this and passes.
 openziti-slice: bootstrap ## some of these scenarios, if ZITI names an executable
 	@[ -z "$$ZITI" ] && echo "==> a real OpenZiti network: not tried, ZITI names no executable" || { \

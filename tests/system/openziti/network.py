@@ -34,6 +34,16 @@ BUILT_IN = "tproxy"
 HOSTS = f"127.0.0.1 localhost\n{ADDRESS} {HOST}\n"
 
 
+def configuration(management: str, **changes: str) -> str:
+    """Return the configuration of a router: the guide's options of the tunneller, with changes."""
+    text = (HERE / "router.yml").read_text(encoding="utf-8").replace("@MANAGEMENT@", management)
+    config = yaml.safe_load(text)
+    listener = guide.tunnel_listener()
+    listener["options"] |= changes
+    config["listeners"].append(listener)
+    return yaml.safe_dump(config, sort_keys=False)
+
+
 class EdgeRouter(lab.Router):
     """A router of the lab that runs OpenZiti's router, as its package does."""
 
@@ -51,12 +61,7 @@ class EdgeRouter(lab.Router):
 
     def configure(self, **changes: str) -> None:
         """Write the router's configuration: the guide's options of the tunneller, with changes."""
-        text = (HERE / "router.yml").read_text(encoding="utf-8").replace("@MANAGEMENT@", self.management)
-        config = yaml.safe_load(text)
-        listener = guide.tunnel_listener()
-        listener["options"] |= changes
-        config["listeners"].append(listener)
-        self.put("/var/lib/ziti-router/config.yml", yaml.safe_dump(config, sort_keys=False))
+        self.put("/var/lib/ziti-router/config.yml", configuration(self.management, **changes))
         self.run("chown", "ziti-router:ziti-router", "/var/lib/ziti-router/config.yml")
 
     def enrol(self, token: str) -> None:
