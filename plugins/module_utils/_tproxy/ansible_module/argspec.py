@@ -107,8 +107,7 @@ def tproxy_rule() -> Arguments:
 
 PROGRAM = {
     "source": {"type": "str"},
-    # No secret, but AnsibleModule would write 100 KiB of C to the syslog of the router in each run.
-    "source_files": {"type": "dict", "no_log": True},
+    "source_files": {"type": "dict"},
     "defines": {"type": "dict", "default": {}},
     "compile_on": {"type": "str", "choices": ["target", "controller"], "default": "target"},
     "compiled": {"type": "dict"},

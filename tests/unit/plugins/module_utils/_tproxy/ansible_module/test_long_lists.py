@@ -11,12 +11,16 @@ import json
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.argspec import tproxy_rule
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.argspec import (
+    tc_bpf_attach,
+    tproxy_rule,
+)
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.ansible_module.long_lists import LONG, Module
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.long_list import LongList
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule import Rule
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.model.rule_options import rules_from_params
 
+PROGRAM = "int main(void) { return 0; }"
 WEB = {"protocol": "tcp", "ports": 443, "tproxy_port": "8443", "interfaces": ["wan0"]}
 
 
@@ -24,11 +28,11 @@ WEB = {"protocol": "tcp", "ports": 443, "tproxy_port": "8443", "interfaces": ["w
 def made(monkeypatch):
     """Return a function that makes AnsibleModule, or ours, from the options of tproxy_rule."""
 
-    def make(kind, **options):
+    def make(kind, arguments=None, **options):
         given = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode()
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", given)
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        return kind(**tproxy_rule())
+        return kind(**(arguments or tproxy_rule()))
 
     return make
 
@@ -37,6 +41,21 @@ def rules(count, **last):
     found = [{"destination": f"10.0.{number >> 8}.{number & 255}", **WEB} for number in range(count)]
     found[-1].update(last)
     return found
+
+
+def test_the_texts_of_a_program_are_neither_logged_nor_returned(made, capsys, monkeypatch):
+    logged = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _self, text, log_args=None: logged.append(text))
+    texts = {"source_files": {"splicer.c": PROGRAM}, "blob_content": PROGRAM}
+    module = made(Module, tc_bpf_attach(), interface="lan0", **texts)
+    assert {name: module.params[name] for name in texts} == texts
+    with pytest.raises(SystemExit):
+        module.exit_json(changed=False, source=PROGRAM)
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["source"] == PROGRAM  # no option is a secret
+    counted = {name: answer["invocation"]["module_args"][name] for name in texts}
+    assert counted == {"source_files": "1 items", "blob_content": f"{len(PROGRAM)} characters"}
+    assert PROGRAM not in str(logged)
 
 
 @pytest.mark.parametrize("count", [1, LONG, LONG + 1])
