@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 name: fleet
 type: stdout
 short_description: Short console for many hosts, details in a file
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - The console has the batches of each play, the names of the tasks as progress, and the messages of C(debug) tasks.
     Failures and warnings of one kind are told once, with the list of their hosts.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: report_page
 short_description: Show a summary of routers as one HTML page
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Returns a page with a row for each router. It needs no other file and fetches nothing.
   - Every text from a router is escaped.

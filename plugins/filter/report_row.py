@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: report_row
 short_description: Sum up the state of one router for a report
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Reduces a result of M(netedge.tproxy.tproxy_info), which has every rule, to counts and short lists.
   - The playbook C(netedge.tproxy.report) keeps this row of each router instead of the result.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: report_summary
 short_description: Sum up the rows of all routers
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sorts the rows of P(netedge.tproxy.report_row#filter) by name, and adds sums over all routers.
   - The playbook C(netedge.tproxy.report) writes the result as JSON.

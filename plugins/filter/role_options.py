@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: role_options
 short_description: Read the variables of the role tproxy_splicer
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Turns the variables of the role into the options of M(netedge.tproxy.tproxy_router), and checks them.
   - The check needs no router, so the role refuses all faults before it changes anything.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: ziti_names
 short_description: Names of the services of an OpenZiti controller, by id
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Returns a dictionary for C(tproxy_splicer_openziti_names), a variable of the role
     P(netedge.tproxy.tproxy_splicer#role).

@@ -100,17 +100,17 @@ options:
     type: str
     choices: [auto, tcx, clsact]
     default: auto
-    version_added: 0.2.0
+    version_added: 1.0.0
   before:
     description:
       - Name or id of a foreign TCX program that must get packets after this program. Implies O(hook=tcx).
       - Without O(before) and O(after) a new TCX program runs last.
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   after:
     description: Name or id of a foreign TCX program that must get packets before this program. Implies O(hook=tcx).
     type: str
-    version_added: 0.2.0
+    version_added: 1.0.0
   policy:
     description:
       - Settings of the splicer on this interface, for packets that no rule decides.

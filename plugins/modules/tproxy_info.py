@@ -25,13 +25,13 @@ options:
     elements: str
     choices: [all, attachments, program, rules, flows, drops, routes, findings]
     default: [all]
-    version_added: 0.2.0
+    version_added: 1.0.0
   drops:
     description:
       - The number of entries of the drop log to return, those that were seen last.
     type: int
     default: 20
-    version_added: 0.2.0
+    version_added: 1.0.0
 extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.reads

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tproxy_router
 short_description: Manage the whole splicer state of one router
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Brings one router to a desired state in one run, interfaces with policies, rules, routes, recorded addresses, saved
     state, command line and helper.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-VERSION = "0.1.0"  # of the collection, as galaxy.yml has it
+VERSION = "1.0.0"  # of the collection, as galaxy.yml has it
 FUNCTION = "tproxy_splicer"
 TRACKER = "tproxy_tracker"  # the function on egress that belongs to FUNCTION
 TRACKER_SOURCE = f"{TRACKER}.c"
