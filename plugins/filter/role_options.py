@@ -20,7 +20,8 @@ options:
     type: dict
     required: true
   names:
-    description: The names of all variables that begin with C(tproxy_splicer_). Unknown ones are faults.
+    description:
+      - The names of all variables that begin with C(tproxy_splicer_), or nearly so. Unknown ones are faults.
     type: list
     elements: str
     default: []
@@ -34,7 +35,7 @@ EXAMPLES = r"""
   vars:
     read: >-
       {{ {'interfaces': tproxy_splicer_interfaces, 'rules': tproxy_splicer_rules}
-         | netedge.tproxy.role_options(lookup('varnames', '^tproxy_splicer_', wantlist=True)) }}
+         | netedge.tproxy.role_options(lookup('varnames', '^t[a-z]+_s[a-z]+_', wantlist=True)) }}
 """
 
 RETURN = r"""
@@ -45,6 +46,7 @@ _value:
   type: dict
 """
 
+import difflib
 import pathlib
 
 import yaml
@@ -53,6 +55,7 @@ from ..plugin_utils.router_input import checked, named, nearest, unknown
 
 PREFIX = "tproxy_splicer_"
 DEFAULTS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "tproxy_splicer" / "defaults" / "main.yml"
+LIKE_PREFIX = 0.9  # difflib's ratio: of one wrong, missing or swapped letter
 LAYERS = f"{PREFIX}rules__"
 # Variables of the playbooks, see docs/reference/rollout.md, docs/reference/render.md and docs/report.md.
 OF_PLAYBOOKS = (
@@ -96,8 +99,23 @@ def _unknown_variables(names) -> list:
     """Return a fault for each variable that the role does not know, with the nearest one."""
     with DEFAULTS.open(encoding="utf-8") as file:
         known = [*yaml.safe_load(file), *(f"{PREFIX}{name}" for name in OF_PLAYBOOKS)]
-    found = [name for name in names if name not in known and not name.startswith(LAYERS)]
-    return [f"there is no variable {name}{_short(nearest(name, known))}" for name in sorted(found)]
+    own = [name for name in names if name.startswith(PREFIX)]
+    found = [name for name in own if name not in known and not name.startswith(LAYERS)]
+    faults = [f"there is no variable {name}{_short(nearest(name, known))}" for name in sorted(found)]
+    meant = {name: _with_prefix(name) for name in sorted(set(names) - set(own))}
+    return faults + [
+        f"there is no variable {name}; did you mean {right}?"
+        for name, right in meant.items()
+        if right in known or right.startswith(LAYERS)
+    ]
+
+
+def _with_prefix(name: str) -> str:
+    """Return the name with the prefix of the role in place of one that is nearly the same, "" for another name."""
+    first, second, rest = [*name.split("_", 2), "", ""][:3]
+    prefix = f"{first}_{second}_"
+    is_near = difflib.SequenceMatcher(None, prefix, PREFIX).ratio() >= LIKE_PREFIX
+    return f"{PREFIX}{rest}" if is_near else ""
 
 
 def _short(words: str) -> str:

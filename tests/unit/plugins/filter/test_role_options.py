@@ -121,6 +121,24 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name():
     assert fault == "there is no variable tproxy_splicer_managment; did you mean tproxy_splicer_management?"
 
 
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("tproxy_spliser_rules", "tproxy_splicer_rules"),
+        ("tpoxy_splicer_interfaces", "tproxy_splicer_interfaces"),
+        ("tproxy_slicer_rules__site", "tproxy_splicer_rules__site"),
+        ("tproxy_spicer_probes", "tproxy_splicer_probes"),
+    ],
+)
+def test_a_variable_with_a_prefix_that_is_nearly_that_of_the_role_is_refused(name, right):
+    assert read([name])["faults"] == [f"there is no variable {name}; did you mean {right}?"]
+
+
+@pytest.mark.parametrize("name", ["tproxy_spliser_colour", "tproxy_service_rules", "tls_server_rules", "tproxy_s_"])
+def test_a_variable_of_another_role_is_none_of_ours(name):
+    assert read([name])["faults"] == []
+
+
 def test_the_variables_of_the_playbooks_are_known():
     used = set()
     for path in (ROOT / "playbooks").glob("*.yml"):
