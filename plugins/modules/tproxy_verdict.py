@@ -129,8 +129,15 @@ reply:
   returned: success, for a single flow
   type: dict
   sample: {interface: wan0, verdict: pass, reason: session}
+rule_elsewhere:
+  description:
+    - The best rule that has the flow on other interfaces, as M(netedge.tproxy.tproxy_rule) returns it.
+    - It is null if a rule matches on this interface, and if no rule has the flow.
+  returned: success, for a single flow
+  type: dict
+  version_added: 1.0.0
 flows:
-  description: Each flow with its verdict, reason, rule and reply.
+  description: Each flow with its verdict, reason, rule, reply and rule_elsewhere.
   returned: success
   type: list
   elements: dict
@@ -145,6 +152,7 @@ flows:
       reason: spliced
       rule: {destination: 172.16.240.0/24, protocol: udp, ports: "5060", tproxy_port: 58997}
       reply: null
+      rule_elsewhere: null
 """
 
 from ..module_utils._tproxy.ansible_module.argspec import tproxy_verdict

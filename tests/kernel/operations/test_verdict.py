@@ -152,6 +152,17 @@ def test_a_rule_for_an_interface_that_is_not_there_is_kept_and_holds_once_it_is(
         netns.run("ip link delete late0")
 
 
+def test_the_rule_of_the_flow_on_another_interface_is_named(ruled):
+    wide = {"destination": "0.0.0.0/0", "protocol": "tcp", "ports": "444", "action": "pass", "interfaces": ["wan8"]}
+    there = {**wide, "name": "there", "destination": "192.0.2.0/24", "ports": "440-450", "interfaces": ["wan9"]}
+    ruled.rules(*RULES, there, wide, {**there, "destination": "192.0.2.1", "protocol": "udp"})
+    answer = ask(ruled, **flow(port="444"))
+    assert (answer["reason"], answer["rule"]) == ("default", None)
+    assert answer["rule_elsewhere"]["name"] == "there"
+    assert ask(ruled, **flow())["rule_elsewhere"] is None  # a rule matches here
+    assert ask(ruled, **flow(port="451"))["rule_elsewhere"] is None
+
+
 # ---- the reply to a forwarded flow ----------------------------------------------------------------
 
 

@@ -237,9 +237,13 @@ def explain_text(answer: Answer) -> str:
 
 
 def _entries_for(answer: Answer) -> list[str]:
-    """Return the lines with the entries that would let a flow in, for one that no rule matches."""
+    """Return the lines with the entries that would let a flow in, or its rule for other interfaces, if it has none."""
     if answer["reason"] != "default" or answer["verdict"] == "pass":
         return []
+    elsewhere = answer.get("rule_elsewhere")
+    if elsewhere:
+        names = ", ".join(elsewhere["interfaces"])
+        return paragraph(f"A rule has this flow on {names}, and not on this interface: {_rule_line(elsewhere)}")
     management, rule = (text.format(**answer["flows"][0]) for text in (MANAGEMENT_ENTRY, PASS_RULE))
     return [
         *paragraph("To let it in, add to `management` of the interface if the destination is this router:"),

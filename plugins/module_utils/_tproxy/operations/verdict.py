@@ -10,7 +10,7 @@ sockets in use. See checks/test_run.py for the limits of a test run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..abi.structs import REASON_NAMES, VERDICT_NAMES
@@ -34,6 +34,7 @@ from ..system.system import Netlink, System
 from .reply import program_on, reply_to
 
 FLOW_OPTIONS = ("interface", "source", "source_port", "destination", "protocol", "port", "expect")
+OF_ONE = ("verdict", "reason", "rule", "reply", "rule_elsewhere")
 VERDICTS, REASONS = tuple(VERDICT_NAMES.values()), tuple(REASON_NAMES.values())
 SOURCE_PORT = 49152  # the first that RFC 6335 leaves to clients
 
@@ -59,11 +60,10 @@ def ask_verdict(options: Options, system: System, _check_mode: bool) -> Result:
             trace = ask_program(system.bpf, _program_of(system, netlink, link), link.ifindex, flow)
             rule = rules.get(trace.rule)
             trace, reply = _with_listener(trace, rule, system), reply_to(flow, trace, system, netlink, policies)
-            answers.append({**_echo(item, flow), **_answer(trace, rule), "reply": reply})
+            elsewhere = None if rule else _elsewhere(rules.values(), flow, link.name)
+            answers.append({**_echo(item, flow), **_answer(trace, rule), "reply": reply, "rule_elsewhere": elsewhere})
     _compare(answers, items)
-    first = (
-        {name: answers[0][name] for name in ("verdict", "reason", "rule", "reply")} if options["flows"] is None else {}
-    )
+    first = {name: answers[0][name] for name in OF_ONE} if options["flows"] is None else {}
     return Result(False, {"flows": answers, **first})
 
 
@@ -177,6 +177,22 @@ def _with_listener(trace: Trace, rule: Rule | None, system: System) -> Trace:
 
 def _answer(trace: Trace, rule: Rule | None) -> Answer:
     return {"verdict": trace.verdict, "reason": trace.reason, "rule": rule.to_params() if rule else None}
+
+
+def _elsewhere(rules: Iterable[Rule], flow: Flow, interface: str) -> Answer | None:
+    """Return the best of the rules that have the flow on other interfaces only."""
+    found = [rule for rule in rules if rule.interfaces and interface not in rule.interfaces and _has(rule, flow)]
+    return min(found, key=lambda rule: rule.precedence).to_params() if found else None
+
+
+def _has(rule: Rule, flow: Flow) -> bool:
+    """Return whether a rule has the flow, on whatever interface."""
+    return (
+        rule.protocol == flow.protocol
+        and bool(rule.destination.contains(flow.destination))
+        and bool(rule.source.contains(flow.source))
+        and (not has_ports(flow.protocol) or rule.low <= flow.port <= rule.high)
+    )
 
 
 def _echo(item: Options, flow: Flow) -> Answer:

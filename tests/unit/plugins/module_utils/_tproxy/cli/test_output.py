@@ -97,6 +97,15 @@ def test_an_explanation_names_flow_verdict_reason_and_rule(reason):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_an_explanation_names_the_rule_of_other_interfaces_in_place_of_new_entries():
+    flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 2}
+    answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
+    elsewhere = {**answer_of_info()["rules"][0], "interfaces": ["wan0", "wan1"]}
+    text = explain_text({**answer, "rule_elsewhere": elsewhere}).replace("\n", " ")
+    assert "A rule has this flow on wan0, wan1, and not on this interface: udp 172.16.240.0/24 ports 5060" in text
+    assert "To let it in" not in text
+
+
 def test_an_explanation_without_a_rule():
     flow = {"interface": "lan0", "source": "10.0.0.1", "source_port": 1, "destination": "10.0.0.2", "port": 2}
     answer = {"verdict": "drop", "reason": "default", "rule": None, "flows": [{**flow, "protocol": "udp"}]}
