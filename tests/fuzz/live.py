@@ -98,12 +98,10 @@ def try_changes(trial: LiveTrial, name: str) -> Counter:
         setup["rules"] = list({_about(rule): {**rule, "interfaces": []} for rule in setup["rules"]}.values())
     universe, seen = setup["rules"], Counter()
     source = Packets(setup, trial.host.sockets, chance)
-    present = [rule for rule in universe if chance.random() < 0.5]
-    trial.tell({**setup, "rules": present, "slots": list(range(1, len(present) + 1))})
+    trial.tell(_with_rules(setup, [rule for rule in universe if chance.random() < 0.5]))
     for number in range(CHANGES):
         if trial.host.is_stale():  # on a slow machine the sockets in TIME_WAIT would end
-            present = trial.setup["rules"]
-            trial.tell({**setup, "rules": present, "slots": list(range(1, len(present) + 1))})
+            trial.tell(_with_rules(setup, trial.setup["rules"]))
         drawn = chance.sample(universe, min(len(universe), chance.randint(1, RULES_PER_CHANGE)))
         for rule in drawn:  # a change of several flows is compiled anew
             is_here = rule in trial.setup["rules"]
@@ -114,6 +112,10 @@ def try_changes(trial: LiveTrial, name: str) -> Counter:
             assert said == wanted, f"{name}, change {number}, {arrived}: the program says {said}, the model {wanted}"
             seen[said.reason] += 1
     return seen
+
+
+def _with_rules(setup: dict, rules: list) -> dict:
+    return {**setup, "rules": rules, "slots": list(range(1, len(rules) + 1))}
 
 
 def _about(rule: dict) -> str:

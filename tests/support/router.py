@@ -34,6 +34,8 @@ IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_RCVBUFFORCE = 19, 20, 33
 BUFFER_BYTES = 1 << 24
 PATIENCE = 10  # seconds after which a packet counts as lost
 
+NOISE = ("icmp", "other")  # an interface that comes up solicits routers and reports its groups
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,6 +45,21 @@ def eventually(seen) -> None:
     while not seen():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.01)
+
+
+def outcomes_of(router, send, ignored: tuple = NOISE) -> set:
+    """Return the outcomes that were counted for the frame that `send()` sends: {(reason, outcome)}."""
+    before, found = router.reasons(), set()
+
+    def counted() -> bool:
+        after = router.reasons()
+        grown = {outcome for outcome in after if after[outcome] != before.get(outcome, 0)}
+        found.update(outcome for outcome in grown if outcome[0] not in ignored)
+        return bool(found)
+
+    send()
+    eventually(counted)
+    return found
 
 
 def link_address(interface: str) -> bytes:

@@ -92,13 +92,16 @@ class Host:
 
     def is_group(self, family: int, address: int) -> bool:
         """Whether packets to it are for several hosts."""
-        if any(prefix.holds(family, address) for prefix in MULTICAST) or (family, address) == LIMITED_BROADCAST:
-            return True
-        return (family, address) in self.broadcasts - self.own
+        return is_anywhere_a_group(family, address) or (family, address) in self.broadcasts - self.own
 
     def gets(self, family: int, address: int) -> bool:
         """Whether this host is among those that get it."""
         return self.is_own(family, address) or self.is_group(family, address)
+
+
+def is_anywhere_a_group(family: int, address: int) -> bool:
+    """Whether packets to it are for several hosts, whatever the subnets."""
+    return any(prefix.holds(family, address) for prefix in MULTICAST) or (family, address) == LIMITED_BROADCAST
 
 
 def is_special(family: int, address: int) -> bool:
@@ -108,11 +111,8 @@ def is_special(family: int, address: int) -> bool:
 
 def has_martian_source(flow: Flow) -> bool:
     """Whether the stack takes no packet from the source ("Martian sources")."""
-    begins_with_0 = flow.source >> 24 & 0xFF == 0
-    to_group = (flow.family, flow.destination) == LIMITED_BROADCAST or any(
-        prefix.holds(flow.family, flow.destination) for prefix in MULTICAST
-    )
-    return is_special(flow.family, flow.source) and not (begins_with_0 and to_group)
+    asks_group = flow.source >> 24 & 0xFF == 0 and is_anywhere_a_group(flow.family, flow.destination)
+    return is_special(flow.family, flow.source) and not asks_group
 
 
 def is_management(policy: Policy, flow: Flow, host: Host) -> bool:

@@ -40,10 +40,16 @@ from ansible_collections.netedge.tproxy.tests.support.packets import (
     tcp,
     udp,
 )
-from ansible_collections.netedge.tproxy.tests.support.router import LAN, OWN, SERVER, eventually, transparent
+from ansible_collections.netedge.tproxy.tests.support.router import (
+    LAN,
+    OWN,
+    SERVER,
+    eventually,
+    outcomes_of,
+    transparent,
+)
 
 ETH_QINQ = 0x88A8
-NOISE = ("icmp", "other")  # an interface that comes up solicits routers and reports its groups
 PACKET_VNET_HDR, SOL_PACKET = 15, 263
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 PASSING = {"destination": SERVER, "protocol": "tcp", "ports": "443", "action": "pass"}
@@ -71,21 +77,6 @@ def wire(router, client):
         yield raw
 
 
-def heard(router, send) -> set:
-    """Return the outcomes that were counted for the frame that `send()` sends."""
-    before, found = router.reasons(), set()
-
-    def counted() -> bool:
-        after = router.reasons()
-        grown = {outcome for outcome in after if after[outcome] != before.get(outcome, 0)}
-        found.update(outcome for outcome in grown if outcome[0] not in NOISE)
-        return bool(found)
-
-    send()
-    eventually(counted)
-    return found
-
-
 def tagged_twice(payload: bytes, outer: int, inner: int, kind: int = ETH_VLAN) -> bytes:
     """Return a frame with two tags, `kind` being the EtherType of the outer one."""
     return ethernet(struct.pack(">HHHH", outer, ETH_VLAN, inner, ETH_IP) + payload, kind)
@@ -109,7 +100,9 @@ TAGGED = {
 
 
 def test_tagged_frames_belong_to_the_vlan_but_for_vlan_0(router, wire):
-    found = {name: heard(router, functools.partial(wire.send, frame)) for name, (frame, _outcome) in TAGGED.items()}
+    found = {
+        name: outcomes_of(router, functools.partial(wire.send, frame)) for name, (frame, _outcome) in TAGGED.items()
+    }
     assert found == {name: {outcome} for name, (_frame, outcome) in TAGGED.items()}
 
 
@@ -136,7 +129,7 @@ def test_a_second_priority_tag_leads_no_packet_past_the_rules(router, wire):
 
 def test_a_datagram_cut_short_is_malformed(router, wire):
     lengths = (0, 1, 19, 20, 24, 39)
-    found = {length: heard(router, functools.partial(wire.send, ethernet(ASKING[:length]))) for length in lengths}
+    found = {length: outcomes_of(router, functools.partial(wire.send, ethernet(ASKING[:length]))) for length in lengths}
     assert found == {length: {("malformed", "dropped")} for length in lengths}
 
 
@@ -170,7 +163,7 @@ def test_headers_may_lie_beyond_the_linear_area(router, wire, client, kind):
         virtio = struct.pack("=BBHHHH", 0, 0, linear, 0, 0, 0)
         for port, outcome in ((443, ("rule", "passed")), (444, ("default", "dropped"))):
             frame = virtio + LONG_FRAMES[kind](port)
-            assert heard(router, functools.partial(wire.send, frame)) == {outcome}, f"{linear} bytes are linear"
+            assert outcomes_of(router, functools.partial(wire.send, frame)) == {outcome}, f"{linear} bytes are linear"
 
 
 @pytest.fixture
