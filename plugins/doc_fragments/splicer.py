@@ -171,3 +171,25 @@ options:
         type: bool
         default: false
 """
+
+    TABLES = r"""
+options:
+  flow_tables:
+    description:
+      - Sizes of the tables of tracked flows, 4096 to 4194304 flows each. A flow takes some 130 bytes of kernel memory,
+        which the table has from the start.
+      - A table that is not named keeps its size with O(state=merged). A new table, and a table that is not named with
+        O(state=replaced), has 65536.
+      - Another size loads the program again, on all interfaces that run it. The flows stay.
+    type: dict
+    suboptions:
+      own:
+        description: Flows that this router began.
+        type: int
+      forwarded:
+        description: Flows that began behind this router, if O(interfaces[].policy.track) is V(all).
+        type: int
+      outside:
+        description: Flows that began outside, towards this router.
+        type: int
+"""

@@ -51,7 +51,7 @@ import pathlib
 
 import yaml
 
-from ..plugin_utils.router_input import checked, named, nearest, unknown
+from ..plugin_utils.router_input import checked, load, named, nearest, unknown
 
 PREFIX = "tproxy_splicer_"
 DEFAULTS = pathlib.Path(__file__).resolve().parents[2] / "roles" / "tproxy_splicer" / "defaults" / "main.yml"
@@ -91,6 +91,8 @@ def role_options(variables, names=()):
         options["layers"] = given["layers"]
     present = [entry["name"] for entry in entries if entry.get("state") != "absent"]
     options["routes"] = [_route(given, present)] if present else []
+    if isinstance(given.get("flow_tables"), dict):  # Ansible refuses another type
+        options["flow_tables"] = {**load("model.flow_tables").SIZES, **given["flow_tables"]}
     faults += wrong or checked(options)[1]
     return {"options": options, "faults": faults, "interfaces": present}
 

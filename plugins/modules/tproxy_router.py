@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - netedge.tproxy.splicer
   - netedge.tproxy.splicer.layers
   - netedge.tproxy.splicer.services
+  - netedge.tproxy.splicer.tables
   - netedge.tproxy.splicer.changes
   - netedge.tproxy.splicer.confirm
 attributes:
@@ -318,6 +319,7 @@ EXAMPLES = r"""
     interfaces: "{{ router.gathered.interfaces }}"
     rules: "{{ router.gathered.rules }}"
     routes: "{{ router.gathered.routes }}"
+    flow_tables: "{{ router.gathered.flow_tables }}"
 
 - name: Refuse a bad rule set without a router, and show the difference
   netedge.tproxy.tproxy_router:
@@ -328,6 +330,12 @@ EXAMPLES = r"""
     rules:
       - {name: voice, destination: 172.16.240.0/24, protocol: udp, ports: 5060, tproxy_port: 58997}
   diff: true
+
+- name: Track more flows of the clients behind a router that masquerades
+  netedge.tproxy.tproxy_router:
+    interfaces:
+      - {name: wan0, policy: {track: all}}
+    flow_tables: {forwarded: 262144}
 
 - name: Remove the splicer from one interface
   netedge.tproxy.tproxy_router:
@@ -384,8 +392,8 @@ generation:
   sample: 7
 changed_parts:
   description:
-    - Names of the parts that the run changes, of C(rules), C(routes), C(addresses), C(policies), C(filters), C(command
-      line), C(units), C(saved state) and C(pins).
+    - Names of the parts that the run changes, of C(flow tables), C(rules), C(routes), C(addresses), C(policies),
+      C(filters), C(command line), C(units), C(saved state) and C(pins).
   returned: O(state) is V(merged), V(replaced) or V(absent)
   type: list
   elements: str
@@ -431,6 +439,7 @@ gathered:
         owner: ansible
     routes:
       - {interfaces: [lan0], mark: 0x10000000/0x10000000, table: 1080, priority: 1080}
+    flow_tables: {own: 65536, forwarded: 65536, outside: 65536}
     persist: true
     failure: fail_open
     cli: true
@@ -445,6 +454,7 @@ rendered:
     interfaces: []
     rules: []
     routes: []
+    flow_tables: {own: 65536, forwarded: 65536, outside: 65536}
     persist: true
     failure: fail_open
     cli: true

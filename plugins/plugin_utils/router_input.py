@@ -72,7 +72,7 @@ def _faults_of_saved(config: Any) -> list[str]:
     """Return every fault of the option `running_config`, which state=gathered has returned."""
     if not config or not isinstance(config, Mapping):
         return []  # Ansible refuses another type
-    known = ("interfaces", "rules", "routes", *load("operations.render").NOTHING)
+    known = ("interfaces", "rules", "routes", "flow_tables", *load("operations.render").NOTHING)
     faults = unknown(config, known, "running_config")
     return faults or [f"running_config: {fault}" for fault in checked(_as_options(config))[1]]
 

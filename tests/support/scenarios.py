@@ -173,6 +173,9 @@ SAVED = (*ALL, saving(failure="fail_closed"))
 OPEN_SAVED = (*ALL, saving(failure="fail_open"))
 FOREIGN = attaching("lan0", "a table", function=OTHER, priority=20)
 
+SIZES = {"own": 4096, "forwarded": 1 << 20}
+SIZED = (steering(WEB, flow_tables=SIZES), saving(failure="fail_open"))
+
 OPEN_LAN, NO_LAN = {"name": "lan0", "policy": OPEN}, {"name": "lan0", "state": "absent"}
 
 ON_CLSACT = attaching("lan0", policy=CLOSED, hook="clsact")
@@ -225,6 +228,8 @@ ANY_KERNEL = (
     Scenario("another policy and rule of a router", (steering(WEB),), steering(MAIL, interfaces=(OPEN_LAN,))),
     Scenario("one interface of a router less", (steering(WEB),), steering(interfaces=(NO_LAN,), purge=True)),
     Scenario("a router that grows out of its image", (steering(WEB),), steering(*MANY_ROOTS, text="version 2")),
+    Scenario("smaller and larger tables of a router", (steering(WEB),), steering(WEB, flow_tables=SIZES)),
+    Scenario("restore other sizes of tables after a boot", (*SIZED, befalling("reboot")), restoring()),
     Scenario("no router any more", (steering(WEB),), steering(state="absent")),
     Scenario("no route any more", (*BOTH, routing("lan0", "lan1")), routing("lan0", "lan1", state="absent")),
 )

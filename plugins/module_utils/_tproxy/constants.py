@@ -43,4 +43,5 @@ AUTO = "auto"  # the addresses that an interface has
 FAMILY_NAMES = ("ipv4", "ipv6")
 
 # The members that tproxy_info returns on request, in the order of its documentation.
+FLOW_TABLES = ("own", "forwarded", "outside")  # of tracked flows
 INFO_MEMBERS = ("attachments", "program", "rules", "flows", "drops", "routes", "findings")

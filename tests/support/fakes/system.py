@@ -153,6 +153,13 @@ class FakeBpf(Adapter):
     def keys(self, descriptor, size, entries):
         return list(self.kernel.read(descriptor).entries)
 
+    def entries(self, descriptor, key_size, value_size):
+        return list(self.kernel.read(descriptor).entries.items())
+
+    @writes
+    def update_entries(self, descriptor, wanted):
+        self.kernel.get(descriptor).entries.update(wanted)
+
     def values(self, descriptor, key_size, value_size):
         found = self.kernel.read(descriptor)
         if found.shape[0] != TYPE_ARRAY:

@@ -32,9 +32,9 @@ KERNEL_TUNNELS = (5, 14)
 LOOPBACK_HARDWARE = 772  # ARPHRD_: include/uapi/linux/if_arp.h
 TUNNELS = (768, 769, 776, 778, 823)  # TUNNEL (ipip), TUNNEL6, SIT, IPGRE, IP6GRE
 FULL = {
-    "own": "look for a process of this router that asks many peers, or open their answers by rules and set track: none",
-    "forwarded": "set track: own where rules let the answers in, or look for a host behind the router that scans",
-    "outside": "narrow the rules that let these flows in, or look for a flood",
+    "own": "look for a process of this router that asks many peers, or give the table more room (flow_tables)",
+    "forwarded": "look for a host behind the router that scans, or give the table more room (flow_tables)",
+    "outside": "narrow the rules that let these flows in, look for a flood, or give the table more room (flow_tables)",
 }
 STRICT = 1  # rp_filter: Documentation/networking/ip-sysctl.rst
 LOOPBACK = "lo"

@@ -7,19 +7,16 @@
 from __future__ import annotations
 
 from ..abi import structs as codec
-from ..resources.pins import Pins
+from ..resources.pins import FLOW_PINS, Pins
 from ..system.system import System
 from .facts import FlowTable
-
-# By the names of SEMANTICS.md; each is a map of bpf/maps.h.
-TABLES = {"own": "flows_own", "forwarded": "flows_forwarded", "outside": "flows_outside"}
 
 
 def flow_tables(system: System, pins: Pins) -> list[FlowTable]:
     """Return the tables that are pinned. Raise KernelRefused."""
     now, sizes = system.background.monotonic_ns(), (codec.size_of("flow_key"), codec.size_of("flow_state"))
     found = []
-    for name, pin in TABLES.items():
+    for name, pin in FLOW_PINS.items():
         if pins.has(pin):
             descriptor = pins.fd(pin)
             states = (codec.decode("flow_state", each) for each in system.bpf.values(descriptor, *sizes))

@@ -13,8 +13,9 @@ from ..model.policy import Policy
 from ..model.rule import Rule
 from ..resources.current_state import DriftEntry
 from ..resources.hooks import ANYWHERE, TCX, Hook, HookProgram, programs_on, runs
+from ..resources.host_state import RulePlan, TransactionPlan
 from ..resources.trackers import untracked
-from ..resources.transaction import RulePlan, Transaction, TransactionPlan
+from ..resources.transaction import Transaction
 from ..system.netlink.messages import Link
 from .collect import (
     WaitingSockets,

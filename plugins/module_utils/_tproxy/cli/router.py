@@ -41,13 +41,14 @@ from ..program.blob import Wanted
 from ..program.select import wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import TCX, Hook
+from ..resources.host_state import InterfacePlan, TransactionPlan
 from ..resources.in_force import Waiting, enforcing_attachments, waiting_rules
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Diff, Operation, Options, Result
 from ..resources.reconcile import Changes, diff
 from ..resources.routes import lines
 from ..resources.session import open_transaction
-from ..resources.transaction import InterfacePlan, Transaction, TransactionPlan, trust
+from ..resources.transaction import Transaction, trust
 from ..system import systemd
 from ..system.bcc import Compiler
 from ..system.open_checks import open_for_checks
@@ -319,6 +320,7 @@ def _result(
 def _changed_parts(planned: TransactionPlan, rules_change: bool, files: _Files) -> list[str]:
     """Return the names of the parts that change."""
     is_changed = {
+        "flow tables": bool(planned.flow_tables),
         "rules": rules_change or bool(planned.rules and planned.rules.changed),
         "routes": bool(planned.routes and planned.routes.changed),
         "addresses": bool(planned.addresses and planned.addresses.changes),
@@ -351,9 +353,9 @@ def _rule_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[s
 
 
 def _kernel_lines(planned: TransactionPlan, current: CurrentState) -> tuple[list[str], list[str]]:
-    """Return both sides of the diff of routes, addresses, policies and attachments: only what changes."""
-    before: list[str] = []
-    after: list[str] = []
+    """Return both sides of the diff of tables, routes, addresses, policies and attachments: only what changes."""
+    before = [f"table {name}: {size} flows" for name, (size, _wanted) in planned.flow_tables.items()]
+    after = [f"table {name}: {size} flows" for name, (_had, size) in planned.flow_tables.items()]
     if planned.routes is not None:
         before += lines(planned.routes.changes.deletes)
         after += lines(planned.routes.changes.puts)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..constants import AUTO, FAMILY_NAMES, HANDLE, PRIORITY, REPLACED, ROUTE_PRIORITY, ROUTE_TABLE
 from ..errors import InvalidInput
+from .flow_tables import SIZES, sizes_from_params
 from .layers import read_layers
 from .policy import CHOICES, Mark, WantedHook, masked_sources, parse_mark, policy_from_params, route_faults
 from .prefix import parse_address
@@ -58,7 +59,7 @@ class WantedRouter:
     """The desired state. `is_whole`: interfaces, rules and routes that are not listed are removed.
 
     `rules` is None where the rules in force stay, `routes` where each interface of the list has the default one. Other
-    rules of the owners in `purged` are removed.
+    rules of the owners in `purged` are removed. `flow_tables` has the wanted sizes by name; other tables keep theirs.
     """
 
     is_whole: bool
@@ -66,7 +67,8 @@ class WantedRouter:
     rules: Mapping[Identity, Rule] | None = None
     purged: frozenset[str] = frozenset()
     routes: tuple[WantedRoute, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    flow_tables: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def present(self) -> tuple[WantedInterface, ...]:
@@ -89,6 +91,7 @@ def router_from_params(options: Options, users: Users = no_user) -> WantedRouter
     rules, warnings = _rules(options, users, faults)
     routes = _routes(options.get("routes"), interfaces, faults)
     is_whole = options.get("state") == REPLACED
+    tables = {**(SIZES if is_whole else {}), **sizes_from_params(options.get("flow_tables") or {}, faults)}
     if is_whole:
         faults += [
             f"{name}: missing; state=replaced describes the whole router, so give [] for none"
@@ -105,7 +108,7 @@ def router_from_params(options: Options, users: Users = no_user) -> WantedRouter
         raise InvalidInput(faults)
     for entry in options.get("interfaces") or []:
         warnings += [f"{_place(entry)}: {text}" for text in masked_sources(entry.get("policy"))]
-    return WantedRouter(is_whole, interfaces, rules, _purged(options), routes, tuple(warnings))
+    return WantedRouter(is_whole, interfaces, rules, _purged(options), routes, tables, tuple(warnings))
 
 
 def _metrics_faults(options: Options) -> list[str]:

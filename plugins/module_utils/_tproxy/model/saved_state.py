@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..constants import FAIL_OPEN
 from ..errors import InvalidInput, LayoutMismatch, VerificationFailed
+from .flow_tables import SIZES, sizes_from_params
 from .policy import InterfaceAddresses, Mark, Policy, parse_mark, policy_from_params
 from .prefix import format_address, parse_address
 from .rule import Rule, is_of_a_service
@@ -62,6 +63,7 @@ class SavedState:
     """All that is in force of our own program. `blob` is its text, "" where none runs; each tuple is sorted.
 
     `recorded` has the addresses of interfaces without the program, such as lo. An attachment has its own.
+    `flow_tables` has the sizes of tables of tracked flows.
     """
 
     pin_dir: str
@@ -71,6 +73,7 @@ class SavedState:
     routes: tuple[SavedRoute, ...] = ()
     failure: str = FAIL_OPEN
     recorded: tuple[InterfaceAddresses, ...] = ()
+    flow_tables: Mapping[str, int] = field(default_factory=lambda: SIZES)
 
 
 def encode_state(state: SavedState) -> str:
@@ -88,6 +91,7 @@ def body_of(state: SavedState) -> dict[str, Any]:
         "rules": [rule.to_params() for rule in state.rules],
         "attachments": [_attachment_params(entry) for entry in state.attachments],
         "routes": [{**entry._asdict(), "mark": str(entry.mark)} for entry in state.routes],
+        "flow_tables": dict(state.flow_tables),
         "recorded": {entry.name: entry.to_params()["addresses"] for entry in state.recorded},
     }
 
@@ -109,7 +113,8 @@ def state_of(body: Mapping[str, Any]) -> SavedState:
             tuple(_attachment(entry) for entry in body["attachments"]),
             tuple(SavedRoute(**{**entry, "mark": parse_mark(entry["mark"])}) for entry in body["routes"]),
             body["failure"],
-            _recorded(body.get("recorded", {})),  # release 0.1 saved none
+            _recorded(body.get("recorded", {})),  # release 0.1 saved none, and no sizes
+            _flow_tables(body.get("flow_tables", {})),
         )
     except (InvalidInput, KeyError, TypeError) as fault:
         raise VerificationFailed(f"the saved state is whole, but no state of this release: {fault}") from fault
@@ -117,6 +122,14 @@ def state_of(body: Mapping[str, Any]) -> SavedState:
 
 def _recorded(params: Mapping[str, Iterable[str]]) -> tuple[InterfaceAddresses, ...]:
     return tuple(InterfaceAddresses(name, tuple(map(parse_address, params[name]))) for name in sorted(params))
+
+
+def _flow_tables(params: Mapping[str, int]) -> Mapping[str, int]:
+    faults: list[str] = []
+    found = {**SIZES, **sizes_from_params(params, faults)}
+    if faults:
+        raise InvalidInput(faults)
+    return found
 
 
 def _readable(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,6 +196,7 @@ def merge_lost(state: SavedState, saved: SavedState, left: Iterable[str] = ()) -
         blob=state.blob or (saved.blob if lost else ""),
         attachments=tuple(sorted([*state.attachments, *lost], key=lambda entry: entry[:3])),
         routes=tuple(sorted([*state.routes, *unrouted])),
+        flow_tables=state.flow_tables if state.blob else saved.flow_tables,  # without a program the maps may be gone
         # The addresses of a lost program stay recorded, and its attachment has them.
         recorded=tuple(entry for entry in state.recorded if entry.name not in without),
     )
@@ -200,6 +214,7 @@ def lines_of(state: SavedState | None) -> list[str]:
         *(json.dumps(_attachment_params(entry)) for entry in state.attachments),
         *(str(rule) for rule in state.rules),
         *(f"{entry.family} {entry.interface} {entry.mark} table {entry.table}" for entry in state.routes),
+        *(f"table {name}: {size} flows" for name, size in state.flow_tables.items() if size != SIZES[name]),
         *(f"{entry.name}: own addresses {' '.join(entry.to_params()['addresses'])}" for entry in state.recorded),
     ]
 

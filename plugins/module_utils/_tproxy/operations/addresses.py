@@ -13,10 +13,10 @@ from ..model.policy import InterfaceAddresses, interface_addresses
 from ..model.prefix import parse_address
 from ..resources.current_state import CurrentState
 from ..resources.host_addresses import host_addresses
+from ..resources.host_state import HostState
 from ..resources.interfaces import kernel_addresses, links_by_name
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.session import open_transaction
-from ..resources.transaction import HostState
 from ..system.netlink.messages import Address, Link
 from ..system.open_changes import open_for_changes
 from ..system.system import System

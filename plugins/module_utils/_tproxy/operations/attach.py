@@ -21,13 +21,14 @@ from ..program.blob import Attached, Wanted
 from ..program.select import wanted_program
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, Hook, tcx_hook
+from ..resources.host_state import HostState, Remains
 from ..resources.interfaces import links_by_name
 from ..resources.older_release import older_attachments
 from ..resources.operation import Answer, Diff, Operation, Options, Result
 from ..resources.pins import Pins
 from ..resources.routes import FAMILIES, is_ours
 from ..resources.session import open_transaction
-from ..resources.transaction import HostState, Remains, Transaction
+from ..resources.transaction import Transaction
 from ..system.bcc import Compiler
 from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks

@@ -18,6 +18,7 @@ from ..abi.layout import INTERFACES
 from ..checks.findings import format_finding, not_in_force
 from ..constants import AUTO, FAIL_OPEN, METRICS_INTERVAL, REPLACED
 from ..errors import InvalidInput, TproxyError
+from ..model.flow_tables import SIZES
 from ..model.option_text import option_lines
 from ..model.policy import Mark, Policy, WantedHook, interface_addresses, policy_of
 from ..model.prefix import format_address
@@ -51,11 +52,15 @@ class _Interface(NamedTuple):
 
 @dataclass(frozen=True)
 class _Router:
-    """The state of a router. `rest` has the options of tproxy_router that are no interfaces, rules and routes."""
+    """The state of a router.
+
+    `rest` has the options of tproxy_router that are no interfaces, rules, routes and tables.
+    """
 
     interfaces: Mapping[str, _Interface] = field(default_factory=dict)
     rules: Mapping[Identity, Rule] = field(default_factory=dict)
     routes: tuple[WantedRoute, ...] = ()
+    flow_tables: Mapping[str, int] = field(default_factory=lambda: SIZES)
     rest: Answer = field(default_factory=lambda: NOTHING)
 
 
@@ -110,7 +115,8 @@ def _after(before: _Router, wanted: WantedRouter, options: Options) -> _Router:
     routed = {route.interface for route in wanted.routes} | set(wanted.leaving)
     stay = () if wanted.is_whole else tuple(route for route in before.routes if route.interface not in routed)
     rest = _rest(options, NOTHING if wanted.is_whole else before.rest)
-    return _Router({**kept, **named}, rules_after(before.rules, wanted), (*stay, *wanted.routes), rest)
+    routes, tables = (*stay, *wanted.routes), {**before.flow_tables, **wanted.flow_tables}
+    return _Router({**kept, **named}, rules_after(before.rules, wanted), routes, tables, rest)
 
 
 def _interface(each: WantedInterface, before: _Router, marks: Mapping[str, Mark]) -> _Interface:
@@ -209,6 +215,7 @@ def _shown(router: _Router) -> Answer:
         "interfaces": [_shown_interface(name, router.interfaces[name], marks) for name in sorted(router.interfaces)],
         "rules": [shown_rule(rule) for rule in sorted_rules(router.rules)],
         "routes": shown_routes(sorted(router.routes, key=_order)),
+        "flow_tables": dict(router.flow_tables),
         **router.rest,
     }
 

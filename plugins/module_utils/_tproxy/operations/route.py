@@ -21,11 +21,11 @@ from ..checks.findings import findings, warnings_of
 from ..errors import InvalidInput
 from ..model.policy import Mark, Policy, parse_mark, route_faults
 from ..resources.current_state import CurrentState
+from ..resources.host_state import HostState
 from ..resources.interfaces import links_by_name
 from ..resources.operation import Diff, Operation, Options, Result
 from ..resources.routes import FAMILIES, RouteKey, Routes, lines, with_local_routes
 from ..resources.session import open_transaction
-from ..resources.transaction import HostState
 from ..system.netlink.messages import Link
 from ..system.open_checks import open_for_checks
 from ..system.system import Netlink, System

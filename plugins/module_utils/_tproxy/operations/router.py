@@ -25,11 +25,12 @@ from ..resources.attachments import hook_of
 from ..resources.current_state import CurrentState
 from ..resources.hooks import CLSACT, TCX, Hook, Order, is_fail_closed, programs_on, runs
 from ..resources.host_addresses import LOOPBACK_IFINDEX
+from ..resources.host_state import HostState, Remains
 from ..resources.interfaces import kernel_addresses
 from ..resources.operation import Answer
 from ..resources.routes import FAMILIES, RouteKey, Routes, with_local_routes
 from ..resources.routes import FAMILY_NAMES as FAMILY_NAME
-from ..resources.transaction import HostState, Remains, Transaction
+from ..resources.transaction import Transaction
 from ..system.netlink.messages import Link
 from .hook_choice import choose, elsewhere, hook_that_stands, order_of, policy_on
 
@@ -107,6 +108,7 @@ def desired_state(
         policies=policies,
         attachments=_attachments(current, places, leaving, program),
         orders={each.hook: each.order for each in places},
+        flow_tables=wanted.flow_tables,
         program=program if found else None,
         remains=Remains.EVERYTHING if rules or policies else Remains.NOTHING,
     )
@@ -219,7 +221,7 @@ def _attachments(
 
 
 def gathered(current: CurrentState) -> Answer:
-    """Return the state in force as the options `interfaces`, `rules` and `routes` of tproxy_router.
+    """Return the state in force as the options `interfaces`, `rules`, `routes` and `flow_tables` of tproxy_router.
 
     Values that the defaults give are left out where a rule has them, so that the text reads as an operator writes it.
     """
@@ -227,6 +229,7 @@ def gathered(current: CurrentState) -> Answer:
         "interfaces": _gathered_interfaces(current),
         "rules": [shown_rule(rule) for rule in sorted_rules(current.rules.rules) if not is_of_a_service(rule)],
         "routes": shown_routes(map(_wanted_route, sorted(current.routes.rules))),
+        "flow_tables": current.flow_tables,
     }
 
 

@@ -19,12 +19,13 @@ from ..model.layers import OPTIONS, Read, layer_items, read_layers
 from ..model.prefix import Prefix
 from ..model.rule import Identity, Rule, sorted_rules
 from ..model.rule_options import WARNED, Users, grouped, identities_from_params, rules_from_params, shared_flows
+from ..resources.host_state import HostState, Remains, RulePlan, TransactionPlan
 from ..resources.in_force import ANY, Waiting, enforcing_interfaces, waiting_rules
 from ..resources.lost_pins import living_pins
 from ..resources.older_release import older_release_warnings
 from ..resources.operation import Answer, Diff, Operation, Options, Result, RuleChanges
 from ..resources.session import lazy_netlink, open_call, open_transaction
-from ..resources.transaction import HostState, Remains, RulePlan, Transaction, TransactionPlan
+from ..resources.transaction import Transaction
 from ..system.open_checks import open_for_checks
 from ..system.system import System
 from .execute import execute

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
+from ..abi.layout import FLOWS
 from ..constants import FUNCTION, HANDLE, PRIORITY, TRACKER
 from ..model.policy import InterfaceAddresses, Mark, Policy
 from ..model.saved_state import SavedAttachment, SavedRoute, SavedState
@@ -21,7 +22,7 @@ from ..system.system import Netlink, System
 from .attachments import Attachment, users
 from .hooks import TCX, Hook, HookProgram, is_fail_closed, tcx_chain
 from .interfaces import AddressTable, InterfaceSnapshot, PolicyTable, kernel_addresses
-from .pins import Pins
+from .pins import FLOW_PINS, Pins
 from .programs import Programs
 from .routes import FAMILY_NAMES, RouteKey, RouteSnapshot, RouteTable
 from .rules import EMPTY, RuleReader, RuleSnapshot
@@ -110,6 +111,13 @@ class CurrentState:
         return tuple(users(self.netlink, self.programs, TRACKER, self.links, ("egress",)))
 
     @cached_property
+    def flow_tables(self) -> dict[str, int]:
+        """The sizes of the tables of tracked flows, by name. One that is not pinned will have the default."""
+        bpf, pins = self.system.bpf, self.pins
+        there = {name: pin for name, pin in FLOW_PINS.items() if pins.has(pin)}
+        return {name: bpf.map_info(pins.fd(there[name])).entries if name in there else FLOWS for name in FLOW_PINS}
+
+    @cached_property
     def blob(self) -> Blob | None:
         """The blob of the pinned program."""
         return self.programs.blob()
@@ -132,6 +140,7 @@ def observe_state(current: CurrentState, pin_dir: str) -> SavedState:
         _attachments(current),
         tuple(sorted(_route(key) for key in current.routes.rules)),
         recorded=_recorded(current),
+        flow_tables=current.flow_tables,
     )
 
 

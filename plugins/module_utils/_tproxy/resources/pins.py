@@ -26,6 +26,7 @@ from ..abi.layout import (
     TYPE_ARRAY,
     TYPE_ARRAY_OF_MAPS,
 )
+from ..constants import FLOW_TABLES
 from ..errors import LayoutMismatch
 from ..system.bpf import Shape
 from ..system.system import Bpf, Bpffs
@@ -33,6 +34,7 @@ from . import hit_counters
 
 FIELDS = ("type", "key size", "value size", "entries", "flags")
 GROWING = ("hits",)  # maps that a run replaces by longer ones
+FLOW_PINS = {name: f"flows_{name}" for name in FLOW_TABLES}  # maps whose size is an option
 ASIDE = "_new"
 
 
@@ -43,8 +45,9 @@ def inner_shape(pages: int) -> Shape:
 
 def has_shape(name: str, found: Shape, wanted: Shape) -> bool:
     """Return whether a map of this name can have this shape."""
-    if name in GROWING:
-        return found[3] >= wanted[3] and (*found[:3], *found[4:]) == (*wanted[:3], *wanted[4:])
+    if name in GROWING or name in FLOW_PINS.values():
+        fits = name not in GROWING or found[3] >= wanted[3]
+        return fits and (*found[:3], *found[4:]) == (*wanted[:3], *wanted[4:])
     return tuple(found) == tuple(wanted)
 
 
@@ -235,12 +238,16 @@ class Pins:
         finally:
             os.close(descriptor)
 
-    def create(self, name: str, pages: int = IMAGE_PAGES_MIN, slots: int = HIT_COUNTERS) -> int:
+    def create(
+        self, name: str, pages: int = IMAGE_PAGES_MIN, slots: int = HIT_COUNTERS, entries: int | None = None
+    ) -> int:
         """Return the descriptor of a new map.
 
-        A map of maps will hold arrays of `pages` pages. A map of hits counts rules in `slots` slots.
+        A map of maps will hold arrays of `pages` pages. A map of hits counts rules in `slots` slots. Another map has
+        room for `entries` entries, None for as many as its shape names.
         """
-        shape = self.shapes[name]
+        kind, key_size, value_size, size, flags = self.shapes[name]
+        shape = (kind, key_size, value_size, size if entries is None else entries, flags)
         if name in GROWING:
             return hit_counters.create(self._bpf, name, shape, slots)
         if shape[0] != TYPE_ARRAY_OF_MAPS:

@@ -29,13 +29,14 @@ from ..system.system import Bpf, Netlink, System
 from .attachments import is_moving
 from .current_state import CurrentState
 from .hooks import TCX, Hook, Order, has_tcx, tcx_hook
+from .host_state import HostState, InterfacePlan, Remains, RulePlan, TransactionPlan
 from .interfaces import for_link, kernel_addresses
 from .lost_pins import recover
 from .pins import splicer_pins
 from .routes import FAMILIES, FAMILY_NAMES, RouteKey, Routes, lines, with_local_routes
 from .rules import PREVIOUS, RuleReader, Stamp
 from .trackers import egress_of
-from .transaction import HostState, InterfacePlan, Remains, RulePlan, Transaction, TransactionPlan
+from .transaction import Transaction
 
 Entry = TypeVar("Entry")
 
@@ -156,6 +157,7 @@ def restore(
             attachments=_attachments(targets, current, cache.wanted(state).attached if targets else None, exact),
             orders={target.hook: Order(before=target.entry.behind) for target in targets if target.entry.behind},
             program=cache.wanted(state) if targets else None,
+            flow_tables=state.flow_tables if targets else {},
             pins_program=exact,
             remains=_remains(state, current, exact),
             can_do_without_trackers=True,
@@ -258,6 +260,7 @@ def describe(planned: TransactionPlan, current: CurrentState) -> list[str]:
     """Return one line for each change of a plan from the current state."""
     names = current.names
     added = [f"pins: {', '.join(planned.repaired)} pinned again"] if planned.repaired else []
+    added += [f"table {name}: {size} flows in place of {had}" for name, (had, size) in planned.flow_tables.items()]
     added += _rule_lines(planned.rules) if planned.rules else []
     removed: list[str] = []
     if planned.routes is not None:

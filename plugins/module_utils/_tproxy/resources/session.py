@@ -19,12 +19,13 @@ from ..constants import FUNCTION
 from ..system.system import Netlink, System
 from .attachments import clsact_marker, clsact_markers
 from .current_state import CurrentState
+from .host_state import HostState
 from .lock import lock, lock_for_change, refuse_without_capabilities
 from .lost_pins import are_lost, recover
 from .older_release import drop_older_pins, migration_is_due, migration_marker, older_pins
 from .pins import Pins, other_pins, splicer_pins
 from .rules import EMPTY
-from .transaction import HostState, Transaction
+from .transaction import Transaction
 
 
 @contextmanager

@@ -7,14 +7,15 @@
 `plan` compares and prepares; it refuses before the first change, and check mode stops after it. `apply` writes in one
 order:
 
-1. Rules. An image that outgrows its map moves to another map, which the program must use when it is loaded.
-2. Routes, then recorded addresses, then own addresses (host_addresses.py).
-3. The program, which the verifier may refuse; then policies; then attachments. So no packet meets the program before
+1. Tables of tracked flows that get another size. Each program is then attached again, on the new tables.
+2. Rules. An image that outgrows its map moves to another map, which the program must use when it is loaded.
+3. Routes, then recorded addresses, then own addresses (host_addresses.py).
+4. The program, which the verifier may refuse; then policies; then attachments. So no packet meets the program before
    everything that it looks up is there.
-4. Removals: attachments, then policies, then addresses. Without its policy the program would close the interface. An
+5. Removals: attachments, then policies, then addresses. Without its policy the program would close the interface. An
    attachment elsewhere on an interface goes last, so the interface is never without one: a move from a filter to TCX,
    or back, lets no packet pass unfiltered. Meanwhile a packet may meet both programs, which set the same mark.
-5. Pins and program, when nothing uses them.
+6. Pins and program, when nothing uses them.
 
 A failure on the way undoes what was done, backwards.
 
@@ -24,156 +25,35 @@ plan was made. Then the rules of the plan are made again from the rules in force
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from ..constants import FUNCTION, TRACKER
-from ..errors import VerificationFailed
-from ..model.policy import InterfaceAddresses, Policy
-from ..model.rule import Identity, Rule
-from ..program.blob import Attached, Wanted
+from ..errors import Conflict, VerificationFailed
+from ..program.blob import Attached, Wanted, of_blob
 from ..ruleset.records import ImageContents
 from ..system.system import Netlink, System
 from .attachments import HookPoint, clsact_marker, clsact_markers, drop_clsact, is_moving, point_at
 from .current_state import CurrentState
-from .hooks import ANYWHERE, Hook, Order
+from .flow_tables import Resize
+from .hooks import ANYWHERE, Hook, is_fail_closed
 from .host_addresses import follow_host_addresses
+from .host_state import HostState, InterfacePlan, Remains, RulePlan, TransactionPlan
 from .image_lock import image_lock
-from .interfaces import InterfaceSnapshot, InterfaceTable, InterfaceWrites
+from .interfaces import InterfaceSnapshot, InterfaceTable
 from .older_release import drop_older_pins
 from .pins import Pins
-from .reconcile import Changes, Plan, diff, plan, reconcile, with_changes
+from .reconcile import diff, plan, reconcile, with_changes
 from .reserved_ports import follow_reserved_ports
-from .routes import LocalKey, RouteKey, Routes, RouteSnapshot
-from .rule_table import CompiledRules, RuleTable, finish_move, rule_table
-from .rules import EMPTY, RuleSnapshot
+from .rule_table import RuleTable, finish_move, rule_table
+from .rules import EMPTY
 from .trackers import is_tracker, needed, obstacle_to_tracker, refusal, tracker_in, with_trackers
 
 Entry = TypeVar("Entry")
-
 COMPILED_OUTSIDE = 3  # attempts to compile rules without the image lock
-
-
-class Remains(enum.Enum):
-    """The pinned objects that stay after a transaction."""
-
-    EVERYTHING = "the maps and the program"
-    MAPS = "the maps"
-    NOTHING = "nothing"
-
-
-@dataclass(frozen=True)
-class HostState:
-    """The state that an operation wants. A part that is None stays as it is and is not read.
-
-    `rules`, `routes`, `addresses` (by ifindex) and `policies` (by ifindex) are whole parts: entries that they lack are
-    removed. `rules` are compiled again when the image in force is damaged, interrupted or stale.
-    `attachments` names hooks: with an Attached, our program must stand there; with None, none of ours. Other hooks
-    stay. `orders` has the order of TCX programs for these hooks. `program` is the program of these attachments. With
-    `pins_program` it is pinned again, too, if another one is pinned.
-    `can_do_without_trackers`: a tracker that has no place on its hook is left out, and no reason to refuse.
-    `previous_rules` changes the rules of the previous image too, while a change waits for confirmation.
-    """
-
-    rules: Mapping[Identity, Rule] | None = None
-    routes: Routes | None = None
-    addresses: Mapping[int, InterfaceAddresses] | None = None
-    policies: Mapping[int, Policy] | None = None
-    attachments: Mapping[Hook, Attached | None] = field(default_factory=dict)
-    orders: Mapping[Hook, Order] = field(default_factory=dict)
-    program: Wanted | None = None
-    pins_program: bool = False
-    remains: Remains = Remains.EVERYTHING
-    can_do_without_trackers: bool = False
-    previous_rules: Callable[[Mapping[Identity, Rule]], Mapping[Identity, Rule]] | None = None
-
-
-@dataclass(frozen=True)
-class RulePlan:
-    """The plan of the rules. `refresh`: the same rules are compiled again. `moving`: a killed move is finished."""
-
-    plan: Plan[RuleSnapshot, Identity, Rule, CompiledRules]
-    refresh: bool
-    moving: bool
-
-    @property
-    def snapshot(self) -> RuleSnapshot:
-        """Return the image in force before."""
-        return self.plan.snapshot
-
-    @property
-    def compiled(self) -> CompiledRules | None:
-        """Return the image to come, None where the image stays."""
-        return self.plan.work
-
-    @property
-    def recompiled(self) -> bool:
-        """Return whether the image changes although no rule changes."""
-        return self.moving or (self.refresh and not self.plan.changed)
-
-    @property
-    def changed(self) -> bool:
-        """Return whether anything has to be done."""
-        return self.plan.changed or self.recompiled
-
-
-@dataclass(frozen=True)
-class InterfacePlan(Generic[Entry]):
-    """The plan of a table of interfaces: `first` before attachments are removed, `after` when they are gone."""
-
-    first: Plan[InterfaceSnapshot[Entry], int, Entry, InterfaceWrites[Entry]]
-    after: Mapping[int, Entry]
-
-    @property
-    def before(self) -> Mapping[int, Entry]:
-        """Return the entries before the transaction."""
-        return self.first.before
-
-    @property
-    def changes(self) -> Changes[int, Entry]:
-        """Return the changes of both steps."""
-        return diff(self.before, self.after)
-
-
-@dataclass(frozen=True)
-class TransactionPlan:
-    """The plan of each part; None for a part that the wanted state leaves as it is.
-
-    `puts` are the hooks that get the program, `removes` the hooks that lose ours. `repaired` are the maps whose
-    lost pins this run has put back; check mode has only read them.
-    """
-
-    desired: HostState
-    rules: RulePlan | None
-    routes: Plan[RouteSnapshot, RouteKey | LocalKey, bool, Changes[RouteKey | LocalKey, bool]] | None
-    addresses: InterfacePlan[InterfaceAddresses] | None
-    policies: InterfacePlan[Policy] | None
-    puts: tuple[Hook, ...]
-    removes: tuple[Hook, ...]
-    repaired: tuple[str, ...] = ()
-
-    @property
-    def remains(self) -> Remains:
-        """Return the pins that stay. Maps stay for rules that came after the plan was made."""
-        has_rules = self.rules is not None and bool(self.rules.plan.after)
-        return Remains.MAPS if has_rules and self.desired.remains is Remains.NOTHING else self.desired.remains
-
-    @property
-    def changed(self) -> bool:
-        """Return whether anything changes. Pins that are removed count for the operation that removes them."""
-        return bool(
-            (self.rules is not None and self.rules.changed)
-            or (self.routes is not None and self.routes.changed)
-            or (self.addresses is not None and self.addresses.changes)
-            or (self.policies is not None and self.policies.changes)
-            or self.puts
-            or self.removes
-            or self.repaired
-        )
 
 
 def trust() -> None:
@@ -228,10 +108,12 @@ class Transaction:
 
     def plan(self, desired: HostState) -> TransactionPlan:
         """Return the way to a wanted state. Raises TproxyError for a state that cannot be. Change nothing."""
-        current = self.current
+        current, tables = self.current, self._plan_flow_tables(desired)
+        if tables:
+            desired = self._on_new_tables(desired)
         if self.is_splicer and desired.attachments:
             desired = replace(desired, attachments=self._with_trackers(desired))
-        puts, removes = self._plan_attachments(desired)
+        puts, removes = self._plan_attachments(desired, bool(tables))
         addresses = policies = routes = None
         if desired.routes is not None:
             routes = plan(current.route_table, current.routes, desired.routes)
@@ -242,7 +124,28 @@ class Transaction:
             kept = self._keep_while_removing(removes)
             policies = _plan_interfaces(current.policy_table, current.policies, desired.policies, kept)
         rules, repaired = self._plan_rules(desired), self.pins.repaired
-        return TransactionPlan(desired, rules, routes, addresses, policies, puts, removes, repaired)
+        return TransactionPlan(desired, rules, routes, addresses, policies, puts, removes, tables, repaired)
+
+    def _plan_flow_tables(self, desired: HostState) -> dict[str, tuple[int, int]]:
+        """Return the sizes before and after of the tables that get another one."""
+        wanted = desired.flow_tables if desired.remains is Remains.EVERYTHING else {}
+        have = self.current.flow_tables if wanted else {}
+        return {name: (have[name], size) for name, size in wanted.items() if have[name] != size}
+
+    def _on_new_tables(self, desired: HostState) -> HostState:
+        """Return the state with each program of ours on a hook: it must be loaded again. Raises Conflict without it."""
+        standing = [each.hook for each in self.current.attachments if not is_fail_closed(each.program)]
+        if not standing:
+            return desired
+        kept = self.current.blob
+        program = of_blob(kept, False) if desired.program is None and kept is not None else desired.program
+        if program is None:
+            raise Conflict(
+                "tables of tracked flows get another size when the program is loaded again, and its pin has no blob:"
+                " nothing was changed; name an interface in `interfaces`, so that the run has a program"
+            )
+        attachments = {**dict.fromkeys(standing, program.attached), **desired.attachments}
+        return replace(desired, attachments=attachments, program=program)
 
     def _with_trackers(self, desired: HostState) -> dict[Hook, Attached | None]:
         """Return the wanted attachments with their trackers. Raises Conflict, Unsupported if one cannot be had."""
@@ -269,8 +172,8 @@ class Transaction:
         moving = is_moving(self.pins)
         return RulePlan(plan(table, snapshot, desired.rules, rewrite=refresh), refresh, moving)
 
-    def _plan_attachments(self, desired: HostState) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
-        repin = desired.pins_program and not self._is_pinned(desired.program)
+    def _plan_attachments(self, desired: HostState, moves_tables: bool) -> tuple[tuple[Hook, ...], tuple[Hook, ...]]:
+        repin = moves_tables or (desired.pins_program and not self._is_pinned(desired.program))
         puts = [
             hook
             for hook, attached in desired.attachments.items()
@@ -358,8 +261,10 @@ class Transaction:
     def _write(self, planned: TransactionPlan, verify: Callable[[], None]) -> None:
         """Write the parts of a plan in order, within the image lock. A failure undoes everything that was written."""
         with ExitStack() as done, ExitStack() as undo:
-            if planned.puts:
+            if planned.puts or planned.flow_tables:
                 self.pins.ensure()
+            tables = Resize(self.system.bpf, self.pins, planned.flow_tables)
+            tables.pin(done, undo)
             self._forget_gone_interfaces()
             if planned.rules is not None:
                 self._write_rules(planned.desired, planned.rules, undo)
@@ -375,6 +280,7 @@ class Transaction:
                 planned.policies.first.apply(undo)
             self._follow_reserved_ports(planned)
             self._put_attachments(planned, programs, done, undo)
+            tables.finish()
             self._remove_attachments(planned, done, undo)
             if planned.policies is not None and _finish(planned.policies, undo):
                 self._follow_reserved_ports(planned)

@@ -16,6 +16,7 @@ import errno
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD, OBJ_PIN
 PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, OBJ_INFO, PROG_QUERY = 13, 14, 15, 16
 LINK_CREATE, LINK_UPDATE = 28, 29
-MAP_LOOKUP_BATCH, PROG_BIND_MAP = 24, 35
+MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, PROG_BIND_MAP = 24, 26, 35
 TCX = {"ingress": 46, "egress": 47}  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 FLAG_REPLACE, FLAG_BEFORE, FLAG_ID = 1 << 2, 1 << 3, 1 << 5
 
@@ -206,12 +207,18 @@ def _next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
 
 
 def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
-    """Return the values of a hash, or of an array in the order of its keys. Raises KernelRefused.
+    """Return the values of a hash, or of an array in the order of its keys. Raises KernelRefused."""
+    return [value for _key, value in entries(descriptor, key_size, value_size)]
+
+
+def entries(descriptor: int, key_size: int, value_size: int) -> list[tuple[bytes, bytes]]:
+    """Return keys and values of a hash, or of an array in the order of its keys. Raises KernelRefused.
 
     One call reads a batch of entries (Linux 5.6).
     """
+    found: list[tuple[bytes, bytes]] = []
     batch = BATCH_BYTES // (key_size + value_size)
-    places, key_buffer, found = ctypes.create_string_buffer(8), ctypes.create_string_buffer(batch * key_size), []
+    places, key_buffer = ctypes.create_string_buffer(8), ctypes.create_string_buffer(batch * key_size)
     value_buffer, begun = ctypes.create_string_buffer(batch * value_size), False
     place = _pointer(places)
     while True:
@@ -225,11 +232,26 @@ def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
             if not is_last:
                 raise KernelRefused.of(refusal, "list the values of", "map") from refusal
         (count,) = struct.unpack_from("=I", attribute, 4 * 8)
-        read = ctypes.string_at(value_buffer, count * value_size)
-        found += [read[start : start + value_size] for start in range(0, count * value_size, value_size)]
+        found += zip(_pieces(key_buffer, count, key_size), _pieces(value_buffer, count, value_size))
         if is_last:
             return found
         begun = True
+
+
+def _pieces(buffer: ctypes.Array[ctypes.c_char], count: int, size: int) -> list[bytes]:
+    """Return the first `count` pieces of a buffer, `size` bytes each."""
+    read = ctypes.string_at(buffer, count * size)
+    return [read[start : start + size] for start in range(0, count * size, size)]
+
+
+def update_entries(descriptor: int, wanted: Sequence[tuple[bytes, bytes]]) -> None:
+    """Set entries of a hash by batches (Linux 5.6). Raises KernelRefused."""
+    length = BATCH_BYTES // sum(map(len, wanted[0])) if wanted else 1
+    for start in range(0, len(wanted), length):
+        batch = wanted[start : start + length]
+        keys_buffer, values_buffer = (_buffer(b"".join(each)) for each in zip(*batch))
+        fields = (0, 0, _pointer(keys_buffer), _pointer(values_buffer), len(batch), descriptor)
+        _bpf(MAP_UPDATE_BATCH, struct.pack("=4Q2I", *fields), "set entries of", "map")
 
 
 def map_by_id(number: int) -> int:

@@ -22,6 +22,7 @@ from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.errors impo
     VerificationFailed,
 )
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.confirm import CONFIRM_CHANGE
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.operations.info import inspect
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.resources.operation import Result
 from ansible_collections.netedge.tproxy.tests.support.fakes.machine import Machine
 from ansible_collections.netedge.tproxy.tests.support.options import options
@@ -32,6 +33,7 @@ from ansible_collections.netedge.tproxy.tests.support.scenarios import (
     OPEN,
     OPEN_SAVED,
     SAVED,
+    SIZES,
     WEB,
     attaching,
     lasting,
@@ -60,6 +62,7 @@ STATES = {
     "rules for other protocols": (*ALL, ruling(NEIGHBOURS)),
     "a route alone": (routing("lan1"), ruling(WEB, MAIL, owner="site")),
     "a router that lasts": (lasting(WEB, MAIL, helper={"group": "ziti"}, failure="fail_closed"),),
+    "tables of other sizes": (*ALL, steering(flow_tables=SIZES)),
     "rules of an OpenZiti router": (*ALL, ruling(ROUTER_RULE)),
 }
 # The state file alone: the module adds the units that restore it.
@@ -101,6 +104,30 @@ def test_gathered_fed_to_replaced_makes_the_same_on_a_new_router(runs):
     assert gathered(other) == found
     again = play(other, replacing(found))
     assert not again["changed"], again["diff"]
+
+
+def test_a_size_moves_every_program_and_returns_to_the_default_with_the_state():
+    machine = prepared(*ALL)
+    play(machine, attaching("lan1"))
+    answer = play(machine, steering(interfaces=(), rules=None, flow_tables={"forwarded": 8192}))
+    assert answer["changed_parts"] == ["flow tables", "filters"]
+    assert ("table forwarded: 65536 flows\n" in answer["diff"]["before"], answer["interfaces"]) == (
+        True,
+        ["lan0", "lan1"],
+    )
+    found = gathered(machine)
+    assert found["flow_tables"] == {"own": 65536, "forwarded": 8192, "outside": 65536}
+    assert [each["drift"] for each in play(machine, (inspect, options("tproxy_info")))["attachments"]] == [[], []]
+    found.pop("flow_tables")
+    assert play(machine, replacing(found))["changed"]
+    assert gathered(machine)["flow_tables"] == dict.fromkeys(("own", "forwarded", "outside"), 65536)
+
+
+@pytest.mark.parametrize("size", [0, -1, 4095, (1 << 22) + 1])
+def test_a_size_that_no_table_can_have_is_refused(size):
+    with pytest.raises(InvalidInput) as refused:
+        play(Machine(), steering(interfaces=("lan0",), flow_tables={"own": size}))
+    assert refused.value.faults == [f"flow_tables.own: expected 4096 to 4194304 flows, got {size}"]
 
 
 def test_replaced_removes_what_it_does_not_list():
