@@ -19,6 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "roles").rglob("*.md")])
 SPECS = ROOT / "roles" / "tproxy_splicer" / "meta" / "argument_specs.yml"
 OPTIONS = yaml.safe_load(SPECS.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
+EXAMPLES = re.compile(r'^EXAMPLES = r"""\n(.*?)^"""', flags=re.S | re.M)
 # A fenced block of YAML, or an indented one that begins with a variable of the role.
 FENCED = re.compile(r"^( *)```yaml\n(.*?)^\1```", flags=re.S | re.M)
 INDENTED = re.compile(rf"(?<=\n\n)((?: {{4,}}){PREFIX}\w+:.*\n(?:(?: {{4,}}.*)?\n)*)")
@@ -45,6 +47,14 @@ def variables(document: object) -> dict:
     return {name: value for name, value in document.items() if name.startswith(PREFIX)}
 
 
+def templated_tasks(document: object) -> list:
+    """Return the modules whose options as a whole are a template: Ansible warns of each, because it cannot check it."""
+    if isinstance(document, dict):
+        own = [name for name, value in document.items() if "." in str(name) and str(value).startswith("{{")]
+        return own + [name for value in document.values() for name in templated_tasks(value)]
+    return [name for part in document for name in templated_tasks(part)] if isinstance(document, list) else []
+
+
 BLOCKS = [(name, variables(document)) for name, document in blocks()]
 OF_ROLE = [(name, given) for name, given in BLOCKS if given]
 
@@ -52,6 +62,16 @@ OF_ROLE = [(name, given) for name, given in BLOCKS if given]
 def test_the_documents_have_examples():
     assert len(BLOCKS) >= 24
     assert len(OF_ROLE) >= 14
+
+
+def test_no_example_gives_a_template_as_all_options_of_a_module():
+    examples = [(path.name, yaml.safe_load(EXAMPLES.search(path.read_text(encoding="utf-8"))[1])) for path in MODULES]
+    assert {name: found for name, found in map(_with_templated_tasks, [*blocks(), *examples]) if found} == {}
+
+
+def _with_templated_tasks(example: tuple) -> tuple:
+    name, document = example
+    return name, templated_tasks(document)
 
 
 @pytest.mark.parametrize("given", [given for _name, given in OF_ROLE], ids=[name for name, _given in OF_ROLE])
