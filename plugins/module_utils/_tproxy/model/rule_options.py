@@ -35,6 +35,7 @@ OWNER_BYTES = 31
 PORTS_ALLOWED = f"give one port as 80, a range as 80-443 (or '80:443'), or several as '80,443', each 0 to {PORT_MAX}"
 WARNED = 5  # warnings that are shown one by one
 USER_MAX = 2**32 - 2  # the last number means "no user": chown(2)
+NAME_ALONE = "a name identifies no rule; give owner, destination, source, protocol, ports and interfaces of the rule"
 PORT_NEEDED = f"action tproxy needs the port that the proxy listens on, 1 to {PORT_MAX}"
 ANY = {family: Prefix.any_of(family) for family in (4, 6)}  # one object each, for many rules
 
@@ -371,6 +372,8 @@ def _match(reader: _Reader) -> _Match | None:
 
 def _identities(reader: _Reader) -> list[Identity]:
     """Return the identities of the rules that an entry stands for."""
+    if reader.given("name") and reader.given("destination") is None:
+        reader.fault("name", NAME_ALONE)
     match = _match(reader)
     if match is None:
         return []

@@ -366,6 +366,13 @@ def test_all_faults_come_together():
     ]
 
 
+def test_a_name_alone_removes_no_rule_and_the_message_names_what_does():
+    with pytest.raises(InvalidInput) as refused:
+        identities_from_params([{"name": "voice"}])
+    words = "a name identifies no rule; give owner, destination, source, protocol, ports and interfaces of the rule"
+    assert f"rule 'voice' (number 1): name: {words}" in refused.value.faults
+
+
 @pytest.mark.parametrize("read", [rules_from_params, identities_from_params])
 def test_the_same_rule_twice(read):
     other = {"destination": "10.255.0.1/8", "ports": 80, "tproxy_port": 9090, "interfaces": []}
