@@ -176,7 +176,7 @@ options:
 options:
   flow_tables:
     description:
-      - Sizes of the tables of tracked flows, 4096 to 4194304 flows each. A flow takes some 130 bytes of kernel memory,
+      - Sizes of the tables of tracked flows, 4096 to 4194304 flows each. A flow takes 120 bytes of kernel memory,
         which the table has from the start.
       - A table that is not named keeps its size with O(state=merged). A new table, and a table that is not named with
         O(state=replaced), has 65536.

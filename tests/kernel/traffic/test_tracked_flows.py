@@ -14,6 +14,8 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import FLOWS
+from ansible_collections.netedge.tproxy.tests.kernel.operations.test_router import steer
 from ansible_collections.netedge.tproxy.tests.support.ends import ENDS, UDP, proxy, set_sysctl, splice_rule
 from ansible_collections.netedge.tproxy.tests.support.packets import checksum, ethernet, ipv4, udp
 from ansible_collections.netedge.tproxy.tests.support.router import CLIENT, LAN, OWN, SERVER, eventually, lay_wire
@@ -101,6 +103,17 @@ def test_an_unconnected_client_of_the_router_gets_its_answers(edge, client, outs
     stranger = sockets(outside)
     stranger.sendto(b"unasked", (OUTSIDE_OWN, asker.getsockname()[1]))
     eventually(lambda: judged(edge).get(("default", "dropped")) == 1)
+
+
+def test_an_answer_comes_although_the_table_gets_another_size_meanwhile(edge, client, outside, sockets):
+    server, asker = sockets(outside, port=NTP), sockets(None)
+    asker.sendto(b"question", (OUTSIDE, NTP))
+    _data, peer = server.recvfrom(99)
+    for size in (131072, FLOWS):
+        steer(edge, flow_tables={"own": size})
+        assert edge.info()["flows"]["own"]["size"] == size
+        server.sendto(b"answer", peer)
+        assert asker.recv(99) == b"answer"
 
 
 def test_without_tracking_it_does_not(edge, client, outside, sockets):
