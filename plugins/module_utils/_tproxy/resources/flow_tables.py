@@ -10,7 +10,7 @@ The kernel cannot resize a map. So a new map gets the flows, takes the pin, and 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from ..abi import structs as codec
@@ -26,7 +26,7 @@ class Resize:
 
     def __init__(self, bpf: Bpf, pins: Pins, wanted: Mapping[str, tuple[int, int]]) -> None:
         self._bpf, self._pins, self._wanted = bpf, pins, wanted
-        self._old: dict[str, int] = {}
+        self._moved: dict[str, tuple[int, set[bytes]]] = {}  # by pin: the old table, and the flows that were copied
 
     def pin(self, done: ExitStack, undo: ExitStack) -> None:
         """Pin new tables with the flows of the old ones.
@@ -39,18 +39,21 @@ class Resize:
             done.callback(os.close, old)
             new = self._pins.create(pin, entries=size)
             done.callback(os.close, new)
-            self._copy(old, new)
+            flows = self._flows(old)
+            self._bpf.update_entries(new, flows)
             undo.callback(self._pins.replace, pin, old)
             self._pins.replace(pin, new)
-            self._old[pin] = old
+            self._moved[pin] = old, {key for key, _state in flows}
 
     def finish(self) -> None:
-        """Add the flows that began while programs still used the old tables."""
-        for pin, old in self._old.items():
-            self._copy(old, self._pins.fd(pin))
+        """Add the flows that began while programs still used the old tables.
 
-    def _copy(self, old: int, new: int) -> None:
-        """Add the flows that a table lacks. Those that it has are newer: a program may have prolonged them."""
-        lengths = codec.size_of("flow_key"), codec.size_of("flow_state")
-        there = {key for key, _state in self._bpf.entries(new, *lengths)}
-        self._bpf.update_entries(new, [each for each in self._bpf.entries(old, *lengths) if each[0] not in there])
+        A flow that the new table has is newer there. A copied one that it lacks had no room.
+        """
+        for pin, (old, copied) in self._moved.items():
+            new = self._pins.fd(pin)
+            there = copied | {key for key, _state in self._flows(new)}
+            self._bpf.update_entries(new, [each for each in self._flows(old) if each[0] not in there])
+
+    def _flows(self, table: int) -> Sequence[tuple[bytes, bytes]]:
+        return self._bpf.entries(table, codec.size_of("flow_key"), codec.size_of("flow_state"))
