@@ -41,7 +41,7 @@ FAIL_OPEN, FAIL_CLOSED = "fail_open", "fail_closed"  # the failure policies of a
 CHANGED, ALL, NONE = RETURN_RULES = ("changed", "all", "none")  # of tproxy_rule
 AUTO = "auto"  # the addresses that an interface has
 FAMILY_NAMES = ("ipv4", "ipv6")
+FLOW_TABLES = ("own", "forwarded", "outside")  # of tracked flows
 
 # The members that tproxy_info returns on request, in the order of its documentation.
-FLOW_TABLES = ("own", "forwarded", "outside")  # of tracked flows
 INFO_MEMBERS = ("attachments", "program", "rules", "flows", "drops", "routes", "findings")

@@ -16,7 +16,7 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -38,6 +38,14 @@ LOG_OF_REFUSAL, LOG_SUMMARY = 1, 4  # BPF_LOG_LEVEL1; BPF_LOG_STATS: the summary
 INFO_BYTES = 256
 IDS_MAX = 64
 BATCH_BYTES = 1 << 18  # of keys and values by one call
+
+
+class _Batch(NamedTuple):
+    """The first `number` keys and values in two buffers."""
+
+    keys: ctypes.Array[ctypes.c_char]
+    values: ctypes.Array[ctypes.c_char]
+    number: int
 
 
 class ProgramType(NamedTuple):
@@ -208,15 +216,20 @@ def _next_key(descriptor: int, key: bytes | None, size: int) -> bytes | None:
 
 def values(descriptor: int, key_size: int, value_size: int) -> list[bytes]:
     """Return the values of a hash, or of an array in the order of its keys. Raises KernelRefused."""
-    return [value for _key, value in entries(descriptor, key_size, value_size)]
+    batches = _batches(descriptor, key_size, value_size)
+    return [value for batch in batches for value in _pieces(batch.values, batch.number, value_size)]
 
 
 def entries(descriptor: int, key_size: int, value_size: int) -> list[tuple[bytes, bytes]]:
-    """Return keys and values of a hash, or of an array in the order of its keys. Raises KernelRefused.
-
-    One call reads a batch of entries (Linux 5.6).
-    """
+    """Return keys and values of a hash, or of an array in the order of its keys. Raises KernelRefused."""
     found: list[tuple[bytes, bytes]] = []
+    for batch in _batches(descriptor, key_size, value_size):
+        found += zip(_pieces(batch.keys, batch.number, key_size), _pieces(batch.values, batch.number, value_size))
+    return found
+
+
+def _batches(descriptor: int, key_size: int, value_size: int) -> Iterator[_Batch]:
+    """Yield the entries of a map: one call reads a batch of them (Linux 5.6). Each batch has the same buffers."""
     batch = BATCH_BYTES // (key_size + value_size)
     places, key_buffer = ctypes.create_string_buffer(8), ctypes.create_string_buffer(batch * key_size)
     value_buffer, begun = ctypes.create_string_buffer(batch * value_size), False
@@ -232,9 +245,9 @@ def entries(descriptor: int, key_size: int, value_size: int) -> list[tuple[bytes
             if not is_last:
                 raise KernelRefused.of(refusal, "list the values of", "map") from refusal
         (count,) = struct.unpack_from("=I", attribute, 4 * 8)
-        found += zip(_pieces(key_buffer, count, key_size), _pieces(value_buffer, count, value_size))
+        yield _Batch(key_buffer, value_buffer, count)
         if is_last:
-            return found
+            return
         begun = True
 
 
