@@ -66,12 +66,8 @@ def test_the_documents_have_examples():
 
 def test_no_example_gives_a_template_as_all_options_of_a_module():
     examples = [(path.name, yaml.safe_load(EXAMPLES.search(path.read_text(encoding="utf-8"))[1])) for path in MODULES]
-    assert {name: found for name, found in map(_with_templated_tasks, [*blocks(), *examples]) if found} == {}
-
-
-def _with_templated_tasks(example: tuple) -> tuple:
-    name, document = example
-    return name, templated_tasks(document)
+    found = {name: templated_tasks(document) for name, document in [*blocks(), *examples]}
+    assert {name: tasks for name, tasks in found.items() if tasks} == {}
 
 
 @pytest.mark.parametrize("given", [given for _name, given in OF_ROLE], ids=[name for name, _given in OF_ROLE])

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from ansible_collections.netedge.tproxy.plugins.module_utils._tproxy.abi.layout import FLOWS
@@ -63,14 +65,14 @@ def test_a_smaller_table_keeps_flows_up_to_its_size(tracking):
     assert size == 4096 and 0 < entries <= size
 
 
-def test_a_refused_map_leaves_tables_programs_and_flows(tracking, monkeypatch):
+def test_a_refused_attachment_leaves_tables_programs_and_flows(tracking, monkeypatch):
     fill(tracking, "flows_own", 5, MINUTE)
     before, pinned = flows(tracking), tracking.pinned()
     attach_tcx = bpf.attach_tcx
 
     def refuse(ifindex, direction, *given):
         if direction == "ingress":
-            raise KernelRefused(12, "attach", "TCX program")
+            raise KernelRefused(errno.ENOMEM, "attach", "TCX program")
         return attach_tcx(ifindex, direction, *given)
 
     monkeypatch.setattr(bpf, "attach_tcx", refuse)
